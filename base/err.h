@@ -28,7 +28,8 @@ enum err_code {
 /* The text of a code; "ok" for 0, "unknown error" for anything else. Never NULL. */
 const char *err_text(int code);
 
-/* The exit status of the program for a code: 0 ok, 2 bad usage or configuration, 1 everything else. */
+/* The exit status of the program for a code: 0 ok, 2 bad usage or configuration, 1 everything else.
+ */
 int err_exit_status(int code);
 
 #endif

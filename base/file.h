@@ -1,0 +1,35 @@
+/* base/file.h: files that appear whole or not at all, and hashes of what was read. */
+#ifndef PEOSIM_BASE_FILE_H
+#define PEOSIM_BASE_FILE_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+/* The whole file, NUL-terminated; *len without the NUL. ERR_NOTFOUND, ERR_IO, ERR_RANGE (> max),
+ * and directories are ERR_IO; logged. The caller frees *text. */
+int file_read(const char *path, size_t max_bytes, char **text, size_t *len);
+
+/* Writes to path.tmp.<pid>, renamed over path by file_commit; file_abort removes it. Write errors
+ * (a full disk) surface in file_commit at the latest and leave the old file as it was. Logged. */
+struct file_out {
+    FILE *f;
+    char *path, *tmp;
+};
+int file_create(struct file_out *out, const char *path);
+int file_commit(struct file_out *out);
+void file_abort(struct file_out *out); /* also after a failed create or commit; harmless then */
+
+/* mkdir -p. ERR_IO, logged. */
+int file_mkdirs(const char *path);
+
+/* SHA-256 as 64 hex digits (libmd). */
+void file_hash_text(const void *data, size_t len, char hex[65]);
+int file_hash(const char *path, char hex[65]);
+
+/* Finds a shipped file: `name` itself if it exists, else $PEOSIM_HOME/name, else beside the program
+ * (dir of /proc/self/exe), else PREFIX/share/peosim/name. The caller frees *path. ERR_NOTFOUND,
+ * silent. */
+int file_find_shipped(const char *name, char **path);
+
+#endif

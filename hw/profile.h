@@ -1,0 +1,73 @@
+/* hw/profile.h: what a machine is. One YAML file per GPU (hw/h200.yaml ...); every field carries
+ * its unit in its name and an origin with a source. Fields are listed once, in hw/fields.h. */
+#ifndef PEOSIM_HW_PROFILE_H
+#define PEOSIM_HW_PROFILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "hw/fields.h"
+
+enum hw_origin {
+    HW_UNSET,
+    HW_DATASHEET, /* the vendor's figure */
+    HW_MEASURED,  /* read off this machine */
+    HW_FITTED,    /* by `peosim calibrate` from data whose hash is kept */
+    HW_ASSUMED,   /* no data: taken from another profile, maybe scaled by nominal rates */
+};
+
+struct hw_field {
+    double value;
+    double std_err; /* 0 = unknown */
+    enum hw_origin origin;
+    char *source; /* what, where, when; "assumed from h800, scaled by hbm_GBps" */
+};
+
+/* A measured curve where no law follows the data: monotone in x, interpolated in log-log. */
+struct hw_table {
+    char *name; /* "nccl.all_to_all.4" */
+    size_t n;
+    double *x, *y;
+    enum hw_origin origin;
+    char *source;
+};
+
+/* Covariance of the fitted fields of one law, for `run --confidence`. */
+struct hw_covariance {
+    char *law;
+    int n;
+    int *field;  /* enum hw_field_id */
+    double *cov; /* [n*n], row major */
+};
+
+struct hw_profile {
+    char *name; /* "h200" */
+    char *path;
+    char *description, *date, *driver, *cuda, *nccl, *commit;
+    struct hw_field f[HW_FIELD_COUNT];
+    struct hw_table *tables;
+    int num_tables;
+    struct hw_covariance *covs;
+    int num_covs;
+};
+
+/* name: a path, or a shipped name ("h200" finds hw/h200.yaml). Unknown fields (nearest offered),
+ * missing required ones, wrong units, absurd values: one line with file and line. ERR_NOTFOUND,
+ * ERR_CONFIG, ERR_PARSE. */
+int hw_profile_read(const char *name, struct hw_profile **out);
+/* Appears whole or not at all. */
+int hw_profile_write(const struct hw_profile *p, const char *path);
+int hw_profile_copy(const struct hw_profile *p, struct hw_profile **out);
+void hw_profile_free(struct hw_profile *p);
+
+static inline double hw_value(const struct hw_profile *p, enum hw_field_id id)
+{
+    return p->f[id].value;
+}
+const char *hw_field_name(enum hw_field_id id);
+const char *hw_origin_name(enum hw_origin origin);
+const struct hw_table *hw_table_find(const struct hw_profile *p, const char *name);
+/* Log-log interpolation; *extrapolated is set outside [x0, xn] (end slope is kept there). */
+double hw_table_at(const struct hw_table *t, double x, bool *extrapolated);
+
+#endif

@@ -1,0 +1,49 @@
+/* plan/cost.h: what a simulator asks about an op. Implemented by model/ from a hardware profile and
+ * handed to sim/ by the caller, so that sim/ knows rates and bytes but neither MoE nor profiles.
+ *
+ * An op with its grid resident runs these parts one after another:
+ *   head   its own work before it sends (walk over tokens, quantise; a GEMM has all its work here)
+ *   issue  sends: flows are put on the network; those that cross NVLink or stay local pass the op's
+ *          own push limit (push_GBps) and hold its SMs until drained; off-node ones only need their
+ *          messages posted, issue_ns
+ *   wait   receives: until every flow that it waits for was delivered
+ *   tail   work on the data received (copy, reduce)
+ * All times in ns, bytes in bytes, rates in GB/s = bytes/ns. */
+#ifndef PEOSIM_PLAN_COST_H
+#define PEOSIM_PLAN_COST_H
+
+#include <stdbool.h>
+
+#include "plan/plan.h"
+
+struct cost_segment {
+    double fixed_ns;  /* latency that nothing shortens (start-up, flags, barriers) */
+    double sm_ns;     /* time of the SMs' work with the whole grid resident and HBM not the limit */
+    double hbm_bytes; /* bytes it moves through HBM; takes at least hbm_bytes / its HBM share */
+};
+
+struct cost_work {
+    int grid; /* CTAs launched, one per SM; 1..op.sms */
+    struct cost_segment head, tail;
+    double issue_ns;  /* sends: SM time to post all off-node messages */
+    double push_GBps; /* sends: most that these SMs store to local and NVLink peers */
+    double hbm_GBps;  /* most HBM bandwidth that these SMs draw, > 0 */
+    int waves; /* GEMM: passes of tiles over the grid (units get ready at their ends), >= 1 */
+    double flops;
+    bool rendezvous; /* collective: begins only when every rank of its group has started it */
+    bool assumed;    /* rests on profile fields without data */
+};
+
+struct cost {
+    void *self;             /* passed back; owned by whoever made the cost */
+    double hbm_GBps;        /* what the GPU's HBM delivers to all ops together */
+    double graph_gap_ns;    /* between two kernels of one stream in a CUDA graph */
+    double cross_stream_ns; /* extra when the dependency comes from another stream */
+    double eager_launch_ns; /* host time per launch without a graph */
+    /* The work of op on rank when it asks for op.sms SMs. Pure: same arguments, same answer. */
+    void (*work)(void *self, const struct plan *plan, int rank, int op, struct cost_work *out);
+    /* By how much `op` is slowed (>= 1) on its SM side while `other` runs on the same GPU. */
+    double (*interference)(void *self, const struct plan *plan, int op, int other);
+};
+
+#endif
