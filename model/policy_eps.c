@@ -61,10 +61,11 @@ static int eps_layer(struct layer_builder *b, int main_stream, int compute, int 
         layer_shared(b, main_stream, b->sms_all, last);
         last = -1;
     }
-    if (b->spec->attention && b->spec->attention_tp > 1)
-        layer_collective(
-            b, OP_ALL_GATHER, main_stream, layer_comm_all(b),
-            (int64_t)b->spec->tokens * b->spec->attention_tp * b->spec->model->hidden * 2, last);
+    if (b->spec->attention && b->spec->attention_tp > 1) {
+        layer_collective(b, OP_ALL_GATHER, main_stream, layer_comm_all(b), layer_tp_bytes(b), last);
+        last = -1;
+    }
+    return last;
 }
 
 static int eps_build(const struct layer_spec *spec, const struct knobs *k, struct plan **out)
