@@ -48,7 +48,6 @@ enum hw_scale { HW_SCALE_SAME, HW_SCALE_NVLINK, HW_SCALE_HBM, HW_SCALE_FP8, HW_S
     X(LL_DISP_COPY_EFF,    "ll.dispatch_copy_eff", "",       0.02, 1,  0.8,         SAME, "receive copy: share of nominal HBM bandwidth with a full grid") \
     X(LL_DISP_NODE_US,     "ll.dispatch_node_us", "us",      0, 1000,  6,           SAME, "more when ranks are on other nodes") \
     X(LL_DISP_RANK_NS,     "ll.dispatch_rank_ns", "ns",      0, 1e5,   300,         SAME, "more per off-node rank") \
-    X(LL_DISP_NIC_EFF,     "ll.dispatch_nic_eff", "",        0.05, 1.2, 0.93,       SAME, "off-node messages: share of nominal NIC bandwidth") \
     X(LL_COMB_FIXED_US,    "ll.combine_fixed_us", "us",      0, 1000,  6.4,         SAME, "fused low-latency combine: start, grid barrier, flags") \
     X(LL_COMB_EXPERT_NS,   "ll.combine_expert_ns", "ns",     0, 1000,  1,           SAME, "more per expert of the round") \
     X(LL_COMB_KIB_NS,      "ll.combine_KiB_ns",   "ns",      0, 5000,  275,         SAME, "more per 1024 channels") \
@@ -61,7 +60,6 @@ enum hw_scale { HW_SCALE_SAME, HW_SCALE_NVLINK, HW_SCALE_HBM, HW_SCALE_FP8, HW_S
     X(LL_COMB_READ_EFF,    "ll.combine_read_eff", "",        0.02, 1,  0.8,         SAME, "receive: share of nominal HBM bandwidth with a full grid") \
     X(LL_COMB_NODE_US,     "ll.combine_node_us",  "us",      0, 1000,  8,           SAME, "more when ranks are on other nodes") \
     X(LL_COMB_RANK_NS,     "ll.combine_rank_ns",  "ns",      0, 1e5,   200,         SAME, "more per off-node rank") \
-    X(LL_COMB_NIC_EFF,     "ll.combine_nic_eff",  "",        0.05, 1.2, 0.93,       SAME, "off-node messages: share of nominal NIC bandwidth") \
     X(NORMAL_DISP_FIXED_US, "normal.dispatch_fixed_us", "us", 0, 1000, 12,          SAME, "normal dispatch: launch and first chunk") \
     X(NORMAL_DISP_SM_GBPS, "normal.dispatch_sm_GBps", "GB/s", 0.1, 500, 18,         SAME, "most that one SM moves") \
     X(NORMAL_DISP_PUSH_EFF, "normal.dispatch_push_eff", "",  0.02, 1,  0.73,        SAME, "most that all SMs move, as a share of nominal NVLink") \
@@ -77,7 +75,7 @@ enum hw_scale { HW_SCALE_SAME, HW_SCALE_NVLINK, HW_SCALE_HBM, HW_SCALE_FP8, HW_S
     X(A2A_FIXED_US,        "a2a.fixed_us",        "us",      0, 1000,  12,          SAME, "library all-to-all: launch and handshake") \
     X(A2A_CTA_GBPS,        "a2a.cta_GBps",        "GB/s",    0.5, 500, 22,          SAME, "most that one CTA pushes") \
     X(A2A_PUSH_EFF,        "a2a.push_eff",        "",        0.02, 1,  0.75,        SAME, "most that all CTAs push, as a share of nominal NVLink") \
-    X(NCCL_SM_COUNT,       "nccl.num_sms",        "SMs",     1, 1024,  24,          SAME, "CTAs a collective takes by itself; fewer slow it down") \
+    X(COLL_NUM_SMS,        "coll.num_sms",        "SMs",     1, 1024,  24,          SAME, "CTAs a collective takes by itself; fewer slow it down") \
     X(GEMM_FIXED_US,       "gemm.fixed_us",       "us",      0, 1000,  2.5,         SAME, "dense GEMM: start and drain") \
     X(GEMM_KBLOCK_NS,      "gemm.kblock_ns",      "ns",      0, 1e5,   40,          SAME, "one tile: shortest time of 64 bytes of k (latency of a load)") \
     X(GEMM_TILE_NS,        "gemm.tile_ns",        "ns",      0, 1e5,   700,         SAME, "one tile: prologue and epilogue") \
