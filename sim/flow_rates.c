@@ -197,29 +197,26 @@ static void cap_note(struct sim_flow_net *net, const struct flow *f)
     }
 }
 
-static bool crosses_up(const struct sim_flow_net *net, uint32_t l, double level)
+/* Whether a link that may share flows with l has a level between two levels, one of them that of l.
+ * Levels a little beyond l's own count: flows do not move for less than the tolerance. */
+static bool crosses(const struct sim_flow_net *net, uint32_t l, double low, double high)
 {
+    low *= 1 - 2 * net->tolerance;
+    high *= 1 + 2 * net->tolerance;
     for (uint32_t p = net->hot[l].place + 1; p < net->order_end; p++) {
         uint32_t m = net->order[p];
 
-        if (!below(net, net->hot[m].level, level))
-            return false;
+        if (net->hot[m].level > high || net->hot[m].level == INFINITY)
+            break;
         if (may_share(net, l, m))
             return true;
     }
-    return false;
-}
-
-static bool crosses_down(const struct sim_flow_net *net, uint32_t l, double level)
-{
-    if (below(net, level, net->links[l].capped_most))
-        return true;
     for (uint32_t p = net->hot[l].place; p > ORDER_FIRST; p--) {
         uint32_t m = net->order[p - 1];
 
-        if (!below(net, level, net->hot[m].level))
-            return false;
-        if (may_share(net, l, m))
+        if (net->hot[m].level < low)
+            break;
+        if (net->hot[m].level < INFINITY && may_share(net, l, m))
             return true;
     }
     return false;
@@ -274,14 +271,13 @@ static void level_raise(struct sim_flow_net *net, uint32_t l, double level)
         left = false;
         if (below(net, net->links[l].cap_least, level))
             left = capped_leave(net, l, level);
-        if (crosses_up(net, l, level))
+        if (crosses(net, l, net->hot[l].level, level))
             left |= slower_leave(net, l, level);
         level = level_wanted(net, l);
     }
-    /* Overfull without members: some must come in. The dirty mark sees to it. */
-    if (!net->hot[l].members)
-        level = INFINITY;
-    level_publish(net, l, level, net->hot[l].members);
+    /* If all have left, the marks of their leaving bring the link back. */
+    if (net->hot[l].members)
+        level_publish(net, l, level, net->hot[l].members);
 }
 
 static int ranked_fall(const void *pa, const void *pb)
@@ -323,7 +319,8 @@ static void level_lower(struct sim_flow_net *net, uint32_t l, double level)
 {
     uint32_t known = net->hot[l].members, count = 0;
 
-    if (crosses_down(net, l, level))
+    if (below(net, level, net->links[l].capped_most) ||
+        crosses(net, l, level, net->hot[l].level))
         count = faster_find(net, l, level);
     for (uint32_t i = 0; i < count; i++) {
         uint32_t id = net->ranked[i].id;
@@ -345,6 +342,9 @@ static void link_solve(struct sim_flow_net *net, uint32_t l)
 {
     double level = level_wanted(net, l);
 
+    /* A level without members holds nobody back; flows elsewhere may now run above it. */
+    if (!net->hot[l].members && net->hot[l].level < INFINITY)
+        level_publish(net, l, INFINITY, 0);
     if (!level_differs(net, level, net->hot[l].level))
         return;
     if (level > net->hot[l].level)
