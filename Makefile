@@ -8,6 +8,7 @@ OPT ?= -O2 -g
 SAN ?=
 PKGS := yaml-0.1 gsl jansson
 CFLAGS += -std=c11 -D_GNU_SOURCE $(WARN) $(OPT) -ffp-contract=off -I. $(SAN)
+$(BUILD)/base/file.o: CPPFLAGS += -DPEOSIM_PREFIX='"$(PREFIX)"'
 LDLIBS += $(shell pkg-config --libs $(PKGS) 2>/dev/null || echo -lyaml -lgsl -lgslcblas -ljansson) -lmd -lm -lpthread
 LDFLAGS += $(SAN)
 

@@ -9,16 +9,19 @@ struct csv {
     int num_cols;
     char **header;
     size_t num_rows;
-    char **
-        cell; /* [num_rows * num_cols], never NULL; missing cells of a short row are an error row */
+    char **cell;        /* [num_rows * num_cols], never NULL; "" where a short row ends early */
     int *line;          /* [num_rows]: line in the file */
     unsigned char *bad; /* [num_rows]: 1 = wrong number of cells */
     char sha256[65];
     void *arena;
 };
 
-/* header_names NULL: first line is the header. ERR_NOTFOUND, ERR_IO, ERR_PARSE (no header, binary),
- * ERR_NOMEM; logged. A file with a header and no rows is fine (num_rows 0). */
+#define CSV_MAX_COLS  4096
+#define CSV_MAX_CELLS (1u << 26)
+
+/* The first line is the header; blank lines and lines that start with # are skipped. ERR_NOTFOUND,
+ * ERR_IO, ERR_PARSE (no header, binary, open quote), ERR_RANGE (too big), ERR_NOMEM; logged. A file
+ * with a header and no rows is fine (num_rows 0). */
 int csv_read(const char *path, size_t max_bytes, struct csv **out);
 int csv_parse(const char *text, size_t len, const char *name, struct csv **out);
 void csv_free(struct csv *csv);

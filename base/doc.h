@@ -1,8 +1,9 @@
 /* base/doc.h: a YAML or JSON file as a tree that remembers the line of every node.
  *
  * Reading is bounded: at most DOC_MAX_BYTES of input, DOC_MAX_NODES nodes, DOC_MAX_DEPTH levels;
- * YAML aliases and anchors are refused (no bombs), duplicate keys are an error. JSON goes through
- * jansson, YAML through libyaml. Every failure is logged once with file and line. */
+ * YAML aliases, anchors, tags and second documents are refused (no bombs), duplicate keys are an
+ * error. JSON (a name that ends in .json) goes through jansson, YAML through libyaml. Every failure
+ * is logged once with file and line. */
 #ifndef PEOSIM_BASE_DOC_H
 #define PEOSIM_BASE_DOC_H
 
@@ -17,7 +18,7 @@ enum doc_type { DOC_SCALAR, DOC_LIST, DOC_MAP };
 
 struct doc_node {
     enum doc_type type;
-    int line;               /* 1-based; 0 where the format keeps none (JSON) */
+    int line;               /* 1-based; inside a map: the line of its key */
     const char *key;        /* inside a map: its key; else NULL */
     const char *text;       /* scalar: its text (no type guessing); NULL for a null scalar */
     bool quoted;            /* scalar: was a quoted string */

@@ -10,7 +10,8 @@
  * and directories are ERR_IO; logged. The caller frees *text. */
 int file_read(const char *path, size_t max_bytes, char **text, size_t *len);
 
-/* Writes to path.tmp.<pid>, renamed over path by file_commit; file_abort removes it. Write errors
+/* Links are written through; devices and pipes are written directly.
+ * Writes to path.tmp.<pid>, renamed over path by file_commit; file_abort removes it. Write errors
  * (a full disk) surface in file_commit at the latest and leave the old file as it was. Logged. */
 struct file_out {
     FILE *f;
@@ -28,8 +29,8 @@ void file_hash_text(const void *data, size_t len, char hex[65]);
 int file_hash(const char *path, char hex[65]);
 
 /* Finds a shipped file: `name` itself if it exists, else $PEOSIM_HOME/name, else beside the program
- * (dir of /proc/self/exe), else PREFIX/share/peosim/name. The caller frees *path. ERR_NOTFOUND,
- * silent. */
+ * (dir of /proc/self/exe, or ../share/peosim from there), else PREFIX/share/peosim/name. The caller
+ * frees *path. ERR_NOTFOUND, silent. */
 int file_find_shipped(const char *name, char **path);
 
 #endif

@@ -8,6 +8,11 @@ static void log_write(const char *file, int line, const char *level, const char 
     char text[1024];
 
     vsnprintf(text, sizeof text, fmt, ap);
+    /* Messages quote the user's input: it may not break the line or steer the terminal. */
+    for (char *p = text; *p; p++) {
+        if ((unsigned char)*p < 0x20 || *p == 0x7f)
+            *p = '?';
+    }
     if (file && line > 0)
         fprintf(stderr, "peosim: %s:%d: %s%s\n", file, line, level, text);
     else if (file)

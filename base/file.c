@@ -1,0 +1,274 @@
+#include "base/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+#include <sha2.h>
+
+#include "base/err.h"
+#include "base/log.h"
+
+#ifndef PEOSIM_PREFIX
+#define PEOSIM_PREFIX "/usr/local"
+#endif
+
+static int file_open_read(const char *path, FILE **f)
+{
+    struct stat st;
+
+    if (stat(path, &st) != 0) {
+        log_error_at(path, 0, "cannot read: %s", strerror(errno));
+        return errno == ENOENT || errno == ENOTDIR ? ERR_NOTFOUND : ERR_IO;
+    }
+    if (S_ISDIR(st.st_mode)) {
+        log_error_at(path, 0, "is a folder, not a file");
+        return ERR_IO;
+    }
+    *f = fopen(path, "rb");
+    if (!*f) {
+        log_error_at(path, 0, "cannot read: %s", strerror(errno));
+        return ERR_IO;
+    }
+    return 0;
+}
+
+/* Reads until the end or one byte past the limit: st_size says nothing about pipes and devices. */
+static int file_slurp(FILE *f, const char *path, size_t max_bytes, char **text, size_t *len)
+{
+    size_t cap = 0, used = 0, got = 1;
+    char *buf = NULL;
+    int rc = 0;
+
+    while (got > 0 && used <= max_bytes) {
+        size_t want;
+        if (used + 2 > cap) {
+            char *bigger;
+            cap = cap ? cap * 2 : 65536;
+            bigger = realloc(buf, cap);
+            if (!bigger) {
+                rc = ERR_NOMEM;
+                goto out;
+            }
+            buf = bigger;
+        }
+        want = cap - used - 1;
+        if (want > max_bytes + 1 - used)
+            want = max_bytes + 1 - used;
+        got = fread(buf + used, 1, want, f);
+        used += got;
+    }
+    if (ferror(f)) {
+        log_error_at(path, 0, "cannot read: %s", strerror(errno));
+        rc = ERR_IO;
+    } else if (used > max_bytes) {
+        log_error_at(path, 0, "is too big: at most %zu bytes are read", max_bytes);
+        rc = ERR_RANGE;
+    }
+out:
+    if (rc) {
+        free(buf);
+        return rc;
+    }
+    buf[used] = '\0';
+    *text = buf;
+    *len = used;
+    return 0;
+}
+
+int file_read(const char *path, size_t max_bytes, char **text, size_t *len)
+{
+    FILE *f = NULL;
+    int rc = file_open_read(path, &f);
+
+    if (rc)
+        return rc;
+    rc = file_slurp(f, path, max_bytes, text, len);
+    fclose(f);
+    return rc;
+}
+
+/* A link is written through, not replaced; a device or pipe cannot be renamed over, so it is
+ * written directly (tmp stays NULL). */
+static int file_out_paths(struct file_out *out, const char *path)
+{
+    struct stat st;
+    bool exists = stat(path, &st) == 0;
+
+    if (exists && S_ISDIR(st.st_mode)) {
+        log_error_at(path, 0, "cannot write: is a folder");
+        return ERR_IO;
+    }
+    out->path = exists ? realpath(path, NULL) : strdup(path);
+    if (!out->path)
+        return ERR_NOMEM;
+    if (exists && !S_ISREG(st.st_mode))
+        return 0;
+    if (asprintf(&out->tmp, "%s.tmp.%ld", out->path, (long)getpid()) < 0) {
+        out->tmp = NULL;
+        return ERR_NOMEM;
+    }
+    return 0;
+}
+
+int file_create(struct file_out *out, const char *path)
+{
+    int rc;
+
+    memset(out, 0, sizeof *out);
+    rc = file_out_paths(out, path);
+    if (rc == 0) {
+        out->f = fopen(out->tmp ? out->tmp : out->path, "w");
+        if (!out->f) {
+            log_error_at(path, 0, "cannot write: %s", strerror(errno));
+            free(out->tmp); /* nothing of ours to remove */
+            out->tmp = NULL;
+            rc = ERR_IO;
+        }
+    }
+    if (rc)
+        file_abort(out);
+    return rc;
+}
+
+int file_commit(struct file_out *out)
+{
+    int rc = 0, bad, err;
+
+    errno = 0;
+    bad = ferror(out->f) || fflush(out->f) != 0;
+    err = errno;
+    if (fclose(out->f) != 0 && !bad) {
+        bad = 1;
+        err = errno;
+    }
+    out->f = NULL;
+    if (!bad && out->tmp && rename(out->tmp, out->path) != 0) {
+        bad = 1;
+        err = errno;
+    }
+    if (bad) {
+        log_error_at(out->path, 0, "cannot write: %s", err ? strerror(err) : "write failed");
+        rc = ERR_IO;
+    } else {
+        free(out->tmp);
+        out->tmp = NULL;
+    }
+    file_abort(out);
+    return rc;
+}
+
+void file_abort(struct file_out *out)
+{
+    if (out->f)
+        fclose(out->f);
+    if (out->tmp)
+        unlink(out->tmp);
+    free(out->tmp);
+    free(out->path);
+    memset(out, 0, sizeof *out);
+}
+
+int file_mkdirs(const char *path)
+{
+    char *copy = strdup(path);
+    struct stat st;
+    int rc = 0;
+
+    if (!copy)
+        return ERR_NOMEM;
+    for (char *p = copy + 1; copy[0] && rc == 0; p++) {
+        bool end = *p == '\0';
+        if (*p != '/' && !end)
+            continue;
+        *p = '\0';
+        if (mkdir(copy, 0777) != 0 && errno != EEXIST)
+            rc = ERR_IO;
+        if (end)
+            break;
+        *p = '/';
+    }
+    if (rc) {
+        log_error_at(path, 0, "cannot make the folder: %s", strerror(errno));
+    } else if (stat(path, &st) != 0 || !S_ISDIR(st.st_mode)) {
+        log_error_at(path, 0, "cannot make the folder: the name is taken by a file");
+        rc = ERR_IO;
+    }
+    free(copy);
+    return rc;
+}
+
+void file_hash_text(const void *data, size_t len, char hex[65])
+{
+    SHA2_CTX ctx;
+
+    SHA256Init(&ctx);
+    SHA256Update(&ctx, data, len);
+    SHA256End(&ctx, hex);
+}
+
+int file_hash(const char *path, char hex[65])
+{
+    FILE *f = NULL;
+    int rc = file_open_read(path, &f);
+
+    if (rc)
+        return rc;
+    fclose(f);
+    if (!SHA256File(path, hex)) {
+        log_error_at(path, 0, "cannot read: %s", strerror(errno));
+        return ERR_IO;
+    }
+    return 0;
+}
+
+/* Takes `candidate` (from malloc, maybe NULL) as the answer when such a file exists. */
+static bool file_take(char *candidate, char **path)
+{
+    struct stat st;
+
+    if (candidate && stat(candidate, &st) == 0 && !S_ISDIR(st.st_mode)) {
+        *path = candidate;
+        return true;
+    }
+    free(candidate);
+    return false;
+}
+
+static char *file_join(const char *a, const char *b, const char *c)
+{
+    char *s = NULL;
+
+    return asprintf(&s, "%s%s%s", a, b, c) < 0 ? NULL : s;
+}
+
+int file_find_shipped(const char *name, char **path)
+{
+    const char *home = getenv("PEOSIM_HOME");
+    char exe[4096], *slash;
+    ssize_t n;
+
+    *path = NULL;
+    if (file_take(strdup(name), path))
+        return 0;
+    if (name[0] == '/' || name[0] == '\0')
+        return ERR_NOTFOUND;
+    if (home && home[0] && file_take(file_join(home, "/", name), path))
+        return 0;
+    n = readlink("/proc/self/exe", exe, sizeof exe - 1);
+    exe[n > 0 ? n : 0] = '\0';
+    slash = strrchr(exe, '/');
+    if (slash) {
+        *slash = '\0';
+        /* The second form finds an installed tree that was moved as a whole. */
+        if (file_take(file_join(exe, "/", name), path) ||
+            file_take(file_join(exe, "/../share/peosim/", name), path))
+            return 0;
+    }
+    return file_take(file_join(PEOSIM_PREFIX, "/share/peosim/", name), path) ? 0 : ERR_NOTFOUND;
+}
