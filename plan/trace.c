@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,7 +32,7 @@ int trace_new(struct trace **out, const char *backend, int ranks)
         log_error("out of memory for a trace");
         return ERR_NOMEM;
     }
-    strncpy(t->backend, backend, sizeof t->backend - 1);
+    snprintf(t->backend, sizeof t->backend, "%.7s", backend);
     t->ranks = ranks;
     *out = t;
     return 0;
