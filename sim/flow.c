@@ -30,7 +30,8 @@ static int array_grow(struct sim_flow_net *net, void *array, size_t size, size_t
 
 #define GROW(net, array, from, to) array_grow(net, &(array), sizeof *(array), from, to)
 
-/* Room for links. Arrays that grew stay grown when a later one fails: room is only ever too much. */
+/* Room for links. Arrays that grew stay grown when a later one fails: room is only ever too much.
+ */
 static int links_reserve(struct sim_flow_net *net, uint32_t room)
 {
     uint32_t old = net->link_room;
@@ -63,7 +64,7 @@ static int chunk_add(struct sim_flow_net *net)
         return ERR_NOMEM;
     if (net->chunk_count == net->chunk_room) {
         uint32_t chunk_room = net->chunk_room ? 2 * net->chunk_room : 8;
-        uint32_t old = net->chunk_room * FLOW_CHUNK, new = chunk_room * FLOW_CHUNK;
+        uint32_t old = net->chunk_room * FLOW_CHUNK, new = chunk_room *FLOW_CHUNK;
 
         if ((rc = GROW(net, net->chunks, net->chunk_room, chunk_room)) ||
             (rc = GROW(net, net->fresh, old, new)) || (rc = GROW(net, net->done, old, new)) ||
@@ -108,6 +109,7 @@ static void link_init(struct sim_flow_net *net, uint32_t l, double capacity, dou
     k->drained_bytes = 0;
     k->slots = 0;
     k->capped_most = 0;
+    k->ceiling = capacity;
     k->live = true;
     net->next_ns[l] = INFINITY;
     net->block_stale[l >> BLOCK_BITS] = 1;
@@ -230,6 +232,8 @@ int sim_link_capacity_set(struct sim_flow_net *net, uint32_t link, double capaci
     if (!link_ok(net, link) || !quantity_ok(capacity_GBps))
         return ERR_RANGE;
     net->hot[link].capacity = capacity_GBps;
+    if (net->links[link].ceiling < capacity_GBps)
+        net->links[link].ceiling = capacity_GBps;
     link_mark(net, link);
     net->unsolved = true;
     return 0;

@@ -69,8 +69,9 @@ struct link {
     uint32_t long_members; /* members with OTHER_LONG */
     uint32_t first;        /* the member that finishes first, NONE if not known */
     double service, service_ns;
-    double cap_least;    /* no member has a lower cap */
-    double capped_most;  /* no capped flow that crosses the link has a higher cap */
+    double cap_least;   /* no member has a lower cap */
+    double capped_most; /* no capped flow that crosses the link has a higher cap */
+    double ceiling; /* no flow on it is faster: its capacity since it was last solved, at most */
     double latency_ns;
     double drained_bytes;
     uint32_t slots; /* bit i: some flow had the link as hop i; alike single bits share no flow */
@@ -152,7 +153,7 @@ static inline double flow_rate(const struct sim_flow_net *net, const struct flow
 void link_touch(struct sim_flow_net *net, uint32_t l);
 void link_sync(struct sim_flow_net *net, uint32_t l);
 void member_add(struct sim_flow_net *net, uint32_t l, uint32_t id);
-void member_remove(struct sim_flow_net *net, uint32_t id); /* leaves the bytes to go in left */
+void member_remove(struct sim_flow_net *net, uint32_t id);  /* leaves the bytes to go in left */
 void members_release(struct sim_flow_net *net, uint32_t l); /* all of them */
 void touched_settle(struct sim_flow_net *net);
 double next_drain_ns(struct sim_flow_net *net);

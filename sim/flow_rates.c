@@ -222,7 +222,8 @@ static bool crosses(const struct sim_flow_net *net, uint32_t l, double low, doub
     return false;
 }
 
-/* Members whose cap a rising level has passed leave for LINK_CAP. */
+/* Members whose cap a rising level has passed leave for LINK_CAP, or for a link that holds them
+ * back even more. */
 static bool capped_leave(struct sim_flow_net *net, uint32_t l, double level)
 {
     struct link *k = &net->links[l];
@@ -234,8 +235,13 @@ static bool capped_leave(struct sim_flow_net *net, uint32_t l, double level)
         const struct flow *f = flow_at(net, id);
 
         if (below(net, f->cap, level)) {
-            flow_rebind(net, id, LINK_CAP);
-            cap_note(net, f);
+            uint32_t m = least_other(net, k, l, i);
+
+            if (f->cap <= net->hot[m].level)
+                m = LINK_CAP;
+            flow_rebind(net, id, m);
+            if (m == LINK_CAP)
+                cap_note(net, f);
             left = true;
         } else if (f->cap < least) {
             least = f->cap;
@@ -319,8 +325,7 @@ static void level_lower(struct sim_flow_net *net, uint32_t l, double level)
 {
     uint32_t known = net->hot[l].members, count = 0;
 
-    if (below(net, level, net->links[l].capped_most) ||
-        crosses(net, l, level, net->hot[l].level))
+    if (below(net, level, net->links[l].capped_most) || crosses(net, l, level, net->hot[l].level))
         count = faster_find(net, l, level);
     for (uint32_t i = 0; i < count; i++) {
         uint32_t id = net->ranked[i].id;
@@ -345,6 +350,7 @@ static void link_solve(struct sim_flow_net *net, uint32_t l)
     /* A level without members holds nobody back; flows elsewhere may now run above it. */
     if (!net->hot[l].members && net->hot[l].level < INFINITY)
         level_publish(net, l, INFINITY, 0);
+    net->links[l].ceiling = net->hot[l].capacity;
     if (!level_differs(net, level, net->hot[l].level))
         return;
     if (level > net->hot[l].level)
@@ -353,34 +359,31 @@ static void link_solve(struct sim_flow_net *net, uint32_t l)
         level_lower(net, l, level);
 }
 
-/* A started flow joins the link that would hold it back most. Where no link of the path has a
- * level, the fullest gets one: what it has left. */
+/* A started flow joins the link that would hold it back most. A link without level counts, and if
+ * chosen starts, with its capacity (or the former one, if that was more and has just been lowered):
+ * no flow on it is faster, so none has to leave or come before the link is solved. */
 static void fresh_place(struct sim_flow_net *net, uint32_t id)
 {
     struct flow *f = flow_at(net, id);
-    uint32_t best = f->path[0].link;
-    double room_least = INFINITY, level;
+    uint32_t best = LINK_NONE;
+    double least = INFINITY;
 
     for (uint32_t i = 0; i < f->links; i++) {
         const struct link_hot *h = &net->hot[f->path[i].link];
-        double room = fmin(h->level, fmax(h->capacity - h->others,
-                                          h->capacity / net->links[f->path[i].link].all_count));
+        double level = h->members ? h->level : net->links[f->path[i].link].ceiling;
 
-        if (h->members)
-            room = h->level;
-        if (room < room_least) {
-            room_least = room;
+        if (best == LINK_NONE || level < least) {
+            least = level;
             best = f->path[i].link;
         }
     }
-    level = room_least;
-    if (f->cap <= level) {
+    if (f->cap <= least) {
         member_add(net, LINK_CAP, id);
         cap_note(net, f);
     } else {
         member_add(net, best, id);
         if (net->hot[best].members == 1) {
-            net->hot[best].level = level;
+            net->hot[best].level = least;
             order_settle(net, best);
         }
     }
