@@ -126,6 +126,7 @@ static int net_init(struct sim_flow_net *net, const struct sim_flow_cfg *cfg)
         return ERR_RANGE;
     net->fidelity = cfg->fidelity;
     net->tolerance = coalesced ? tolerance : EXACT_TOLERANCE;
+    net->hysteresis = net->tolerance;
     net->slack = coalesced ? tolerance : EXACT_SLACK;
     net->memory = sizeof *net;
     net->flows_free = NONE;
@@ -165,6 +166,7 @@ void sim_flow_net_close(struct sim_flow_net *net)
     for (uint32_t l = 0; l < net->link_room; l++) {
         free(net->links[l].finish);
         free(net->links[l].other);
+        free(net->links[l].third);
         free(net->links[l].flow);
         free(net->links[l].all);
     }
@@ -304,7 +306,7 @@ static int link_room_grow(struct sim_flow_net *net, uint32_t l, uint32_t room)
     int rc;
 
     if ((rc = GROW(net, k->finish, old, room)) || (rc = GROW(net, k->other, old, room)) ||
-        (rc = GROW(net, k->flow, old, room)))
+        (rc = GROW(net, k->third, old, room)) || (rc = GROW(net, k->flow, old, room)))
         return rc;
     if (l != LINK_CAP && (rc = GROW(net, k->all, old, room)))
         return rc;
