@@ -10,6 +10,9 @@
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 #include <stdint.h>
+#ifndef TUNE
+#define TUNE 0
+#endif
 
 #include "kernels/grouped_gemm.h"
 #include "kernels/stamp.h"
@@ -334,20 +337,47 @@ __device__ void produce_scales(const gemm_params &p, const int *rows, float *sca
     }
 }
 
+/* A stage has been read by this warp: its lanes agree, one of them says so. */
+__device__ __forceinline__ void stage_release(uint64_t *empty)
+{
+    __syncwarp();
+    if (threadIdx.x % 32 == 0)
+        mbarrier_arrive(empty);
+}
+
+/* sum += scales * block, for the two rows of the accumulator that a lane holds. */
+template <int COUNT>
+__device__ __forceinline__ void promote(float (&sum)[COUNT], const float (&block)[COUNT], float lo,
+                                        float hi)
+{
+#pragma unroll
+    for (int i = 0; i < COUNT; i += 4) {
+        sum[i] = fmaf(block[i], lo, sum[i]);
+        sum[i + 1] = fmaf(block[i + 1], lo, sum[i + 1]);
+        sum[i + 2] = fmaf(block[i + 2], hi, sum[i + 2]);
+        sum[i + 3] = fmaf(block[i + 3], hi, sum[i + 3]);
+    }
+}
+
+template <int MSUB, int COUNT> __device__ __forceinline__ void clear(float (&sum)[MSUB][COUNT])
+{
+#pragma unroll
+    for (int m = 0; m < MSUB; m++) {
+#pragma unroll
+        for (int i = 0; i < COUNT; i++)
+            sum[m][i] = 0.0f;
+    }
+}
+
 /* One consumer warpgroup's part of a tile, FP8: sum += scale_a * scale_b * (block of 128 channels).
  */
-template <class L, int BLOCK_M, int K_STEP, int STAGES, bool TURNS>
+template <class L, int BLOCK_M, int K_STEP, int STAGES, int TURNS>
 __device__ __forceinline__ void
 multiply_scaled(float (&sum)[L::msub][L::wn / 2], const gemm_params &p, const uint8_t *tiles,
                 const float *scales, barriers bars, ring<STAGES> &at, int a_offset, int b_offset,
                 int row, int group)
 {
-#pragma unroll
-    for (int m = 0; m < L::msub; m++) {
-#pragma unroll
-        for (int i = 0; i < L::wn / 2; i++)
-            sum[m][i] = 0.0f;
-    }
+    clear(sum);
     for (int kb = 0; kb < p.k_blocks; kb += K_STEP) {
         const uint8_t *stage = tiles + at.stage * L::tile_bytes;
         mbarrier_wait(&bars.full[at.stage], at.parity);
@@ -366,31 +396,92 @@ multiply_scaled(float (&sum)[L::msub][L::wn / 2], const gemm_params &p, const ui
                 wgmma_pin(block);
                 wgmma_begin();
 #pragma unroll
-                for (int i = 0; i < 4; i++)
+                for (int i = 0; i < 4; i++) {
                     wgmma<GEMM_FP8, L::wn>(block, a + 2 * i, b + 2 * i, i > 0);
+                    if (TURNS > 1 && i == TURNS - 1)
+                        wgmma_commit();
+                }
                 wgmma_commit();
-                if (TURNS)
-                    barrier_arrive(BAR_TURN + (group ^ 1), CONSUMERS);
                 const float scale_b = scale[BLOCK_M];
                 const float scale_lo = scale[row + m * 64] * scale_b;
                 const float scale_hi = scale[row + m * 64 + 8] * scale_b;
+                if (TURNS > 1)
+                    wgmma_wait<1>();
+                if (TURNS)
+                    barrier_arrive(BAR_TURN + (group ^ 1), CONSUMERS);
                 wgmma_wait<0>();
                 wgmma_pin(block);
-                if (s == K_STEP - 1 && m == L::msub - 1) {
-                    __syncwarp();
-                    if (threadIdx.x % 32 == 0)
-                        mbarrier_arrive(&bars.empty[at.stage]);
-                }
-#pragma unroll
-                for (int i = 0; i < L::wn / 2; i += 4) {
-                    sum[m][i] = fmaf(block[i], scale_lo, sum[m][i]);
-                    sum[m][i + 1] = fmaf(block[i + 1], scale_lo, sum[m][i + 1]);
-                    sum[m][i + 2] = fmaf(block[i + 2], scale_hi, sum[m][i + 2]);
-                    sum[m][i + 3] = fmaf(block[i + 3], scale_hi, sum[m][i + 3]);
-                }
+                if (s == K_STEP - 1 && m == L::msub - 1)
+                    stage_release(&bars.empty[at.stage]);
+                promote(sum[m], block, scale_lo, scale_hi);
             }
         }
         at.advance();
+    }
+}
+
+/* The same for tiles of one 64-row block a warpgroup, with two blocks of channels in flight. */
+template <class L, int BLOCK_M, int K_STEP, int STAGES>
+__device__ __forceinline__ void
+multiply_scaled_double(float (&sum)[L::wn / 2], const gemm_params &p, const uint8_t *tiles,
+                       const float *scales, barriers bars, ring<STAGES> &at, int a_offset,
+                       int b_offset, int row)
+{
+    float even[L::wn / 2], odd[L::wn / 2];
+    float even_lo, even_hi, odd_lo, odd_hi;
+    int even_stage, odd_stage;
+    const auto issue = [&](float(&block)[L::wn / 2], int s, float &lo, float &hi, int &used) {
+        if (s == 0)
+            mbarrier_wait(&bars.full[at.stage], at.parity);
+        const uint8_t *stage = tiles + at.stage * L::tile_bytes;
+        const float *scale = scales + at.stage * L::scale_floats + s * (BLOCK_M + SCALE_PAD);
+        const uint64_t a = wgmma_operand(stage + s * L::a_bytes + a_offset);
+        const uint64_t b = wgmma_operand(stage + K_STEP * L::a_bytes + s * L::b_bytes + b_offset);
+        wgmma_pin(block);
+        wgmma_begin();
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            wgmma<GEMM_FP8, L::wn>(block, a + 2 * i, b + 2 * i, i > 0);
+        wgmma_commit();
+        lo = scale[row] * scale[BLOCK_M];
+        hi = scale[row + 8] * scale[BLOCK_M];
+        used = at.stage;
+        if (s == K_STEP - 1)
+            at.advance();
+    };
+    const auto finish_even = [&]() {
+        wgmma_pin(even);
+        if (K_STEP == 1)
+            stage_release(&bars.empty[even_stage]);
+        promote(sum, even, even_lo, even_hi);
+    };
+    const auto finish_odd = [&]() {
+        wgmma_pin(odd);
+        stage_release(&bars.empty[odd_stage]);
+        promote(sum, odd, odd_lo, odd_hi);
+    };
+#pragma unroll
+    for (int i = 0; i < L::wn / 2; i++)
+        sum[i] = 0.0f;
+    issue(even, 0, even_lo, even_hi, even_stage);
+    int kb = 0;
+    for (; kb + 2 < p.k_blocks; kb += 2) {
+        issue(odd, K_STEP - 1, odd_lo, odd_hi, odd_stage);
+        wgmma_wait<1>();
+        finish_even();
+        issue(even, 0, even_lo, even_hi, even_stage);
+        wgmma_wait<1>();
+        finish_odd();
+    }
+    if (kb + 1 < p.k_blocks) {
+        issue(odd, K_STEP - 1, odd_lo, odd_hi, odd_stage);
+        wgmma_wait<1>();
+        finish_even();
+        wgmma_wait<0>();
+        finish_odd();
+    } else {
+        wgmma_wait<0>();
+        finish_even();
     }
 }
 
@@ -482,7 +573,7 @@ __device__ __forceinline__ void store_rows(const float (&sum)[COUNT], __nv_bfloa
     }
 }
 
-template <enum gemm_dtype DTYPE, class L, int BLOCK_M, int K_STEP, int STAGES, bool TURNS>
+template <enum gemm_dtype DTYPE, class L, int BLOCK_M, int K_STEP, int STAGES, int TURNS>
 __device__ void consume(const gemm_params &p, const int *rows, const uint8_t *tiles,
                         const float *scales, barriers bars)
 {
@@ -495,11 +586,15 @@ __device__ void consume(const gemm_params &p, const int *rows, const uint8_t *ti
     tile_walk<BLOCK_M> walk(rows, p);
     ring<STAGES> at;
     tile t;
-    if (TURNS && group == 1)
+    if (TURNS > 0 && group == 1)
         barrier_arrive(BAR_TURN, CONSUMERS);
     while (walk.take(t)) {
         float sum[L::msub][L::wn / 2];
-        if constexpr (DTYPE == GEMM_FP8)
+        if constexpr (DTYPE == GEMM_FP8 && TURNS < 0)
+            multiply_scaled_double<L, BLOCK_M, K_STEP, STAGES>(sum[0], p, tiles, scales, bars, at,
+                                                               row_offset * BLOCK_K_BYTES,
+                                                               col_offset * BLOCK_K_BYTES, row);
+        else if constexpr (DTYPE == GEMM_FP8)
             multiply_scaled<L, BLOCK_M, K_STEP, STAGES, TURNS>(
                 sum, p, tiles, scales, bars, at, row_offset * BLOCK_K_BYTES,
                 col_offset * BLOCK_K_BYTES, row, group);
@@ -520,14 +615,14 @@ __device__ void consume(const gemm_params &p, const int *rows, const uint8_t *ti
             }
         }
     }
-    if (TURNS && group == 0)
+    if (TURNS > 0 && group == 0)
         barrier_sync(BAR_TURN, CONSUMERS);
     barrier_sync(BAR_CONSUMERS, CONSUMERS);
     if (threadIdx.x == 0)
         stamp_end(p.stamp);
 }
 
-template <enum gemm_dtype DTYPE, int BLOCK_M, int K_STEP, int STAGES, bool TURNS>
+template <enum gemm_dtype DTYPE, int BLOCK_M, int K_STEP, int STAGES, int TURNS>
 __global__ void __launch_bounds__(THREADS, 1)
     grouped_gemm_kernel(const __grid_constant__ CUtensorMap map_a,
                         const __grid_constant__ CUtensorMap map_b,
@@ -656,7 +751,7 @@ struct launch {
     cudaStream_t stream;
 };
 
-template <enum gemm_dtype DTYPE, int BLOCK_M, int K_STEP, int STAGES, bool TURNS = false>
+template <enum gemm_dtype DTYPE, int BLOCK_M, int K_STEP, int STAGES, int TURNS = 0>
 int launch_kernel(const struct launch &l)
 {
     using L = layout<DTYPE, BLOCK_M, K_STEP, STAGES>;
@@ -690,7 +785,7 @@ int kernels_grouped_gemm_block_m(const struct grouped_gemm_args *args)
     return padded_256 * 8 <= padded_128 * 9 ? 256 : 128;
 }
 
-/* tune: bit 0 two K blocks per stage, bit 1 turns, bit 2 128-byte promotion, bit 3 weights stay */
+/* tune: bits 0-3 schedule, 16 promotion 256, 128 none, 32 weights stay, 64 weights leave */
 extern "C" int kernels_grouped_gemm_tuned(const struct grouped_gemm_args *args, int tune,
                                           cudaStream_t stream)
 {
@@ -702,8 +797,9 @@ extern "C" int kernels_grouped_gemm_tuned(const struct grouped_gemm_args *args, 
     struct launch l = {};
     l.args = args;
     l.stream = stream;
-    l.promotion =
-        tune & 4 ? CU_TENSOR_MAP_L2_PROMOTION_L2_128B : CU_TENSOR_MAP_L2_PROMOTION_L2_256B;
+    l.promotion = tune & 128  ? CU_TENSOR_MAP_L2_PROMOTION_NONE
+                  : tune & 16 ? CU_TENSOR_MAP_L2_PROMOTION_L2_256B
+                              : CU_TENSOR_MAP_L2_PROMOTION_L2_128B;
     l.params.rows = args->rows;
     l.params.a_scale = args->a_scale;
     l.params.b_scale = args->b_scale;
@@ -718,28 +814,35 @@ extern "C" int kernels_grouped_gemm_tuned(const struct grouped_gemm_args *args, 
     l.params.max_rows = args->max_rows;
     l.params.n = args->n;
     l.params.k_blocks = args->k * (fp8 ? 1 : 2) / BLOCK_K_BYTES;
-    l.params.stream_b = block_m == 64 && !(tune & 8);
-    const bool pairs = (tune & 1) && l.params.k_blocks % 2 == 0;
-    const bool turns = tune & 2;
+    l.params.stream_b = (block_m == 64 || (tune & 64)) && !(tune & 32);
+    const bool pairs = l.params.k_blocks % 2 == 0;
+    const int way = tune & 15;
     if (fp8 && block_m == 64)
-        return pairs ? launch_kernel<GEMM_FP8, 64, 2, 4>(l) : launch_kernel<GEMM_FP8, 64, 1, 9>(l);
+        return pairs && way == 0   ? launch_kernel<GEMM_FP8, 64, 2, 4>(l)
+               : pairs && way == 1 ? launch_kernel<GEMM_FP8, 64, 2, 4, -1>(l)
+               : way == 2          ? launch_kernel<GEMM_FP8, 64, 1, 9, -1>(l)
+                                   : launch_kernel<GEMM_FP8, 64, 1, 9>(l);
     if (fp8 && block_m == 128)
-        return pairs   ? launch_kernel<GEMM_FP8, 128, 2, 3>(l)
-               : turns ? launch_kernel<GEMM_FP8, 128, 1, 6, true>(l)
-                       : launch_kernel<GEMM_FP8, 128, 1, 6>(l);
+        return pairs && way == 0   ? launch_kernel<GEMM_FP8, 128, 2, 3>(l)
+               : pairs && way == 1 ? launch_kernel<GEMM_FP8, 128, 2, 3, -1>(l)
+               : way == 2          ? launch_kernel<GEMM_FP8, 128, 1, 6, -1>(l)
+               : way == 3          ? launch_kernel<GEMM_FP8, 128, 1, 6, 3>(l)
+                                   : launch_kernel<GEMM_FP8, 128, 1, 6>(l);
     if (fp8)
-        return turns ? launch_kernel<GEMM_FP8, 256, 1, 4, true>(l)
-                     : launch_kernel<GEMM_FP8, 256, 1, 4>(l);
+        return way == 1   ? launch_kernel<GEMM_FP8, 256, 1, 4, 1>(l)
+               : way == 2 ? launch_kernel<GEMM_FP8, 256, 1, 4, 2>(l)
+               : way == 3 ? launch_kernel<GEMM_FP8, 256, 1, 4, 3>(l)
+                          : launch_kernel<GEMM_FP8, 256, 1, 4>(l);
     if (block_m == 64)
-        return pairs ? launch_kernel<GEMM_BF16, 64, 2, 4>(l)
-                     : launch_kernel<GEMM_BF16, 64, 1, 9>(l);
+        return pairs && way == 0 ? launch_kernel<GEMM_BF16, 64, 2, 4>(l)
+                                 : launch_kernel<GEMM_BF16, 64, 1, 9>(l);
     if (block_m == 128)
-        return pairs ? launch_kernel<GEMM_BF16, 128, 2, 3>(l)
-                     : launch_kernel<GEMM_BF16, 128, 1, 6>(l);
+        return pairs && way == 0 ? launch_kernel<GEMM_BF16, 128, 2, 3>(l)
+                                 : launch_kernel<GEMM_BF16, 128, 1, 6>(l);
     return launch_kernel<GEMM_BF16, 256, 1, 4>(l);
 }
 
 int kernels_grouped_gemm_launch(const struct grouped_gemm_args *args, cudaStream_t stream)
 {
-    return kernels_grouped_gemm_tuned(args, 0, stream);
+    return kernels_grouped_gemm_tuned(args, TUNE, stream);
 }

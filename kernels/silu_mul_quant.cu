@@ -18,18 +18,31 @@ namespace
 constexpr int THREADS = 1024;
 constexpr int UNIT_CHANNELS = 2 * QUANT_GROUP;
 constexpr int LANE_CHANNELS = 8;
+constexpr int BATCH = 3;
 
 /* first_row[e] = valid rows before expert e of the range; returns their total. All threads call it.
  */
 __device__ int row_starts(const silu_mul_quant_args &p, int *first_row)
 {
-    for (int i = threadIdx.x; i < p.expert_count; i += THREADS)
-        first_row[i + 1] = max(0, min(p.rows[p.first_expert + i], p.max_rows));
-    __syncthreads();
-    if (threadIdx.x == 0) {
-        first_row[0] = 0;
-        for (int i = 0; i < p.expert_count; i++)
-            first_row[i + 1] += first_row[i];
+    if (threadIdx.x < 32) {
+        const int lane = threadIdx.x;
+        int before = 0;
+        for (int base = 0; base < p.expert_count; base += 32) {
+            const int e = base + lane;
+            int sum = 0;
+            if (e < p.expert_count)
+                sum = max(0, min(p.rows[p.first_expert + e], p.max_rows));
+#pragma unroll
+            for (int distance = 1; distance < 32; distance *= 2) {
+                const int left = __shfl_up_sync(~0u, sum, distance);
+                sum += lane >= distance ? left : 0;
+            }
+            if (e < p.expert_count)
+                first_row[e + 1] = before + sum;
+            before += __shfl_sync(~0u, sum, 31);
+        }
+        if (lane == 0)
+            first_row[0] = 0;
     }
     __syncthreads();
     return first_row[p.expert_count];
@@ -89,6 +102,13 @@ __device__ __forceinline__ void store_bf16(const silu_mul_quant_args &p, const f
         *reinterpret_cast<const uint4 *>(v);
 }
 
+struct unit {
+    int expert;
+    int row;
+    int channel; /* this lane's first one; past inter in the last unit of a row, perhaps */
+};
+
+/* BATCH units are loaded before the first is used: one would not cover the memory's latency. */
 __global__ void __launch_bounds__(THREADS, 1)
     silu_mul_quant_kernel(const __grid_constant__ silu_mul_quant_args p)
 {
@@ -97,28 +117,47 @@ __global__ void __launch_bounds__(THREADS, 1)
         stamp_begin(p.stamp);
     const int total_rows = row_starts(p, first_row);
     const int units_per_row = (p.inter + UNIT_CHANNELS - 1) / UNIT_CHANNELS;
+    const int units = total_rows * units_per_row;
     const int warps = gridDim.x * (THREADS / 32);
     int slot = 0;
     /* Neighbouring CTAs take neighbouring units, so that few units still spread over all SMs. */
-    for (int unit = threadIdx.x / 32 * gridDim.x + blockIdx.x; unit < total_rows * units_per_row;
-         unit += warps) {
-        const int index = unit / units_per_row;
-        const int channel = unit % units_per_row * UNIT_CHANNELS + threadIdx.x % 32 * LANE_CHANNELS;
-        while (index >= first_row[slot + 1])
-            slot++;
-        const long long expert = p.first_expert + slot;
-        const int row = index - first_row[slot];
-        float y[8] = {};
-        if (channel < p.inter) {
-            const __nv_bfloat16 *gate = static_cast<const __nv_bfloat16 *>(p.in) +
-                                        (expert * p.max_rows + row) * 2 * p.inter + channel;
-            silu_mul_8(*reinterpret_cast<const uint4 *>(gate),
-                       *reinterpret_cast<const uint4 *>(gate + p.inter), y);
+    for (int first = threadIdx.x / 32 * gridDim.x + blockIdx.x; first < units;
+         first += BATCH * warps) {
+        struct unit at[BATCH];
+        uint4 gate[BATCH], up[BATCH];
+#pragma unroll
+        for (int i = 0; i < BATCH; i++) {
+            const int index = first + i * warps;
+            if (index >= units)
+                break;
+            const int row = index / units_per_row;
+            while (row >= first_row[slot + 1])
+                slot++;
+            at[i].expert = p.first_expert + slot;
+            at[i].row = row - first_row[slot];
+            at[i].channel =
+                index % units_per_row * UNIT_CHANNELS + threadIdx.x % 32 * LANE_CHANNELS;
+            gate[i] = up[i] = make_uint4(0, 0, 0, 0);
+            if (at[i].channel < p.inter) {
+                const __nv_bfloat16 *line =
+                    static_cast<const __nv_bfloat16 *>(p.in) +
+                    ((long long)at[i].expert * p.max_rows + at[i].row) * 2 * p.inter +
+                    at[i].channel;
+                gate[i] = *reinterpret_cast<const uint4 *>(line);
+                up[i] = *reinterpret_cast<const uint4 *>(line + p.inter);
+            }
         }
-        if (p.dtype == GEMM_FP8)
-            store_fp8(p, y, expert, row, channel);
-        else
-            store_bf16(p, y, expert, row, channel);
+#pragma unroll
+        for (int i = 0; i < BATCH; i++) {
+            if (first + i * warps >= units)
+                break;
+            float y[8];
+            silu_mul_8(gate[i], up[i], y);
+            if (p.dtype == GEMM_FP8)
+                store_fp8(p, y, at[i].expert, at[i].row, at[i].channel);
+            else
+                store_bf16(p, y, at[i].expert, at[i].row, at[i].channel);
+        }
     }
     __syncthreads();
     if (threadIdx.x == 0)

@@ -5,6 +5,7 @@
  * Each figure is the median of REPLAYS replays of a CUDA graph of ITERATIONS back-to-back runs,
  * divided by ITERATIONS; the weights of one run are many times the L2. bench_gemm [FILE.csv] */
 #include <string.h>
+#include <unistd.h>
 
 #include "base/err.h"
 #include "kernels/dense_gemm.h"
@@ -81,38 +82,63 @@ static int compare_doubles(const void *x, const void *y)
     return (a > b) - (a < b);
 }
 
-static struct timing time_graph(void (*run)(void *, cudaStream_t), void *context)
+/* One candidate of a comparison. */
+struct work {
+    void (*run)(void *, cudaStream_t);
+    void *context;
+    struct timing timing;
+};
+
+static cudaGraphExec_t graph_record(const struct work *w, cudaStream_t stream)
 {
-    cudaStream_t stream;
     cudaGraph_t graph;
     cudaGraphExec_t exec;
+    CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+    for (int i = 0; i < ITERATIONS; i++)
+        w->run(w->context, stream);
+    CUDA(cudaStreamEndCapture(stream, &graph));
+    CUDA(cudaGraphInstantiate(&exec, graph, 0));
+    CUDA(cudaGraphDestroy(graph));
+    return exec;
+}
+
+/* Candidates take turns, so that all meet the same clocks and temperature: a GPU that draws its
+ * full power slows down within milliseconds. rest_us of idleness before each replay keeps that
+ * away. */
+static void time_works(struct work *works, int count, int rest_us)
+{
+    enum { MOST = 16 };
+    cudaGraphExec_t exec[MOST];
+    double us[MOST][REPLAYS];
+    cudaStream_t stream;
     cudaEvent_t start, stop;
-    double us[REPLAYS];
     CUDA(cudaStreamCreate(&stream));
     CUDA(cudaEventCreate(&start));
     CUDA(cudaEventCreate(&stop));
-    CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
-    for (int i = 0; i < ITERATIONS; i++)
-        run(context, stream);
-    CUDA(cudaStreamEndCapture(stream, &graph));
-    CUDA(cudaGraphInstantiate(&exec, graph, 0));
-    for (int i = -WARM_UPS; i < REPLAYS; i++) {
-        float ms;
-        CUDA(cudaEventRecord(start, stream));
-        CUDA(cudaGraphLaunch(exec, stream));
-        CUDA(cudaEventRecord(stop, stream));
-        CUDA(cudaEventSynchronize(stop));
-        CUDA(cudaEventElapsedTime(&ms, start, stop));
-        if (i >= 0)
-            us[i] = ms * 1e3 / ITERATIONS;
+    for (int i = 0; i < count; i++)
+        exec[i] = graph_record(&works[i], stream);
+    for (int replay = -WARM_UPS; replay < REPLAYS; replay++) {
+        for (int i = 0; i < count; i++) {
+            float ms;
+            if (rest_us > 0)
+                usleep((useconds_t)rest_us);
+            CUDA(cudaEventRecord(start, stream));
+            CUDA(cudaGraphLaunch(exec[i], stream));
+            CUDA(cudaEventRecord(stop, stream));
+            CUDA(cudaEventSynchronize(stop));
+            CUDA(cudaEventElapsedTime(&ms, start, stop));
+            if (replay >= 0)
+                us[i][replay] = ms * 1e3 / ITERATIONS;
+        }
     }
-    qsort(us, REPLAYS, sizeof(us[0]), compare_doubles);
-    CUDA(cudaGraphExecDestroy(exec));
-    CUDA(cudaGraphDestroy(graph));
+    for (int i = 0; i < count; i++) {
+        qsort(us[i], REPLAYS, sizeof(us[i][0]), compare_doubles);
+        works[i].timing = (struct timing){us[i][REPLAYS / 2], us[i][(REPLAYS * 95 + 99) / 100 - 1]};
+        CUDA(cudaGraphExecDestroy(exec[i]));
+    }
     CUDA(cudaEventDestroy(start));
     CUDA(cudaEventDestroy(stop));
     CUDA(cudaStreamDestroy(stream));
-    return (struct timing){us[REPLAYS / 2], us[(REPLAYS * 95 + 99) / 100 - 1]};
 }
 
 /* Fills size bytes of device memory by repeating a random block. */
@@ -231,33 +257,50 @@ static void report(const char *what, enum gemm_dtype dtype, int experts, int row
                 flops / t.median_us * 1e-6, bytes / t.median_us * 1e-3);
 }
 
-/* One FFN: the whole, then each kernel in a graph of its own. Weight bytes only. */
-static void bench_ffn(const struct buffers *b, enum gemm_dtype dtype, int experts, int rows,
-                      int num_sms, int tune, int in_parts)
+static struct ffn ffn_even(const struct buffers *b, enum gemm_dtype dtype, int experts, int rows,
+                           int num_sms)
 {
-    static const char *const names[8] = {"", "gate_up", "activation", "", "down", "", "", "ffn"};
-    static const int parts[4] = {7, 1, 2, 4};
     int each[EXPERTS];
-    char variant[32];
     for (int e = 0; e < experts; e++)
         each[e] = rows;
-    struct ffn f = ffn_make(b, dtype, experts, each, rows < 128 ? 128 : rows, num_sms);
-    f.tune = tune;
-    snprintf(variant, sizeof(variant), "m%d tune %d", kernels_grouped_gemm_block_m(&f.up), tune);
-    for (int i = 0; i < (in_parts ? 4 : 1); i++) {
-        f.parts = parts[i];
-        const double matrices =
-            (f.parts & 1 ? 2.0 : 0) + (f.parts & 4 ? 1.0 : 0); /* of hidden x inter */
-        const struct timing t = time_graph(run_ffn, &f);
-        report(names[f.parts], dtype, experts, rows, 2 * INTER, HIDDEN, num_sms, variant, t,
-               2.0 * matrices * experts * rows * HIDDEN * INTER,
-               matrices * experts * HIDDEN * INTER * (dtype == GEMM_FP8 ? 1 : 2));
+    return ffn_make(b, dtype, experts, each, rows < 128 ? 128 : rows, num_sms);
+}
+
+static void report_ffn(const struct ffn *f, int rows, struct timing t)
+{
+    static const char *const names[8] = {"", "gate_up", "activation", "", "down", "", "", "ffn"};
+    const double matrices = (f->parts & 1 ? 2.0 : 0) + (f->parts & 4 ? 1.0 : 0);
+    const double weights = matrices * f->up.num_experts * HIDDEN * INTER;
+    char variant[32];
+    snprintf(variant, sizeof(variant), "m%d tune %d", kernels_grouped_gemm_block_m(&f->up),
+             f->tune);
+    report(names[f->parts], f->up.dtype, f->up.num_experts, rows, f->up.n, f->up.k, f->up.num_sms,
+           variant, t, 2 * weights * rows, weights * (f->up.dtype == GEMM_FP8 ? 1 : 2));
+}
+
+static void bench_ffn(const struct buffers *b, enum gemm_dtype dtype, int rows, int num_sms,
+                      const int *tunes, int count, int rest_us)
+{
+    static const int parts[4] = {7, 1, 2, 4};
+    struct ffn f[16];
+    struct work works[16];
+    for (int i = 0; i < count; i++) {
+        f[i] = ffn_even(b, dtype, EXPERTS, rows, num_sms);
+        f[i].tune = tunes[i];
+        works[i] = (struct work){.run = run_ffn, .context = &f[i]};
+    }
+    time_works(works, count, rest_us);
+    for (int i = 0; i < count; i++)
+        report_ffn(&f[i], rows, works[i].timing);
+    for (int i = 1; i < 4 && rest_us > 0; i++) {
+        f[0].parts = parts[i];
+        time_works(works, 1, rest_us);
+        report_ffn(&f[0], rows, works[0].timing);
     }
 }
 
-static double bench_dense(const struct buffers *b, enum gemm_dtype dtype,
-                          enum dense_scaling scaling, int fast, int down, int m, int num_sms,
-                          const char *variant)
+static int dense_case_open(struct dense_case *d, const struct buffers *b, enum gemm_dtype dtype,
+                           enum dense_scaling scaling, int fast, int down, int m, int num_sms)
 {
     const struct dense_gemm_shape shape = {.dtype = dtype,
                                            .scaling = scaling,
@@ -266,59 +309,55 @@ static double bench_dense(const struct buffers *b, enum gemm_dtype dtype,
                                            .n = down ? HIDDEN : 2 * INTER,
                                            .k = down ? INTER : HIDDEN,
                                            .num_sms = num_sms};
-    struct dense_case d = {.args = {.a = down ? b->act : b->a,
-                                    .a_scale = down ? b->act_scale : b->a_scale,
-                                    .b = down ? b->b_down : b->b_up,
-                                    .b_scale = down ? b->b_down_scale : b->b_up_scale,
-                                    .c = down ? b->out : b->gate_up}};
-    const int err = kernels_dense_gemm_open(&d.plan, &shape);
-    if (err != 0) {
-        printf("%-12s %-4s m %5d %s: %s\n", "cublaslt", dtype_name(dtype), m, variant,
-               err_text(err));
-        return 0;
-    }
-    d.b_bytes = (size_t)shape.n * shape.k * (dtype == GEMM_FP8 ? 1 : 2);
-    d.b_scale_count = (size_t)shape.n / 128 * (shape.k / 128);
-    const struct timing t = time_graph(run_dense, &d);
-    const double flops = 2.0 * m * shape.n * shape.k;
-    report("cublaslt", dtype, 1, m, shape.n, shape.k, num_sms, variant, t, flops,
-           (double)d.b_bytes);
-    kernels_dense_gemm_close(d.plan);
-    return flops / t.median_us * 1e-6;
+    *d = (struct dense_case){.args = {.a = down ? b->act : b->a,
+                                      .a_scale = down ? b->act_scale : b->a_scale,
+                                      .b = down ? b->b_down : b->b_up,
+                                      .b_scale = down ? b->b_down_scale : b->b_up_scale,
+                                      .c = down ? b->out : b->gate_up}};
+    d->b_bytes = (size_t)shape.n * shape.k * (dtype == GEMM_FP8 ? 1 : 2);
+    d->b_scale_count = (size_t)shape.n / 128 * (shape.k / 128);
+    return kernels_dense_gemm_open(&d->plan, &shape);
 }
 
-/* cuBLASLt before and after the grouped kernel, so that a drift of the clocks shows. */
 static void bench_against_library(const struct buffers *b, enum gemm_dtype dtype, int experts,
-                                  int rows, int down, int block_m, int tune)
+                                  int rows, int down, const int (*variants)[2], int count,
+                                  int rest_us)
 {
-    const enum dense_scaling scaling = dtype == GEMM_FP8 ? DENSE_SCALE_BLOCK : DENSE_SCALE_NONE;
-    const int sms = data_sm_count();
-    int each[EXPERTS];
-    char variant[32];
-    double library = 0;
-    for (int e = 0; e < experts; e++)
-        each[e] = rows;
-    struct ffn f = ffn_make(b, dtype, experts, each, rows, sms);
-    f.parts = down ? 4 : 1;
-    f.tune = tune;
-    struct grouped_gemm_args *g = down ? &f.down : &f.up;
-    g->block_m = block_m;
-    snprintf(variant, sizeof(variant), "m%d tune %d", kernels_grouped_gemm_block_m(g), tune);
-    const double before =
-        bench_dense(b, dtype, scaling, 0, down, experts * rows, 0, "same scaling");
-    const struct timing t = time_graph(run_ffn, &f);
-    const double flops = 2.0 * experts * rows * g->n * g->k;
-    report("grouped", dtype, experts, rows, g->n, g->k, sms, variant, t, flops,
-           (double)experts * g->n * g->k * (dtype == GEMM_FP8 ? 1 : 2));
-    const double after = bench_dense(b, dtype, scaling, 0, down, experts * rows, 0, "same scaling");
-    library = before > after ? before : after;
-    if (library == 0 && dtype == GEMM_FP8) {
-        library =
-            bench_dense(b, dtype, DENSE_SCALE_TENSOR, 0, down, experts * rows, 0, "per tensor");
-        bench_dense(b, dtype, DENSE_SCALE_TENSOR, 1, down, experts * rows, 0, "tensor, fast");
+    const int m = experts * rows, sms = data_sm_count();
+    struct dense_case d[2];
+    struct ffn f[12];
+    struct work works[14];
+    char name[32];
+    if (dense_case_open(&d[0], b, dtype, dtype == GEMM_FP8 ? DENSE_SCALE_BLOCK : DENSE_SCALE_NONE,
+                        0, down, m, 0) != 0 ||
+        dense_case_open(&d[1], b, dtype, dtype == GEMM_FP8 ? DENSE_SCALE_TENSOR : DENSE_SCALE_NONE,
+                        1, down, m, 0) != 0)
+        data_die(__FILE__, __LINE__, "cuBLASLt has no algorithm for this shape");
+    for (int i = 0; i < 2; i++)
+        works[i] = (struct work){.run = run_dense, .context = &d[i]};
+    for (int i = 0; i < count; i++) {
+        f[i] = ffn_even(b, dtype, experts, rows, sms);
+        f[i].parts = down ? 4 : 1;
+        f[i].up.block_m = f[i].down.block_m = variants[i][0];
+        f[i].tune = variants[i][1];
+        works[i + 2] = (struct work){.run = run_ffn, .context = &f[i]};
     }
-    if (library > 0)
-        printf("  grouped / cuBLASLt = %.3f\n", flops / t.median_us * 1e-6 / library);
+    time_works(works, count + 2, rest_us);
+    const int n = down ? HIDDEN : 2 * INTER, k = down ? INTER : HIDDEN;
+    const double flops = 2.0 * m * n * k;
+    for (int i = 0; i < 2; i++)
+        report("cublaslt", dtype, 1, m, n, k, sms, i == 0 ? "same scaling" : "tensor fast",
+               works[i].timing, flops, (double)d[i].b_bytes);
+    for (int i = 0; i < count; i++) {
+        snprintf(name, sizeof(name), "m%d tune %d", kernels_grouped_gemm_block_m(&f[i].up),
+                 f[i].tune);
+        report("grouped", dtype, experts, rows, n, k, sms, name, works[i + 2].timing, flops,
+               (double)d[0].b_bytes * experts);
+        printf("    / cuBLASLt = %.3f\n",
+               works[0].timing.median_us / works[i + 2].timing.median_us);
+    }
+    kernels_dense_gemm_close(d[0].plan);
+    kernels_dense_gemm_close(d[1].plan);
 }
 
 /* The ceiling for streaming weights: a device copy, bytes read plus written. */
@@ -344,32 +383,29 @@ static void bench_copy(const struct buffers *b)
 
 static void bench_dtype(enum gemm_dtype dtype)
 {
-    static const int sms[] = {132, 116, 108, 100, 64};
-    static const int sweep[] = {1, 16, 32, 65, 96, 128, 192, 256, 512};
-    static const int tunes[] = {0, 1, 4, 8, 5};
-    static const int large[][2] = {{16, 512}, {4, 512}, {8, 1024}, {4, 2048}, {1, 8192}};
+    static const int sms[] = {132, 116, 100, 64};
+    static const int stream[] = {0, 1, 2, 3, 128, 129, 130};
+    static const int mid[] = {0, 1, 2, 4, 64, 65, 66, 68, 193, 194};
+    static const int large[][2] = {{16, 512}, {4, 512}, {4, 2048}};
+    static const int f8[][2] = {{256, 0},  {256, 1}, {256, 2}, {256, 3}, {256, 16},
+                                {256, 18}, {128, 0}, {128, 1}, {128, 2}, {128, 18}};
+    static const int b16[][2] = {{256, 0}, {256, 16}, {128, 0}, {128, 1}};
     struct buffers b;
     buffers_open(&b, dtype);
     bench_copy(&b);
-    for (int i = 0; i < 5; i++) {
-        for (int j = 0; j < (dtype == GEMM_FP8 ? 5 : 2); j++)
-            bench_ffn(&b, dtype, EXPERTS, 64, sms[i], tunes[j], 1);
-    }
-    for (int i = 0; i < 9; i++) {
-        for (int j = 0; j < 3; j++)
-            bench_ffn(&b, dtype, EXPERTS, sweep[i], 132, j, 0);
-    }
-    for (int i = 0; i < 5; i++) {
-        for (int down = 0; down < 2; down++) {
-            for (int j = 0; j < 4; j++)
-                bench_against_library(&b, dtype, large[i][0], large[i][1], down, j < 2 ? 256 : 128,
-                                      j % 2 * 2);
+    for (int i = 0; i < 4; i++)
+        bench_ffn(&b, dtype, 64, sms[i], stream, dtype == GEMM_FP8 ? 7 : 5, 0);
+    for (int i = 0; i < 4; i++)
+        bench_ffn(&b, dtype, 64, sms[i], stream, 3, 5000);
+    bench_ffn(&b, dtype, 65, 132, mid, dtype == GEMM_FP8 ? 10 : 6, 0);
+    bench_ffn(&b, dtype, 128, 132, mid, dtype == GEMM_FP8 ? 10 : 6, 0);
+    for (int rest = 0; rest <= 5000; rest += 5000) {
+        for (int i = 0; i < 3; i++) {
+            for (int down = 0; down < 2; down++)
+                bench_against_library(&b, dtype, large[i][0], large[i][1], down,
+                                      dtype == GEMM_FP8 ? f8 : b16, dtype == GEMM_FP8 ? 10 : 4,
+                                      rest);
         }
-    }
-    for (int m = 128; m <= 2048; m *= 4) {
-        for (int i = 0; i < 5; i++)
-            bench_dense(&b, dtype, dtype == GEMM_FP8 ? DENSE_SCALE_TENSOR : DENSE_SCALE_NONE, 1, 0,
-                        m, sms[i], "fast");
     }
     buffers_close(&b);
 }
