@@ -10,11 +10,9 @@
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 #include <stdint.h>
-#ifndef TUNE
-#define TUNE 0
-#endif
 
 #include "kernels/grouped_gemm.h"
+#include "kernels/hopper.h"
 #include "kernels/stamp.h"
 extern "C" {
 #include "base/err.h"
@@ -33,7 +31,7 @@ constexpr int SCALE_PAD = 4; /* floats after A's scales of a K block: B's scale,
 constexpr int RASTER_ROWS = 2048;
 
 /* Named barriers; 0 is __syncthreads. */
-enum { BAR_CONSUMERS = 1, BAR_TURN = 2 };
+enum { BAR_CONSUMERS = 1 };
 
 struct gemm_params {
     const int *rows;
@@ -57,6 +55,8 @@ struct gemm_params {
 template <enum gemm_dtype DTYPE, int BLOCK_M, int K_STEP, int STAGES> struct layout {
     static constexpr bool scaled = DTYPE == GEMM_FP8;
     static constexpr int block_k = scaled ? BLOCK_K_BYTES : BLOCK_K_BYTES / 2;
+    /* A comes in boxes of rows; those past the expert's last row stay behind. */
+    static constexpr int a_box = BLOCK_M == 256 ? 64 : 32;
     static constexpr int a_bytes = BLOCK_M * BLOCK_K_BYTES;
     static constexpr int b_bytes = BLOCK_N * BLOCK_K_BYTES;
     static constexpr int tile_bytes = K_STEP * (a_bytes + b_bytes);
@@ -66,145 +66,6 @@ template <enum gemm_dtype DTYPE, int BLOCK_M, int K_STEP, int STAGES> struct lay
     static constexpr int wn = BLOCK_M == 64 ? BLOCK_N / 2 : BLOCK_N;
     static constexpr int msub = BLOCK_M == 256 ? 2 : 1;
 };
-
-__device__ __forceinline__ uint32_t shared_address(const void *p)
-{
-    return (uint32_t)__cvta_generic_to_shared(p);
-}
-
-__device__ __forceinline__ void mbarrier_init(uint64_t *bar, int count)
-{
-    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(bar)), "r"(count)
-                 : "memory");
-}
-
-__device__ __forceinline__ void mbarrier_arrive(uint64_t *bar)
-{
-    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(bar)) : "memory");
-}
-
-__device__ __forceinline__ void mbarrier_arrive_expect(uint64_t *bar, int bytes)
-{
-    asm volatile(
-        "mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(bar)),
-        "r"(bytes)
-        : "memory");
-}
-
-__device__ __forceinline__ void mbarrier_wait(uint64_t *bar, uint32_t parity)
-{
-    uint32_t done;
-    do {
-        asm volatile("{\n"
-                     ".reg .pred p;\n"
-                     "mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n"
-                     "selp.u32 %0, 1, 0, p;\n"
-                     "}\n"
-                     : "=r"(done)
-                     : "r"(shared_address(bar)), "r"(parity)
-                     : "memory");
-    } while (!done);
-}
-
-__device__ __forceinline__ void barrier_sync(int id, int threads)
-{
-    asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
-}
-
-__device__ __forceinline__ void barrier_arrive(int id, int threads)
-{
-    asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
-}
-
-__device__ __forceinline__ void tma_load(void *dst, const CUtensorMap *map, uint64_t *bar, int x,
-                                         int y, int z, uint64_t policy)
-{
-    asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes"
-                 ".L2::cache_hint [%0], [%1, {%3, %4, %5}], [%2], %6;" ::"r"(shared_address(dst)),
-                 "l"(map), "r"(shared_address(bar)), "r"(x), "r"(y), "r"(z), "l"(policy)
-                 : "memory");
-}
-
-__device__ __forceinline__ void copy_float_async(float *dst, const float *src)
-{
-    asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(shared_address(dst)), "l"(src)
-                 : "memory");
-}
-
-__device__ __forceinline__ uint64_t l2_policy(bool evict_first)
-{
-    uint64_t first, normal;
-    asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(first));
-    asm("createpolicy.fractional.L2::evict_normal.b64 %0, 1.0;" : "=l"(normal));
-    return evict_first ? first : normal;
-}
-
-/* Describes a K-major operand of 8-row, 128-byte swizzle atoms, 1024 bytes apart. */
-__device__ __forceinline__ uint64_t wgmma_operand(const void *p)
-{
-    return (uint64_t)((shared_address(p) & 0x3ffff) >> 4) | 1ull << 16 | 64ull << 32 | 1ull << 62;
-}
-
-#define ACC4(i)  "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
-#define ACC16(i) ACC4(i), ACC4(i + 4), ACC4(i + 8), ACC4(i + 12)
-#define ACC32    ACC16(0), ACC16(16)
-#define ACC64    ACC16(0), ACC16(16), ACC16(32), ACC16(48)
-#define REGS32                                                                                     \
-    "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,"      \
-    "%24,%25,%26,%27,%28,%29,%30,%31}"
-#define REGS64                                                                                     \
-    "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,"      \
-    "%24,%25,%26,%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,"     \
-    "%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63}"
-#define WGMMA(op, regs, a, b, p, tail)                                                             \
-    "{\n.reg .pred p;\nsetp.ne.b32 p, " p ", 0;\nwgmma.mma_async.sync.aligned." op " " regs ", " a \
-    ", " b ", p, 1, 1" tail ";\n}\n"
-
-/* d = A * B (+ d when accumulate): 64 rows, WN columns, 32 bytes of K. */
-template <enum gemm_dtype DTYPE, int WN>
-__device__ __forceinline__ void wgmma(float (&d)[WN / 2], uint64_t a, uint64_t b, int accumulate)
-{
-    if constexpr (DTYPE == GEMM_FP8 && WN == 128)
-        asm volatile(WGMMA("m64n128k32.f32.e4m3.e4m3", REGS64, "%64", "%65", "%66", "")
-                     : ACC64
-                     : "l"(a), "l"(b), "r"(accumulate));
-    else if constexpr (DTYPE == GEMM_FP8)
-        asm volatile(WGMMA("m64n64k32.f32.e4m3.e4m3", REGS32, "%32", "%33", "%34", "")
-                     : ACC32
-                     : "l"(a), "l"(b), "r"(accumulate));
-    else if constexpr (WN == 128)
-        asm volatile(WGMMA("m64n128k16.f32.bf16.bf16", REGS64, "%64", "%65", "%66", ", 0, 0")
-                     : ACC64
-                     : "l"(a), "l"(b), "r"(accumulate));
-    else
-        asm volatile(WGMMA("m64n64k16.f32.bf16.bf16", REGS32, "%32", "%33", "%34", ", 0, 0")
-                     : ACC32
-                     : "l"(a), "l"(b), "r"(accumulate));
-}
-
-/* The compiler must neither move an accumulator's reads above the wait for the tensor core nor its
- * writes below the start: this pins the registers at the place where it stands. */
-template <int COUNT> __device__ __forceinline__ void wgmma_pin(float (&d)[COUNT])
-{
-#pragma unroll
-    for (int i = 0; i < COUNT; i++)
-        asm volatile("" : "+f"(d[i])::"memory");
-}
-
-__device__ __forceinline__ void wgmma_begin(void)
-{
-    asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
-}
-
-__device__ __forceinline__ void wgmma_commit(void)
-{
-    asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
-}
-
-template <int PENDING> __device__ __forceinline__ void wgmma_wait(void)
-{
-    asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(PENDING) : "memory");
-}
 
 /* A place in the ring of stages. A full barrier is waited for with `parity`, an empty one with its
  * inverse: the first pass over the ring finds every stage empty. */
@@ -282,17 +143,21 @@ __device__ void produce_tiles(const CUtensorMap *map_a, const CUtensorMap *map_b
     tile t;
     while (walk.take(t)) {
         const int expert = p.first_expert + t.expert;
+        const int boxes = (min(BLOCK_M, t.rows - t.m0) + L::a_box - 1) / L::a_box;
+        const int bytes = K_STEP * (boxes * L::a_box * BLOCK_K_BYTES + L::b_bytes);
         for (int kb = 0; kb < p.k_blocks; kb += K_STEP) {
             mbarrier_wait(&bars.empty[at.stage], at.parity ^ 1);
             uint8_t *stage = tiles + at.stage * L::tile_bytes;
             uint64_t *full = &bars.full[at.stage];
-            mbarrier_arrive_expect(full, L::tile_bytes);
+            mbarrier_arrive_expect(full, bytes);
 #pragma unroll
             for (int s = 0; s < K_STEP; s++) {
                 const int x = (kb + s) * L::block_k;
                 tma_load(stage + K_STEP * L::a_bytes + s * L::b_bytes, map_b, full, x, t.n0, expert,
                          policy_b);
-                tma_load(stage + s * L::a_bytes, map_a, full, x, t.m0, expert, policy_a);
+                for (int i = 0; i < boxes; i++)
+                    tma_load(stage + s * L::a_bytes + i * L::a_box * BLOCK_K_BYTES, map_a, full, x,
+                             t.m0 + i * L::a_box, expert, policy_a);
             }
             at.advance();
         }
@@ -369,50 +234,52 @@ template <int MSUB, int COUNT> __device__ __forceinline__ void clear(float (&sum
     }
 }
 
-/* One consumer warpgroup's part of a tile, FP8: sum += scale_a * scale_b * (block of 128 channels).
- */
-template <class L, int BLOCK_M, int K_STEP, int STAGES, int TURNS>
-__device__ __forceinline__ void
-multiply_scaled(float (&sum)[L::msub][L::wn / 2], const gemm_params &p, const uint8_t *tiles,
-                const float *scales, barriers bars, ring<STAGES> &at, int a_offset, int b_offset,
-                int row, int group)
+/* Where a consumer warpgroup finds its part of every stage, and what it waits for. */
+struct operands {
+    const uint8_t *tiles;
+    const float *scales;
+    barriers bars;
+    int k_blocks;
+    int a_offset; /* of the warpgroup's first row in A's tile, in bytes */
+    int b_offset; /* of its first column in B's tile */
+    int row;      /* this lane's first row in the tile; the other one is 8 below */
+};
+
+/* One warpgroup's part of a tile, FP8: sum += scale_a * scale_b * (block of 128 channels). ACTIVE
+ * of its blocks of 64 rows hold valid rows. While one warpgroup adds, the other keeps the tensor
+ * core busy. */
+template <class L, int BLOCK_M, int K_STEP, int STAGES, int ACTIVE>
+__device__ __forceinline__ void multiply_scaled(float (&sum)[L::msub][L::wn / 2],
+                                                const operands &in, ring<STAGES> &at)
 {
     clear(sum);
-    for (int kb = 0; kb < p.k_blocks; kb += K_STEP) {
-        const uint8_t *stage = tiles + at.stage * L::tile_bytes;
-        mbarrier_wait(&bars.full[at.stage], at.parity);
+    for (int kb = 0; kb < in.k_blocks; kb += K_STEP) {
+        const uint8_t *stage = in.tiles + at.stage * L::tile_bytes;
+        mbarrier_wait(&in.bars.full[at.stage], at.parity);
+        if (ACTIVE == 0)
+            stage_release(&in.bars.empty[at.stage]);
 #pragma unroll
         for (int s = 0; s < K_STEP; s++) {
-            const float *scale = scales + at.stage * L::scale_floats + s * (BLOCK_M + SCALE_PAD);
+            const float *scale = in.scales + at.stage * L::scale_floats + s * (BLOCK_M + SCALE_PAD);
             const uint64_t b =
-                wgmma_operand(stage + K_STEP * L::a_bytes + s * L::b_bytes + b_offset);
+                wgmma_operand(stage + K_STEP * L::a_bytes + s * L::b_bytes + in.b_offset);
 #pragma unroll
-            for (int m = 0; m < L::msub; m++) {
+            for (int m = 0; m < ACTIVE; m++) {
                 const uint64_t a =
-                    wgmma_operand(stage + s * L::a_bytes + a_offset + m * 64 * BLOCK_K_BYTES);
+                    wgmma_operand(stage + s * L::a_bytes + in.a_offset + m * 64 * BLOCK_K_BYTES);
                 float block[L::wn / 2];
-                if (TURNS)
-                    barrier_sync(BAR_TURN + group, CONSUMERS);
                 wgmma_pin(block);
                 wgmma_begin();
 #pragma unroll
-                for (int i = 0; i < 4; i++) {
+                for (int i = 0; i < 4; i++)
                     wgmma<GEMM_FP8, L::wn>(block, a + 2 * i, b + 2 * i, i > 0);
-                    if (TURNS > 1 && i == TURNS - 1)
-                        wgmma_commit();
-                }
                 wgmma_commit();
-                const float scale_b = scale[BLOCK_M];
-                const float scale_lo = scale[row + m * 64] * scale_b;
-                const float scale_hi = scale[row + m * 64 + 8] * scale_b;
-                if (TURNS > 1)
-                    wgmma_wait<1>();
-                if (TURNS)
-                    barrier_arrive(BAR_TURN + (group ^ 1), CONSUMERS);
+                const float scale_lo = scale[in.row + m * 64] * scale[BLOCK_M];
+                const float scale_hi = scale[in.row + m * 64 + 8] * scale[BLOCK_M];
                 wgmma_wait<0>();
                 wgmma_pin(block);
-                if (s == K_STEP - 1 && m == L::msub - 1)
-                    stage_release(&bars.empty[at.stage]);
+                if (s == K_STEP - 1 && m == ACTIVE - 1)
+                    stage_release(&in.bars.empty[at.stage]);
                 promote(sum[m], block, scale_lo, scale_hi);
             }
         }
@@ -420,113 +287,56 @@ multiply_scaled(float (&sum)[L::msub][L::wn / 2], const gemm_params &p, const ui
     }
 }
 
-/* The same for tiles of one 64-row block a warpgroup, with two blocks of channels in flight. */
-template <class L, int BLOCK_M, int K_STEP, int STAGES>
-__device__ __forceinline__ void
-multiply_scaled_double(float (&sum)[L::wn / 2], const gemm_params &p, const uint8_t *tiles,
-                       const float *scales, barriers bars, ring<STAGES> &at, int a_offset,
-                       int b_offset, int row)
-{
-    float even[L::wn / 2], odd[L::wn / 2];
-    float even_lo, even_hi, odd_lo, odd_hi;
-    int even_stage, odd_stage;
-    const auto issue = [&](float(&block)[L::wn / 2], int s, float &lo, float &hi, int &used) {
-        if (s == 0)
-            mbarrier_wait(&bars.full[at.stage], at.parity);
-        const uint8_t *stage = tiles + at.stage * L::tile_bytes;
-        const float *scale = scales + at.stage * L::scale_floats + s * (BLOCK_M + SCALE_PAD);
-        const uint64_t a = wgmma_operand(stage + s * L::a_bytes + a_offset);
-        const uint64_t b = wgmma_operand(stage + K_STEP * L::a_bytes + s * L::b_bytes + b_offset);
-        wgmma_pin(block);
-        wgmma_begin();
-#pragma unroll
-        for (int i = 0; i < 4; i++)
-            wgmma<GEMM_FP8, L::wn>(block, a + 2 * i, b + 2 * i, i > 0);
-        wgmma_commit();
-        lo = scale[row] * scale[BLOCK_M];
-        hi = scale[row + 8] * scale[BLOCK_M];
-        used = at.stage;
-        if (s == K_STEP - 1)
-            at.advance();
-    };
-    const auto finish_even = [&]() {
-        wgmma_pin(even);
-        if (K_STEP == 1)
-            stage_release(&bars.empty[even_stage]);
-        promote(sum, even, even_lo, even_hi);
-    };
-    const auto finish_odd = [&]() {
-        wgmma_pin(odd);
-        stage_release(&bars.empty[odd_stage]);
-        promote(sum, odd, odd_lo, odd_hi);
-    };
-#pragma unroll
-    for (int i = 0; i < L::wn / 2; i++)
-        sum[i] = 0.0f;
-    issue(even, 0, even_lo, even_hi, even_stage);
-    int kb = 0;
-    for (; kb + 2 < p.k_blocks; kb += 2) {
-        issue(odd, K_STEP - 1, odd_lo, odd_hi, odd_stage);
-        wgmma_wait<1>();
-        finish_even();
-        issue(even, 0, even_lo, even_hi, even_stage);
-        wgmma_wait<1>();
-        finish_odd();
-    }
-    if (kb + 1 < p.k_blocks) {
-        issue(odd, K_STEP - 1, odd_lo, odd_hi, odd_stage);
-        wgmma_wait<1>();
-        finish_even();
-        wgmma_wait<0>();
-        finish_odd();
-    } else {
-        wgmma_wait<0>();
-        finish_even();
-    }
-}
-
 /* The same in BF16: the tensor core accumulates over all of K; one stage stays in flight. */
-template <class L, int K_STEP, int STAGES>
-__device__ __forceinline__ void
-multiply_plain(float (&sum)[L::msub][L::wn / 2], const gemm_params &p, const uint8_t *tiles,
-               barriers bars, ring<STAGES> &at, int a_offset, int b_offset)
+template <class L, int K_STEP, int STAGES, int ACTIVE>
+__device__ __forceinline__ void multiply_plain(float (&sum)[L::msub][L::wn / 2], const operands &in,
+                                               ring<STAGES> &at)
 {
     int previous = 0;
+    clear(sum);
 #pragma unroll
-    for (int m = 0; m < L::msub; m++)
+    for (int m = 0; m < ACTIVE; m++)
         wgmma_pin(sum[m]);
-    for (int kb = 0; kb < p.k_blocks; kb += K_STEP) {
-        const uint8_t *stage = tiles + at.stage * L::tile_bytes;
-        mbarrier_wait(&bars.full[at.stage], at.parity);
+    for (int kb = 0; kb < in.k_blocks; kb += K_STEP) {
+        const uint8_t *stage = in.tiles + at.stage * L::tile_bytes;
+        mbarrier_wait(&in.bars.full[at.stage], at.parity);
         wgmma_begin();
 #pragma unroll
         for (int s = 0; s < K_STEP; s++) {
             const uint64_t b =
-                wgmma_operand(stage + K_STEP * L::a_bytes + s * L::b_bytes + b_offset);
+                wgmma_operand(stage + K_STEP * L::a_bytes + s * L::b_bytes + in.b_offset);
 #pragma unroll
-            for (int m = 0; m < L::msub; m++) {
+            for (int m = 0; m < ACTIVE; m++) {
                 const uint64_t a =
-                    wgmma_operand(stage + s * L::a_bytes + a_offset + m * 64 * BLOCK_K_BYTES);
+                    wgmma_operand(stage + s * L::a_bytes + in.a_offset + m * 64 * BLOCK_K_BYTES);
 #pragma unroll
                 for (int i = 0; i < 4; i++)
-                    wgmma<GEMM_BF16, L::wn>(sum[m], a + 2 * i, b + 2 * i, kb + s + i > 0);
+                    wgmma<GEMM_BF16, L::wn>(sum[m], a + 2 * i, b + 2 * i, 1);
             }
         }
         wgmma_commit();
         if (kb > 0) {
             wgmma_wait<1>();
-            if (threadIdx.x % 32 == 0)
-                mbarrier_arrive(&bars.empty[previous]);
+            stage_release(&in.bars.empty[previous]);
         }
         previous = at.stage;
         at.advance();
     }
     wgmma_wait<0>();
 #pragma unroll
-    for (int m = 0; m < L::msub; m++)
+    for (int m = 0; m < ACTIVE; m++)
         wgmma_pin(sum[m]);
-    if (threadIdx.x % 32 == 0)
-        mbarrier_arrive(&bars.empty[previous]);
+    stage_release(&in.bars.empty[previous]);
+}
+
+template <enum gemm_dtype DTYPE, class L, int BLOCK_M, int K_STEP, int STAGES, int ACTIVE>
+__device__ __forceinline__ void multiply(float (&sum)[L::msub][L::wn / 2], const operands &in,
+                                         ring<STAGES> &at)
+{
+    if constexpr (DTYPE == GEMM_FP8)
+        multiply_scaled<L, BLOCK_M, K_STEP, STAGES, ACTIVE>(sum, in, at);
+    else
+        multiply_plain<L, K_STEP, STAGES, ACTIVE>(sum, in, at);
 }
 
 __device__ __forceinline__ uint32_t pack_bf16(float lo, float hi)
@@ -573,34 +383,31 @@ __device__ __forceinline__ void store_rows(const float (&sum)[COUNT], __nv_bfloa
     }
 }
 
-template <enum gemm_dtype DTYPE, class L, int BLOCK_M, int K_STEP, int STAGES, int TURNS>
+template <enum gemm_dtype DTYPE, class L, int BLOCK_M, int K_STEP, int STAGES>
 __device__ void consume(const gemm_params &p, const int *rows, const uint8_t *tiles,
                         const float *scales, barriers bars)
 {
-    /* The shuffle tells the compiler that a warp shares one value: descriptors stay in uniform
-     * registers. */
+    /* The shuffle tells the compiler that a warp shares one value, which keeps descriptors uniform.
+     */
     const int group = __shfl_sync(~0u, threadIdx.x / WARPGROUP, 0);
     const int row_offset = BLOCK_M == 64 ? 0 : group * 64 * L::msub;
     const int col_offset = BLOCK_M == 64 ? group * L::wn : 0;
     const int row = row_offset + threadIdx.x % WARPGROUP / 32 * 16 + threadIdx.x % 32 / 4;
+    const operands in = {
+        tiles, scales, bars, p.k_blocks, row_offset * BLOCK_K_BYTES, col_offset * BLOCK_K_BYTES,
+        row};
     tile_walk<BLOCK_M> walk(rows, p);
     ring<STAGES> at;
     tile t;
-    if (TURNS > 0 && group == 1)
-        barrier_arrive(BAR_TURN, CONSUMERS);
     while (walk.take(t)) {
         float sum[L::msub][L::wn / 2];
-        if constexpr (DTYPE == GEMM_FP8 && TURNS < 0)
-            multiply_scaled_double<L, BLOCK_M, K_STEP, STAGES>(sum[0], p, tiles, scales, bars, at,
-                                                               row_offset * BLOCK_K_BYTES,
-                                                               col_offset * BLOCK_K_BYTES, row);
-        else if constexpr (DTYPE == GEMM_FP8)
-            multiply_scaled<L, BLOCK_M, K_STEP, STAGES, TURNS>(
-                sum, p, tiles, scales, bars, at, row_offset * BLOCK_K_BYTES,
-                col_offset * BLOCK_K_BYTES, row, group);
+        const int valid = t.rows - t.m0 - row_offset;
+        if (valid > 64 * (L::msub - 1))
+            multiply<DTYPE, L, BLOCK_M, K_STEP, STAGES, L::msub>(sum, in, at);
+        else if (L::msub > 1 && valid > 0)
+            multiply<DTYPE, L, BLOCK_M, K_STEP, STAGES, 1>(sum, in, at);
         else
-            multiply_plain<L, K_STEP, STAGES>(sum, p, tiles, bars, at, row_offset * BLOCK_K_BYTES,
-                                              col_offset * BLOCK_K_BYTES);
+            multiply<DTYPE, L, BLOCK_M, K_STEP, STAGES, 0>(sum, in, at);
         const int expert = p.first_expert + t.expert;
         __nv_bfloat16 *c = p.c + (long long)expert * p.max_rows * p.n + t.n0 + col_offset;
 #pragma unroll
@@ -615,14 +422,12 @@ __device__ void consume(const gemm_params &p, const int *rows, const uint8_t *ti
             }
         }
     }
-    if (TURNS > 0 && group == 0)
-        barrier_sync(BAR_TURN, CONSUMERS);
     barrier_sync(BAR_CONSUMERS, CONSUMERS);
     if (threadIdx.x == 0)
         stamp_end(p.stamp);
 }
 
-template <enum gemm_dtype DTYPE, int BLOCK_M, int K_STEP, int STAGES, int TURNS>
+template <enum gemm_dtype DTYPE, int BLOCK_M, int K_STEP, int STAGES>
 __global__ void __launch_bounds__(THREADS, 1)
     grouped_gemm_kernel(const __grid_constant__ CUtensorMap map_a,
                         const __grid_constant__ CUtensorMap map_b,
@@ -659,7 +464,7 @@ __global__ void __launch_bounds__(THREADS, 1)
             produce_scales<L, BLOCK_M, K_STEP, STAGES>(p, rows, scales, bars);
     } else {
         asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
-        consume<DTYPE, L, BLOCK_M, K_STEP, STAGES, TURNS>(p, rows, tiles, scales, bars);
+        consume<DTYPE, L, BLOCK_M, K_STEP, STAGES>(p, rows, tiles, scales, bars);
     }
 }
 
@@ -690,7 +495,7 @@ encode_fn encode_lookup(void)
 
 /* A [experts, rows, k] tensor, read in boxes of box_rows x 128 bytes. */
 int map_encode(CUtensorMap *map, const struct grouped_gemm_args *args, const void *base, int rows,
-               int box_rows, CUtensorMapL2promotion promotion)
+               int box_rows)
 {
     static const encode_fn encode = encode_lookup();
     const bool fp8 = args->dtype == GEMM_FP8;
@@ -708,7 +513,8 @@ int map_encode(CUtensorMap *map, const struct grouped_gemm_args *args, const voi
     const CUresult result =
         encode(map, fp8 ? CU_TENSOR_MAP_DATA_TYPE_UINT8 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3,
                const_cast<void *>(base), dims, strides, box, step, CU_TENSOR_MAP_INTERLEAVE_NONE,
-               CU_TENSOR_MAP_SWIZZLE_128B, promotion, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+               CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
+               CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
     if (result != CUDA_SUCCESS) {
         log_error("grouped GEMM: cuTensorMapEncodeTiled gave error %d", (int)result);
         return ERR_GPU;
@@ -747,19 +553,18 @@ int args_check(const struct grouped_gemm_args *args)
 struct launch {
     const struct grouped_gemm_args *args;
     gemm_params params;
-    CUtensorMapL2promotion promotion;
     cudaStream_t stream;
 };
 
-template <enum gemm_dtype DTYPE, int BLOCK_M, int K_STEP, int STAGES, int TURNS = 0>
+template <enum gemm_dtype DTYPE, int BLOCK_M, int K_STEP, int STAGES>
 int launch_kernel(const struct launch &l)
 {
     using L = layout<DTYPE, BLOCK_M, K_STEP, STAGES>;
-    const auto kernel = grouped_gemm_kernel<DTYPE, BLOCK_M, K_STEP, STAGES, TURNS>;
+    const auto kernel = grouped_gemm_kernel<DTYPE, BLOCK_M, K_STEP, STAGES>;
     CUtensorMap map_a, map_b;
-    int err = map_encode(&map_a, l.args, l.args->a, l.args->max_rows, BLOCK_M, l.promotion);
+    int err = map_encode(&map_a, l.args, l.args->a, l.args->max_rows, L::a_box);
     if (err == 0)
-        err = map_encode(&map_b, l.args, l.args->b, l.args->n, BLOCK_N, l.promotion);
+        err = map_encode(&map_b, l.args, l.args->b, l.args->n, BLOCK_N);
     if (err == 0)
         err = gpu_check(
             cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, L::bytes),
@@ -772,22 +577,57 @@ int launch_kernel(const struct launch &l)
 
 } // namespace
 
-int kernels_grouped_gemm_block_m(const struct grouped_gemm_args *args)
+static int rows_expected(const struct grouped_gemm_args *args)
 {
-    if (args->block_m != 0)
-        return args->block_m;
-    const int rows = args->rows_hint > 0 ? args->rows_hint : args->max_rows;
-    if (rows <= 64)
-        return 64;
-    /* 256 rows move fewer bytes per product; they pay unless much of the last block is padding. */
-    const int padded_128 = (rows + 127) / 128 * 128;
-    const int padded_256 = (rows + 255) / 256 * 256;
-    return padded_256 * 8 <= padded_128 * 9 ? 256 : 128;
+    return args->rows_hint > 0 ? args->rows_hint : args->max_rows;
 }
 
-/* tune: bits 0-3 schedule, 16 promotion 256, 128 none, 32 weights stay, 64 weights leave */
-extern "C" int kernels_grouped_gemm_tuned(const struct grouped_gemm_args *args, int tune,
-                                          cudaStream_t stream)
+/* Hundredths of the time of a full pass of 256-row tiles over the SMs, if every expert has `rows`
+ * rows. */
+static long long passes_cost(const struct grouped_gemm_args *args, int rows, int block_m)
+{
+    /* Measured: a 128-row tile costs this many hundredths of a 256-row tile; it moves more bytes
+     * per product. */
+    const int tile = block_m == 256 ? 100 : args->dtype == GEMM_FP8 ? 56 : 65;
+    const long long tiles =
+        (long long)args->expert_count * ((rows + block_m - 1) / block_m) * (args->n / BLOCK_N);
+    return (tiles + args->num_sms - 1) / args->num_sms * tile;
+}
+
+int kernels_grouped_gemm_block_m(const struct grouped_gemm_args *args)
+{
+    const int rows = rows_expected(args);
+    if (args->block_m != 0)
+        return args->block_m;
+    if (rows <= 128)
+        return rows <= 64 ? 64 : 128;
+    return passes_cost(args, rows, 256) < passes_cost(args, rows, 128) ? 256 : 128;
+}
+
+/* Two K blocks a stage halve the barriers' cost where few rows meet many weights; large tiles have
+ * no room for it, and BF16's 128-row tiles, bound by the L2, prefer the finer steps once rows are
+ * many. */
+static int launch_variant(const struct launch &l, int block_m)
+{
+    const bool pairs = l.params.k_blocks % 2 == 0;
+    if (l.args->dtype == GEMM_FP8) {
+        if (block_m == 64)
+            return pairs ? launch_kernel<GEMM_FP8, 64, 2, 4>(l)
+                         : launch_kernel<GEMM_FP8, 64, 1, 8>(l);
+        if (block_m == 128)
+            return pairs ? launch_kernel<GEMM_FP8, 128, 2, 3>(l)
+                         : launch_kernel<GEMM_FP8, 128, 1, 6>(l);
+        return launch_kernel<GEMM_FP8, 256, 1, 4>(l);
+    }
+    if (block_m == 64)
+        return launch_kernel<GEMM_BF16, 64, 2, 4>(l);
+    if (block_m == 128)
+        return l.params.stream_b ? launch_kernel<GEMM_BF16, 128, 2, 3>(l)
+                                 : launch_kernel<GEMM_BF16, 128, 1, 6>(l);
+    return launch_kernel<GEMM_BF16, 256, 1, 4>(l);
+}
+
+int kernels_grouped_gemm_launch(const struct grouped_gemm_args *args, cudaStream_t stream)
 {
     const int err = args_check(args);
     if (err != 0)
@@ -797,9 +637,6 @@ extern "C" int kernels_grouped_gemm_tuned(const struct grouped_gemm_args *args, 
     struct launch l = {};
     l.args = args;
     l.stream = stream;
-    l.promotion = tune & 128  ? CU_TENSOR_MAP_L2_PROMOTION_NONE
-                  : tune & 16 ? CU_TENSOR_MAP_L2_PROMOTION_L2_256B
-                              : CU_TENSOR_MAP_L2_PROMOTION_L2_128B;
     l.params.rows = args->rows;
     l.params.a_scale = args->a_scale;
     l.params.b_scale = args->b_scale;
@@ -814,35 +651,6 @@ extern "C" int kernels_grouped_gemm_tuned(const struct grouped_gemm_args *args, 
     l.params.max_rows = args->max_rows;
     l.params.n = args->n;
     l.params.k_blocks = args->k * (fp8 ? 1 : 2) / BLOCK_K_BYTES;
-    l.params.stream_b = (block_m == 64 || (tune & 64)) && !(tune & 32);
-    const bool pairs = l.params.k_blocks % 2 == 0;
-    const int way = tune & 15;
-    if (fp8 && block_m == 64)
-        return pairs && way == 0   ? launch_kernel<GEMM_FP8, 64, 2, 4>(l)
-               : pairs && way == 1 ? launch_kernel<GEMM_FP8, 64, 2, 4, -1>(l)
-               : way == 2          ? launch_kernel<GEMM_FP8, 64, 1, 9, -1>(l)
-                                   : launch_kernel<GEMM_FP8, 64, 1, 9>(l);
-    if (fp8 && block_m == 128)
-        return pairs && way == 0   ? launch_kernel<GEMM_FP8, 128, 2, 3>(l)
-               : pairs && way == 1 ? launch_kernel<GEMM_FP8, 128, 2, 3, -1>(l)
-               : way == 2          ? launch_kernel<GEMM_FP8, 128, 1, 6, -1>(l)
-               : way == 3          ? launch_kernel<GEMM_FP8, 128, 1, 6, 3>(l)
-                                   : launch_kernel<GEMM_FP8, 128, 1, 6>(l);
-    if (fp8)
-        return way == 1   ? launch_kernel<GEMM_FP8, 256, 1, 4, 1>(l)
-               : way == 2 ? launch_kernel<GEMM_FP8, 256, 1, 4, 2>(l)
-               : way == 3 ? launch_kernel<GEMM_FP8, 256, 1, 4, 3>(l)
-                          : launch_kernel<GEMM_FP8, 256, 1, 4>(l);
-    if (block_m == 64)
-        return pairs && way == 0 ? launch_kernel<GEMM_BF16, 64, 2, 4>(l)
-                                 : launch_kernel<GEMM_BF16, 64, 1, 9>(l);
-    if (block_m == 128)
-        return pairs && way == 0 ? launch_kernel<GEMM_BF16, 128, 2, 3>(l)
-                                 : launch_kernel<GEMM_BF16, 128, 1, 6>(l);
-    return launch_kernel<GEMM_BF16, 256, 1, 4>(l);
-}
-
-int kernels_grouped_gemm_launch(const struct grouped_gemm_args *args, cudaStream_t stream)
-{
-    return kernels_grouped_gemm_tuned(args, TUNE, stream);
+    l.params.stream_b = rows_expected(args) <= block_m;
+    return launch_variant(l, block_m);
 }

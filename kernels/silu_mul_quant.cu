@@ -50,7 +50,7 @@ __device__ int row_starts(const silu_mul_quant_args &p, int *first_row)
 
 __device__ __forceinline__ float silu_mul(float gate, float up)
 {
-    return gate / (1.0f + __expf(-gate)) * up;
+    return __fdividef(gate, 1.0f + __expf(-gate)) * up;
 }
 
 __device__ __forceinline__ void silu_mul_8(const uint4 &gate, const uint4 &up, float (&y)[8])
@@ -136,7 +136,7 @@ __global__ void __launch_bounds__(THREADS, 1)
             at[i].expert = p.first_expert + slot;
             at[i].row = row - first_row[slot];
             at[i].channel =
-                index % units_per_row * UNIT_CHANNELS + threadIdx.x % 32 * LANE_CHANNELS;
+                (index - row * units_per_row) * UNIT_CHANNELS + threadIdx.x % 32 * LANE_CHANNELS;
             gate[i] = up[i] = make_uint4(0, 0, 0, 0);
             if (at[i].channel < p.inter) {
                 const __nv_bfloat16 *line =

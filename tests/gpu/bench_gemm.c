@@ -3,7 +3,9 @@
  * test_gemm first.
  *
  * Each figure is the median of REPLAYS replays of a CUDA graph of ITERATIONS back-to-back runs,
- * divided by ITERATIONS; the weights of one run are many times the L2. bench_gemm [FILE.csv] */
+ * divided by ITERATIONS; the weights of one run are many times the L2. "rested": with idle time
+ * before each replay, which keeps the GPU below its power limit; otherwise replays follow each
+ * other. bench_gemm [FILE.csv] */
 #include <string.h>
 #include <unistd.h>
 
@@ -18,6 +20,7 @@ enum {
     ITERATIONS = 6,
     REPLAYS = 21,
     WARM_UPS = 2,
+    REST_US = 4000,
     HIDDEN = 7168,
     INTER = 2048,
     EXPERTS = 16,
@@ -39,7 +42,6 @@ struct ffn {
     struct grouped_gemm_args up, down;
     struct silu_mul_quant_args act;
     int parts; /* bit 0 gate+up, bit 1 activation, bit 2 down */
-    int tune;
 };
 
 struct dense_case {
@@ -50,19 +52,17 @@ struct dense_case {
     int turn;
 };
 
-int kernels_grouped_gemm_tuned(const struct grouped_gemm_args *args, int tune, cudaStream_t stream);
-
 static FILE *csv;
 
 static void run_ffn(void *context, cudaStream_t stream)
 {
     const struct ffn *f = context;
     if (f->parts & 1)
-        LAUNCH(kernels_grouped_gemm_tuned(&f->up, f->tune, stream));
+        LAUNCH(kernels_grouped_gemm_launch(&f->up, stream));
     if (f->parts & 2)
         LAUNCH(kernels_silu_mul_quant_launch(&f->act, stream));
     if (f->parts & 4)
-        LAUNCH(kernels_grouped_gemm_tuned(&f->down, f->tune, stream));
+        LAUNCH(kernels_grouped_gemm_launch(&f->down, stream));
 }
 
 /* Each run takes another expert's weights, so that they do not stay in the L2. */
@@ -266,37 +266,50 @@ static struct ffn ffn_even(const struct buffers *b, enum gemm_dtype dtype, int e
     return ffn_make(b, dtype, experts, each, rows < 128 ? 128 : rows, num_sms);
 }
 
-static void report_ffn(const struct ffn *f, int rows, struct timing t)
+static void report_ffn(const struct ffn *f, const char *name, int rows, int rest_us,
+                       struct timing t)
 {
-    static const char *const names[8] = {"", "gate_up", "activation", "", "down", "", "", "ffn"};
     const double matrices = (f->parts & 1 ? 2.0 : 0) + (f->parts & 4 ? 1.0 : 0);
     const double weights = matrices * f->up.num_experts * HIDDEN * INTER;
     char variant[32];
-    snprintf(variant, sizeof(variant), "m%d tune %d", kernels_grouped_gemm_block_m(&f->up),
-             f->tune);
-    report(names[f->parts], f->up.dtype, f->up.num_experts, rows, f->up.n, f->up.k, f->up.num_sms,
-           variant, t, 2 * weights * rows, weights * (f->up.dtype == GEMM_FP8 ? 1 : 2));
+    snprintf(variant, sizeof(variant), "m%d%s", kernels_grouped_gemm_block_m(&f->up),
+             rest_us > 0 ? " rested" : "");
+    report(name, f->up.dtype, f->up.num_experts, rows, f->up.n, f->up.k, f->up.num_sms, variant, t,
+           2 * weights * rows, weights * (f->up.dtype == GEMM_FP8 ? 1 : 2));
 }
 
+/* The whole FFN and, in graphs of their own, its kernels. */
 static void bench_ffn(const struct buffers *b, enum gemm_dtype dtype, int rows, int num_sms,
-                      const int *tunes, int count, int rest_us)
+                      int rest_us)
 {
+    static const char *const names[4] = {"ffn", "gate_up", "activation", "down"};
     static const int parts[4] = {7, 1, 2, 4};
-    struct ffn f[16];
-    struct work works[16];
-    for (int i = 0; i < count; i++) {
+    struct ffn f[4];
+    struct work works[4];
+    for (int i = 0; i < 4; i++) {
         f[i] = ffn_even(b, dtype, EXPERTS, rows, num_sms);
-        f[i].tune = tunes[i];
+        f[i].parts = parts[i];
         works[i] = (struct work){.run = run_ffn, .context = &f[i]};
+        if (rest_us == 0)
+            time_works(&works[i], 1, 0);
     }
-    time_works(works, count, rest_us);
-    for (int i = 0; i < count; i++)
-        report_ffn(&f[i], rows, works[i].timing);
-    for (int i = 1; i < 4 && rest_us > 0; i++) {
-        f[0].parts = parts[i];
-        time_works(works, 1, rest_us);
-        report_ffn(&f[0], rows, works[0].timing);
-    }
+    if (rest_us > 0)
+        time_works(works, 4, rest_us);
+    for (int i = 0; i < 4; i++)
+        report_ffn(&f[i], names[i], rows, rest_us, works[i].timing);
+}
+
+/* 1024 rows in all, as unevenly as a power law gives them. TFLOPS of the even case: the rows are as
+ * many. */
+static void bench_skewed_ffn(const struct buffers *b, enum gemm_dtype dtype)
+{
+    static const int rows[EXPERTS] = {330, 165, 110, 83, 66, 55, 47, 0,
+                                      37,  33,  30,  27, 0,  23, 18, 0};
+    struct ffn f = ffn_make(b, dtype, EXPERTS, rows, 512, data_sm_count());
+    struct work w = {.run = run_ffn, .context = &f};
+    f.parts = 7;
+    time_works(&w, 1, REST_US);
+    report_ffn(&f, "ffn skewed", 64, REST_US, w.timing);
 }
 
 static int dense_case_open(struct dense_case *d, const struct buffers *b, enum gemm_dtype dtype,
@@ -320,44 +333,52 @@ static int dense_case_open(struct dense_case *d, const struct buffers *b, enum g
 }
 
 static void bench_against_library(const struct buffers *b, enum gemm_dtype dtype, int experts,
-                                  int rows, int down, const int (*variants)[2], int count,
-                                  int rest_us)
+                                  int rows, int down, int rest_us)
 {
     const int m = experts * rows, sms = data_sm_count();
-    struct dense_case d[2];
-    struct ffn f[12];
-    struct work works[14];
-    char name[32];
-    if (dense_case_open(&d[0], b, dtype, dtype == GEMM_FP8 ? DENSE_SCALE_BLOCK : DENSE_SCALE_NONE,
-                        0, down, m, 0) != 0 ||
-        dense_case_open(&d[1], b, dtype, dtype == GEMM_FP8 ? DENSE_SCALE_TENSOR : DENSE_SCALE_NONE,
-                        1, down, m, 0) != 0)
-        data_die(__FILE__, __LINE__, "cuBLASLt has no algorithm for this shape");
-    for (int i = 0; i < 2; i++)
-        works[i] = (struct work){.run = run_dense, .context = &d[i]};
-    for (int i = 0; i < count; i++) {
-        f[i] = ffn_even(b, dtype, experts, rows, sms);
-        f[i].parts = down ? 4 : 1;
-        f[i].up.block_m = f[i].down.block_m = variants[i][0];
-        f[i].tune = variants[i][1];
-        works[i + 2] = (struct work){.run = run_ffn, .context = &f[i]};
-    }
-    time_works(works, count + 2, rest_us);
     const int n = down ? HIDDEN : 2 * INTER, k = down ? INTER : HIDDEN;
     const double flops = 2.0 * m * n * k;
-    for (int i = 0; i < 2; i++)
-        report("cublaslt", dtype, 1, m, n, k, sms, i == 0 ? "same scaling" : "tensor fast",
-               works[i].timing, flops, (double)d[i].b_bytes);
-    for (int i = 0; i < count; i++) {
-        snprintf(name, sizeof(name), "m%d tune %d", kernels_grouped_gemm_block_m(&f[i].up),
-                 f[i].tune);
-        report("grouped", dtype, experts, rows, n, k, sms, name, works[i + 2].timing, flops,
-               (double)d[0].b_bytes * experts);
-        printf("    / cuBLASLt = %.3f\n",
-               works[0].timing.median_us / works[i + 2].timing.median_us);
-    }
+    struct ffn f = ffn_even(b, dtype, experts, rows, sms);
+    struct dense_case d[2];
+    struct work works[3];
+    char name[32];
+    const int fp8 = dtype == GEMM_FP8;
+    if (dense_case_open(&d[0], b, dtype, fp8 ? DENSE_SCALE_BLOCK : DENSE_SCALE_NONE, 0, down, m,
+                        0) != 0 ||
+        dense_case_open(&d[1], b, dtype, fp8 ? DENSE_SCALE_TENSOR : DENSE_SCALE_NONE, 1, down, m,
+                        0) != 0)
+        data_die(__FILE__, __LINE__, "cuBLASLt has no algorithm for this shape");
+    f.parts = down ? 4 : 1;
+    works[0] = (struct work){.run = run_ffn, .context = &f};
+    works[1] = (struct work){.run = run_dense, .context = &d[0]};
+    works[2] = (struct work){.run = run_dense, .context = &d[1]};
+    time_works(works, fp8 ? 3 : 2, rest_us);
+    snprintf(name, sizeof(name), "m%d%s", kernels_grouped_gemm_block_m(down ? &f.down : &f.up),
+             rest_us > 0 ? " rested" : "");
+    report("grouped", dtype, experts, rows, n, k, sms, name, works[0].timing, flops,
+           (double)d[0].b_bytes * experts);
+    report("cublaslt", dtype, 1, m, n, k, sms, rest_us > 0 ? "same, rested" : "same scaling",
+           works[1].timing, flops, (double)d[0].b_bytes);
+    if (fp8)
+        report("cublaslt", dtype, 1, m, n, k, sms, rest_us > 0 ? "tensor, rested" : "per tensor",
+               works[2].timing, flops, (double)d[0].b_bytes);
+    printf("    grouped / cuBLASLt, same scaling: %.3f\n",
+           works[1].timing.median_us / works[0].timing.median_us);
     kernels_dense_gemm_close(d[0].plan);
     kernels_dense_gemm_close(d[1].plan);
+}
+
+static void bench_dense(const struct buffers *b, enum gemm_dtype dtype, int m, int num_sms)
+{
+    struct dense_case d;
+    struct work w = {.run = run_dense, .context = &d};
+    if (dense_case_open(&d, b, dtype, dtype == GEMM_FP8 ? DENSE_SCALE_BLOCK : DENSE_SCALE_NONE, 0,
+                        0, m, num_sms) != 0)
+        data_die(__FILE__, __LINE__, "cuBLASLt has no algorithm for this shape");
+    time_works(&w, 1, REST_US);
+    report("cublaslt", dtype, 1, m, 2 * INTER, HIDDEN, num_sms, "SM target", w.timing,
+           2.0 * m * 2 * INTER * HIDDEN, (double)d.b_bytes);
+    kernels_dense_gemm_close(d.plan);
 }
 
 /* The ceiling for streaming weights: a device copy, bytes read plus written. */
@@ -384,28 +405,27 @@ static void bench_copy(const struct buffers *b)
 static void bench_dtype(enum gemm_dtype dtype)
 {
     static const int sms[] = {132, 116, 100, 64};
-    static const int stream[] = {0, 1, 2, 3, 128, 129, 130};
-    static const int mid[] = {0, 1, 2, 4, 64, 65, 66, 68, 193, 194};
-    static const int large[][2] = {{16, 512}, {4, 512}, {4, 2048}};
-    static const int f8[][2] = {{256, 0},  {256, 1}, {256, 2}, {256, 3}, {256, 16},
-                                {256, 18}, {128, 0}, {128, 1}, {128, 2}, {128, 18}};
-    static const int b16[][2] = {{256, 0}, {256, 16}, {128, 0}, {128, 1}};
+    static const int sweep[] = {1, 16, 32, 48, 65, 96, 128, 192, 256, 512};
+    static const int large[][2] = {{16, 512}, {8, 1024}, {4, 512}, {4, 2048}, {1, 8192}};
     struct buffers b;
     buffers_open(&b, dtype);
     bench_copy(&b);
-    for (int i = 0; i < 4; i++)
-        bench_ffn(&b, dtype, 64, sms[i], stream, dtype == GEMM_FP8 ? 7 : 5, 0);
-    for (int i = 0; i < 4; i++)
-        bench_ffn(&b, dtype, 64, sms[i], stream, 3, 5000);
-    bench_ffn(&b, dtype, 65, 132, mid, dtype == GEMM_FP8 ? 10 : 6, 0);
-    bench_ffn(&b, dtype, 128, 132, mid, dtype == GEMM_FP8 ? 10 : 6, 0);
-    for (int rest = 0; rest <= 5000; rest += 5000) {
-        for (int i = 0; i < 3; i++) {
+    for (int rest = 0; rest <= REST_US; rest += REST_US) {
+        for (int i = 0; i < 4; i++)
+            bench_ffn(&b, dtype, 64, sms[i], rest);
+    }
+    for (int i = 0; i < 10; i++)
+        bench_ffn(&b, dtype, sweep[i], 132, REST_US);
+    bench_skewed_ffn(&b, dtype);
+    for (int rest = 0; rest <= REST_US; rest += REST_US) {
+        for (int i = 0; i < 5; i++) {
             for (int down = 0; down < 2; down++)
-                bench_against_library(&b, dtype, large[i][0], large[i][1], down,
-                                      dtype == GEMM_FP8 ? f8 : b16, dtype == GEMM_FP8 ? 10 : 4,
-                                      rest);
+                bench_against_library(&b, dtype, large[i][0], large[i][1], down, rest);
         }
+    }
+    for (int m = 128; m <= 2048; m *= 4) {
+        for (int i = 0; i < 4; i++)
+            bench_dense(&b, dtype, m, sms[i]);
     }
     buffers_close(&b);
 }
