@@ -43,7 +43,7 @@ struct grouped_gemm_args {
     int n;
     int k;
     int num_sms;   /* CTAs */
-    int block_m;   /* 64, 128 or 256 rows per tile; 0 chooses from rows_hint */
+    int block_m;   /* 64, 128 or 256 rows per tile; 0 chooses from rows_hint and num_sms */
     int rows_hint; /* rows expected in the fullest expert, 0 for max_rows: affects speed only */
     const void *a;
     const float *a_scale;
