@@ -21,6 +21,7 @@
 #define SLOTS_ALIGN       1024 /* bytes: every region of a window starts on this */
 #define SLOTS_PARITIES    2    /* buffer sets: two half batches, or a layer and the next */
 #define SLOTS_MAX_EXPERTS 1024
+#define SLOTS_MAX_RANKS   64
 #define SLOTS_MAX_TOPK    16
 #define SLOTS_CHANNELS    128 /* channels that share one FP8 scale */
 
@@ -49,6 +50,7 @@ struct slots_shape {
     int topk;       /* <= SLOTS_MAX_TOPK */
     int max_tokens; /* tokens per rank that the buffers hold */
     int fp8;        /* dispatch e4m3 with float scales; else BF16 */
+    int gin;        /* room for sends beyond NVLink, whose source must lie in the window */
 };
 
 /* Offsets are bytes from the start of a window. */
@@ -66,6 +68,7 @@ struct slots {
     size_t combine_flags_offset;  /* [parity][expert] flags */
     size_t staging_offset;        /* [parity][token] bodies, this GPU's own tokens */
     size_t staging_headers_offset; /* [parity][token][k] headers; GIN sends from here */
+    size_t combine_staging_offset; /* gin: [parity][local expert][vsrc][max_tokens] rows */
     size_t scratch_offset;         /* flags of latency tests, then scratch_bytes for pushes */
     size_t total_bytes;
 };
@@ -78,10 +81,10 @@ SLOTS_FN size_t slots_align(size_t bytes, size_t align)
 /* Fills s. Returns 0, ERR_RANGE (a field out of range) or ERR_CONFIG (fields do not divide). */
 SLOTS_FN int slots_init(struct slots *s, const struct slots_shape *shape, size_t scratch_bytes)
 {
-    if (shape->ranks < 1 || shape->rank < 0 || shape->rank >= shape->ranks || shape->topk < 1 ||
-        shape->topk > SLOTS_MAX_TOPK || shape->max_tokens < 1 || shape->experts < 1 ||
-        shape->experts > SLOTS_MAX_EXPERTS || shape->hidden < SLOTS_CHANNELS ||
-        shape->hidden > 16384 || shape->max_tokens > 65536)
+    if (shape->ranks < 1 || shape->ranks > SLOTS_MAX_RANKS || shape->rank < 0 ||
+        shape->rank >= shape->ranks || shape->topk < 1 || shape->topk > SLOTS_MAX_TOPK ||
+        shape->max_tokens < 1 || shape->experts < 1 || shape->experts > SLOTS_MAX_EXPERTS ||
+        shape->hidden < SLOTS_CHANNELS || shape->hidden > 16384 || shape->max_tokens > 65536)
         return ERR_RANGE;
     if (shape->vranks < shape->ranks || shape->vranks % shape->ranks != 0 ||
         shape->experts % shape->vranks != 0 ||
@@ -114,6 +117,9 @@ SLOTS_FN int slots_init(struct slots *s, const struct slots_shape *shape, size_t
     s->staging_headers_offset = at;
     at += slots_align(SLOTS_PARITIES * tokens * (size_t)shape->topk * sizeof(struct slots_header),
                       SLOTS_ALIGN);
+    s->combine_staging_offset = at;
+    if (shape->gin)
+        at += slots_align(SLOTS_PARITIES * pairs * tokens * s->row_bytes, SLOTS_ALIGN);
     s->scratch_offset = at;
     s->total_bytes = at + SLOTS_ALIGN + slots_align(scratch_bytes, SLOTS_ALIGN);
     return 0;
@@ -199,6 +205,42 @@ SLOTS_FN size_t slots_staging_header(const struct slots *s, int parity, int toke
     size_t index = (size_t)parity * (size_t)s->shape.max_tokens + (size_t)token;
     index = index * (size_t)s->shape.topk + (size_t)k;
     return s->staging_headers_offset + index * sizeof(struct slots_header);
+}
+
+SLOTS_FN size_t slots_combine_staging(const struct slots *s, int parity, int local, int vsrc, int i)
+{
+    size_t pairs = (size_t)s->experts_local * (size_t)s->shape.vranks;
+    size_t index = (size_t)parity * pairs + (size_t)slots_channel(s, local, vsrc);
+    return s->combine_staging_offset +
+           (index * (size_t)s->shape.max_tokens + (size_t)i) * s->row_bytes;
+}
+
+/* GIN signals, one per flag: those of a dispatch by channel, those of a combine by expert. Each
+ * adds slots_flag_word(1, count), so that the halves hold sums: flags so far, messages so far. */
+SLOTS_FN int slots_signal_count(const struct slots *s)
+{
+    return 2 * SLOTS_PARITIES * s->shape.experts;
+}
+
+SLOTS_FN int slots_dispatch_signal(const struct slots *s, int parity, int local, int vsrc)
+{
+    return parity * s->shape.experts + slots_channel(s, local, vsrc);
+}
+
+SLOTS_FN int slots_combine_signal(const struct slots *s, int parity, int expert)
+{
+    return (SLOTS_PARITIES + parity) * s->shape.experts + expert;
+}
+
+/* Each GPU has one 16-byte flag per GPU for latency and clock tests. */
+SLOTS_FN size_t slots_ping(const struct slots *s, int from)
+{
+    return s->scratch_offset + (size_t)from * sizeof(struct slots_flag);
+}
+
+SLOTS_FN size_t slots_push(const struct slots *s)
+{
+    return s->scratch_offset + SLOTS_ALIGN;
 }
 
 SLOTS_FN unsigned long long slots_flag_word(unsigned int sequence, unsigned int count)

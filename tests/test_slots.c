@@ -72,6 +72,8 @@ static void map_mark_parity(unsigned char *map, const struct slots *s, int parit
             for (int slot = 0; slot < shape->max_tokens; slot++)
                 map_mark(map, s, slots_dispatch_message(s, parity, local, vsrc, slot),
                          s->message_bytes);
+            for (int i = 0; shape->gin && i < shape->max_tokens; i++)
+                map_mark(map, s, slots_combine_staging(s, parity, local, vsrc, i), s->row_bytes);
         }
     }
     for (int token = 0; token < shape->max_tokens; token++) {
@@ -97,14 +99,17 @@ static void nothing_in_a_window_overlaps(void **state)
                                         .hidden = 512,
                                         .topk = 3,
                                         .max_tokens = 5,
-                                        .fp8 = fp8};
+                                        .fp8 = fp8,
+                                        .gin = fp8};
             struct slots s;
             assert_int_equal(slots_init(&s, &shape, 4096), 0);
             unsigned char *map = calloc(s.total_bytes / 16, 1);
             assert_non_null(map);
             for (int parity = 0; parity < SLOTS_PARITIES; parity++)
                 map_mark_parity(map, &s, parity);
-            map_mark(map, &s, s.scratch_offset, SLOTS_ALIGN + 4096);
+            for (int from = 0; from < SLOTS_MAX_RANKS; from++)
+                map_mark(map, &s, slots_ping(&s, from), 16);
+            map_mark(map, &s, slots_push(&s), 4096);
             free(map);
         }
     }
@@ -136,6 +141,27 @@ static void channels_are_a_bijection(void **state)
         }
         free(seen);
     }
+}
+
+static void every_flag_has_a_signal_of_its_own(void **state)
+{
+    (void)state;
+    struct slots s;
+    assert_int_equal(slots_init(&s, &base_shape, 0), 0);
+    int *seen = calloc((size_t)slots_signal_count(&s), sizeof(*seen));
+    assert_non_null(seen);
+    for (int parity = 0; parity < SLOTS_PARITIES; parity++) {
+        for (int expert = 0; expert < s.shape.experts; expert++) {
+            int local = slots_expert_local(&s, expert), vsrc = slots_expert_vrank(&s, expert);
+            int dispatch = slots_dispatch_signal(&s, parity, local, vsrc);
+            int combine = slots_combine_signal(&s, parity, expert);
+            assert_in_range(dispatch, 0, slots_signal_count(&s) - 1);
+            assert_in_range(combine, 0, slots_signal_count(&s) - 1);
+            assert_int_equal(seen[dispatch]++, 0);
+            assert_int_equal(seen[combine]++, 0);
+        }
+    }
+    free(seen);
 }
 
 static void grid_follows_deepep(void **state)
@@ -185,6 +211,7 @@ int main(void)
         cmocka_unit_test(bad_shapes_are_refused),
         cmocka_unit_test(nothing_in_a_window_overlaps),
         cmocka_unit_test(channels_are_a_bijection),
+        cmocka_unit_test(every_flag_has_a_signal_of_its_own),
         cmocka_unit_test(grid_follows_deepep),
         cmocka_unit_test(grid_refuses_too_few_sms),
         cmocka_unit_test(combine_grid_wants_a_cta_per_token),
