@@ -319,8 +319,10 @@ static __global__ void __launch_bounds__(1024, 1)
 
 static int combine_check(const struct combine_args *a, const struct slots *s, bool send, bool recv)
 {
-    if (a->parity < 0 || a->parity >= SLOTS_PARITIES || a->rounds < 1 || a->round < 0 ||
-        a->round >= a->rounds || s->experts_local % a->rounds != 0)
+    if (a->parity < 0 || a->parity >= SLOTS_PARITIES)
+        return ERR_RANGE;
+    if (send && (a->rounds < 1 || a->round < 0 || a->round >= a->rounds ||
+                 s->experts_local % a->rounds != 0))
         return ERR_RANGE;
     if (send &&
         (a->y_packed == NULL || a->sources == NULL || a->rows == NULL || a->segments == NULL))
