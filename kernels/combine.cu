@@ -146,8 +146,8 @@ static __device__ void publish_rows(const struct combine_params &p, struct combi
         if (p.c.peers[gpu] == NULL || (mine == 0 && (total != 0 || i % gridDim.x != blockIdx.x)))
             continue;
         if (mine != 0) {
-            __threadfence_system();
-            if (add_acq_rel_gpu(&p.c.combine_sent[channel], mine) + mine != total)
+            fence_sys();
+            if (atomicAdd(&p.c.combine_sent[channel], mine) + mine != total)
                 continue;
             p.c.combine_sent[channel] = 0;
         }
@@ -254,7 +254,7 @@ static __device__ __forceinline__ void add_scaled(float acc[8], int4 raw, float 
 static __device__ __forceinline__ int4 reduce_word(const struct combine_params &p, const int4 *rows,
                                                    int words, int token, int word)
 {
-    const int batch = 4;
+    const int batch = 8;
     int topk = p.c.slots.shape.topk, first = token * topk;
     float acc[8] = {0, 0, 0, 0, 0, 0, 0, 0};
     for (int k0 = 0; k0 < topk; k0 += batch) {

@@ -81,10 +81,17 @@ static __device__ __forceinline__ unsigned int load_acquire_gpu(const unsigned i
     return v;
 }
 
+static __device__ __forceinline__ void fence_sys(void)
+{
+    asm volatile("fence.acq_rel.sys;" ::: "memory");
+}
+
+/* The fence orders all that this thread has seen, other CTAs' fenced writes included, before v. */
 static __device__ __forceinline__ void store_release_sys(unsigned long long *at,
                                                          unsigned long long v)
 {
-    asm volatile("st.release.sys.global.u64 [%0], %1;" ::"l"(at), "l"(v) : "memory");
+    fence_sys();
+    asm volatile("st.relaxed.sys.global.u64 [%0], %1;" ::"l"(at), "l"(v) : "memory");
 }
 
 static __device__ __forceinline__ unsigned int add_acq_rel_gpu(unsigned int *at, unsigned int v)

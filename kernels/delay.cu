@@ -146,7 +146,7 @@ static __global__ void __launch_bounds__(1024, 1)
         if (bulk)
             bulk_wait_all();
     }
-    __threadfence_system();
+    fence_sys();
     __syncthreads();
     if (threadIdx.x == 0)
         stamp_end(p.a.stamp);

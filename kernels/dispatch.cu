@@ -10,6 +10,7 @@
     4 /* bodies in shared memory, so that sends of one overlap the next cast                       \
        */
 #define DISPATCH_BUFFERS 16
+#define DISPATCH_TABLE   1024
 
 struct dispatch_params {
     struct comm_device c;
@@ -24,9 +25,7 @@ struct dispatch_params {
 
 struct dispatch_smem {
     unsigned long long barriers[DISPATCH_BUFFERS];
-    unsigned char *to[2][SLOTS_MAX_TOPK]; /* where the token's messages go, two tokens deep */
-    int k[2][SLOTS_MAX_TOPK];
-    int messages[2];
+    unsigned char *to[DISPATCH_TABLE]; /* where messages of this CTA's tokens go, by (token, k) */
     int group_base[32], group_count[32];
     unsigned long long wait_ns;
     unsigned int total[SLOTS_MAX_EXPERTS]; /* messages of all CTAs, per expert of the round */
@@ -120,17 +119,29 @@ static __device__ __forceinline__ uint2 cast_fp8(int4 raw, float *scale)
     return make_uint2(q[0] | q[1] << 16, q[2] | q[3] << 16);
 }
 
+/* The thread's first word of a token, asked for well before it is needed. */
+static __device__ __forceinline__ int4 load_ahead(const struct dispatch_params &p, int token)
+{
+    int words = p.c.slots.shape.hidden / 8;
+    int4 raw = make_int4(0, 0, 0, 0);
+    if (token < p.a.tokens && (int)threadIdx.x < words)
+        raw = load_row16((const int4 *)p.a.x + (size_t)token * (size_t)words + threadIdx.x);
+    return raw;
+}
+
 /* The body of a token into shared memory, and into staging where a later launch needs it. */
-static __device__ void cast_token(const struct dispatch_params &p, unsigned char *body, int token,
-                                  int threads)
+static __device__ __forceinline__ void
+cast_token(const struct dispatch_params &p, unsigned char *body, int token, int4 raw, int threads)
 {
     const struct slots *s = &p.c.slots;
-    const int4 *x = (const int4 *)p.a.x + (size_t)token * (size_t)(s->shape.hidden / 8);
+    int words = s->shape.hidden / 8;
+    const int4 *x = (const int4 *)p.a.x + (size_t)token * (size_t)words;
     unsigned char *staged = NULL;
     if (p.a.rounds > 1 || p.c.stage_always)
         staged = p.c.self + slots_staging_body(s, p.a.parity, token);
-    for (int i = threadIdx.x; i < s->shape.hidden / 8; i += threads) {
-        int4 raw = load_row16(x + i);
+    for (int i = threadIdx.x; i < words; i += threads) {
+        if (i != (int)threadIdx.x)
+            raw = load_row16(x + i);
         if (!s->shape.fp8) {
             ((int4 *)body)[i] = raw;
             if (staged)
@@ -151,20 +162,21 @@ static __device__ void cast_token(const struct dispatch_params &p, unsigned char
 }
 
 /* Round 0 with stores: the token's messages are split evenly over the sending warps. */
-static __device__ void store_token(const struct dispatch_params &p, const struct dispatch_smem *sm,
-                                   const unsigned char *body, int buffer, int token, int warps)
+static __device__ __forceinline__ void store_token(const struct dispatch_params &p,
+                                                   unsigned char *const *table,
+                                                   const unsigned char *body, int token, int warps)
 {
-    int n = sm->messages[buffer];
-    if (n == 0)
-        return;
-    int parts = warps > n ? warps / n : 1;
-    int words = (int)p.c.slots.body_bytes / 16, lane = threadIdx.x % 32;
+    int lane = threadIdx.x % 32, topk = p.c.slots.shape.topk;
+    unsigned long long mine = lane < topk ? (unsigned long long)table[lane] : 0;
+    unsigned int any = __ballot_sync(~0u, mine != 0);
+    int n = __popc(any), parts = n > 0 && warps > n ? warps / n : 1;
+    int words = (int)p.c.slots.body_bytes / 16;
     for (int j = threadIdx.x / 32; j < n * parts; j += warps) {
-        int m = j % n, part = j / n;
-        unsigned char *to = sm->to[buffer][m];
+        int part = j / n, k = (int)__fns(any, 0, j % n + 1);
+        unsigned char *to = (unsigned char *)__shfl_sync(~0u, mine, k);
         int first = words * part / parts, last = words * (part + 1) / parts;
         if (part == 0 && lane == 0)
-            put_header(p, to, token, sm->k[buffer][m]);
+            put_header(p, to, token, k);
         int4 *out = (int4 *)(to + sizeof(struct slots_header)) + first;
         const int4 *in = (const int4 *)body + first;
         for (int i = lane; i < last - first; i += 32)
@@ -172,29 +184,31 @@ static __device__ void store_token(const struct dispatch_params &p, const struct
     }
 }
 
-/* Round 0: the whole CTA casts a token, then sends it. */
+/* Round 0: the whole CTA casts a token, then sends it. Slots are taken for as many tokens at a time
+ * as the table holds, so that their latency is paid once. */
 static __device__ void send_cast(const struct dispatch_params &p, struct dispatch_smem *sm,
                                  unsigned char *bodies, int warps)
 {
     const struct slots *s = &p.c.slots;
     const unsigned int stride = (s->body_bytes + 127) / 128 * 128;
-    int turn = 0;
+    int topk = s->shape.topk, chunk = DISPATCH_TABLE / topk, turn = 0;
+    int4 ahead = load_ahead(p, blockIdx.x);
     for (int token = blockIdx.x; token < p.a.tokens; token += gridDim.x, turn++) {
-        unsigned char *body = bodies + (turn % DISPATCH_STAGES) * stride;
-        unsigned char *to = NULL;
-        if (threadIdx.x < 32) {
-            if (threadIdx.x < s->shape.topk)
-                to = message_slot(p, sm, token, threadIdx.x);
-            unsigned int any = __ballot_sync(~0u, to != NULL);
-            if (to != NULL) {
-                int at = __popc(any & ((1u << threadIdx.x) - 1));
-                sm->to[turn % 2][at] = to;
-                sm->k[turn % 2][at] = threadIdx.x;
+        if (turn % chunk == 0) {
+            if (turn > 0)
+                barrier_named(COMM_SENDER_BARRIER, warps * 32);
+            for (int i = threadIdx.x; i < chunk * topk; i += warps * 32) {
+                int t = token + i / topk * gridDim.x;
+                if (t >= p.a.tokens)
+                    break;
+                sm->to[i] = message_slot(p, sm, t, i % topk);
             }
-            if (threadIdx.x == 0)
-                sm->messages[turn % 2] = __popc(any);
         }
-        cast_token(p, body, token, warps * 32);
+        unsigned char *const *table = &sm->to[turn % chunk * topk];
+        unsigned char *body = bodies + (turn % DISPATCH_STAGES) * stride;
+        int4 raw = ahead;
+        ahead = load_ahead(p, token + gridDim.x);
+        cast_token(p, body, token, raw, warps * 32);
         if (!p.stores) {
             bulk_fence();
             /* The body of the next turn: its last sends have been read once at most
@@ -204,8 +218,9 @@ static __device__ void send_cast(const struct dispatch_params &p, struct dispatc
         }
         barrier_named(COMM_SENDER_BARRIER, warps * 32);
         if (p.stores) {
-            store_token(p, sm, body, turn % 2, token, warps);
+            store_token(p, table, body, token, warps);
         } else if (threadIdx.x < 32) {
+            unsigned char *to = (int)threadIdx.x < topk ? table[threadIdx.x] : NULL;
             if (to != NULL) {
                 put_header(p, to, token, threadIdx.x);
                 bulk_store(to + sizeof(struct slots_header), body, s->body_bytes);
@@ -287,8 +302,8 @@ static __device__ void publish_counts(const struct dispatch_params &p, struct di
             (mine == 0 && (total != 0 || index % gridDim.x != blockIdx.x)))
             continue;
         if (mine != 0) {
-            __threadfence_system();
-            if (add_acq_rel_gpu(&p.c.dispatch_sent[expert], mine) + mine != total)
+            fence_sys();
+            if (atomicAdd(&p.c.dispatch_sent[expert], mine) + mine != total)
                 continue;
             p.c.dispatch_sent[expert] = 0;
             p.c.dispatch_next[expert] = 0;

@@ -30,7 +30,7 @@ static __device__ void put_messages(const struct gin_params &p, const ncclGin &g
         int token = i / s->shape.topk, k = i % s->shape.topk;
         size_t header = slots_staging_header(s, p.parity, token, k);
         *(int4 *)(p.c.self + header) = make_int4(token, k, vsrc, 0);
-        __threadfence_system();
+        fence_sys();
         size_t to = slots_dispatch_message(s, p.parity, local, vsrc, slot++);
         gin.put(world, gpu, p.window, to, p.window, header, sizeof(struct slots_header));
         gin.put(world, gpu, p.window, to + sizeof(struct slots_header), p.window,
@@ -101,7 +101,7 @@ static __device__ void put_rows(const struct gin_params &p, const ncclGin &gin, 
         copy_words((int4 *)(p.c.self + staged),
                    (const int4 *)((const unsigned char *)p.combine.y_packed + at * s->row_bytes),
                    (int)s->row_bytes / 16);
-        __threadfence_system();
+        fence_sys();
         __syncwarp();
         struct kernels_row_source source = p.combine.sources[at];
         if (lane == 0)
