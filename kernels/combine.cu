@@ -145,13 +145,14 @@ static __device__ void publish_rows(const struct combine_params &p, struct combi
         unsigned int mine = sm->mine[i], total = (unsigned int)p.a.segments[channel].y;
         if (p.c.peers[gpu] == NULL || (mine == 0 && (total != 0 || i % gridDim.x != blockIdx.x)))
             continue;
+        unsigned int sequence = *(volatile unsigned int *)&p.c.combine_send_seq[channel] + 1;
         if (mine != 0) {
             fence_sys();
             if (atomicAdd(&p.c.combine_sent[channel], mine) + mine != total)
                 continue;
             p.c.combine_sent[channel] = 0;
         }
-        unsigned int sequence = ++p.c.combine_send_seq[channel];
+        p.c.combine_send_seq[channel] = sequence;
         int expert = slots_channel_expert(s, s->shape.rank, local, vsrc);
         post_flag(&p.c, p.c.peers[gpu], slots_combine_flag(s, p.a.parity, expert), sequence, total,
                   &p.pacing, gpu, (double)total * s->row_bytes);
@@ -285,6 +286,9 @@ static __device__ void recv_part(const struct combine_params &p, unsigned char *
 {
     const struct slots *s = &p.c.slots;
     *waited_ns = wait_experts(p);
+    /* All CTAs have read the sequence number once the last one is here. */
+    if (threadIdx.x == blockDim.x - 1 && ticket_last(&p.c.tickets[0]))
+        ++*p.c.combine_recv_seq;
     int words = s->shape.hidden / 8;
     for (int token = blockIdx.x; token < p.a.tokens; token += gridDim.x) {
         const int4 *rows = (const int4 *)(p.c.self + slots_combine_row(s, p.a.parity, token, 0));
@@ -292,8 +296,6 @@ static __device__ void recv_part(const struct combine_params &p, unsigned char *
         for (int word = threadIdx.x; word < words; word += blockDim.x)
             y[word] = reduce_word(p, rows, words, token, word);
     }
-    if (threadIdx.x == 0 && ticket_last(&p.c.tickets[0]))
-        ++*p.c.combine_recv_seq;
 }
 
 template <bool SEND, bool RECV>
@@ -356,7 +358,7 @@ static int combine_launch(const struct combine_args *args, bool send, bool recv,
     if (err != 0 || grid.ctas < 1)
         return err != 0 ? err : ERR_RANGE;
     p.warp_groups = grid.warp_groups;
-    p.stores = args->copy == KERNELS_COPY_STORES;
+    p.stores = args->copy != KERNELS_COPY_BULK;
     int buffers = COMM_BULK_SMEM / (int)s->row_bytes;
     p.buffers = buffers < COMBINE_BUFFERS ? buffers : COMBINE_BUFFERS;
     size_t smem = COMBINE_ROWS_OFFSET;

@@ -34,7 +34,7 @@ extern "C" {
 
 #define KERNELS_COMM_ID_BYTES 128
 
-/* How rows travel. AUTO is what measured best. */
+/* How rows travel. AUTO is what measured best: bulk copies for a dispatch, stores for a combine. */
 enum kernels_copy {
     KERNELS_COPY_AUTO = 0,
     KERNELS_COPY_STORES, /* 16-byte stores, several in flight per thread */

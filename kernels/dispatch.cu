@@ -301,6 +301,7 @@ static __device__ void publish_counts(const struct dispatch_params &p, struct di
         if (p.c.peers[gpu] == NULL ||
             (mine == 0 && (total != 0 || index % gridDim.x != blockIdx.x)))
             continue;
+        unsigned int sequence = *(volatile unsigned int *)&p.c.dispatch_send_seq[expert] + 1;
         if (mine != 0) {
             fence_sys();
             if (atomicAdd(&p.c.dispatch_sent[expert], mine) + mine != total)
@@ -308,7 +309,7 @@ static __device__ void publish_counts(const struct dispatch_params &p, struct di
             p.c.dispatch_sent[expert] = 0;
             p.c.dispatch_next[expert] = 0;
         }
-        unsigned int sequence = ++p.c.dispatch_send_seq[expert];
+        p.c.dispatch_send_seq[expert] = sequence;
         int vsrc = slots_vsrc(s, s->shape.rank, slots_expert_vrank(s, expert));
         size_t at = slots_dispatch_flag(s, p.a.parity, slots_expert_local(s, expert), vsrc);
         post_flag(&p.c, p.c.peers[gpu], at, sequence, total, &p.pacing, gpu,
@@ -351,10 +352,11 @@ static __device__ void claim_rows(const struct dispatch_params &p, struct dispat
     unsigned long long start_ns = stamp_now_ns();
     const struct slots_flag *flag =
         (const struct slots_flag *)(p.c.self + slots_dispatch_flag(s, p.a.parity, local, vsrc));
-    unsigned int count = wait_flag(&p.c, flag, p.c.dispatch_recv_seq[channel] + 1, &p.pacing,
-                                   slots_vsrc_gpu(s, vsrc), COMM_WAIT_DISPATCH, channel);
+    unsigned int sequence = p.c.dispatch_recv_seq[channel] + 1;
+    unsigned int count = wait_flag(&p.c, flag, sequence, &p.pacing, slots_vsrc_gpu(s, vsrc),
+                                   COMM_WAIT_DISPATCH, channel);
     atomicMax(&sm->wait_ns, stamp_now_ns() - start_ns);
-    p.c.dispatch_recv_seq[channel]++;
+    p.c.dispatch_recv_seq[channel] = sequence;
     unsigned long long old = atomicAdd(&p.c.dispatch_alloc[local], 1ull << 32 | count);
     unsigned int base = (unsigned int)old;
     if (old >> 32 == (unsigned int)s->shape.vranks - 1) {
@@ -366,48 +368,65 @@ static __device__ void claim_rows(const struct dispatch_params &p, struct dispat
     sm->group_count[group] = (int)count;
 }
 
-/* The messages of one channel to their rows, by the `width` threads of a warp group. */
+/* One warp unpacks a part of a message; the first part brings header and scales along. */
+static __device__ __forceinline__ void unpack_part(const struct dispatch_params &p,
+                                                   const unsigned char *message, size_t local_row0,
+                                                   int row, int part, int parts)
+{
+    const struct slots *s = &p.c.slots;
+    const int ahead = 2; /* scales per lane that are asked for before the payload */
+    int lane = threadIdx.x % 32, words = (int)s->payload_bytes / 16;
+    int groups = part == 0 && s->shape.fp8 ? s->shape.hidden / SLOTS_CHANNELS : 0;
+    const float *scales = (const float *)(message + sizeof(struct slots_header) + s->payload_bytes);
+    float scale[ahead];
+    int4 head = make_int4(0, 0, 0, 0);
+    if (part == 0 && lane == 0)
+        head = load_row16((const int4 *)message);
+#pragma unroll
+    for (int j = 0; j < ahead; j++)
+        if (lane + j * 32 < groups)
+            scale[j] = scales[lane + j * 32];
+    int first = words * part / parts, last = words * (part + 1) / parts;
+    copy_words((int4 *)p.a.packed_x + (local_row0 + row) * (size_t)words + first,
+               (const int4 *)message + 1 + first, last - first);
+    float *out = p.a.packed_scales + local_row0 * (size_t)(s->shape.hidden / SLOTS_CHANNELS) +
+                 row * p.a.scale_row;
+#pragma unroll
+    for (int j = 0; j < ahead; j++)
+        if (lane + j * 32 < groups)
+            out[(lane + j * 32) * p.a.scale_group] = scale[j];
+    for (int i = lane + ahead * 32; i < groups; i += 32)
+        out[i * p.a.scale_group] = scales[i];
+    if (part == 0 && lane == 0) {
+        struct kernels_row_source source = {head.x, (short)head.y, (short)head.z};
+        p.a.sources[local_row0 + row] = source;
+    }
+}
+
+/* The messages of one channel to their rows, by the warps of a group. Long rows are split so that
+ * a warp has all of its part in flight at once. */
 static __device__ void unpack_rows(const struct dispatch_params &p, int local, int vsrc, int base,
-                                   int count, int thread, int width)
+                                   int count, int warp, int warps)
 {
     const struct slots *s = &p.c.slots;
     const unsigned char *in = p.c.self + slots_dispatch_message(s, p.a.parity, local, vsrc, 0);
-    size_t row0 = (size_t)local * (size_t)s->rows_max + (size_t)base;
-    int words = (int)s->payload_bytes / 16, n = count * words;
-    int4 *out = (int4 *)p.a.packed_x + row0 * (size_t)words;
-    const int unroll = 8;
-    for (int i = thread; i < n; i += unroll * width) {
-        int4 v[unroll];
+    size_t row0 = (size_t)local * (size_t)s->rows_max;
+    int parts = ((int)s->payload_bytes / 16 + 255) / 256;
+    if (count > 0 && warps / count > parts)
+        parts = warps / count;
+    for (int i = warp; i < count * parts; i += warps)
+        unpack_part(p, in + (size_t)(i / parts) * s->message_bytes, row0, base + i / parts,
+                    i % parts, parts);
+}
+
+/* The warps of one group meet. Unrolled, so that each barrier's number is part of the instruction:
+ * racecheck follows only those. */
+static __device__ __forceinline__ void barrier_group(int group, int width)
+{
 #pragma unroll
-        for (int j = 0; j < unroll; j++) {
-            int at = i + j * width;
-            if (at < n)
-                v[j] = load_row16((const int4 *)(in + (size_t)(at / words) * s->message_bytes) + 1 +
-                                  at % words);
-        }
-#pragma unroll
-        for (int j = 0; j < unroll; j++)
-            if (i + j * width < n)
-                store_row16(out + i + j * width, v[j]);
-    }
-    if (s->shape.fp8) {
-        int groups = s->shape.hidden / SLOTS_CHANNELS;
-        float *scales = p.a.packed_scales + (size_t)local * (size_t)s->rows_max * (size_t)groups;
-        for (int i = thread; i < count * groups; i += width) {
-            int row = i / groups, g = i % groups;
-            const float *from = (const float *)(in + (size_t)row * s->message_bytes +
-                                                sizeof(struct slots_header) + s->payload_bytes);
-            scales[(base + row) * p.a.scale_row + g * p.a.scale_group] = from[g];
-        }
-    }
-    for (int row = thread; row < count; row += width) {
-        int4 head = load_row16((const int4 *)(in + (size_t)row * s->message_bytes));
-        struct kernels_row_source source;
-        source.token = head.x;
-        source.k = (short)head.y;
-        source.vsrc = (short)head.z;
-        p.a.sources[row0 + row] = source;
-    }
+    for (int id = 1; id < COMM_SENDER_BARRIER; id++)
+        if (id == 1 + group)
+            barrier_named(id, width);
 }
 
 static __device__ void recv_part(const struct dispatch_params &p, unsigned char *smem)
@@ -423,8 +442,9 @@ static __device__ void recv_part(const struct dispatch_params &p, unsigned char 
         int local = p.local_first + pair / vranks, vsrc = pair % vranks;
         if (thread == 0)
             claim_rows(p, sm, group, local, vsrc);
-        barrier_named(1 + group, width);
-        unpack_rows(p, local, vsrc, sm->group_base[group], sm->group_count[group], thread, width);
+        barrier_group(group, width);
+        unpack_rows(p, local, vsrc, sm->group_base[group], sm->group_count[group], thread / 32,
+                    width / 32);
     }
     __syncthreads();
     if (threadIdx.x == 0)
