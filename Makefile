@@ -98,3 +98,6 @@ clean:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 .PHONY: all deps tests check test demo asan libfuzzer golden-update format format-check install clean
 .SECONDARY:
+
+$(BUILD)/a2a: $(BUILD)/tests/bench/a2a.o $(BUILD)/libpeosim.a
+	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)

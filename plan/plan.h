@@ -110,6 +110,9 @@ struct plan_flow {
     int first_expert, num_experts;
     int bytes_per_row;  /* one message */
     int bytes_per_flag; /* one count or flag per (expert, rank) */
+    /* Set by plan_flow_add for deduplicated groups, NULL else; [ranks*ranks], row = token's rank:
+     * copies sent to each rank, and copies a node's proxy rank forwards inside its node. */
+    int32_t *pair, *fwd;
 };
 
 /* The routing table: the top-k experts of every token of every rank. expert[(rank*tokens + t)*topk
