@@ -45,6 +45,9 @@ FUZZ_MAIN ?= $(BUILD)/tests/fuzz/standalone.o
 $(BUILD)/tests/fuzz/fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(filter %.o,$(FUZZ_MAIN)) $(BUILD)/libpeosim.a
 	$(LINK) $(filter-out %.o,$(FUZZ_MAIN)) $(LDLIBS)
 
+$(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(BUILD)/libpeosim.a
+	$(LINK) $(LDLIBS)
+
 tests: $(TESTS) $(FUZZ)
 check: tests $(if $(wildcard cmd/main.c),$(BUILD)/peosim)
 	@CC=$(CC) tests/run.sh $(BUILD)
@@ -98,6 +101,3 @@ clean:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 .PHONY: all deps tests check test demo asan libfuzzer golden-update format format-check install clean
 .SECONDARY:
-
-$(BUILD)/a2a: $(BUILD)/tests/bench/a2a.o $(BUILD)/libpeosim.a
-	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)

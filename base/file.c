@@ -155,7 +155,8 @@ int file_commit(struct file_out *out)
         err = errno;
     }
     if (bad) {
-        log_error_at(out->path, 0, "cannot write: %s", err ? strerror(err) : "a write failed; is the disk full?");
+        log_error_at(out->path, 0, "cannot write: %s",
+                     err ? strerror(err) : "a write failed; is the disk full?");
         rc = ERR_IO;
     } else {
         free(out->tmp);

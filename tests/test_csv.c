@@ -88,7 +88,7 @@ static void short_rows_cannot_exhaust_memory(void **state)
     for (size_t i = 0; i < rows; i++)
         memcpy(text + n + i * 2, "a\n", 2);
     text[n + rows * 2] = '\0';
-    CHECK_FAILS(parse(text, &c), ERR_RANGE, "cells");
+    CHECK_FAILS(parse(text, &c), ERR_RANGE, "shorter than the header");
     free(text);
 }
 
