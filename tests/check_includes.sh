@@ -52,8 +52,9 @@ check_headers() {
         case $header in
         validate/gpu_*) continue ;; # may need CUDA's headers
         esac
-        ${CC:-cc} -std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror -I. -fsyntax-only -x c "$header" \
-            >"$log" 2>&1 || { echo "$header: does not compile alone:" && cat "$log"; }
+        echo "#include \"$header\"" |
+            ${CC:-cc} -std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror -I. -fsyntax-only -x c - \
+                >"$log" 2>&1 || { echo "$header: does not compile alone:" && cat "$log"; }
     done
 }
 
