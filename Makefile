@@ -44,3 +44,6 @@ clean:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 .PHONY: all tests check clean
 .SECONDARY:
+
+$(BUILD)/a2a: $(BUILD)/tests/bench/a2a.o $(BUILD)/libpeosim.a
+	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)

@@ -9,7 +9,7 @@
 #include "hw/fields.h"
 
 enum hw_origin {
-    HW_UNSET,
+    HW_UNSET,     /* the file says nothing: the default of hw/fields.h */
     HW_DATASHEET, /* the vendor's figure */
     HW_MEASURED,  /* read off this machine */
     HW_FITTED,    /* by `peosim calibrate` from data whose hash is kept */
@@ -40,6 +40,12 @@ struct hw_covariance {
     double *cov; /* [n*n], row major */
 };
 
+/* Where a law was fitted: outside it the answer is an extrapolation and says so. */
+struct hw_range {
+    char *law, *variable; /* "ll_dispatch", "tokens" */
+    double min, max;
+};
+
 struct hw_profile {
     char *name; /* "h200" */
     char *path;
@@ -49,14 +55,21 @@ struct hw_profile {
     int num_tables;
     struct hw_covariance *covs;
     int num_covs;
+    struct hw_range *ranges;
+    int num_ranges;
 };
 
 /* name: a path, or a shipped name ("h200" finds hw/h200.yaml). Unknown fields (nearest offered),
  * missing required ones, wrong units, absurd values: one line with file and line. ERR_NOTFOUND,
  * ERR_CONFIG, ERR_PARSE. */
 int hw_profile_read(const char *name, struct hw_profile **out);
+/* The same from a document already read. */
+struct doc;
+int hw_profile_parse(const struct doc *doc, struct hw_profile **out);
 /* Appears whole or not at all. */
 int hw_profile_write(const struct hw_profile *p, const char *path);
+/* An empty profile: every field unset, at its default. ERR_NOMEM. */
+int hw_profile_new(const char *name, struct hw_profile **out);
 int hw_profile_copy(const struct hw_profile *p, struct hw_profile **out);
 void hw_profile_free(struct hw_profile *p);
 
@@ -64,8 +77,36 @@ static inline double hw_value(const struct hw_profile *p, enum hw_field_id id)
 {
     return p->f[id].value;
 }
+
 const char *hw_field_name(enum hw_field_id id);
+const char *hw_field_unit(enum hw_field_id id); /* "" for pure numbers */
+const char *hw_field_help(enum hw_field_id id);
+void hw_field_bounds(enum hw_field_id id, double *min, double *max);
+double hw_field_default(enum hw_field_id id); /* HW_REQUIRED = none */
+int hw_field_find(const char *name);          /* an enum hw_field_id, or -1 */
 const char *hw_origin_name(enum hw_origin origin);
+
+/* Setters copy their strings; hw_table_set and hw_range_set replace what has the same name, and
+ * hw_covariance_set what has the same law. ERR_NOMEM. */
+int hw_field_set(struct hw_profile *p, enum hw_field_id id, double value, double std_err,
+                 enum hw_origin origin, const char *source);
+int hw_table_set(struct hw_profile *p, const char *name, const double *x, const double *y, size_t n,
+                 enum hw_origin origin, const char *source);
+int hw_covariance_set(struct hw_profile *p, const char *law, const int *field, int n,
+                      const double *cov);
+int hw_range_set(struct hw_profile *p, const char *law, const char *variable, double min,
+                 double max);
+const struct hw_range *hw_range_find(const struct hw_profile *p, const char *law,
+                                     const char *variable);
+
+/* Fills every field of p that is unset (a default) or assumed from what `from` knows, scaled by the
+ * ratio of nominal rates where the field says so; the source names `from`. ERR_NOMEM. */
+int hw_profile_assume(struct hw_profile *p, const struct hw_profile *from);
+
+/* Draws the fitted fields from their covariance (multivariate normal, GSL's mt19937 from seed),
+ * clamped to the fields' ranges; fields without covariance but with a standard error are drawn
+ * alone. The caller frees *out. ERR_NOMEM, ERR_DATA (a covariance that is not positive). */
+int hw_profile_sample(const struct hw_profile *p, unsigned long seed, struct hw_profile **out);
 const struct hw_table *hw_table_find(const struct hw_profile *p, const char *name);
 /* Log-log interpolation; *extrapolated is set outside [x0, xn] (end slope is kept there). */
 double hw_table_at(const struct hw_table *t, double x, bool *extrapolated);

@@ -1,0 +1,35 @@
+/* model/law.h: what all cost laws share.
+ *
+ * A law is a pure function from profile values (v[HW_FIELD_COUNT], by enum hw_field_id) and the
+ * shape of one op to struct cost_work. Laws know no profile and no plan, so the simulator
+ * (model/cost.c) and the fits (validate/fit.c) call the very same code. */
+#ifndef PEOSIM_MODEL_LAW_H
+#define PEOSIM_MODEL_LAW_H
+
+#include "hw/fields.h"
+#include "plan/cost.h"
+
+/* What one rank sends while its op runs alone and all ranks do the same. */
+struct law_traffic {
+    double local_bytes, nvlink_bytes, nic_bytes; /* by where they go */
+    double nvlink_GBps, nic_GBps;                /* what the links deliver; <= 0: no such link */
+    double hbm_GBps;                             /* what the GPU's HBM delivers */
+    double lat_ns;                               /* of the slowest flow that is waited for */
+};
+
+/* Time of one kernel alone under balanced traffic: each segment takes its fixed time plus the
+ * larger of SM and HBM time; sending takes the largest of posting, pushing, NVLink and NIC. */
+double law_alone_ns(const struct cost_work *w, const struct law_traffic *t);
+double law_segment_ns(const struct cost_segment *s, double hbm_GBps);
+
+/* What the links and the HBM of a profile deliver; the simulator's link capacities. */
+double law_nvlink_GBps(const double *v);
+double law_nic_GBps(const double *v); /* per GPU, without the fabric's derate */
+double law_hbm_GBps(const double *v);
+
+/* a limited by b without a corner: (a^-4 + b^-4)^(-1/4). Both > 0. */
+double law_saturate(double a, double b);
+/* Rate of one SM when `sms` of num_sms run, relative to few: clocks fall with power. */
+double law_power(double drop, int sms, int num_sms);
+
+#endif
