@@ -47,3 +47,6 @@ clean:
 
 $(BUILD)/a2a: $(BUILD)/tests/bench/a2a.o $(BUILD)/libpeosim.a
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+$(BUILD)/bench_%: $(BUILD)/tests/bench/bench_%.o $(BUILD)/libpeosim.a
+	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)

@@ -6,6 +6,7 @@ struct sim_topology { int ranks, domain; double nvlink_GBps, nic_GBps, nvlink_ns
 struct sim_path { uint32_t links[6]; uint32_t link_count; double latency_ns; bool off_node; };
 static inline bool sim_topology_off_node(const struct sim_topology *t, int a, int b) { return a / t->domain != b / t->domain; }
 static inline double sim_topology_nvlink_GBps(const struct sim_topology *t) { return t->nvlink_GBps; }
+static inline void sim_topology_rank_GBps(const struct sim_topology *t, double *nv, double *nic) { *nv = t->nvlink_GBps; *nic = t->nic_GBps; }
 static inline int sim_topology_links_add(const struct sim_topology *t, struct sim_flow_net *net)
 {
     for (int i = 0; i < t->ranks; i++) {
