@@ -15,6 +15,7 @@ static const struct cmd commands[] = {
     {"plan", "CONFIG [flags]", "print the schedule of each point, one op a line", cmd_plan},
     {"info", "[model|profile|policy NAME]", "what a model, a profile or a policy resolves to",
      cmd_info},
+    {"diff", "A B [flags]", "compare two traces, predicted or measured", cmd_diff},
     {"help", "[COMMAND]", "this text, or that of a command", cmd_help},
 };
 

@@ -347,8 +347,9 @@ static int ranked_fall(const void *pa, const void *pb)
     return (a->id > b->id) - (a->id < b->id);
 }
 
-/* The flows of a link that run faster than level and are not its members, fastest first. */
-static uint32_t faster_find(struct sim_flow_net *net, uint32_t l, double level)
+/* The flows of a link that run faster than level and are not its members: among all of its flows,
+ */
+static uint32_t faster_among_all(struct sim_flow_net *net, uint32_t l, double level)
 {
     struct link *k = &net->links[l];
     uint32_t count = 0;
@@ -366,6 +367,63 @@ static uint32_t faster_find(struct sim_flow_net *net, uint32_t l, double level)
         if (below(net, level, rate))
             net->ranked[count++] = (struct ranked){rate, k->all[i]};
     }
+    return count;
+}
+
+/* or among the members of one other link. */
+static uint32_t shared_members(struct sim_flow_net *net, uint32_t l, uint32_t m, uint32_t count)
+{
+    const struct link *k = &net->links[m];
+    uint32_t members = net->hot[m].members;
+
+    for (uint32_t i = 0; i < members; i++)
+        if (k->other[i] == l)
+            net->ranked[count++] = (struct ranked){net->hot[m].level, k->flow[i]};
+    for (uint32_t i = 0; i < members && k->third_members; i++)
+        if (k->third[i] == l)
+            net->ranked[count++] = (struct ranked){net->hot[m].level, k->flow[i]};
+    return count;
+}
+
+/* The links between level and the level of l whose members may be faster than level; more than
+ * `most` are not worth looking at one by one, nor are links whose members' paths are not at hand.
+ */
+static bool faster_links(const struct sim_flow_net *net, uint32_t l, double level, uint32_t most,
+                         uint32_t *found, uint32_t *count)
+{
+    double high = net->hot[l].level * (1 + 2 * net->hysteresis);
+    uint32_t p = net->hot[l].place;
+
+    *count = 0;
+    if (net->hot[l].level == INFINITY)
+        return false;
+    while (p + 1 < net->order_end && net->hot[net->order[p + 1]].level <= high)
+        p++;
+    for (; p >= ORDER_FIRST; p--) {
+        uint32_t m = net->order[p];
+
+        if (!below(net, level, net->hot[m].level))
+            break;
+        if (m == l || !may_share(net, l, m))
+            continue;
+        if (*count == most || net->links[m].long_members)
+            return false;
+        found[(*count)++] = m;
+    }
+    return true;
+}
+
+/* Fills ranked with the flows of a link that run faster than level elsewhere, fastest first. */
+static uint32_t faster_find(struct sim_flow_net *net, uint32_t l, double level)
+{
+    uint32_t links[8], link_count, count = 0;
+
+    if (!below(net, level, net->links[l].capped_most) &&
+        faster_links(net, l, level, sizeof links / sizeof *links, links, &link_count))
+        for (uint32_t i = 0; i < link_count; i++)
+            count = shared_members(net, l, links[i], count);
+    else
+        count = faster_among_all(net, l, level);
     if (count > 1)
         qsort(net->ranked, count, sizeof *net->ranked, ranked_fall);
     return count;

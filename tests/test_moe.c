@@ -94,8 +94,8 @@ static void aliases_and_nesting(void **state)
         "\"moe_intermediate_size\":32},\"hidden_size\":9,\"vision_config\":{\"hidden_size\":7}}",
         "{\"language_config\":{" TINY ",\"num_experts\":8,\"num_experts_per_tok\":2,"
         "\"moe_intermediate_size\":32}}",
-        "{\"d_model\":64,\"n_layers\":4,\"n_heads\":4,\"ffn_config\":{\"ffn_hidden_size\":32,"
-        "\"moe_num_experts\":8,\"moe_top_k\":2},\"attn_config\":{\"kv_n_heads\":4}}",
+        ("{\"d_model\":64,\"n_layers\":4,\"n_heads\":4,\"ffn_config\":{\"ffn_hidden_size\":32,"
+         "\"moe_num_experts\":8,\"moe_top_k\":2},\"attn_config\":{\"kv_n_heads\":4}}"),
     };
 
     (void)state;
