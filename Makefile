@@ -101,3 +101,9 @@ clean:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 .PHONY: all deps tests check test demo asan libfuzzer golden-update format format-check install clean
 .SECONDARY:
+
+$(BUILD)/a2a: $(BUILD)/tests/bench/a2a.o $(BUILD)/libpeosim.a
+	$(LINK) $(LDLIBS)
+
+$(BUILD)/bench_%: $(BUILD)/tests/bench/bench_%.o $(BUILD)/libpeosim.a
+	$(LINK) $(LDLIBS)

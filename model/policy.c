@@ -25,11 +25,12 @@ const struct policy *policy_find(const char *name)
     return NULL;
 }
 
-void knobs_default(struct knobs *k)
+void knobs_default(const struct policy *p, struct knobs *k)
 {
     memset(k, 0, sizeof *k);
     for (size_t i = 0; i < policy_count(); i++)
         opt_set_defaults(policies[i]->knobs, k);
+    opt_set_defaults(p->knobs, k);
 }
 
 void policy_knobs_text(const struct policy *p, const struct knobs *k, char *buf, size_t size)

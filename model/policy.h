@@ -71,8 +71,8 @@ extern const struct policy policy_none, policy_peo, policy_sbo, policy_tbo, poli
 size_t policy_count(void);
 const struct policy *policy_at(size_t i);
 const struct policy *policy_find(const char *name); /* NULL when there is none */
-/* The defaults of every knob (the same for all policies). */
-void knobs_default(struct knobs *k);
+/* The defaults of every knob, as this policy has them. */
+void knobs_default(const struct policy *p, struct knobs *k);
 /* "overlap_method=1 num_rounds=4 num_sms=16": the knobs that this policy reads. */
 void policy_knobs_text(const struct policy *p, const struct knobs *k, char *buf, size_t size);
 

@@ -6,8 +6,8 @@
 #define EPS_MAX_GROUPS 128
 
 static const struct opt eps_knobs[] = {
-    KNOB_INT(pipeline_num, 1, EPS_MAX_GROUPS, "2",
-             "PN: groups that the local experts are cut into"),
+    KNOB_INT(pipeline_num, 0, EPS_MAX_GROUPS, "0",
+             "PN: groups of local experts; 0 = the best divisor, by simulation"),
     KNOB_INT(num_sms, 1, 1024, "16", "SMs of the all-to-alls"),
     KNOB_ENUM(gate_up_gemm, "auto|group|dense", "auto", "GroupGemm or DenseGemm for gate and up"),
     KNOB_ENUM(down_gemm, "auto|group|dense", "auto", "GroupGemm or DenseGemm for down"),
@@ -23,7 +23,7 @@ static int eps_check(const struct layer_spec *spec, const struct knobs *k, char 
         return err;
     if (spec->comm != COMM_NCCL)
         return layer_infeasible(why, size, "eps runs on library all-to-alls (comm: nccl)");
-    if (local % k->pipeline_num)
+    if (k->pipeline_num && local % k->pipeline_num)
         return layer_infeasible(why, size, "%d local experts are not divisible by pipeline_num %d",
                                 local, k->pipeline_num);
     if (k->num_sms >= spec->num_sms)
@@ -43,7 +43,7 @@ static enum plan_gemm gemm_of(int kind)
 static int eps_layer(struct layer_builder *b, int main_stream, int compute, int comm, int after)
 {
     const struct knobs *k = b->knobs;
-    int PN = k->pipeline_num, sms = b->sms_all - k->num_sms, gemm[EPS_MAX_GROUPS], sent = -1;
+    int PN = k->pipeline_num ? k->pipeline_num : 1, sms = b->sms_all - k->num_sms, gemm[EPS_MAX_GROUPS], sent = -1;
     struct layer_ffn f = {sms, sms, sms, gemm_of(k->gate_up_gemm), gemm_of(k->down_gemm), 0, 0};
     int head = layer_head(b, main_stream, b->sms_all, after), last = -1;
 

@@ -10,7 +10,7 @@
 #include "base/log.h"
 
 /* A field that needs no quotes for labels of our own; kernel names of others may hold commas. */
-static void csv_text(const char *s, FILE *f)
+void trace_csv_text(const char *s, FILE *f)
 {
     if (!strpbrk(s, ",\"\r\n")) {
         fputs(s, f);
@@ -25,14 +25,14 @@ static void csv_text(const char *s, FILE *f)
     fputc('"', f);
 }
 
-static void csv_record(const struct trace_record *r, FILE *f)
+void trace_csv_record(const struct trace_record *r, FILE *f)
 {
     fprintf(f, "%d,%d,", r->rank, r->stream);
-    csv_text(r->stream_name, f);
+    trace_csv_text(r->stream_name, f);
     fprintf(f, ",%d,", r->op);
-    csv_text(r->kind, f);
+    trace_csv_text(r->kind, f);
     fprintf(f, ",%s,", r->class_name);
-    csv_text(r->label, f);
+    trace_csv_text(r->label, f);
     fprintf(f, ",%d,%d,%d,%.4f,%.4f,%.4f,%.4f,%d,%lld,%.0f,%s,%d,%d,%d", r->layer, r->batch,
             r->round, r->ready_ns / 1e3, r->start_ns / 1e3, r->end_ns / 1e3, r->wait_ns / 1e3,
             r->sms, r->rows, r->bytes, trace_cause_name(r->cause), r->cause_op, r->data_rank,
@@ -42,7 +42,7 @@ static void csv_record(const struct trace_record *r, FILE *f)
     fputc('\n', f);
 }
 
-int trace_csv_write(const struct trace_log *log, FILE *f)
+void trace_csv_header(FILE *f)
 {
     fputs("rank,stream,stream_name,op,kind,class,label,layer,batch,round,ready_us,start_us,end_us,"
           "wait_us,sms,rows,bytes,cause,cause_op,data_rank,data_op",
@@ -50,8 +50,13 @@ int trace_csv_write(const struct trace_log *log, FILE *f)
     for (int p = 0; p < PART_COUNT; p++)
         fprintf(f, ",part_%s_us", trace_part_name((enum trace_part)p));
     fputc('\n', f);
+}
+
+int trace_csv_write(const struct trace_log *log, FILE *f)
+{
+    trace_csv_header(f);
     for (size_t i = 0; i < log->num_records; i++)
-        csv_record(&log->records[i], f);
+        trace_csv_record(&log->records[i], f);
     return ferror(f) ? ERR_IO : 0;
 }
 

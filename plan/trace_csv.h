@@ -19,6 +19,11 @@
 int trace_csv_write(const struct trace_log *log, FILE *f);
 int trace_csv_write_counters(const struct trace_log *log, FILE *f);
 
+/* The pieces: the header line, one line, one text field (quoted where it must be). */
+void trace_csv_header(FILE *f);
+void trace_csv_record(const struct trace_record *record, FILE *f);
+void trace_csv_text(const char *text, FILE *f);
+
 /* Columns are found by name; rank, label, start_us and end_us must be there, others have defaults
  * (stream 0, kind and class from the label, cause unknown). ERR_PARSE, ERR_DATA with the line. */
 int trace_csv_parse(const char *text, size_t len, const char *name, struct trace_log **out);

@@ -84,7 +84,6 @@ set ytics scale 0 ()
 set y2range [0:lanes]
 set y2tics scale 0.3 ()
 set xtics nomirror out
-set style textbox opaque fillcolor rgb "#EFFFFFFF" noborder margins 0.3,0.2
 set y2label "SMs held" offset -0.5,0
 do for [i = 1:lanes] {
     base = lanes - i + 0.02
@@ -106,22 +105,22 @@ do for [ext in "png svg"] {
     set output out.".".ext
     plot csv using (seen(0) && !comm(0) ? x0(0) : NaN):(y0(0)):(x0(0)):(x1(0)):(y0(0)):(y1(0)):(tint(0.62)) \
             with boxxyerror fillstyle solid 1 noborder linecolor rgb variable notitle, \
-        csv using (seen(0) && comm(0) ? x0(0) : NaN):(y0(0)):(x0(0)):(x1(0)):(y0(0)):(y1(0)):(tint(0.22)) \
+        csv using (seen(0) && comm(0) ? x0(0) : NaN):(y0(0)):(x0(0)):(x1(0)):(y0(0)):(y1(0)):(tint(0.38)) \
             with boxxyerror fillstyle solid 1 noborder linecolor rgb variable notitle, \
-        csv using (seen(0) && comm(0) ? x0(0) : NaN):(y0(0)):(x0(0)):(x1(0)):(y0(0)):(y1(0)):(tint(0.75)) \
-            with boxxyerror fillstyle transparent pattern 4 noborder linecolor rgb variable notitle, \
+        csv using (seen(0) && comm(0) ? x0(0) : NaN):(y0(0)):(x0(0)):(x1(0)):(y0(0)):(y1(0)) \
+            with boxxyerror fillstyle transparent pattern 4 noborder linecolor rgb "#999999" notitle, \
         csv using (waits(0) ? w0(0) : NaN):(y0(0)):(w0(0)):(w1(0)):(y0(0)):(y1(0)) \
             with boxxyerror fillstyle transparent solid 0.7 noborder fillcolor rgb "white" notitle, \
         csv using (seen(0) ? x0(0) : NaN):(y0(0)):(x0(0)):(x1(0)):(y0(0)):(y1(0)) \
             with boxxyerror fillstyle empty linecolor rgb "#333333" notitle, \
-        csv using (cx(0)):(cy(0)):(level_text(0)) with labels boxed notitle, \
+        csv using (cx(0)):(cy(0)):(level_text(0)) with labels notitle, \
         csv using (cx(0)):(cy(0)):(upright_text(0)) with labels rotate by 90 notitle, \
         for [i = 0:keys - 1] keyentry with boxes fillstyle solid 1 border linecolor rgb "#333333" \
             fillcolor rgb okabe(i, 0.62) title key_name(i), \
         for [i = 1:with_rest] keyentry with boxes fillstyle solid 1 border linecolor rgb "#333333" \
             fillcolor rgb grey(0.62) title rest_name, \
         keyentry with boxes fillstyle pattern 4 border linecolor rgb "#333333" \
-            fillcolor rgb "#888888" title "communication", \
+            fillcolor rgb "#999999" title "communication", \
         keyentry with boxes fillstyle pattern 0 border linecolor rgb "#333333" \
             fillcolor rgb "#FFFFFF" title "waiting for data"
     unset output

@@ -30,7 +30,8 @@ static int array_grow(struct sim_flow_net *net, void *array, size_t size, size_t
 
 #define GROW(net, array, from, to) array_grow(net, &(array), sizeof *(array), from, to)
 
-/* Room for links. Arrays that grew stay grown when a later one fails: room is only ever too much. */
+/* Room for links. Arrays that grew stay grown when a later one fails: room is only ever too much.
+ */
 static int links_reserve(struct sim_flow_net *net, uint32_t room)
 {
     uint32_t old = net->link_room;
@@ -63,7 +64,7 @@ static int chunk_add(struct sim_flow_net *net)
         return ERR_NOMEM;
     if (net->chunk_count == net->chunk_room) {
         uint32_t chunk_room = net->chunk_room ? 2 * net->chunk_room : 8;
-        uint32_t old = net->chunk_room * FLOW_CHUNK, new = chunk_room * FLOW_CHUNK;
+        uint32_t old = net->chunk_room * FLOW_CHUNK, new = chunk_room *FLOW_CHUNK;
 
         if ((rc = GROW(net, net->chunks, net->chunk_room, chunk_room)) ||
             (rc = GROW(net, net->fresh, old, new)) || (rc = GROW(net, net->done, old, new)) ||
@@ -108,6 +109,7 @@ static void link_init(struct sim_flow_net *net, uint32_t l, double capacity, dou
     k->drained_bytes = 0;
     k->slots = 0;
     k->capped_most = 0;
+    k->ceiling = capacity;
     k->live = true;
     net->next_ns[l] = INFINITY;
     net->block_stale[l >> BLOCK_BITS] = 1;
@@ -124,6 +126,7 @@ static int net_init(struct sim_flow_net *net, const struct sim_flow_cfg *cfg)
         return ERR_RANGE;
     net->fidelity = cfg->fidelity;
     net->tolerance = coalesced ? tolerance : EXACT_TOLERANCE;
+    net->hysteresis = net->tolerance;
     net->slack = coalesced ? tolerance : EXACT_SLACK;
     net->memory = sizeof *net;
     net->flows_free = NONE;
@@ -163,6 +166,7 @@ void sim_flow_net_close(struct sim_flow_net *net)
     for (uint32_t l = 0; l < net->link_room; l++) {
         free(net->links[l].finish);
         free(net->links[l].other);
+        free(net->links[l].third);
         free(net->links[l].flow);
         free(net->links[l].all);
     }
@@ -230,6 +234,8 @@ int sim_link_capacity_set(struct sim_flow_net *net, uint32_t link, double capaci
     if (!link_ok(net, link) || !quantity_ok(capacity_GBps))
         return ERR_RANGE;
     net->hot[link].capacity = capacity_GBps;
+    if (net->links[link].ceiling < capacity_GBps)
+        net->links[link].ceiling = capacity_GBps;
     link_mark(net, link);
     net->unsolved = true;
     return 0;
@@ -300,7 +306,7 @@ static int link_room_grow(struct sim_flow_net *net, uint32_t l, uint32_t room)
     int rc;
 
     if ((rc = GROW(net, k->finish, old, room)) || (rc = GROW(net, k->other, old, room)) ||
-        (rc = GROW(net, k->flow, old, room)))
+        (rc = GROW(net, k->third, old, room)) || (rc = GROW(net, k->flow, old, room)))
         return rc;
     if (l != LINK_CAP && (rc = GROW(net, k->all, old, room)))
         return rc;

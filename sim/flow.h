@@ -77,7 +77,8 @@ struct sim_flow_stats {
     size_t memory_bytes;    /* held by the net now, which is also its peak: it never shrinks */
 };
 
-/* Opens an empty net at time 0. ERR_RANGE for a bad tolerance, ERR_NOMEM. cfg may be NULL (exact). */
+/* Opens an empty net at time 0. ERR_RANGE for a bad tolerance, ERR_NOMEM. cfg may be NULL (exact).
+ */
 int sim_flow_net_open(const struct sim_flow_cfg *cfg, struct sim_flow_net **net);
 /* Frees everything, running flows too. NULL is fine. */
 void sim_flow_net_close(struct sim_flow_net *net);

@@ -132,6 +132,7 @@ static void order_sort(struct sim_flow_net *net)
     }
     memset(net->dirty, 0, net->order_end);
     net->cursor = net->order_end;
+    net->sweep = false;
 }
 
 void rates_fill(struct sim_flow_net *net)

@@ -4,36 +4,22 @@
 #include <assert.h>
 #include <math.h>
 
-void link_touch(struct sim_flow_net *net, uint32_t l)
+/* LINK_CAP has no use for the others. */
+static void others_set(struct link *k, uint32_t i, uint32_t l, const struct flow *f)
 {
-    if (!net->links[l].touched) {
-        net->links[l].touched = true;
-        net->touched[net->touched_count++] = l;
+    uint32_t other[2] = {LINK_NONE, LINK_NONE};
+
+    if (f->links > 3) {
+        other[0] = OTHER_LONG;
+        k->long_members++;
+    } else if (l != LINK_CAP) {
+        for (uint32_t j = 0, n = 0; j < f->links; j++)
+            if (f->path[j].link != l)
+                other[n++] = f->path[j].link;
     }
-}
-
-/* Brings the service of a link to the current time. That of LINK_CAP is the time itself. */
-void link_sync(struct sim_flow_net *net, uint32_t l)
-{
-    struct link *k = &net->links[l];
-
-    if (k->service_ns == net->now_ns)
-        return;
-    if (l == LINK_CAP)
-        k->service = net->now_ns;
-    else if (net->hot[l].members)
-        k->service += net->hot[l].level * (net->now_ns - k->service_ns);
-    k->service_ns = net->now_ns;
-}
-
-static uint32_t other_of(const struct flow *f, uint32_t l)
-{
-    if (f->links > 2)
-        return OTHER_LONG;
-    if (f->links == 1)
-        return LINK_NONE;
-    /* LINK_CAP has no use for it. */
-    return f->path[0].link == l ? f->path[1].link : f->path[0].link;
+    k->other[i] = other[0];
+    k->third[i] = other[1];
+    k->third_members += other[1] != LINK_NONE;
 }
 
 void member_add(struct sim_flow_net *net, uint32_t l, uint32_t id)
@@ -48,8 +34,7 @@ void member_add(struct sim_flow_net *net, uint32_t l, uint32_t id)
     if (i == 0 && l != LINK_CAP)
         k->service = 0; /* keeps it small, and so finish times sharp */
     k->finish[i] = k->service + (l == LINK_CAP ? f->left / f->cap : f->left);
-    k->other[i] = other_of(f, l);
-    k->long_members += k->other[i] == OTHER_LONG;
+    others_set(k, i, l, f);
     k->flow[i] = id;
     f->bottleneck = l;
     f->member = i;
@@ -82,6 +67,7 @@ void member_remove(struct sim_flow_net *net, uint32_t id)
     last = --net->hot[l].members;
     f->left = bytes_left(net, l, f);
     k->long_members -= k->other[i] == OTHER_LONG;
+    k->third_members -= k->third[i] != LINK_NONE;
     if (k->first == i) {
         k->first = NONE;
         link_touch(net, l);
@@ -91,6 +77,7 @@ void member_remove(struct sim_flow_net *net, uint32_t id)
     if (i != last) {
         k->finish[i] = k->finish[last];
         k->other[i] = k->other[last];
+        k->third[i] = k->third[last];
         k->flow[i] = k->flow[last];
         flow_at(net, k->flow[i])->member = i;
     }
@@ -112,7 +99,7 @@ void members_release(struct sim_flow_net *net, uint32_t l)
         f->bottleneck = NONE;
     }
     net->hot[l].members = 0;
-    k->long_members = 0;
+    k->long_members = k->third_members = 0;
     k->first = NONE;
     link_touch(net, l);
 }
@@ -149,7 +136,7 @@ static double link_next_ns(struct sim_flow_net *net, uint32_t l)
     if (k->first == NONE)
         k->first = first_find(k->finish, net->hot[l].members);
     if (l == LINK_CAP)
-        return fmax(k->finish[k->first], net->now_ns);
+        return k->finish[k->first] > net->now_ns ? k->finish[k->first] : net->now_ns;
     link_sync(net, l);
     left = k->finish[k->first] - k->service;
     if (left <= 0)

@@ -16,7 +16,7 @@
 
 /* LINK_NONE pads the paths of flows with one link, so that loops need not test for it. */
 enum { LINK_NONE = 0, LINK_CAP = 1, LINK_FIRST = 2 };
-/* In members' `other`: more than two links, look at the path. */
+/* In members' `other`: more than three links, look at the path. */
 #define OTHER_LONG UINT32_MAX
 #define NONE       UINT32_MAX
 
@@ -62,15 +62,18 @@ struct link_hot {
 struct link {
     /* Of the members, in no order; room for all flows of the link. */
     double *finish;
-    uint32_t *other; /* the second link of a flow that has two */
+    uint32_t *other; /* a second link of the flow, */
+    uint32_t *third; /* and a third; LINK_NONE if it has none */
     uint32_t *flow;
     uint32_t *all; /* every flow that crosses the link, member or not */
     uint32_t all_count, room;
-    uint32_t long_members; /* members with OTHER_LONG */
-    uint32_t first;        /* the member that finishes first, NONE if not known */
+    uint32_t third_members; /* members with a third link */
+    uint32_t long_members;  /* members with OTHER_LONG */
+    uint32_t first;         /* the member that finishes first, NONE if not known */
     double service, service_ns;
-    double cap_least;    /* no member has a lower cap */
-    double capped_most;  /* no capped flow that crosses the link has a higher cap */
+    double cap_least;   /* no member has a lower cap */
+    double capped_most; /* no capped flow that crosses the link has a higher cap */
+    double ceiling; /* no flow on it is faster: its capacity since it was last solved, at most */
     double latency_ns;
     double drained_bytes;
     uint32_t slots; /* bit i: some flow had the link as hop i; alike single bits share no flow */
@@ -90,8 +93,9 @@ struct ranked {
 
 struct sim_flow_net {
     enum sim_flow_fidelity fidelity;
-    double tolerance; /* relative change of a level that is worth telling */
-    double slack;     /* how much of its own duration a flow may be drained early */
+    double tolerance;  /* relative change of a level that is worth telling */
+    double hysteresis; /* how much slower another link must be for a member to change to it */
+    double slack;      /* how much of its own duration a flow may be drained early */
     double now_ns;
     uint64_t seq;
 
@@ -107,6 +111,7 @@ struct sim_flow_net {
     uint32_t *order; /* links by rising level, from place ORDER_FIRST */
     uint8_t *dirty;  /* per place: others or members changed */
     uint32_t order_end, cursor;
+    bool sweep; /* any link from the cursor on may be dirty */
     bool unsolved;
 
     uint32_t *touched; /* links whose next_ns is to be computed again */
@@ -148,11 +153,31 @@ static inline double flow_rate(const struct sim_flow_net *net, const struct flow
     return f->bottleneck == LINK_CAP ? f->cap : net->hot[f->bottleneck].level;
 }
 
+/* Brings the service of a link to the current time. That of LINK_CAP is the time itself. */
+static inline void link_sync(struct sim_flow_net *net, uint32_t l)
+{
+    struct link *k = &net->links[l];
+
+    if (k->service_ns == net->now_ns)
+        return;
+    if (l == LINK_CAP)
+        k->service = net->now_ns;
+    else if (net->hot[l].members)
+        k->service += net->hot[l].level * (net->now_ns - k->service_ns);
+    k->service_ns = net->now_ns;
+}
+
+static inline void link_touch(struct sim_flow_net *net, uint32_t l)
+{
+    if (!net->links[l].touched) {
+        net->links[l].touched = true;
+        net->touched[net->touched_count++] = l;
+    }
+}
+
 /* sim/flow_members.c */
-void link_touch(struct sim_flow_net *net, uint32_t l);
-void link_sync(struct sim_flow_net *net, uint32_t l);
 void member_add(struct sim_flow_net *net, uint32_t l, uint32_t id);
-void member_remove(struct sim_flow_net *net, uint32_t id); /* leaves the bytes to go in left */
+void member_remove(struct sim_flow_net *net, uint32_t id);  /* leaves the bytes to go in left */
 void members_release(struct sim_flow_net *net, uint32_t l); /* all of them */
 void touched_settle(struct sim_flow_net *net);
 double next_drain_ns(struct sim_flow_net *net);

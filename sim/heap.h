@@ -31,8 +31,7 @@ struct sim_heap {
     uint32_t count, room;
 };
 
-#define sim_heap_entry(node, type, member)                                                         \
-    ((type *)(void *)((char *)(node)-offsetof(type, member)))
+#define sim_heap_entry(node, type, member) ((type *)(void *)((char *)(node)-offsetof(type, member)))
 
 void sim_heap_open(struct sim_heap *heap);
 /* Frees the array; the nodes are the caller's and are not touched. */

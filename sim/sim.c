@@ -292,9 +292,9 @@ static int stalled(const struct sim *s)
             plan_op_label(s->plan, op, label, sizeof label);
             log_error("plan %s: rank %d hangs at %s (%s): the ops cannot all finish",
                       s->plan->policy, rank, label,
-                      id == SIM_NO_RUN                         ? "not launched"
+                      id == SIM_NO_RUN                       ? "not launched"
                       : run_at(s, id)->phase == PHASE_QUEUED ? "waits for SMs"
-                                                               : "waits for data");
+                                                             : "waits for data");
             return ERR_STALLED;
         }
     return ERR_INTERNAL;
@@ -359,8 +359,13 @@ static int sim_loop(struct sim *s)
 int sim_run(const struct plan *plan, const struct cost *cost, const struct sim_topology *topo,
             const struct sim_options *options, struct trace_sink *sink, struct sim_stats *stats)
 {
-    struct sim s = {.plan = plan, .cost = cost, .topo = topo, .options = *options, .sink = sink,
-                    .W = plan->ranks, .num_ops = plan->num_ops};
+    struct sim s = {.plan = plan,
+                    .cost = cost,
+                    .topo = topo,
+                    .options = *options,
+                    .sink = sink,
+                    .W = plan->ranks,
+                    .num_ops = plan->num_ops};
     int err = sim_open(&s);
 
     if (!err)

@@ -1,5 +1,5 @@
-/* sim/sim.h: back end 1: runs a plan on simulated GPUs and links. Knows ops, flows and rates; what an
- * op costs it asks plan/cost.h, what a path is it asks the fabric.
+/* sim/sim.h: back end 1: runs a plan on simulated GPUs and links. Knows ops, flows and rates; what
+ * an op costs it asks plan/cost.h, what a path is it asks the fabric.
  *
  * The rules, in the order of a kernel's life:
  *  - ready: its stream's previous op has ended, its dependencies too; plus the launch gap (CUDA

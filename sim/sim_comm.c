@@ -85,8 +85,8 @@ static void sums_of(const struct sim *s, const struct run *r, const int *rows, c
 /* The run's own limits on what it sends, for as long as it sends. */
 static void limits_open(struct sim *s, struct run *r, double off_node, double nvlink, double local)
 {
-    double push = r->w.push_GBps > 0 && isfinite(r->w.push_GBps) ? r->w.push_GBps
-                                                                 : PUSH_UNLIMITED_GBPS;
+    double push =
+        r->w.push_GBps > 0 && isfinite(r->w.push_GBps) ? r->w.push_GBps : PUSH_UNLIMITED_GBPS;
 
     r->push_link = own_link(s, push);
     if (off_node > 0 && r->w.issue_ns > 0)

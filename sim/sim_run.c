@@ -101,8 +101,7 @@ static int span_emit(struct sim *s, const struct run *r)
 /* Returns the SMs, tells the stream and the rank; the run stays until what it sent has arrived. */
 void run_end(struct sim *s, struct run *r)
 {
-    struct stream_state *st =
-        &s->streams[r->rank * s->plan->num_streams + op_of(s, r)->stream];
+    struct stream_state *st = &s->streams[r->rank * s->plan->num_streams + op_of(s, r)->stream];
     int err = span_emit(s, r);
 
     if (err)

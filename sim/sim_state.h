@@ -107,7 +107,7 @@ struct sim {
 
     int W, num_ops;
     struct rank_state *ranks;
-    struct stream_state *streams; /* [rank * num_streams + stream] */
+    struct stream_state *streams;   /* [rank * num_streams + stream] */
     int *stream_ops, *stream_first; /* ops of each stream in order */
     int *follower_op;               /* per op: the op that waits for its units, or -1 */
     int *followed_op;               /* per op: the op whose units it follows, or -1 */

@@ -124,8 +124,7 @@ void stream_poke(struct sim *s, int rank, int stream)
 
 static bool is_cooperative(const struct sim *s, const struct run *r)
 {
-    return op_of(s, r)->cooperative ||
-           plan_op_kind_class(op_of(s, r)->kind) != OP_CLASS_COMPUTE;
+    return op_of(s, r)->cooperative || plan_op_kind_class(op_of(s, r)->kind) != OP_CLASS_COMPUTE;
 }
 
 static void grant(struct sim *s, struct rank_state *rank, struct run *r, int ctas)

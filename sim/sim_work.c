@@ -5,7 +5,9 @@
 #include "base/err.h"
 #include "sim/sim_state.h"
 
-/* A share of work below this is rounding. */
+/* Work whose rest takes less than this is done: the clock, a double near 1e7 ns, cannot tell it
+ * from rounding, and an event that moves no time would come back for ever. */
+#define DONE_NS    1e-6
 #define DONE_SHARE 1e-12
 enum { SHARERS_MAX = 32 };
 
@@ -214,17 +216,22 @@ void work_settle(struct sim *s)
     }
 }
 
+static bool is_done(const struct run *r, const struct cta_batch *b)
+{
+    return b->left <= DONE_SHARE || b->left <= r->pace * DONE_NS;
+}
+
 /* Ends the batches that are done; CTAs that end before the others leave their SMs. */
 static bool batches_expire(struct sim *s, struct run *r)
 {
     bool all = r->pending_ctas == 0;
 
     for (int i = 0; i < r->num_batches; i++)
-        all = all && r->batch[i].left <= DONE_SHARE;
+        all = all && is_done(r, &r->batch[i]);
     if (all)
         return true;
     for (int i = 0; i < r->num_batches; i++)
-        if (r->batch[i].left > 0 && r->batch[i].left <= DONE_SHARE)
+        if (r->batch[i].left > 0 && is_done(r, &r->batch[i]))
             r->batch[i].left = 0;
     for (int i = 0; i < r->num_batches; i++)
         if (r->batch[i].left <= 0 && r->batch[i].ctas > 0) {
@@ -244,7 +251,7 @@ static void wave_expire(struct sim *s, struct run *r)
     if (op < 0 || r->pending_ctas)
         return;
     while (r->wave + 1 < r->w.waves &&
-           progress(r) >= (r->wave + 1.0) / r->w.waves - DONE_SHARE) {
+           progress(r) >= (r->wave + 1.0) / r->w.waves - DONE_SHARE - r->pace * DONE_NS) {
         r->wave++;
         id = s->run_of[cell(s, r->rank, op)];
         if (id != SIM_NO_RUN && run_at(s, id)->phase == PHASE_UNITS)

@@ -149,8 +149,8 @@ static int flows_start(struct sim_flow_net *net, const struct options *o, const 
         for (uint32_t dst = 0; dst < s->hosts; dst++) {
             size_t at = (size_t)src * s->hosts + dst;
             uint32_t path[] = {(uint32_t)first + 2 * src, (uint32_t)first + 2 * dst + 1};
-            struct sim_flow_spec spec = {path, 2, SIM_FLOW_DELIVERED, s->bytes[at],
-                                         INFINITY, 0, at};
+            struct sim_flow_spec spec = {path, 2, SIM_FLOW_DELIVERED, s->bytes[at], INFINITY,
+                                         0,    at};
             int rc = src == dst ? 0 : sim_flow_start(net, &spec);
 
             if (rc)
