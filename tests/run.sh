@@ -60,7 +60,7 @@ fi
 
 rm -f "$logs"/*.count
 {
-    for t in tests/test_*.c tests/fuzz/fuzz_*.c tests/golden/*.cmd tests/check_includes.sh; do
+    for t in tests/test_*.c tests/fuzz/fuzz_*.c tests/golden/*.cmd tests/check_*.sh; do
         [ -e "$t" ] || continue
         name=$(basename "$t")
         case $t in
