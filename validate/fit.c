@@ -563,15 +563,16 @@ static int undetermined(const struct fit_result *r)
 static int fit_determined(struct problem *q, const struct hw_profile *p,
                           const struct fit_options *o, struct fit_result *out)
 {
-    int rc = 0, worst = 0;
+    int rc = 0, worst = 0, starts = o->starts;
 
     while (rc == 0 && worst >= 0 && q->num > 0) {
         gsl_vector *x = gsl_vector_alloc((size_t)q->num);
 
-        rc = x ? problem_solve(q, o->starts, o->seed, x) : ERR_NOMEM;
+        rc = x ? problem_solve(q, starts, o->seed, x) : ERR_NOMEM;
         if (rc == 0)
             rc = result_uncertainty(q, x, out);
         gsl_vector_free(x);
+        starts = 0; /* from here on near a good point */
         worst = rc == 0 ? undetermined(out) : -1;
         if (worst >= 0) {
             out->open[out->num_open++] = param_id(q, worst);
