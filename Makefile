@@ -7,40 +7,103 @@ WARN := -Wall -Wextra -Wshadow -Werror
 OPT ?= -O2 -g
 SAN ?=
 PKGS := yaml-0.1 gsl jansson
-CFLAGS += -std=c11 -D_GNU_SOURCE $(WARN) $(OPT) -ffp-contract=off -I. $(SAN)
-$(BUILD)/base/file.o: CPPFLAGS += -DPEOSIM_PREFIX='"$(PREFIX)"'
-LDLIBS += $(shell pkg-config --libs $(PKGS) 2>/dev/null || echo -lyaml -lgsl -lgslcblas -ljansson) -lmd -lm -lpthread
-LDFLAGS += $(SAN)
+ALL_CFLAGS = -std=c11 -D_GNU_SOURCE $(WARN) $(OPT) -ffp-contract=off -I. $(SAN) $(CFLAGS)
+LDLIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null || echo -lyaml -lgsl -lgslcblas -ljansson) -lmd -lm -lpthread
+LINK = $(CC) $(SAN) $(LDFLAGS) -o $@ $(filter %.o %.a,$^)
 
 ROOMS := base plan hw model sim validate
 SRCS := $(filter-out $(wildcard validate/gpu_*.c),$(wildcard $(ROOMS:%=%/*.c)))
 CMD_SRCS := $(wildcard cmd/*.c)
 LIB_OBJS := $(SRCS:%.c=$(BUILD)/%.o) $(patsubst %.c,$(BUILD)/%.o,$(filter-out cmd/main.c,$(CMD_SRCS)))
-TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
+TESTS := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/test_*.c))
+FUZZ := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
 
-all: peosim
+all: deps peosim
+
+deps:
+	@./setup.sh show
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
+	$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
 
 $(BUILD)/libpeosim.a: $(LIB_OBJS)
 	@rm -f $@
 	@ar rcs $@ $^
 
-peosim: $(BUILD)/cmd/main.o $(BUILD)/libpeosim.a
-	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+$(BUILD)/peosim: $(BUILD)/cmd/main.o $(BUILD)/libpeosim.a
+	$(LINK) $(LDLIBS)
+
+peosim: $(BUILD)/peosim
+	@cp -f $< $@
 
 $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(BUILD)/libpeosim.a
-	$(CC) $(LDFLAGS) -o $@ $^ -lcmocka $(LDLIBS)
+	$(LINK) -lcmocka $(LDLIBS)
 
-tests: $(TESTS)
-check: $(TESTS)
-	@fail=0; for t in $(TESTS); do $$t >$$t.log 2>&1 && echo "ok   $$t" || { echo "FAIL $$t"; cat $$t.log; fail=1; }; done; exit $$fail
+# Without libFuzzer: a driver of our own with a fixed generator. `make libfuzzer` links clang's.
+FUZZ_MAIN ?= $(BUILD)/tests/fuzz/standalone.o
+$(BUILD)/tests/fuzz/fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(filter %.o,$(FUZZ_MAIN)) $(BUILD)/libpeosim.a
+	$(LINK) $(filter-out %.o,$(FUZZ_MAIN)) $(LDLIBS)
+
+$(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(BUILD)/libpeosim.a
+	$(LINK) $(LDLIBS)
+
+tests: $(TESTS) $(FUZZ)
+check: tests $(if $(wildcard cmd/main.c),$(BUILD)/peosim)
+	@CC=$(CC) tests/run.sh $(BUILD)
+
+# Two steps, so that the second sees what the first has installed.
+test:
+	@./setup.sh install test
+	@$(MAKE) --no-print-directory check
+
+demo:
+	@./setup.sh install demo
+	@$(MAKE) --no-print-directory peosim
+	./peosim run configs/dpsk_ep64.yaml
+	@echo "Results and pictures: results/dpsk_ep64/" && ls results/dpsk_ep64
+
+asan:
+	$(MAKE) check BUILD=build-asan OPT="-O1 -g" FUZZ_RUNS=20000 \
+		SAN="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
+
+libfuzzer:
+	$(MAKE) BUILD=build-fuzz CC=clang SAN="-fsanitize=fuzzer-no-link,address,undefined" \
+		FUZZ_MAIN=-fsanitize=fuzzer $(FUZZ:$(BUILD)/%=build-fuzz/%)
+
+golden-update: $(BUILD)/peosim
+	tests/golden.sh --update $(BUILD)/peosim
+	git diff --stat -- tests/golden
+
+# Formatting differs between versions of clang-format: 14 decides.
+CLANG_FORMAT := $(or $(shell command -v clang-format-14),clang-format)
+FORMATTED = $(shell find base plan hw model sim kernels validate cmd tests -name '*.[ch]' -o -name '*.cu')
+format:
+	$(CLANG_FORMAT) -i $(FORMATTED)
+format-check:
+	@if $(CLANG_FORMAT) --version | grep -q 'version 14\.'; \
+	then $(CLANG_FORMAT) --dry-run --Werror $(FORMATTED); \
+	else echo "format check skipped: it needs clang-format 14, found $$($(CLANG_FORMAT) --version)"; fi
+
+SHARE = $(DESTDIR)$(PREFIX)/share/peosim
+install: peosim
+	install -D -m 755 peosim $(DESTDIR)$(PREFIX)/bin/peosim
+	install -d $(SHARE)/hw $(SHARE)/configs/models $(SHARE)/plots
+	install -m 644 -t $(SHARE)/hw $(wildcard hw/*.yaml)
+	install -m 644 -t $(SHARE)/configs $(wildcard configs/*.yaml)
+	install -m 644 -t $(SHARE)/configs/models $(wildcard configs/models/*.json)
+	install -m 644 -t $(SHARE)/plots $(wildcard plots/*)
+	install -m 644 -t $(SHARE) LICENSE
 
 clean:
-	rm -rf $(BUILD) peosim
+	rm -rf build build-clang build-asan build-fuzz peosim
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
-.PHONY: all tests check clean
+.PHONY: all deps tests check test demo asan libfuzzer golden-update format format-check install clean
 .SECONDARY:
+
+$(BUILD)/a2a: $(BUILD)/tests/bench/a2a.o $(BUILD)/libpeosim.a
+	$(LINK) $(LDLIBS)
+
+$(BUILD)/bench_%: $(BUILD)/tests/bench/bench_%.o $(BUILD)/libpeosim.a
+	$(LINK) $(LDLIBS)

@@ -9,13 +9,16 @@
 #include "base/log.h"
 #include "base/num.h"
 
+/* Cells that any file may have, whatever its size. */
+#define CSV_MIN_CELLS ((size_t)1 << 20)
+
 /* Cells are unquoted in place and point into the text, so a file costs its size once. */
 struct csv_reader {
     const char *name;
     char *p, *end;
     int line;
     char *row[CSV_MAX_COLS + 1]; /* the last takes what is too much */
-    size_t cap_rows;
+    size_t cap_rows, max_cells;
 };
 
 /* Reads one cell, ends it with NUL and steps over its separator. *last = it ended its row. */
@@ -112,8 +115,9 @@ static int csv_grow(struct csv_reader *r, struct csv *csv)
     size_t cols = (size_t)csv->num_cols, cap = r->cap_rows ? r->cap_rows * 2 : 64;
     void *cell, *line, *bad;
 
-    if (cols * csv->num_rows >= CSV_MAX_CELLS) {
-        log_error_at(r->name, r->line, "more than %u cells", CSV_MAX_CELLS);
+    /* Whole rows have no more cells than bytes; only the filling up of short ones is unbounded. */
+    if (cols * csv->num_rows > r->max_cells) {
+        log_error_at(r->name, r->line, "too many rows are shorter than the header");
         return ERR_RANGE;
     }
     cell = realloc(csv->cell, cap * cols * sizeof *csv->cell);
@@ -175,6 +179,7 @@ static int csv_build(char *text, size_t len, const char *name, struct csv **out)
         goto out;
     }
     *r = (struct csv_reader){.name = name, .p = text + bom, .end = text + len, .line = 1};
+    r->max_cells = len > CSV_MIN_CELLS ? len : CSV_MIN_CELLS;
     rc = csv_read_header(r, csv);
     if (rc == 0)
         rc = csv_read_rows(r, csv);

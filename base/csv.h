@@ -16,8 +16,7 @@ struct csv {
     void *arena;
 };
 
-#define CSV_MAX_COLS  4096
-#define CSV_MAX_CELLS (1u << 26)
+#define CSV_MAX_COLS 4096
 
 /* The first line is the header; blank lines and lines that start with # are skipped. ERR_NOTFOUND,
  * ERR_IO, ERR_PARSE (no header, binary, open quote), ERR_RANGE (too big), ERR_NOMEM; logged. A file

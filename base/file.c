@@ -140,9 +140,11 @@ int file_commit(struct file_out *out)
 {
     int rc = 0, bad, err;
 
+    /* Flushing again after a failed write fails again, and so tells the reason. */
     errno = 0;
-    bad = ferror(out->f) || fflush(out->f) != 0;
+    bad = fflush(out->f) != 0;
     err = errno;
+    bad = bad || ferror(out->f);
     if (fclose(out->f) != 0 && !bad) {
         bad = 1;
         err = errno;
@@ -153,7 +155,8 @@ int file_commit(struct file_out *out)
         err = errno;
     }
     if (bad) {
-        log_error_at(out->path, 0, "cannot write: %s", err ? strerror(err) : "write failed");
+        log_error_at(out->path, 0, "cannot write: %s",
+                     err ? strerror(err) : "a write failed; is the disk full?");
         rc = ERR_IO;
     } else {
         free(out->tmp);

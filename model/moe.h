@@ -3,6 +3,7 @@
 #define PEOSIM_MODEL_MOE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 enum moe_attention { MOE_ATTN_MHA, MOE_ATTN_GQA, MOE_ATTN_MLA };
 
@@ -11,6 +12,7 @@ struct moe_model {
     char *path;
     int hidden, num_layers, first_dense_layers; /* first_k_dense_replace */
     int moe_layer_step;               /* every n-th layer is MoE (decoder_sparse_step), 1 = all */
+    int moe_layers;                   /* MoE layers once every rule of the file is applied */
     int experts, topk, inter;         /* routed: moe_intermediate_size */
     int shared_experts, shared_inter; /* shared_inter: total width of the shared experts */
     int dense_inter;                  /* intermediate_size of dense layers */
@@ -23,14 +25,18 @@ struct moe_model {
     int mtp_layers; /* num_nextn_predict_layers */
 };
 
-/* name: a path to a config.json, or a shipped name ("deepseek-v3" finds
+/* name: a path to a config.json or to the folder it lies in, or a shipped name ("deepseek-v3" finds
  * configs/models/deepseek-v3.json). All the usual aliases; nested text_config. A file whose MoE
  * keys are not recognised is ERR_CONFIG, never a dense model; contradictions (topk > experts,
  * groups that do not divide) too. Logged with file (and key). */
 int moe_model_read(const char *name, struct moe_model **out);
+/* The same from JSON text; `path` is for messages and gives the model's name. */
+int moe_model_parse(const char *text, size_t len, const char *path, struct moe_model **out);
 void moe_model_free(struct moe_model *m); /* accepts NULL */
 
-/* Closed forms, all in parameters (weights): whole model, and those that work on one token. */
+/* Closed forms, all in parameters (weights): whole model, and those that work on one token. Norms
+ * and biases (under 0.01%) and the multi-token prediction layers are left out. Active leaves out
+ * the input embedding, which is looked up; some publishers count it (Qwen, Mixtral). */
 double moe_params_total(const struct moe_model *m);
 double moe_params_active(const struct moe_model *m);
 /* Attention weights of one layer; one routed expert; the shared experts of one layer. */

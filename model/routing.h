@@ -5,11 +5,17 @@
 #include "plan/plan.h"
 
 enum routing_kind {
-    ROUTING_BALANCED,  /* every expert the same number of rows, every rank pair alike (+-1) */
+    ROUTING_BALANCED,  /* no chance in it: every expert the same number of rows, every rank pair
+                          alike (+-1), rank r the picture of rank 0 turned by r; takes no notice of
+                          groups */
     ROUTING_UNIFORM,   /* every expert equally likely, without replacement */
     ROUTING_LOGNORMAL, /* expert popularity exp(sigma*N(0,1)) */
     ROUTING_ZIPF,      /* popularity 1/rank^s, experts in random order */
-    ROUTING_FILE /* recorded: CSV layer,rank,token,e0..ek (-1 = masked), or layer,expert,count */
+    /* Recorded, CSV: layer,rank,token,e0..ek (-1 = masked; ranks and tokens beyond those asked for
+     * are left out), or layer,expert,count: then the table's totals follow the counts exactly (to
+     * rounding, at most one row per token and expert) and who goes where is drawn. Groups and
+     * rank_skew are not applied. */
+    ROUTING_FILE
 };
 
 struct routing_spec {
@@ -23,16 +29,22 @@ struct routing_spec {
     int n_group, topk_group; /* group-limited gating: choose topk_group of n_group groups first */
 };
 
+#define ROUTING_MAX_ENTRIES (1 << 28)
+
 /* A table for ranks x tokens x topk; the same spec gives the same bytes (GSL's mt19937, sampling
- * without replacement by popularity). ERR_CONFIG (topk > reachable experts, experts not divisible
- * by n_group), ERR_NOTFOUND/ERR_PARSE/ERR_DATA for files (too few tokens or ranks in the file is
- * ERR_DATA with what was found), ERR_NOMEM. The caller frees with routing_free. */
+ * without replacement by popularity; with groups, topk_group of them are drawn by their summed
+ * popularity first). Popularity depends on the seed only, not on the batch. ERR_CONFIG (topk >
+ * reachable experts, experts not divisible by n_group), ERR_NOTFOUND/ERR_PARSE/ERR_DATA for files
+ * (too few tokens or ranks in the file is ERR_DATA with what was found), ERR_RANGE (table too big),
+ * ERR_NOMEM. The caller frees with routing_free. */
 int routing_make(const struct routing_spec *spec, int ranks, int tokens, int experts, int topk,
                  struct plan_routing **out);
 void routing_free(struct plan_routing *r); /* accepts NULL */
 
-/* Renames experts by a placement: expert e of the table becomes place[e] (a permutation, or a map
- * to redundant physical experts chosen round robin over replicas). In place; changes r->experts. */
+/* Renames experts by a placement: rows of expert e go to the physical experts
+ * replica[replica_first[e] .. replica_first[e+1]-1] in turn (replica_first has experts + 1 entries;
+ * a permutation has one each). In place; r->experts becomes physical_experts. ERR_CONFIG (an expert
+ * without a place, a place out of range or used twice), ERR_NOMEM; the table is then unchanged. */
 int routing_place(struct plan_routing *r, const int *replica_first, const int *replica,
                   int physical_experts);
 

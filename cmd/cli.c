@@ -1,0 +1,222 @@
+#include "cmd/cmd.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "cmd/config.h"
+
+static const struct opt common[] = {
+    {.key = "output_dir",
+     .type = OPT_STRING,
+     .offset = offsetof(struct cli, output_dir),
+     .help = "where results go; default results/<config>"},
+    {.key = "jobs",
+     .type = OPT_INT,
+     .offset = offsetof(struct cli, jobs),
+     .min = 0,
+     .max = 1024,
+     .def = "0",
+     .unit = "threads",
+     .help = "threads; 0 = one per processor"},
+    {.key = "json",
+     .type = OPT_BOOL,
+     .offset = offsetof(struct cli, json),
+     .def = "false",
+     .help = "results as JSON on stdout"},
+    {.key = "csv",
+     .type = OPT_BOOL,
+     .offset = offsetof(struct cli, csv),
+     .def = "false",
+     .help = "results as CSV on stdout"},
+    {.key = "quiet",
+     .type = OPT_BOOL,
+     .offset = offsetof(struct cli, quiet),
+     .def = "false",
+     .help = "no progress"},
+    {.key = "no_plots",
+     .type = OPT_BOOL,
+     .offset = offsetof(struct cli, no_plots),
+     .def = "false",
+     .help = "no pictures"},
+    {.key = NULL},
+};
+
+/* The option of a flag's name ("--output-dir" is output_dir), and where it is set. */
+static const struct opt *flag_find(const char *name, const struct opt *extra, void *target,
+                                   struct cli *cli, void **where)
+{
+    char key[64];
+    const struct opt *o;
+    size_t n = strlen(name);
+
+    if (n >= sizeof key)
+        return NULL;
+    for (size_t i = 0; i <= n; i++)
+        key[i] = name[i] == '-' ? '_' : name[i];
+    o = opt_find(common, key);
+    *where = cli;
+    if (!o && extra) {
+        o = opt_find(extra, key);
+        *where = target;
+    }
+    return o;
+}
+
+static int unknown_flag(const char *name, const struct opt *extra)
+{
+    const char *names[160], *near;
+    size_t n = 0;
+
+    names[n++] = "set";
+    names[n++] = "help";
+    names[n++] = "seed";
+    for (const struct opt *o = common; o->key; o++)
+        names[n++] = o->key;
+    for (const struct opt *o = extra; o && o->key && n < 100; o++)
+        names[n++] = o->key;
+    for (const struct opt *o = scenario_options; o->key && n < 160; o++)
+        names[n++] = o->key;
+    near = opt_nearest(name, names, n);
+    log_error("there is no flag --%s%s%s%s", name, near ? "; did you mean --" : "",
+              near ? near : "", near ? "?" : "");
+    return ERR_USAGE;
+}
+
+static int set_add(struct cli *cli, const char *text, bool own)
+{
+    if (cli->num_sets == CLI_MAX_WORDS) {
+        log_error("more than %d settings on the command line", CLI_MAX_WORDS);
+        return ERR_USAGE;
+    }
+    if (own) {
+        char *copy = strdup(text);
+
+        if (!copy)
+            return ERR_NOMEM;
+        cli->owned[cli->num_owned++] = copy;
+        text = copy;
+    }
+    cli->sets[cli->num_sets++] = text;
+    return 0;
+}
+
+/* --seed 7 and --batch=4,8 are --set seed=7 and --set batch=4,8. */
+static int key_flag(struct cli *cli, const char *name, const char *value)
+{
+    char text[1024], key[64];
+    size_t n = strlen(name);
+
+    if (n >= sizeof key)
+        return ERR_USAGE;
+    for (size_t i = 0; i <= n; i++)
+        key[i] = name[i] == '-' ? '_' : name[i];
+    snprintf(text, sizeof text, "%s=%s", key, value);
+    return set_add(cli, text, true);
+}
+
+static bool is_key(const char *name)
+{
+    char key[64];
+    size_t n = strlen(name);
+
+    for (size_t i = 0; i <= n && n < sizeof key; i++)
+        key[i] = name[i] == '-' ? '_' : name[i];
+    return n < sizeof key && opt_find(scenario_options, key);
+}
+
+/* One flag at argv[*i]; moves *i over its value. */
+static int flag_read(struct cli *cli, int argc, char **argv, int *i, const struct opt *extra,
+                     void *target)
+{
+    char name[64];
+    const char *word = argv[*i] + 2, *value = strchr(word, '=');
+    size_t len = value ? (size_t)(value - word) : strlen(word);
+    const struct opt *o;
+    void *where;
+
+    snprintf(name, sizeof name, "%.*s", (int)len, word);
+    if (value)
+        value++;
+    if (!strcmp(name, "help")) {
+        cli->help = true;
+        return 0;
+    }
+    o = flag_find(name, extra, target, cli, &where);
+    if (!o && strcmp(name, "set") && !is_key(name))
+        return unknown_flag(name, extra);
+    if (!value && o && o->type == OPT_BOOL)
+        value = "true";
+    if (!value && *i + 1 < argc)
+        value = argv[++*i];
+    if (!value) {
+        log_error("--%s needs a value", name);
+        return ERR_USAGE;
+    }
+    if (!strcmp(name, "set"))
+        return set_add(cli, value, false);
+    if (!o)
+        return key_flag(cli, name, value);
+    return opt_set(o == opt_find(common, o->key) ? common : extra, where, o->key, value, "--", 0)
+               ? ERR_USAGE
+               : 0;
+}
+
+int cli_parse(struct cli *cli, int argc, char **argv, const struct opt *extra, void *target)
+{
+    int err = 0;
+
+    opt_set_defaults(common, cli);
+    if (extra)
+        opt_set_defaults(extra, target);
+    for (int i = 1; i < argc && !err && !cli->help; i++) {
+        if (!strcmp(argv[i], "-h")) {
+            cli->help = true;
+        } else if (!strncmp(argv[i], "--", 2) && argv[i][2]) {
+            err = flag_read(cli, argc, argv, &i, extra, target);
+        } else if (argv[i][0] == '-' && argv[i][1]) {
+            log_error("flags begin with two dashes: %s", argv[i]);
+            err = ERR_USAGE;
+        } else if (cli->num_words == CLI_MAX_WORDS) {
+            log_error("more than %d arguments", CLI_MAX_WORDS);
+            err = ERR_USAGE;
+        } else {
+            cli->words[cli->num_words++] = argv[i];
+        }
+    }
+    return err;
+}
+
+void cli_free(struct cli *cli)
+{
+    for (int i = 0; i < cli->num_owned; i++)
+        free(cli->owned[i]);
+    opt_free_strings(common, cli);
+}
+
+void cli_help(const struct cmd *cmd, const struct opt *extra, bool keys)
+{
+    printf("Usage: peosim %s %s\n\n%s\n\nFlags (--flag VALUE or --flag=VALUE):\n", cmd->name,
+           cmd->usage, cmd->summary);
+    if (extra)
+        opt_print_help(extra, stdout);
+    opt_print_help(common, stdout);
+    if (!keys)
+        return;
+    printf("\nKeys of a configuration, also --set KEY=VALUE or --KEY=VALUE (V1,V2 is a list):\n");
+    opt_print_help(scenario_options, stdout);
+    for (size_t i = 0; i < policy_count(); i++) {
+        printf("\nKnobs of policy %s: %s\n", policy_at(i)->name, policy_at(i)->summary);
+        opt_print_help(policy_at(i)->knobs, stdout);
+    }
+}
+
+int cli_jobs(const struct cli *cli)
+{
+    long n = cli->jobs > 0 ? cli->jobs : sysconf(_SC_NPROCESSORS_ONLN);
+
+    return n > 0 ? (int)n : 1;
+}

@@ -1,0 +1,53 @@
+/* cmd/cmd.h: the commands and what they share of the command line. One cmd_<name>.c per command and
+ * one row of the table in main.c. */
+#ifndef PEOSIM_CMD_CMD_H
+#define PEOSIM_CMD_CMD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/opt.h"
+
+#ifndef PEOSIM_VERSION
+#define PEOSIM_VERSION "0.1.0"
+#endif
+
+struct cmd {
+    const char *name;
+    const char *usage;                 /* what follows the name: "CONFIG [flags]" */
+    const char *summary;               /* one line */
+    int (*run)(int argc, char **argv); /* argv[0] is the command; an error code of base/err.h */
+};
+
+int cmd_run(int argc, char **argv);
+int cmd_plan(int argc, char **argv);
+int cmd_info(int argc, char **argv);
+int cmd_diff(int argc, char **argv);
+
+#define CLI_MAX_WORDS 64
+
+/* What every command that reads a configuration takes. Zero it, then cli_parse. */
+struct cli {
+    const char *words[CLI_MAX_WORDS]; /* arguments that are not flags */
+    int num_words;
+    const char *sets[CLI_MAX_WORDS]; /* key=value, in order; --seed N and --KEY=V arrive here too */
+    int num_sets;
+    char *owned[CLI_MAX_WORDS]; /* sets made here; cli_free */
+    int num_owned;
+    bool help, json, csv, quiet, no_plots;
+    char *output_dir; /* NULL = results/<config> */
+    int jobs;         /* threads; 0 = as many as there are processors */
+};
+
+/* Reads argv[1..]. extra: a command's own flags as options of target (may be NULL); --flag value
+ * and
+ * --flag=value both work, a bool needs no value. --KEY=VALUE for a scenario key is --set. Unknown
+ * flags name the nearest. ERR_USAGE. --help sets help and stops. */
+int cli_parse(struct cli *cli, int argc, char **argv, const struct opt *extra, void *target);
+void cli_free(struct cli *cli);
+/* "Usage: ..." with the common flags, the command's own, and (keys true) every scenario key. */
+void cli_help(const struct cmd *cmd, const struct opt *extra, bool keys);
+const struct cmd *cmd_find(const char *name);
+int cli_jobs(const struct cli *cli); /* threads to use, >= 1 */
+
+#endif

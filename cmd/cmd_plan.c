@@ -1,0 +1,79 @@
+/* peosim plan: the schedule of every point, as text. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "cmd/cmd.h"
+#include "cmd/evaluate.h"
+
+static int print_point(struct evaluator *e, const struct config *c, const struct scenario *s,
+                       size_t j)
+{
+    const struct policy *policy;
+    struct knobs k;
+    struct plan *plan = NULL;
+    char text[512];
+    int err;
+
+    config_knobs(c, j, &policy, &k, NULL);
+    err = evaluate_plan(e, s, policy, &k, &plan);
+    if (err)
+        return err;
+    policy_knobs_text(policy, &k, text, sizeof text);
+    printf("# batch=%d %s %s\n", s->batch, policy->name, text);
+    err = plan_print(plan, stdout);
+    plan_free(plan);
+    return err;
+}
+
+static int print_all(struct evaluator *e, const struct config *c, const unsigned char *skip)
+{
+    size_t per = config_num_points_per_scenario(c);
+    int err = 0;
+
+    for (size_t i = 0; i < config_num_scenarios(c) && !err; i++) {
+        struct scenario s;
+
+        err = config_scenario(c, i, &s);
+        for (size_t j = 0; j < per && !err; j++)
+            if (!skip[i * per + j])
+                err = print_point(e, c, &s, j);
+        scenario_free(&s);
+    }
+    return err;
+}
+
+int cmd_plan(int argc, char **argv)
+{
+    struct cli cli = {0};
+    struct config *c = NULL;
+    struct evaluator *e = NULL;
+    unsigned char *skip = NULL;
+    int err = cli_parse(&cli, argc, argv, NULL, NULL);
+
+    if (!err && cli.help) {
+        cli_help(cmd_find("plan"), NULL, true);
+        goto out;
+    }
+    if (!err && cli.num_words != 1) {
+        log_error("peosim plan takes one configuration file");
+        err = ERR_USAGE;
+    }
+    if (!err)
+        err = config_read(cli.words[0], cli.sets, (size_t)cli.num_sets, &c);
+    if (!err)
+        err = evaluator_open(&e);
+    if (!err) {
+        skip = calloc(config_num_points(c), 1);
+        err = skip ? evaluate_config(e, c, skip) : ERR_NOMEM;
+    }
+    if (!err)
+        err = print_all(e, c, skip);
+out:
+    free(skip);
+    evaluator_close(e);
+    config_free(c);
+    cli_free(&cli);
+    return err;
+}

@@ -1,0 +1,290 @@
+/* peosim run: predicts every point of a configuration; tables, JSON, CSV, traces, pictures. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "cmd/cmd.h"
+#include "cmd/grid.h"
+#include "cmd/plot.h"
+#include "cmd/progress.h"
+#include "cmd/report.h"
+#include "plan/trace_chrome.h"
+#include "plan/trace_csv.h"
+#include "plan/trace_log.h"
+
+struct output {
+    char folder[512];
+    struct cli *cli;
+    struct grid *grid;
+};
+
+static int path_of(const struct output *o, const char *name, char *buf, size_t size)
+{
+    if ((size_t)snprintf(buf, size, "%s/%s", o->folder, name) < size)
+        return 0;
+    log_error("%s: the path is too long", o->folder);
+    return ERR_RANGE;
+}
+
+/* Opens name in the results folder; a full disk or an unwritable folder leaves nothing half-made.
+ */
+static int out_open(const struct output *o, const char *name, struct file_out *f)
+{
+    char path[1024];
+    int err = path_of(o, name, path, sizeof path);
+
+    return err ? err : file_create(f, path);
+}
+
+static int out_close(struct file_out *f, int err)
+{
+    if (!err)
+        err = file_commit(f);
+    file_abort(f);
+    return err;
+}
+
+static int json_write(const struct output *o, const char *text)
+{
+    struct file_out f = {0};
+    int err = out_open(o, "summary.json", &f);
+
+    if (!err)
+        fprintf(f.f, "%s\n", text);
+    return out_close(&f, err);
+}
+
+static int csv_write(const struct output *o, const char *name,
+                     void (*write)(const struct grid *, FILE *))
+{
+    struct file_out f = {0};
+    int err = out_open(o, name, &f);
+
+    if (!err)
+        write(o->grid, f.f);
+    return out_close(&f, err);
+}
+
+/* The point worth a timeline: the largest gain; where nothing gains, `none` of the last scenario.
+ */
+static const struct grid_point *point_to_show(const struct grid *g)
+{
+    const struct grid_point *show = NULL;
+
+    for (size_t i = 0; i < g->num_points; i++) {
+        const struct grid_point *p = &g->points[i];
+
+        if (!p->skipped && p->ev.gain_pct > 0 && (!show || p->ev.gain_pct > show->ev.gain_pct))
+            show = p;
+    }
+    for (size_t i = 0; i < g->num_points && !show; i++)
+        if (!g->points[g->num_points - 1 - i].skipped)
+            show = &g->points[g->num_points - 1 - i];
+    return show;
+}
+
+static void title_of(const struct grid_point *p, const struct scenario *s, char *buf, size_t size)
+{
+    char name[24], knobs[200] = "";
+
+    report_point_name(p, name, sizeof name);
+    if (p->policy == &policy_peo)
+        snprintf(knobs, sizeof knobs, ", %d rounds, %d SMs", p->knobs.num_rounds, p->knobs.num_sms);
+    if (p->policy == &policy_eps)
+        snprintf(knobs, sizeof knobs, ", PN %d, %d SMs", p->knobs.pipeline_num, p->knobs.num_sms);
+    snprintf(buf, size, "%s%s, batch %d: %.1f us (%+.1f%% against none)", name, knobs, s->batch,
+             p->ev.layer_us, p->ev.gain_pct);
+}
+
+static int trace_files(const struct output *o, const char *prefix, const struct trace_log *log,
+                       const char *title)
+{
+    struct file_out f = {0};
+    char name[128];
+    int err;
+
+    snprintf(name, sizeof name, "%sspans.csv", prefix);
+    err = out_open(o, name, &f);
+    if (!err)
+        err = trace_csv_write(log, f.f);
+    err = out_close(&f, err);
+    if (err || *prefix)
+        return err;
+    err = out_open(o, "counters.csv", &f);
+    if (!err)
+        err = trace_csv_write_counters(log, f.f);
+    err = out_close(&f, err);
+    if (err)
+        return err;
+    err = out_open(o, "trace.json", &f);
+    if (!err)
+        err = trace_chrome_write(log, f.f, title, NULL);
+    return out_close(&f, err);
+}
+
+static void timeline_draw(const struct output *o, const char *prefix, const char *title, int rank,
+                          int num_sms)
+{
+    char csv[1200], out[1200], rank_text[16], sms[16];
+    const char *extra[] = {rank_text, sms, NULL};
+
+    snprintf(csv, sizeof csv, "%s/%sspans.csv", o->folder, prefix);
+    snprintf(out, sizeof out, "%s/%stimeline", o->folder, prefix);
+    snprintf(rank_text, sizeof rank_text, "%d", rank);
+    snprintf(sms, sizeof sms, "%d", num_sms);
+    plot_draw("timeline", csv, out, title, extra);
+}
+
+/* Simulates one point again, this time keeping what happened. */
+static int timeline(const struct output *o, struct evaluator *e, const struct grid_point *p,
+                    const char *prefix, bool draw)
+{
+    struct scenario s;
+    struct trace *trace = NULL;
+    struct plan *plan = NULL;
+    struct trace_log *log = NULL;
+    struct evaluation ev;
+    char title[256];
+    int err = config_scenario(o->grid->config, p->scenario, &s);
+
+    if (err)
+        return err;
+    title_of(p, &s, title, sizeof title);
+    err = evaluate_point(e, &s, p->policy, &p->knobs, *prefix ? -1 : -2, &ev, &trace, &plan);
+    if (!err)
+        err = trace_log_of(trace, plan, &log);
+    if (!err)
+        err = trace_files(o, prefix, log, title);
+    if (!err && draw)
+        timeline_draw(o, prefix, title, ev.metrics.slowest_rank, ev.num_sms);
+    trace_log_free(log);
+    trace_free(trace);
+    plan_free(plan);
+    scenario_free(&s);
+    return err;
+}
+
+/* The timeline of the point shown, and of every policy's best in the same scenario beside it. */
+static int timelines(const struct output *o, bool draw)
+{
+    const struct grid_point *show = point_to_show(o->grid);
+    struct evaluator *e = NULL;
+    int err = show ? evaluator_open(&e) : 0;
+
+    if (!show || err)
+        return err;
+    err = timeline(o, e, show, "", draw);
+    for (size_t i = 0; i < policy_count() && draw && !err; i++) {
+        const struct grid_point *p = grid_best(o->grid, show->scenario, policy_at(i));
+        char prefix[32];
+
+        snprintf(prefix, sizeof prefix, "%s_", policy_at(i)->name);
+        if (p && p != show)
+            err = timeline(o, e, p, prefix, draw);
+    }
+    evaluator_close(e);
+    return err;
+}
+
+/* Latency and gain against batch make sense where batch is what the file varies. */
+static void batch_pictures(const struct output *o)
+{
+    const struct axis *batch = config_axis(o->grid->config, "batch");
+    char csv[1200], out[1200], title[256];
+
+    if (!batch || batch->num_values < 2 ||
+        config_num_scenarios(o->grid->config) != (size_t)batch->num_values)
+        return;
+    snprintf(csv, sizeof csv, "%s/best.csv", o->folder);
+    snprintf(out, sizeof out, "%s/latency_batch", o->folder);
+    snprintf(title, sizeof title, "%s: layer time, best knobs of each policy",
+             o->grid->config->name);
+    plot_draw("latency_batch", csv, out, title, NULL);
+    snprintf(out, sizeof out, "%s/gain_batch", o->folder);
+    snprintf(title, sizeof title, "%s: gain over no overlap, best knobs of each policy",
+             o->grid->config->name);
+    plot_draw("gain_batch", csv, out, title, NULL);
+}
+
+static int results_write(struct output *o, const char *json)
+{
+    bool draw = !o->cli->no_plots && plot_available();
+    int err = file_mkdirs(o->folder);
+
+    if (!err)
+        err = json_write(o, json);
+    if (!err)
+        err = csv_write(o, "points.csv", report_csv);
+    if (!err)
+        err = csv_write(o, "best.csv", report_best_csv);
+    if (!err)
+        err = timelines(o, draw);
+    if (!err && draw)
+        batch_pictures(o);
+    if (!err && !o->cli->no_plots && !draw)
+        log_warn("gnuplot is not installed: the results are in %s, without pictures", o->folder);
+    return err;
+}
+
+static int stdout_write(const struct output *o, const char *json)
+{
+    if (o->cli->json)
+        printf("%s\n", json);
+    else if (o->cli->csv)
+        report_csv(o->grid, stdout);
+    else
+        report_table(o->grid, stdout);
+    return 0;
+}
+
+static int run(struct cli *cli)
+{
+    struct config *c = NULL;
+    struct output o = {.cli = cli};
+    struct progress progress;
+    char *json = NULL;
+    int err = config_read(cli->words[0], cli->sets, (size_t)cli->num_sets, &c);
+
+    if (err)
+        return err;
+    progress_open(&progress, "points", cli->quiet);
+    err = grid_run(c, cli_jobs(cli), progress_step, &progress, &o.grid);
+    progress_close(&progress);
+    if (!err)
+        err = report_json(o.grid, &json);
+    if (cli->output_dir)
+        snprintf(o.folder, sizeof o.folder, "%s", cli->output_dir);
+    else
+        snprintf(o.folder, sizeof o.folder, "results/%s", c->name);
+    if (!err)
+        err = results_write(&o, json);
+    if (!err)
+        err = stdout_write(&o, json);
+    if (!err && !cli->json && !cli->csv)
+        printf("results: %s/\n", o.folder);
+    free(json);
+    grid_free(o.grid);
+    config_free(c);
+    return err;
+}
+
+int cmd_run(int argc, char **argv)
+{
+    struct cli cli = {0};
+    int err = cli_parse(&cli, argc, argv, NULL, NULL);
+
+    if (!err && cli.help) {
+        cli_help(cmd_find("run"), NULL, true);
+    } else if (!err && cli.num_words != 1) {
+        log_error("peosim run takes one configuration file");
+        err = ERR_USAGE;
+    } else if (!err) {
+        err = run(&cli);
+    }
+    cli_free(&cli);
+    return err;
+}

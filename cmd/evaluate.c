@@ -1,0 +1,611 @@
+#include "cmd/evaluate.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <gsl/gsl_randist.h>
+#include <gsl/gsl_rng.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "model/cost.h"
+#include "model/routing.h"
+
+/* Layers simulated where a policy spans layers: the first fill the pipeline, the last are measured.
+ */
+#define SPAN_LAYERS 4
+#define SPAN_PERIOD 2
+/* Room for a scenario as text. */
+#define KEY_SIZE 4096
+
+struct evaluator {
+    struct moe_model *model;
+    char *model_name;
+    struct hw_profile *profile; /* as read, with the scenario's overrides applied in cost */
+    char *profile_name;
+    const struct hw_profile *borrowed;
+    struct whatif what;
+
+    struct plan_routing *routing;
+    char routing_key[1024];
+
+    struct cost cost; /* of the profile in use */
+    char cost_key[512];
+    double hbm_GBps;
+
+    double *start_ns;
+
+    /* The baseline of the last scenario, with and without spanning layers. */
+    char none_key[2][KEY_SIZE];
+    double none_us[2];
+};
+
+int evaluator_open(struct evaluator **out)
+{
+    *out = calloc(1, sizeof **out);
+    return *out ? 0 : ERR_NOMEM;
+}
+
+static void baseline_forget(struct evaluator *e)
+{
+    e->none_key[0][0] = e->none_key[1][0] = '\0';
+}
+
+void evaluator_close(struct evaluator *e)
+{
+    if (!e)
+        return;
+    moe_model_free(e->model);
+    hw_profile_free(e->profile);
+    routing_free(e->routing);
+    if (e->cost_key[0])
+        cost_close(&e->cost);
+    free(e->model_name);
+    free(e->profile_name);
+    free(e->start_ns);
+    free(e);
+}
+
+void evaluator_use_profile(struct evaluator *e, const struct hw_profile *profile)
+{
+    e->borrowed = profile;
+    if (e->cost_key[0])
+        cost_close(&e->cost);
+    e->cost_key[0] = '\0';
+    baseline_forget(e);
+}
+
+void evaluator_what_if(struct evaluator *e, const struct whatif *what)
+{
+    e->what = what ? *what : (struct whatif){0};
+    baseline_forget(e);
+}
+
+const struct hw_profile *evaluate_profile(const struct evaluator *e)
+{
+    return e->borrowed ? e->borrowed : e->profile;
+}
+
+static int name_keep(char **kept, const char *name)
+{
+    free(*kept);
+    *kept = strdup(name);
+    return *kept ? 0 : ERR_NOMEM;
+}
+
+static int model_load(struct evaluator *e, const char *name)
+{
+    struct moe_model *m;
+    int err;
+
+    if (e->model_name && !strcmp(e->model_name, name))
+        return 0;
+    err = moe_model_read(name, &m);
+    if (err)
+        return err;
+    moe_model_free(e->model);
+    e->model = m;
+    return name_keep(&e->model_name, name);
+}
+
+static int profile_load(struct evaluator *e, const char *name)
+{
+    struct hw_profile *p;
+    int err;
+
+    if (e->borrowed || (e->profile_name && !strcmp(e->profile_name, name)))
+        return 0;
+    err = hw_profile_read(name, &p);
+    if (err)
+        return err;
+    hw_profile_free(e->profile);
+    e->profile = p;
+    if (e->cost_key[0])
+        cost_close(&e->cost);
+    e->cost_key[0] = '\0';
+    return name_keep(&e->profile_name, name);
+}
+
+static int cost_load(struct evaluator *e, const struct scenario *s)
+{
+    char key[512];
+    int err;
+
+    snprintf(key, sizeof key, "%s %p", s->profile, (const void *)e->borrowed);
+    if (!strcmp(key, e->cost_key))
+        return 0;
+    if (e->cost_key[0])
+        cost_close(&e->cost);
+    e->cost_key[0] = '\0';
+    err = cost_open(evaluate_profile(e), &e->cost);
+    if (!err)
+        memcpy(e->cost_key, key, sizeof key);
+    return err;
+}
+
+static int ranks_of(const struct scenario *s)
+{
+    return s->nodes * s->gpus_per_node;
+}
+
+static int routing_load(struct evaluator *e, const struct scenario *s)
+{
+    const struct moe_model *m = e->model;
+    struct routing_spec spec = {
+        .kind = e->what.perfect_routing ? ROUTING_BALANCED : (enum routing_kind)s->routing,
+        .sigma = s->sigma,
+        .exponent = s->exponent,
+        .rank_skew = s->rank_skew,
+        .path = s->routing_file,
+        .layer = s->routing_layer,
+        .seed = (unsigned long)s->seed,
+        .n_group = m->n_group,
+        .topk_group = m->topk_group,
+    };
+    char key[1024];
+    struct plan_routing *r;
+    int err;
+
+    snprintf(key, sizeof key, "%d %.17g %.17g %.17g %s %d %lu %d %d | %d %d %d %d", spec.kind,
+             spec.sigma, spec.exponent, spec.rank_skew, spec.path ? spec.path : "", spec.layer,
+             spec.seed, spec.n_group, spec.topk_group, ranks_of(s), s->batch, m->experts, m->topk);
+    if (e->routing && !strcmp(key, e->routing_key))
+        return 0;
+    err = routing_make(&spec, ranks_of(s), s->batch, m->experts, m->topk, &r);
+    if (err)
+        return err;
+    routing_free(e->routing);
+    e->routing = r;
+    memcpy(e->routing_key, key, sizeof key);
+    return 0;
+}
+
+static enum plan_comm comm_of(const struct scenario *s)
+{
+    switch (s->comm) {
+    case COMM_CHOICE_LOW_LATENCY:
+        return COMM_LOW_LATENCY;
+    case COMM_CHOICE_NORMAL:
+        return COMM_NORMAL;
+    case COMM_CHOICE_NCCL:
+        return COMM_NCCL;
+    default:
+        return s->phase == PHASE_OF_DECODE && s->batch <= s->max_dispatch_tokens ? COMM_LOW_LATENCY
+                                                                                 : COMM_NORMAL;
+    }
+}
+
+static int num_sms_of(const struct evaluator *e)
+{
+    double n = hw_value(evaluate_profile(e), HW_GPU_NUM_SMS);
+
+    return (int)(e->what.sm_factor > 0 ? n * e->what.sm_factor : n);
+}
+
+/* All of a spec that needs no routing. */
+static int spec_fill(struct evaluator *e, const struct scenario *s, const struct policy *p,
+                     struct layer_spec *out)
+{
+    int err = model_load(e, s->model);
+
+    if (!err)
+        err = profile_load(e, s->profile);
+    if (err)
+        return err;
+    *out = (struct layer_spec){
+        .model = e->model,
+        .ranks = ranks_of(s),
+        .ranks_per_node = s->gpus_per_node,
+        .num_sms = num_sms_of(e),
+        .tokens = s->batch,
+        .decode = s->phase == PHASE_OF_DECODE,
+        .comm = comm_of(s),
+        .dispatch_dtype = s->dispatch_dtype ? DTYPE_FP8 : DTYPE_BF16,
+        .combine_dtype = (enum plan_dtype)s->combine_dtype,
+        .gemm_dtype = s->gemm_dtype ? DTYPE_FP8 : DTYPE_BF16,
+        .max_dispatch_tokens = s->max_dispatch_tokens,
+        .normal_num_sms = s->normal_num_sms,
+        .attention =
+            s->attention == ATTENTION_ON || (s->attention == ATTENTION_AUTO && p->spans_layers),
+        .context_len = s->phase == PHASE_OF_DECODE ? s->context_len : 0,
+        .q_tokens = s->phase == PHASE_OF_DECODE ? 1 : s->prompt_len,
+        .attention_tp = s->attention_tp,
+        .kv_bytes_per_element = s->kv_dtype ? 1 : 2,
+        .layers = p->spans_layers ? SPAN_LAYERS : 1,
+        .period_layers = p->spans_layers ? SPAN_PERIOD : 1,
+    };
+    return 0;
+}
+
+int evaluate_spec(struct evaluator *e, const struct scenario *s, const struct policy *p,
+                  struct layer_spec *out)
+{
+    int err = spec_fill(e, s, p, out);
+
+    if (!err)
+        err = routing_load(e, s);
+    if (!err)
+        out->routing = e->routing;
+    return err;
+}
+
+int evaluate_check(struct evaluator *e, const struct scenario *s, const struct policy *p,
+                   const struct knobs *k, char *why, size_t size)
+{
+    struct layer_spec spec;
+    int err = spec_fill(e, s, p, &spec);
+
+    return err ? err : p->check(&spec, k, why, size);
+}
+
+int evaluate_plan(struct evaluator *e, const struct scenario *s, const struct policy *p,
+                  const struct knobs *k, struct plan **out)
+{
+    struct layer_spec spec;
+    int err = evaluate_spec(e, s, p, &spec);
+
+    return err ? err : p->build(&spec, k, out);
+}
+
+/* Start times of the ranks, the earliest at 0. */
+static int starts_draw(struct evaluator *e, const struct scenario *s)
+{
+    int W = ranks_of(s);
+    double *start = realloc(e->start_ns, (size_t)W * sizeof *start), least = INFINITY;
+    gsl_rng *rng = gsl_rng_alloc(gsl_rng_mt19937);
+
+    if (start)
+        e->start_ns = start;
+    if (!start || !rng) {
+        gsl_rng_free(rng);
+        return ERR_NOMEM;
+    }
+    gsl_rng_set(rng, (unsigned long)s->seed + 7919);
+    for (int i = 0; i < W; i++) {
+        double scale = e->what.no_skew ? 0 : s->skew_us * 1e3;
+
+        start[i] = s->skew_kind == SKEW_NORMAL        ? gsl_ran_gaussian(rng, scale)
+                   : s->skew_kind == SKEW_EXPONENTIAL ? gsl_ran_exponential(rng, scale)
+                                                      : scale * gsl_rng_uniform(rng);
+        least = fmin(least, start[i]);
+    }
+    for (int i = 0; i < W; i++)
+        start[i] -= least;
+    gsl_rng_free(rng);
+    return 0;
+}
+
+/* The counterfactual costs: what the profile says, changed in one respect. */
+struct changed_cost {
+    struct cost base;
+    struct whatif what;
+};
+
+static void changed_work(void *self, const struct plan *plan, int rank, int op,
+                         struct cost_work *out)
+{
+    struct changed_cost *c = self;
+
+    c->base.work(c->base.self, plan, rank, op, out);
+    if (c->what.zero_sm_comm && plan_op_kind_class(plan->ops[op].kind) != OP_CLASS_COMPUTE) {
+        out->grid = 1;
+        out->push_GBps = INFINITY;
+    }
+}
+
+static double changed_interference(void *self, const struct plan *plan, int op, int other)
+{
+    struct changed_cost *c = self;
+
+    if (c->what.no_interference || c->what.zero_sm_comm)
+        return 1;
+    return c->base.interference(c->base.self, plan, op, other);
+}
+
+static struct cost cost_of(struct evaluator *e, struct changed_cost *changed)
+{
+    struct cost cost = e->cost;
+
+    *changed = (struct changed_cost){e->cost, e->what};
+    cost.self = changed;
+    cost.work = changed_work;
+    cost.interference = changed_interference;
+    if (e->what.no_launch_gap)
+        cost.graph_gap_ns = cost.cross_stream_ns = cost.eager_launch_ns = 0;
+    return cost;
+}
+
+static double share_of_assumed(const struct cost *cost, const struct plan *plan,
+                               const struct trace *trace, int rank)
+{
+    double all = 0, assumed = 0;
+
+    for (size_t i = 0; i < trace->num_spans; i++) {
+        const struct trace_span *span = &trace->spans[i];
+        struct cost_work w;
+
+        if (span->rank != rank)
+            continue;
+        cost->work(cost->self, plan, rank, span->op, &w);
+        all += span->end_ns - span->start_ns;
+        if (w.assumed)
+            assumed += span->end_ns - span->start_ns;
+    }
+    return all > 0 ? assumed / all : 0;
+}
+
+static int links_use(const struct plan *plan, const struct sim_topology *topo, double layer_ns,
+                     int layers, struct evaluation *out)
+{
+    double nvlink = 0, nic = 0, nvlink_GBps, nic_GBps;
+    int *rows = malloc((size_t)plan->ranks * sizeof *rows);
+    int *fwd = malloc((size_t)plan->ranks * sizeof *fwd);
+    int err = rows && fwd ? 0 : ERR_NOMEM;
+
+    for (int f = 0; f < plan->num_flows && !err; f++)
+        for (int src = 0; src < plan->ranks; src++) {
+            plan_flow_rows(plan, f, src, rows, fwd);
+            for (int dst = 0; dst < plan->ranks; dst++) {
+                double bytes = (double)(rows[dst] + fwd[dst]) * plan->flows[f].bytes_per_row;
+
+                if (dst == src)
+                    continue;
+                if (sim_topology_off_node(topo, src, dst))
+                    nic += bytes;
+                else
+                    nvlink += bytes;
+            }
+        }
+    sim_topology_rank_GBps(topo, &nvlink_GBps, &nic_GBps);
+    out->nvlink_util = nvlink / plan->ranks / layers / (nvlink_GBps * layer_ns);
+    out->nic_util = nic / plan->ranks / layers / (nic_GBps * layer_ns);
+    free(rows);
+    free(fwd);
+    return err;
+}
+
+static int topology_of(const struct evaluator *e, const struct scenario *s,
+                       struct sim_topology **out)
+{
+    const struct hw_profile *p = evaluate_profile(e);
+    struct sim_topology *t = calloc(1, sizeof *t);
+
+    if (!t)
+        return ERR_NOMEM;
+    t->ranks = ranks_of(s);
+    t->domain = s->nvlink_domain ? s->nvlink_domain : s->gpus_per_node;
+    t->nvlink_GBps = cost_nvlink_GBps(p);
+    t->nic_GBps = cost_nic_GBps(p);
+    t->nvlink_ns = hw_value(p, HW_NET_NVLINK_LAT_US) * 1e3;
+    t->nic_ns = hw_value(p, HW_NET_NIC_LAT_US) * 1e3;
+    *out = t;
+    return 0;
+}
+
+static int simulate(struct evaluator *e, const struct scenario *s, const struct plan *plan,
+                    int counter_rank, struct evaluation *out, struct trace **trace_out)
+{
+    struct changed_cost changed;
+    struct cost cost;
+    struct sim_topology *topo = NULL;
+    struct trace *trace = NULL;
+    struct trace_sink sink;
+    struct sim_stats stats;
+    struct sim_options options = {
+        .fidelity = s->fidelity ? SIM_FLOW_COALESCED : SIM_FLOW_EXACT,
+        .tolerance = s->tolerance,
+        .eager = s->eager,
+        .jitter_sigma = e->what.no_jitter ? 0 : s->jitter,
+        .seed = (unsigned long)s->seed + 104729,
+        .counter_rank = counter_rank,
+    };
+    int err = cost_load(e, s);
+
+    if (err)
+        return err;
+    cost = cost_of(e, &changed);
+    err = topology_of(e, s, &topo);
+    if (!err)
+        err = starts_draw(e, s);
+    options.start_ns = e->start_ns;
+    if (!err)
+        err = trace_new(&trace, "sim", plan->ranks);
+    if (!err) {
+        sink = trace_collect(trace);
+        err = sim_run(plan, &cost, topo, &options, &sink, &stats);
+    }
+    if (!err) {
+        trace_sort(trace);
+        trace->events = stats.events;
+        err = trace_measure(trace, plan, &out->metrics);
+    }
+    if (!err) {
+        out->layer_us = out->metrics.layer_ns / 1e3;
+        out->events = stats.events;
+        out->num_sms = plan->num_sms;
+        out->assumed_share = share_of_assumed(&cost, plan, trace, out->metrics.slowest_rank);
+        err = links_use(plan, topo, out->metrics.layer_ns, plan->num_layers, out);
+    }
+    free(topo);
+    if (err || !trace_out)
+        trace_free(trace);
+    else
+        *trace_out = trace;
+    return err;
+}
+
+static int baseline_key(const struct scenario *s, int shared_expert, char key[KEY_SIZE])
+{
+    int at = snprintf(key, KEY_SIZE, "shared=%d ", shared_expert);
+
+    return scenario_text(s, key + at, (size_t)(KEY_SIZE - at));
+}
+
+/* `none` with the same ops: with attention and as a steady period where the policy is so. */
+static int baseline(struct evaluator *e, const struct scenario *s, const struct policy *p,
+                    const struct knobs *k, double *none_us)
+{
+    struct layer_spec spec;
+    struct knobs none;
+    struct evaluation ev = {0};
+    struct plan *plan = NULL;
+    char key[KEY_SIZE];
+    int slot = p->spans_layers, err = evaluate_spec(e, s, p, &spec);
+
+    if (err)
+        return err;
+    knobs_default(&policy_none, &none);
+    none.shared_expert = k->shared_expert;
+    err = baseline_key(s, none.shared_expert, key);
+    if (err)
+        return err;
+    if (!strcmp(key, e->none_key[slot])) {
+        *none_us = e->none_us[slot];
+        return 0;
+    }
+    err = policy_none.build(&spec, &none, &plan);
+    if (!err)
+        err = simulate(e, s, plan, -1, &ev, NULL);
+    plan_free(plan);
+    if (err)
+        return err;
+    memcpy(e->none_key[slot], key, sizeof key);
+    *none_us = e->none_us[slot] = ev.layer_us;
+    return 0;
+}
+
+int evaluate_point(struct evaluator *e, const struct scenario *s, const struct policy *p,
+                   const struct knobs *k, int counter_rank, struct evaluation *out,
+                   struct trace **trace, struct plan **plan_out)
+{
+    struct plan *plan = NULL;
+    struct routing_stats routing;
+    int err = evaluate_plan(e, s, p, k, &plan);
+
+    memset(out, 0, sizeof *out);
+    if (!err)
+        err = simulate(e, s, plan, counter_rank < -1 ? -1 : counter_rank, out,
+                       counter_rank < -1 ? NULL : trace);
+    if (!err && counter_rank < -1)
+        err = simulate(e, s, plan, out->metrics.slowest_rank, out, trace);
+    if (!err)
+        err = baseline(e, s, p, k, &out->none_us);
+    if (!err) {
+        out->gain_pct = (out->none_us / out->layer_us - 1) * 100;
+        routing_stats_of(e->routing, ranks_of(s), &routing);
+        out->max_over_mean_rank = routing.max_over_mean_rank;
+    }
+    if (err || !plan_out)
+        plan_free(plan);
+    else
+        *plan_out = plan;
+    return err;
+}
+
+/* Why points cannot run, each reason once with how many it holds. */
+struct skipped {
+    char why[200];
+    size_t count;
+};
+enum { SKIPPED_MAX = 16 };
+
+static void skipped_note(struct skipped *list, int *num, const char *why)
+{
+    int i = 0;
+
+    while (i < *num && strcmp(list[i].why, why))
+        i++;
+    if (i == *num) {
+        if (*num == SKIPPED_MAX) {
+            list[SKIPPED_MAX - 1].count++;
+            return;
+        }
+        snprintf(list[(*num)++].why, sizeof list->why, "%s", why);
+        list[i].count = 0;
+    }
+    list[i].count++;
+}
+
+static int entry_all_skipped(const struct config *c, const size_t *good, const char (*why)[200])
+{
+    for (int i = 0; i < c->num_policies; i++)
+        if (!good[i]) {
+            log_error_at(c->path, c->policies[i].line, "policy %s cannot run: %s",
+                         c->policies[i].policy->name, why[i]);
+            return ERR_INFEASIBLE;
+        }
+    return 0;
+}
+
+static int scenario_check(struct evaluator *e, const struct config *c, size_t i,
+                          unsigned char *skip, size_t *good, char (*last_why)[200],
+                          struct skipped *list, int *num)
+{
+    size_t per = config_num_points_per_scenario(c);
+    struct scenario s;
+    int err = config_scenario(c, i, &s);
+
+    if (err)
+        return err;
+    for (size_t j = 0; j < per && !err; j++) {
+        const struct policy *p;
+        struct knobs k;
+        char why[200] = "";
+        int entry;
+
+        config_knobs(c, j, &p, &k, &entry);
+        err = evaluate_check(e, &s, p, &k, why, sizeof why);
+        skip[i * per + j] = err == ERR_INFEASIBLE;
+        if (err == ERR_INFEASIBLE) {
+            skipped_note(list, num, why);
+            snprintf(last_why[entry], sizeof *last_why, "%s", why);
+            err = 0;
+        } else if (!err) {
+            good[entry]++;
+        }
+    }
+    if (!err && s.routing == ROUTING_FILE)
+        err = routing_load(e, &s);
+    scenario_free(&s);
+    return err;
+}
+
+int evaluate_config(struct evaluator *e, const struct config *c, unsigned char *skip)
+{
+    size_t *good = calloc((size_t)c->num_policies, sizeof *good);
+    char(*why)[200] = calloc((size_t)c->num_policies, sizeof *why);
+    struct skipped list[SKIPPED_MAX];
+    int num = 0, err = good && why ? 0 : ERR_NOMEM;
+
+    for (size_t i = 0; i < config_num_scenarios(c) && !err; i++)
+        err = scenario_check(e, c, i, skip, good, why, list, &num);
+    if (!err)
+        err = entry_all_skipped(c, good, (const char(*)[200])why);
+    for (int i = 0; i < num && !err; i++)
+        log_note("skipped %zu point%s: %s", list[i].count, list[i].count == 1 ? "" : "s",
+                 list[i].why);
+    free(good);
+    free(why);
+    return err;
+}

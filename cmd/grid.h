@@ -1,0 +1,37 @@
+/* cmd/grid.h: every point of a configuration, evaluated on several threads. The results do not
+ * depend on how many. */
+#ifndef PEOSIM_CMD_GRID_H
+#define PEOSIM_CMD_GRID_H
+
+#include "cmd/config.h"
+#include "cmd/evaluate.h"
+
+struct grid_point {
+    size_t scenario;
+    const struct policy *policy;
+    int entry;          /* index in config->policies */
+    struct knobs knobs; /* with every `auto` resolved */
+    bool skipped;       /* cannot run */
+    struct evaluation ev;
+};
+
+struct grid {
+    const struct config *config;
+    size_t num_points;
+    struct grid_point *points; /* in grid order */
+};
+
+/* Checks the config (evaluate_config), then evaluates all points. progress: done of all points are
+ * ready; called from one thread at a time, may be NULL. The first error ends the rest. */
+int grid_run(const struct config *c, int jobs,
+             void (*progress)(void *self, size_t done, size_t all), void *self, struct grid **out);
+void grid_free(struct grid *g); /* accepts NULL */
+
+/* The point with the least layer time of one policy in one scenario, or NULL. */
+const struct grid_point *grid_best(const struct grid *g, size_t scenario,
+                                   const struct policy *policy);
+/* Tries what `auto` stands for (eps: PN and GEMM kinds), keeps the best in *k; then evaluates. */
+int grid_evaluate(struct evaluator *e, const struct scenario *s, const struct policy *p,
+                  struct knobs *k, struct evaluation *out);
+
+#endif

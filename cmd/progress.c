@@ -1,0 +1,42 @@
+#include "cmd/progress.h"
+
+#include <stdio.h>
+#include <time.h>
+#include <unistd.h>
+
+static double now_s(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+void progress_open(struct progress *p, const char *what, bool quiet)
+{
+    *p = (struct progress){.what = what, .on = !quiet && isatty(STDERR_FILENO)};
+    p->start_s = p->last_s = now_s();
+}
+
+void progress_step(void *self, size_t done, size_t all)
+{
+    struct progress *p = self;
+    double now, rate;
+
+    if (!p->on)
+        return;
+    now = now_s();
+    if (now - p->start_s < 1 || (now - p->last_s < 0.2 && done < all))
+        return;
+    p->last_s = now;
+    p->shown = true;
+    rate = (double)done / (now - p->start_s);
+    fprintf(stderr, "\r%zu of %zu %s, %.0f per second, %.0f s left   ", done, all, p->what, rate,
+            rate > 0 ? (double)(all - done) / rate : 0);
+}
+
+void progress_close(struct progress *p)
+{
+    if (p->shown)
+        fprintf(stderr, "\r%60s\r", "");
+}

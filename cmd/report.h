@@ -1,0 +1,26 @@
+/* cmd/report.h: results of a grid as a table, JSON and CSV; shared by run and sweep. */
+#ifndef PEOSIM_CMD_REPORT_H
+#define PEOSIM_CMD_REPORT_H
+
+#include <stdio.h>
+
+#include "cmd/grid.h"
+
+/* What every result carries: version, config and its hash, profile, seed, fidelity. */
+void report_head(const struct config *c, FILE *f);
+/* Per scenario: every policy with its best knobs. */
+void report_table(const struct grid *g, FILE *f);
+/* Every evaluated point, one object; the caller writes and frees the text. ERR_NOMEM. */
+int report_json(const struct grid *g, char **text);
+/* Every evaluated point, one line; skipped ones are left out. */
+void report_csv(const struct grid *g, FILE *f);
+/* Best knobs per batch and policy: what the latency and gain pictures read. */
+void report_best_csv(const struct grid *g, FILE *f);
+
+/* Name of a policy as a row or a line of a picture: "peo 3" with its method. */
+void report_point_name(const struct grid_point *p, char *buf, size_t size);
+/* Communication SMs, rounds as --json counts them: N and 1 where the policy has no such knob. */
+int report_num_sms(const struct grid_point *p);
+int report_num_rounds(const struct grid_point *p);
+
+#endif

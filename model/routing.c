@@ -1,0 +1,389 @@
+#include "model/routing.h"
+
+#include <math.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <gsl/gsl_randist.h>
+#include <gsl/gsl_rng.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "model/routing_file.h"
+
+/* Draws without replacement: from one alias table, and a draw that hits a taken expert or a group
+ * that the token did not choose is thrown away, which gives the law of successive sampling. Where
+ * little popularity is left, a linear pass ends it. */
+struct routing_sampler {
+    int experts, n_group, topk_group, group_size;
+    double *log_weight; /* [experts] */
+    double *weight;     /* [experts] */
+    double *group_weight;
+    gsl_ran_discrete_t *table;
+    unsigned *taken; /* [experts]: stamp of the last token that chose it */
+    unsigned *group_chosen;
+    unsigned stamp;
+};
+
+#define ROUTING_MAX_REJECTS 32
+/* Weights below exp(-600) of the largest would underflow; nobody can tell them apart. */
+#define ROUTING_MIN_LOG_WEIGHT (-600.0)
+
+static void sampler_close(struct routing_sampler *s)
+{
+    if (s->table)
+        gsl_ran_discrete_free(s->table);
+    free(s->log_weight);
+    free(s->weight);
+    free(s->group_weight);
+    free(s->taken);
+    free(s->group_chosen);
+}
+
+static int sampler_open(struct routing_sampler *s, const struct routing_spec *spec, int experts)
+{
+    size_t e = (size_t)experts, g;
+
+    memset(s, 0, sizeof *s);
+    s->experts = experts;
+    s->n_group = spec->n_group > 1 ? spec->n_group : 1;
+    s->topk_group = spec->n_group > 1 ? spec->topk_group : 1;
+    s->group_size = experts / s->n_group;
+    g = (size_t)s->n_group;
+    s->log_weight = calloc(e, sizeof *s->log_weight);
+    s->weight = calloc(e, sizeof *s->weight);
+    s->group_weight = calloc(g, sizeof *s->group_weight);
+    s->taken = calloc(e, sizeof *s->taken);
+    s->group_chosen = calloc(g, sizeof *s->group_chosen);
+    if (s->log_weight && s->weight && s->group_weight && s->taken && s->group_chosen)
+        return 0;
+    sampler_close(s);
+    return ERR_NOMEM;
+}
+
+static int sampler_popularity(struct routing_sampler *s, const struct routing_spec *spec,
+                              const gsl_rng *rng)
+{
+    int *order;
+
+    if (spec->kind == ROUTING_LOGNORMAL) {
+        for (int e = 0; e < s->experts; e++)
+            s->log_weight[e] = spec->sigma * gsl_ran_gaussian_ziggurat(rng, 1.0);
+    } else if (spec->kind == ROUTING_ZIPF) {
+        order = malloc((size_t)s->experts * sizeof *order);
+        if (!order)
+            return ERR_NOMEM;
+        for (int e = 0; e < s->experts; e++)
+            order[e] = e;
+        gsl_ran_shuffle(rng, order, (size_t)s->experts, sizeof *order);
+        for (int i = 0; i < s->experts; i++)
+            s->log_weight[order[i]] = -spec->exponent * log(i + 1.0);
+        free(order);
+    }
+    return 0;
+}
+
+/* The table of one rank: the common popularity, times its own log-normal factor where asked for. */
+static int sampler_set_rank(struct routing_sampler *s, double rank_skew, const gsl_rng *rng)
+{
+    double max = -INFINITY;
+
+    for (int e = 0; e < s->experts; e++) {
+        s->weight[e] = s->log_weight[e];
+        if (rank_skew > 0)
+            s->weight[e] += rank_skew * gsl_ran_gaussian_ziggurat(rng, 1.0);
+        max = fmax(max, s->weight[e]);
+    }
+    memset(s->group_weight, 0, (size_t)s->n_group * sizeof *s->group_weight);
+    for (int e = 0; e < s->experts; e++) {
+        s->weight[e] = exp(fmax(s->weight[e] - max, ROUTING_MIN_LOG_WEIGHT));
+        s->group_weight[e / s->group_size] += s->weight[e];
+    }
+    if (s->table)
+        gsl_ran_discrete_free(s->table);
+    s->table = gsl_ran_discrete_preproc((size_t)s->experts, s->weight);
+    return s->table ? 0 : ERR_NOMEM;
+}
+
+static void sampler_choose_groups(struct routing_sampler *s, const gsl_rng *rng)
+{
+    double total, u;
+
+    s->group_chosen[0] = s->stamp;
+    if (s->n_group == 1)
+        return;
+    s->group_chosen[0] = 0;
+    for (int i = 0; i < s->topk_group; i++) {
+        int last = 0;
+        total = 0;
+        for (int g = 0; g < s->n_group; g++)
+            total += s->group_chosen[g] == s->stamp ? 0 : s->group_weight[g];
+        u = gsl_rng_uniform(rng) * total;
+        for (int g = 0; g < s->n_group && u >= 0; g++) {
+            if (s->group_chosen[g] == s->stamp)
+                continue;
+            last = g;
+            u -= s->group_weight[g];
+        }
+        s->group_chosen[last] = s->stamp;
+    }
+}
+
+static bool sampler_is_free(const struct routing_sampler *s, int e)
+{
+    return s->taken[e] != s->stamp &&
+           (s->n_group == 1 || s->group_chosen[e / s->group_size] == s->stamp);
+}
+
+/* The weighted choice among all free experts, in linear time. */
+static int sampler_draw_left(const struct routing_sampler *s, const gsl_rng *rng)
+{
+    double total = 0, u;
+    int last = -1;
+
+    for (int e = 0; e < s->experts; e++)
+        total += sampler_is_free(s, e) ? s->weight[e] : 0;
+    u = gsl_rng_uniform(rng) * total;
+    for (int e = 0; e < s->experts && u >= 0; e++) {
+        if (sampler_is_free(s, e)) {
+            last = e;
+            u -= s->weight[e];
+        }
+    }
+    return last;
+}
+
+static void sampler_token(struct routing_sampler *s, const gsl_rng *rng, int topk, int32_t *out)
+{
+    s->stamp++;
+    sampler_choose_groups(s, rng);
+    for (int j = 0; j < topk; j++) {
+        int e = -1;
+        for (int tries = 0; e < 0 && tries < ROUTING_MAX_REJECTS; tries++) {
+            e = (int)gsl_ran_discrete(rng, s->table);
+            if (!sampler_is_free(s, e))
+                e = -1;
+        }
+        if (e < 0)
+            e = sampler_draw_left(s, rng);
+        s->taken[e] = s->stamp;
+        out[j] = e;
+    }
+}
+
+/* Two generators, so that popularity does not depend on how many tokens were drawn before. */
+static int routing_draw(const struct routing_spec *spec, struct plan_routing *r)
+{
+    gsl_rng *pop = gsl_rng_alloc(gsl_rng_mt19937), *rng = gsl_rng_alloc(gsl_rng_mt19937);
+    struct routing_sampler s = {0};
+    int rc = pop && rng ? sampler_open(&s, spec, r->experts) : ERR_NOMEM;
+
+    if (rc)
+        goto out;
+    gsl_rng_set(pop, spec->seed);
+    gsl_rng_set(rng, spec->seed ^ 0x9e3779b9ul);
+    rc = sampler_popularity(&s, spec, pop);
+    for (int rank = 0; rank < r->ranks && rc == 0; rank++) {
+        int32_t *row = r->expert + (size_t)rank * (size_t)r->tokens * (size_t)r->topk;
+        if (rank == 0 || spec->rank_skew > 0)
+            rc = sampler_set_rank(&s, spec->rank_skew, pop);
+        for (int t = 0; t < r->tokens && rc == 0; t++)
+            sampler_token(&s, rng, r->topk, row + (size_t)t * (size_t)r->topk);
+    }
+    sampler_close(&s);
+out:
+    if (pop)
+        gsl_rng_free(pop);
+    if (rng)
+        gsl_rng_free(rng);
+    return rc;
+}
+
+static int64_t routing_gcd(int64_t a, int64_t b)
+{
+    while (b) {
+        int64_t t = a % b;
+        a = b;
+        b = t;
+    }
+    return a;
+}
+
+/* Row i of rank r goes to rank (r + i) mod W, so every pair of ranks gets the same, and there to a
+ * local expert that walks with i. The walk slips by one each lcm(W, El) rows: by then all pairs
+ * (i mod W, i mod El) were met, and without the slip they would come again; with it any E rows in a
+ * row are E different experts. */
+static void routing_balance(struct plan_routing *r)
+{
+    int64_t w = r->experts % r->ranks == 0 ? r->ranks : 1, el = r->experts / w;
+    int64_t gcd = routing_gcd(w, el), lcm = w / gcd * el, rows = (int64_t)r->tokens * r->topk;
+
+    for (int64_t rank = 0; rank < r->ranks; rank++) {
+        for (int64_t i = 0; i < rows; i++) {
+            int64_t to = (rank + i) % w, local = (i + i / lcm % gcd) % el;
+            /* With W not dividing E there are no ranks to rotate over: rotate over experts. */
+            if (w == 1)
+                local = (rank * rows + i) % el;
+            r->expert[rank * rows + i] = (int32_t)(to * el + local);
+        }
+    }
+}
+
+static int routing_refuse(const char *text)
+{
+    log_error("routing: %s", text);
+    return ERR_CONFIG;
+}
+
+static int routing_check(const struct routing_spec *spec, int ranks, int tokens, int experts,
+                         int topk)
+{
+    if (ranks < 1 || tokens < 1 || experts < 1 || topk < 1)
+        return routing_refuse("ranks, tokens, experts and experts per token must be positive");
+    if (topk > experts)
+        return routing_refuse("more experts per token than experts");
+    if (!(spec->sigma >= 0 && spec->sigma <= 100 && spec->exponent >= 0 && spec->exponent <= 100 &&
+          spec->rank_skew >= 0 && spec->rank_skew <= 100))
+        return routing_refuse("sigma, exponent and rank skew must lie in 0..100");
+    if (spec->n_group > 1) {
+        if (experts % spec->n_group != 0)
+            return routing_refuse("the experts are not divisible by n_group");
+        if (spec->topk_group < 1 || spec->topk_group > spec->n_group)
+            return routing_refuse("topk_group must lie in 1..n_group");
+        if (topk > spec->topk_group * (experts / spec->n_group))
+            return routing_refuse("more experts per token than topk_group groups hold");
+    }
+    if ((double)ranks * tokens * topk > ROUTING_MAX_ENTRIES) {
+        log_error("routing: %d ranks x %d tokens x %d experts are more than %d entries", ranks,
+                  tokens, topk, ROUTING_MAX_ENTRIES);
+        return ERR_RANGE;
+    }
+    return 0;
+}
+
+static struct plan_routing *routing_new(int ranks, int tokens, int experts, int topk)
+{
+    struct plan_routing *r = calloc(1, sizeof *r);
+
+    if (!r)
+        return NULL;
+    *r = (struct plan_routing){.ranks = ranks, .tokens = tokens, .topk = topk, .experts = experts};
+    r->expert = malloc((size_t)ranks * (size_t)tokens * (size_t)topk * sizeof *r->expert);
+    if (!r->expert) {
+        free(r);
+        r = NULL;
+    }
+    return r;
+}
+
+int routing_make(const struct routing_spec *spec, int ranks, int tokens, int experts, int topk,
+                 struct plan_routing **out)
+{
+    struct plan_routing *r = NULL;
+    int rc = routing_check(spec, ranks, tokens, experts, topk);
+
+    *out = NULL;
+    if (rc)
+        return rc;
+    r = routing_new(ranks, tokens, experts, topk);
+    if (!r)
+        return ERR_NOMEM;
+    if (spec->kind == ROUTING_BALANCED)
+        routing_balance(r);
+    else if (spec->kind == ROUTING_FILE)
+        rc = routing_file_fill(spec, r);
+    else
+        rc = routing_draw(spec, r);
+    if (rc) {
+        routing_free(r);
+        return rc;
+    }
+    *out = r;
+    return 0;
+}
+
+void routing_free(struct plan_routing *r)
+{
+    if (!r)
+        return;
+    free(r->expert);
+    free(r);
+}
+
+static int routing_place_check(const struct plan_routing *r, const int *first, const int *replica,
+                               int physical)
+{
+    unsigned char *used = physical > 0 ? calloc((size_t)physical, 1) : NULL;
+    int rc = 0;
+
+    if (!used)
+        return physical > 0 ? ERR_NOMEM : routing_refuse("placement: no physical experts");
+    for (int e = 0; e < r->experts && rc == 0; e++) {
+        if (first[e + 1] <= first[e])
+            rc = routing_refuse("placement: an expert has no place");
+        for (int i = first[e]; i < first[e + 1] && rc == 0; i++) {
+            if (replica[i] < 0 || replica[i] >= physical || used[replica[i]])
+                rc = routing_refuse("placement: a place is out of range or used twice");
+            else
+                used[replica[i]] = 1;
+        }
+    }
+    free(used);
+    return rc;
+}
+
+int routing_place(struct plan_routing *r, const int *replica_first, const int *replica,
+                  int physical_experts)
+{
+    size_t n = (size_t)r->ranks * (size_t)r->tokens * (size_t)r->topk;
+    int *turn = NULL, rc = routing_place_check(r, replica_first, replica, physical_experts);
+
+    if (rc)
+        return rc;
+    turn = calloc((size_t)r->experts, sizeof *turn);
+    if (!turn)
+        return ERR_NOMEM;
+    for (size_t i = 0; i < n; i++) {
+        int e = r->expert[i], count;
+        if (e < 0)
+            continue;
+        count = replica_first[e + 1] - replica_first[e];
+        r->expert[i] = replica[replica_first[e] + turn[e]];
+        turn[e] = (turn[e] + 1) % count;
+    }
+    r->experts = physical_experts;
+    free(turn);
+    return 0;
+}
+
+void routing_stats_of(const struct plan_routing *r, int ranks, struct routing_stats *out)
+{
+    size_t n = (size_t)r->ranks * (size_t)r->tokens * (size_t)r->topk;
+    double *rows = calloc((size_t)r->experts + (size_t)ranks, sizeof *rows), total = 0;
+    double *rank_rows = rows ? rows + r->experts : NULL;
+    double max_expert = 0, max_rank = 0;
+
+    *out = (struct routing_stats){1, 1, 0};
+    if (!rows)
+        return;
+    for (size_t i = 0; i < n; i++) {
+        int e = r->expert[i];
+        if (e >= 0) {
+            rows[e]++;
+            rank_rows[(int64_t)e * ranks / r->experts]++;
+            total++;
+        }
+    }
+    for (int e = 0; e < r->experts; e++) {
+        max_expert = fmax(max_expert, rows[e]);
+        out->experts_without_rows += rows[e] == 0;
+    }
+    for (int k = 0; k < ranks; k++)
+        max_rank = fmax(max_rank, rank_rows[k]);
+    if (total > 0) {
+        out->max_over_mean_expert = max_expert * r->experts / total;
+        out->max_over_mean_rank = max_rank * ranks / total;
+    }
+    free(rows);
+}

@@ -1,0 +1,104 @@
+#!/bin/sh
+# What peosim needs, and whether it is here.
+#   setup.sh show               one line per dependency found
+#   setup.sh install PURPOSE    installs what is missing for build, demo, test or ci (apt only)
+set -u
+
+# name | how to see it | Debian and Ubuntu package | purposes | what for
+needs() {
+    cat <<'END'
+compiler|cmd cc|gcc|build|
+libc headers|header stdio.h|libc6-dev|build|
+make|cmd make|make|build|
+pkg-config|cmd pkg-config|pkg-config|build|
+libyaml|lib yaml-0.1|libyaml-dev|build|YAML
+GSL|lib gsl|libgsl-dev|build|random numbers, statistics, fits
+jansson|lib jansson|libjansson-dev|build|JSON
+libmd|lib libmd|libmd-dev|build|SHA-256
+cmocka|lib cmocka|libcmocka-dev|test|unit tests
+gnuplot|cmd gnuplot|gnuplot-nox|demo test|pictures
+fonts|font|fonts-dejavu-core|demo test|text in pictures
+clang|cmd clang|clang|ci|second compiler
+clang-format|cmd clang-format|clang-format|ci|format check
+CUDA|cuda|-|-|GPU half
+NCCL|nccl|-|-|GPU half
+MPI|lib ompi|-|-|more than one host, optional
+SimGrid|lib simgrid|-|-|cross-check of flow sharing, optional
+END
+}
+
+cuda_home() {
+    nvcc=$(command -v nvcc || true)
+    [ -n "$nvcc" ] && dirname "$(dirname "$(readlink -f "$nvcc")")" && return
+    [ -x /usr/local/cuda/bin/nvcc ] && echo /usr/local/cuda
+}
+
+# Prints a version or place and succeeds when the dependency is here.
+find_need() {
+    case $1 in
+    "cmd "*) command -v "${1#cmd }" ;;
+    "lib "*) pkg-config --modversion "${1#lib }" 2>/dev/null | grep . ;;
+    "header "*) [ -e "/usr/include/${1#header }" ] && echo "/usr/include/${1#header }" ;;
+    font) find /usr/share/fonts /usr/local/share/fonts -name '*.ttf' 2>/dev/null | grep -m 1 . ;;
+    cuda) cuda_home | grep . ;;
+    nccl) ls /usr/include/nccl.h /usr/local/include/nccl.h "$(cuda_home)/include/nccl.h" \
+        2>/dev/null | grep -m 1 . ;;
+    esac
+}
+
+show() {
+    needs | while IFS='|' read -r name how package purposes what; do
+        if found=$(find_need "$how"); then
+            printf '%-13s %s\n' "$name" "$found"
+        elif [ "$package" = - ]; then
+            printf '%-13s not found (%s)\n' "$name" "$what"
+        else
+            printf '%-13s MISSING: package %s%s\n' "$name" "$package" "${what:+ ($what)}"
+        fi
+    done
+}
+
+missing_for() {
+    case $1 in
+    build) wanted=build ;;
+    demo) wanted='build demo' ;;
+    test) wanted='build test' ;;
+    ci) wanted='build test ci' ;;
+    *) echo "setup.sh: unknown purpose '$1'" >&2 && exit 2 ;;
+    esac
+    needs | while IFS='|' read -r name how package purposes what; do
+        for p in $purposes; do
+            case " $wanted " in
+            *" $p "*) find_need "$how" >/dev/null || echo "$package" && break ;;
+            esac
+        done
+    done | tr '\n' ' '
+}
+
+install() {
+    missing=$(missing_for "$1") || exit 2
+    [ -n "$missing" ] || return 0
+    echo "setup: missing packages (Debian and Ubuntu names): $missing"
+    if ! command -v apt-get >/dev/null; then
+        echo "setup: there is no apt-get here: please install them by hand, then call make again" >&2
+        exit 1
+    fi
+    as_root=
+    if [ "$(id -u)" != 0 ]; then
+        if ! command -v sudo >/dev/null; then
+            echo "setup: as root, please run: apt-get install $missing" >&2
+            exit 1
+        fi
+        as_root=sudo
+    fi
+    echo "setup: installing them with apt-get"
+    $as_root apt-get -q -o DPkg::Lock::Timeout=300 update &&
+        $as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 \
+            install --no-install-recommends $missing || exit 1
+}
+
+case ${1:-} in
+show) show ;;
+install) install "${2:-build}" ;;
+*) sed -n '2,4s/^# \{0,1\}//p' "$0" && exit 2 ;;
+esac

@@ -1,0 +1,184 @@
+/* The members of a link: who they are, and which one finishes first. */
+#include "sim/flow_net.h"
+
+#include <assert.h>
+#include <math.h>
+
+/* LINK_CAP has no use for the others. */
+static void others_set(struct link *k, uint32_t i, uint32_t l, const struct flow *f)
+{
+    uint32_t other[2] = {LINK_NONE, LINK_NONE};
+
+    if (f->links > 3) {
+        other[0] = OTHER_LONG;
+        k->long_members++;
+    } else if (l != LINK_CAP) {
+        for (uint32_t j = 0, n = 0; j < f->links; j++)
+            if (f->path[j].link != l)
+                other[n++] = f->path[j].link;
+    }
+    k->other[i] = other[0];
+    k->third[i] = other[1];
+    k->third_members += other[1] != LINK_NONE;
+}
+
+void member_add(struct sim_flow_net *net, uint32_t l, uint32_t id)
+{
+    struct link *k = &net->links[l];
+    struct flow *f = flow_at(net, id);
+    uint32_t i;
+
+    link_sync(net, l);
+    i = net->hot[l].members++;
+    assert(f->bottleneck == NONE && i < k->room);
+    if (i == 0 && l != LINK_CAP)
+        k->service = 0; /* keeps it small, and so finish times sharp */
+    k->finish[i] = k->service + (l == LINK_CAP ? f->left / f->cap : f->left);
+    others_set(k, i, l, f);
+    k->flow[i] = id;
+    f->bottleneck = l;
+    f->member = i;
+    if (i == 0)
+        k->cap_least = INFINITY;
+    if (f->cap < k->cap_least)
+        k->cap_least = f->cap;
+    if (i == 0 || (k->first != NONE && k->finish[i] < k->finish[k->first]))
+        k->first = i;
+    link_touch(net, l);
+}
+
+static double bytes_left(const struct sim_flow_net *net, uint32_t l, const struct flow *f)
+{
+    const struct link *k = &net->links[l];
+    double left = k->finish[f->member] - k->service;
+
+    if (l == LINK_CAP)
+        left *= f->cap;
+    return left > 0 ? left : 0;
+}
+
+void member_remove(struct sim_flow_net *net, uint32_t id)
+{
+    struct flow *f = flow_at(net, id);
+    uint32_t l = f->bottleneck, i = f->member, last;
+    struct link *k = &net->links[l];
+
+    link_sync(net, l);
+    last = --net->hot[l].members;
+    f->left = bytes_left(net, l, f);
+    k->long_members -= k->other[i] == OTHER_LONG;
+    k->third_members -= k->third[i] != LINK_NONE;
+    if (k->first == i) {
+        k->first = NONE;
+        link_touch(net, l);
+    } else if (k->first == last) {
+        k->first = i;
+    }
+    if (i != last) {
+        k->finish[i] = k->finish[last];
+        k->other[i] = k->other[last];
+        k->third[i] = k->third[last];
+        k->flow[i] = k->flow[last];
+        flow_at(net, k->flow[i])->member = i;
+    }
+    f->bottleneck = NONE;
+}
+
+void members_release(struct sim_flow_net *net, uint32_t l)
+{
+    struct link *k = &net->links[l];
+    uint32_t members = net->hot[l].members;
+
+    if (!members)
+        return;
+    link_sync(net, l);
+    for (uint32_t i = 0; i < members; i++) {
+        struct flow *f = flow_at(net, k->flow[i]);
+
+        f->left = bytes_left(net, l, f);
+        f->bottleneck = NONE;
+    }
+    net->hot[l].members = 0;
+    k->long_members = k->third_members = 0;
+    k->first = NONE;
+    link_touch(net, l);
+}
+
+/* Four chains, since a comparison waits for the one before it in its chain. */
+static uint32_t first_find(const double *finish, uint32_t count)
+{
+    double a = INFINITY, b = INFINITY, c = INFINITY, d = INFINITY;
+    uint32_t i = 0;
+
+    for (; i + 4 <= count; i += 4) {
+        a = finish[i] < a ? finish[i] : a;
+        b = finish[i + 1] < b ? finish[i + 1] : b;
+        c = finish[i + 2] < c ? finish[i + 2] : c;
+        d = finish[i + 3] < d ? finish[i + 3] : d;
+    }
+    for (; i < count; i++)
+        a = finish[i] < a ? finish[i] : a;
+    a = b < a ? b : a;
+    c = d < c ? d : c;
+    a = c < a ? c : a;
+    for (i = 0; finish[i] != a; i++)
+        ;
+    return i;
+}
+
+static double link_next_ns(struct sim_flow_net *net, uint32_t l)
+{
+    struct link *k = &net->links[l];
+    double left;
+
+    if (!net->hot[l].members)
+        return INFINITY;
+    if (k->first == NONE)
+        k->first = first_find(k->finish, net->hot[l].members);
+    if (l == LINK_CAP)
+        return k->finish[k->first] > net->now_ns ? k->finish[k->first] : net->now_ns;
+    link_sync(net, l);
+    left = k->finish[k->first] - k->service;
+    if (left <= 0)
+        return net->now_ns;
+    return net->hot[l].level > 0 ? net->now_ns + left / net->hot[l].level : INFINITY;
+}
+
+/* Computes the next finish of every link that something happened to. */
+void touched_settle(struct sim_flow_net *net)
+{
+    for (uint32_t i = 0; i < net->touched_count; i++) {
+        uint32_t l = net->touched[i];
+
+        net->links[l].touched = false;
+        net->next_ns[l] = link_next_ns(net, l);
+        net->block_stale[l >> BLOCK_BITS] = 1;
+    }
+    net->touched_count = 0;
+}
+
+static double block_least(const struct sim_flow_net *net, uint32_t block)
+{
+    uint32_t end = (block + 1) * BLOCK < net->link_count ? (block + 1) * BLOCK : net->link_count;
+    double least = INFINITY;
+
+    for (uint32_t l = block * BLOCK; l < end; l++)
+        least = net->next_ns[l] < least ? net->next_ns[l] : least;
+    return least;
+}
+
+/* About half of all links change at an event, and a scan of blocks costs less than that many moves
+ * in a heap of links (measured: see tests/bench/bench_flow.c). */
+double next_drain_ns(struct sim_flow_net *net)
+{
+    double least = INFINITY;
+
+    for (uint32_t b = 0; b * BLOCK < net->link_count; b++) {
+        if (net->block_stale[b]) {
+            net->block_ns[b] = block_least(net, b);
+            net->block_stale[b] = 0;
+        }
+        least = net->block_ns[b] < least ? net->block_ns[b] : least;
+    }
+    return least;
+}

@@ -1,0 +1,194 @@
+/* sim/flow_net.h: the insides of a flow net, shared by sim/flow*.c and by nobody else.
+ *
+ * Terms. The *members* of a link are the flows that it holds back; they all run at its *level*.
+ * `others` is the rate of the link's remaining flows. A link with members is full:
+ *     level = (capacity - others) / members.
+ * A link without members has level INFINITY. Flows that run at their own cap are the members of the
+ * pseudo-link LINK_CAP. A link's *service* is the virtual clock of its members: the bytes that a
+ * member would have received since the link last had none. A member that joined at service s with b
+ * bytes to go finishes when the service reaches s + b, whatever the level does meanwhile.
+ */
+#ifndef PEOSIM_SIM_FLOW_NET_H
+#define PEOSIM_SIM_FLOW_NET_H
+
+#include "sim/flow.h"
+#include "sim/heap.h"
+
+/* LINK_NONE pads the paths of flows with one link, so that loops need not test for it. */
+enum { LINK_NONE = 0, LINK_CAP = 1, LINK_FIRST = 2 };
+/* In members' `other`: more than three links, look at the path. */
+#define OTHER_LONG UINT32_MAX
+#define NONE       UINT32_MAX
+
+enum { FLOW_CHUNK_BITS = 10, FLOW_CHUNK = 1 << FLOW_CHUNK_BITS, HOPS_INLINE = 3 };
+/* Places in the order of levels start here: place 0 takes the marks of LINK_NONE. */
+enum { ORDER_FIRST = 8 };
+/* Links share the search for the next finish in blocks. */
+enum { BLOCK_BITS = 5, BLOCK = 1 << BLOCK_BITS };
+enum { LANES = 8 };
+
+struct hop {
+    uint32_t link;
+    uint32_t at; /* index in the link's list of all flows */
+};
+
+struct flow {
+    struct hop *path; /* hops, or a block of SIM_FLOW_PATH_MAX when the path is long */
+    struct hop hops[HOPS_INLINE];
+    uint32_t bottleneck; /* the link it is a member of; NONE before rates are solved */
+    uint32_t member;     /* index among its members */
+    double cap;
+    double left; /* bytes to go, kept only while it is a member of nothing */
+    double bytes;
+    double start_ns;
+    double latency_ns;
+    uint64_t tag;
+    struct sim_heap_node delivery; /* seq is the order of starts */
+    uint32_t id;
+    uint32_t next; /* in a free list or a lane */
+    uint8_t links;
+    uint8_t events;
+};
+
+/* What the inner loops touch, 32 bytes a link. */
+struct link_hot {
+    double others;
+    double level;
+    double capacity;
+    uint32_t place; /* in the order of levels */
+    uint32_t members;
+};
+
+struct link {
+    /* Of the members, in no order; room for all flows of the link. */
+    double *finish;
+    uint32_t *other; /* a second link of the flow, */
+    uint32_t *third; /* and a third; LINK_NONE if it has none */
+    uint32_t *flow;
+    uint32_t *all; /* every flow that crosses the link, member or not */
+    uint32_t all_count, room;
+    uint32_t third_members; /* members with a third link */
+    uint32_t long_members;  /* members with OTHER_LONG */
+    uint32_t first;         /* the member that finishes first, NONE if not known */
+    double service, service_ns;
+    double cap_least;   /* no member has a lower cap */
+    double capped_most; /* no capped flow that crosses the link has a higher cap */
+    double ceiling; /* no flow on it is faster: its capacity since it was last solved, at most */
+    double latency_ns;
+    double drained_bytes;
+    uint32_t slots; /* bit i: some flow had the link as hop i; alike single bits share no flow */
+    bool live, touched;
+};
+
+/* Flows that wait to be delivered and have the same latency: first in, first out. */
+struct lane {
+    double latency_ns;
+    uint32_t head, tail;
+};
+
+struct ranked {
+    double key;
+    uint32_t id;
+};
+
+struct sim_flow_net {
+    enum sim_flow_fidelity fidelity;
+    double tolerance;  /* relative change of a level that is worth telling */
+    double hysteresis; /* how much slower another link must be for a member to change to it */
+    double slack;      /* how much of its own duration a flow may be drained early */
+    double now_ns;
+    uint64_t seq;
+
+    struct link_hot *hot;
+    struct link *links;
+    double *next_ns; /* per link, when its first member finishes */
+    double *block_ns;
+    uint8_t *block_stale;
+    uint32_t link_count, link_room;
+    uint32_t *links_free;
+    uint32_t links_free_count;
+
+    uint32_t *order; /* links by rising level, from place ORDER_FIRST */
+    uint8_t *dirty;  /* per place: others or members changed */
+    uint32_t order_end, cursor;
+    bool sweep; /* any link from the cursor on may be dirty */
+    bool unsolved;
+
+    uint32_t *touched; /* links whose next_ns is to be computed again */
+    uint32_t touched_count;
+
+    struct flow **chunks;
+    uint32_t chunk_count, chunk_room;
+    uint32_t flows_free; /* list through next */
+    uint32_t flow_room;
+    struct hop **long_blocks;
+    uint32_t long_count, long_room;
+    struct hop *long_free;
+    uint32_t running, undelivered;
+
+    uint32_t *fresh; /* started, not yet member of anything */
+    uint32_t fresh_count;
+    uint32_t *done; /* drained, their events not yet reported; from done_at */
+    uint32_t done_count, done_at;
+    struct ranked *ranked; /* scratch, as many as flows, and as links */
+    struct ranked *queue;
+    double *spare; /* scratch, as many as links */
+    uint32_t *unfilled;
+
+    struct lane lanes[LANES];
+    struct sim_heap late; /* deliveries that found no lane */
+
+    double busy_since_ns, longest_ns;
+    struct sim_flow_stats stats;
+    size_t memory;
+};
+
+static inline struct flow *flow_at(const struct sim_flow_net *net, uint32_t id)
+{
+    return &net->chunks[id >> FLOW_CHUNK_BITS][id & (FLOW_CHUNK - 1)];
+}
+
+static inline double flow_rate(const struct sim_flow_net *net, const struct flow *f)
+{
+    return f->bottleneck == LINK_CAP ? f->cap : net->hot[f->bottleneck].level;
+}
+
+/* Brings the service of a link to the current time. That of LINK_CAP is the time itself. */
+static inline void link_sync(struct sim_flow_net *net, uint32_t l)
+{
+    struct link *k = &net->links[l];
+
+    if (k->service_ns == net->now_ns)
+        return;
+    if (l == LINK_CAP)
+        k->service = net->now_ns;
+    else if (net->hot[l].members)
+        k->service += net->hot[l].level * (net->now_ns - k->service_ns);
+    k->service_ns = net->now_ns;
+}
+
+static inline void link_touch(struct sim_flow_net *net, uint32_t l)
+{
+    if (!net->links[l].touched) {
+        net->links[l].touched = true;
+        net->touched[net->touched_count++] = l;
+    }
+}
+
+/* sim/flow_members.c */
+void member_add(struct sim_flow_net *net, uint32_t l, uint32_t id);
+void member_remove(struct sim_flow_net *net, uint32_t id);  /* leaves the bytes to go in left */
+void members_release(struct sim_flow_net *net, uint32_t l); /* all of them */
+void touched_settle(struct sim_flow_net *net);
+double next_drain_ns(struct sim_flow_net *net);
+
+/* sim/flow_rates.c */
+void order_settle(struct sim_flow_net *net, uint32_t l);
+void link_mark(struct sim_flow_net *net, uint32_t l);
+void others_add(struct sim_flow_net *net, const struct flow *f, double rate_GBps);
+void rates_solve(struct sim_flow_net *net);
+
+/* sim/flow_fill.c */
+void rates_fill(struct sim_flow_net *net);
+
+#endif

@@ -1,0 +1,578 @@
+/* Keeping levels right after a change, touching only what the change touches.
+ *
+ * Links whose others or members changed are dirty. They are solved in the order of rising level,
+ * because a level depends on lower levels only; each solution is told to the other links of the
+ * members, which makes these dirty. Any order ends at the max-min allocation (the least level is
+ * right as soon as its links have been solved, then the next, and so on); this one takes about one
+ * solution per link that changes. */
+#include "sim/flow_net.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+void link_mark(struct sim_flow_net *net, uint32_t l)
+{
+    uint32_t place = net->hot[l].place;
+
+    net->dirty[place] = 1;
+    if (place < net->cursor)
+        net->cursor = place;
+}
+
+/* Adds to the rate that every link of the flow but its bottleneck sees. */
+void others_add(struct sim_flow_net *net, const struct flow *f, double rate_GBps)
+{
+    for (uint32_t i = 0; i < f->links; i++) {
+        uint32_t l = f->path[i].link;
+
+        if (l != f->bottleneck)
+            net->hot[l].others += rate_GBps;
+        link_mark(net, l);
+    }
+}
+
+/* Puts a link where its level belongs; equal levels stay as they are. */
+void order_settle(struct sim_flow_net *net, uint32_t l)
+{
+    struct link_hot *hot = net->hot;
+    uint32_t *order = net->order;
+    uint32_t place = hot[l].place;
+    double level = hot[l].level;
+    uint8_t dirty = net->dirty[place];
+
+    if (place < net->cursor)
+        net->cursor = place;
+    while (place + 1 < net->order_end && hot[order[place + 1]].level < level) {
+        order[place] = order[place + 1];
+        net->dirty[place] = net->dirty[place + 1];
+        hot[order[place]].place = place;
+        place++;
+    }
+    while (place > ORDER_FIRST && hot[order[place - 1]].level > level) {
+        order[place] = order[place - 1];
+        net->dirty[place] = net->dirty[place - 1];
+        hot[order[place]].place = place;
+        place--;
+    }
+    order[place] = l;
+    net->dirty[place] = dirty;
+    hot[l].place = place;
+    if (place < net->cursor)
+        net->cursor = place;
+}
+
+/* The level that members and others ask for. Without members: the least that it can become if the
+ * link is overfull, INFINITY if it is not. */
+static double level_wanted(const struct sim_flow_net *net, uint32_t l)
+{
+    const struct link_hot *h = &net->hot[l];
+    double level;
+
+    if (!h->members) {
+        if (h->others <= h->capacity * (1 + net->tolerance))
+            return INFINITY;
+        return h->capacity / net->links[l].all_count;
+    }
+    level = (h->capacity - h->others) / h->members;
+    return level > 0 ? level : 0;
+}
+
+static bool level_differs(const struct sim_flow_net *net, double a, double b)
+{
+    if (a == b)
+        return false;
+    if (isinf(a) || isinf(b))
+        return true;
+    return fabs(a - b) > net->tolerance * (a > b ? a : b);
+}
+
+static bool below(const struct sim_flow_net *net, double a, double b)
+{
+    return a < b * (1 - net->hysteresis);
+}
+
+static bool may_share(const struct sim_flow_net *net, uint32_t l, uint32_t m)
+{
+    uint32_t slots = net->links[l].slots | net->links[m].slots;
+
+    return (slots & (slots - 1)) != 0;
+}
+
+/* Adds to what the links see, and marks each. */
+static void links_tell(struct sim_flow_net *net, const uint32_t *links, uint32_t count, double by)
+{
+    struct link_hot *hot = net->hot;
+    uint8_t *dirty = net->dirty;
+    uint32_t least = net->cursor;
+
+    for (uint32_t i = 0; i < count; i++) {
+        struct link_hot *h = &hot[links[i]];
+
+        h->others += by;
+        dirty[h->place] = 1;
+        least = h->place < least ? h->place : least;
+    }
+    net->cursor = least;
+}
+
+/* The innermost loop of exact mode; without marks, so a sweep must follow. */
+static void links_tell_unmarked(struct sim_flow_net *net, const uint32_t *links, uint32_t count,
+                                double by)
+{
+    struct link_hot *hot = net->hot;
+    uint32_t i = 0;
+
+    for (; i + 4 <= count; i += 4) {
+        hot[links[i]].others += by;
+        hot[links[i + 1]].others += by;
+        hot[links[i + 2]].others += by;
+        hot[links[i + 3]].others += by;
+    }
+    for (; i < count; i++)
+        hot[links[i]].others += by;
+}
+
+static void long_members_tell(struct sim_flow_net *net, uint32_t l, uint32_t from, uint32_t to,
+                              double by)
+{
+    const struct link *k = &net->links[l];
+
+    for (uint32_t i = from; i < to; i++) {
+        const struct flow *f;
+
+        if (k->other[i] != OTHER_LONG) {
+            links_tell(net, &k->other[i], 1, by);
+            links_tell(net, &k->third[i], 1, by);
+            continue;
+        }
+        f = flow_at(net, k->flow[i]);
+        for (uint32_t j = 0; j < f->links; j++)
+            if (f->path[j].link != l)
+                links_tell(net, &f->path[j].link, 1, by);
+    }
+}
+
+/* Tells the other links of members from..to that the rate rose by `by`. Where most links are told,
+ * looking at all of them afterwards costs less than marking each. */
+static void members_tell(struct sim_flow_net *net, uint32_t l, uint32_t from, uint32_t to,
+                         double by)
+{
+    const struct link *k = &net->links[l];
+    uint32_t count = to - from;
+
+    if (k->long_members) {
+        long_members_tell(net, l, from, to, by);
+    } else if (count * 16 > net->order_end) {
+        links_tell_unmarked(net, k->other + from, count, by);
+        if (k->third_members)
+            links_tell_unmarked(net, k->third + from, count, by);
+        net->sweep = true;
+    } else {
+        links_tell(net, k->other + from, count, by);
+        if (k->third_members)
+            links_tell(net, k->third + from, count, by);
+    }
+}
+
+/* Links that members have in common with l stand above it, or below it by less than hysteresis. */
+static void cursor_to_ties(struct sim_flow_net *net, uint32_t l)
+{
+    uint32_t place = net->hot[l].place;
+    double low = net->hot[l].level * (1 - 2 * net->hysteresis);
+
+    while (place > ORDER_FIRST && net->hot[net->order[place - 1]].level >= low)
+        place--;
+    if (place < net->cursor)
+        net->cursor = place;
+}
+
+/* Gives a link its level. The other links know `known` members at the old level and have not been
+ * told of the rest at all. */
+static void level_publish(struct sim_flow_net *net, uint32_t l, double level, uint32_t known)
+{
+    struct link_hot *h = &net->hot[l];
+    double old = h->level;
+
+    link_sync(net, l);
+    h->level = level;
+    if (known && level != old)
+        members_tell(net, l, 0, known, level - old);
+    if (known < h->members)
+        members_tell(net, l, known, h->members, level);
+    order_settle(net, l);
+    if (net->sweep)
+        cursor_to_ties(net, l);
+    link_touch(net, l);
+    net->stats.levels_solved++;
+}
+
+/* The other link of least level on the path of a member. */
+static uint32_t least_other(const struct sim_flow_net *net, const struct link *k, uint32_t l,
+                            uint32_t i)
+{
+    const struct flow *f;
+    uint32_t best = LINK_NONE;
+
+    if (k->other[i] != OTHER_LONG)
+        return net->hot[k->third[i]].level < net->hot[k->other[i]].level ? k->third[i]
+                                                                         : k->other[i];
+    f = flow_at(net, k->flow[i]);
+    for (uint32_t j = 0; j < f->links; j++) {
+        uint32_t m = f->path[j].link;
+
+        if (m != l && net->hot[m].level < net->hot[best].level)
+            best = m;
+    }
+    return best;
+}
+
+static void flow_rebind(struct sim_flow_net *net, uint32_t id, uint32_t to)
+{
+    struct flow *f = flow_at(net, id);
+
+    others_add(net, f, -flow_rate(net, f));
+    member_remove(net, id);
+    member_add(net, to, id);
+    others_add(net, f, flow_rate(net, f));
+    net->stats.moves++;
+}
+
+static void cap_note(struct sim_flow_net *net, const struct flow *f)
+{
+    for (uint32_t i = 0; i < f->links; i++) {
+        struct link *k = &net->links[f->path[i].link];
+
+        if (k->capped_most < f->cap)
+            k->capped_most = f->cap;
+    }
+}
+
+/* Whether a link that may share flows with l has a level between two levels, one of them that of l.
+ * Levels a little beyond l's own count: flows do not move for less than the tolerance. */
+static bool crosses(const struct sim_flow_net *net, uint32_t l, double low, double high)
+{
+    low *= 1 - 2 * net->hysteresis;
+    high *= 1 + 2 * net->hysteresis;
+    for (uint32_t p = net->hot[l].place + 1; p < net->order_end; p++) {
+        uint32_t m = net->order[p];
+
+        if (net->hot[m].level > high || net->hot[m].level == INFINITY)
+            break;
+        if (may_share(net, l, m))
+            return true;
+    }
+    for (uint32_t p = net->hot[l].place; p > ORDER_FIRST; p--) {
+        uint32_t m = net->order[p - 1];
+
+        if (net->hot[m].level < low)
+            break;
+        if (net->hot[m].level < INFINITY && may_share(net, l, m))
+            return true;
+    }
+    return false;
+}
+
+/* Members whose cap a rising level has passed leave for LINK_CAP, or for a link that holds them
+ * back even more. */
+static bool capped_leave(struct sim_flow_net *net, uint32_t l, double level)
+{
+    struct link *k = &net->links[l];
+    double least = INFINITY;
+    bool left = false;
+
+    for (uint32_t i = net->hot[l].members; i-- > 0;) {
+        uint32_t id = k->flow[i];
+        const struct flow *f = flow_at(net, id);
+
+        if (below(net, f->cap, level)) {
+            uint32_t m = least_other(net, k, l, i);
+
+            if (f->cap <= net->hot[m].level)
+                m = LINK_CAP;
+            flow_rebind(net, id, m);
+            if (m == LINK_CAP)
+                cap_note(net, f);
+            left = true;
+        } else if (f->cap < least) {
+            least = f->cap;
+        }
+    }
+    k->cap_least = least;
+    return left;
+}
+
+/* Members that another link holds back more leave for that link. */
+static bool slower_leave(struct sim_flow_net *net, uint32_t l, double level)
+{
+    struct link *k = &net->links[l];
+    bool left = false;
+
+    for (uint32_t i = net->hot[l].members; i-- > 0;) {
+        uint32_t m = least_other(net, k, l, i);
+
+        if (below(net, net->hot[m].level, level)) {
+            flow_rebind(net, k->flow[i], m);
+            left = true;
+        }
+    }
+    return left;
+}
+
+/* Each departure lets the level rise further, so whoever must leave now need not come back. */
+static void level_raise(struct sim_flow_net *net, uint32_t l, double level)
+{
+    bool left = true;
+
+    while (left && net->hot[l].members) {
+        left = false;
+        if (below(net, net->links[l].cap_least, level))
+            left = capped_leave(net, l, level);
+        if (crosses(net, l, net->hot[l].level, level))
+            left |= slower_leave(net, l, level);
+        level = level_wanted(net, l);
+    }
+    /* If all have left, the marks of their leaving bring the link back. */
+    if (net->hot[l].members)
+        level_publish(net, l, level, net->hot[l].members);
+}
+
+static int ranked_fall(const void *pa, const void *pb)
+{
+    const struct ranked *a = pa, *b = pb;
+
+    if (a->key != b->key)
+        return a->key < b->key ? 1 : -1;
+    return (a->id > b->id) - (a->id < b->id);
+}
+
+/* The flows of a link that run faster than level and are not its members: among all of its flows,
+ */
+static uint32_t faster_among_all(struct sim_flow_net *net, uint32_t l, double level)
+{
+    struct link *k = &net->links[l];
+    uint32_t count = 0;
+
+    k->capped_most = 0;
+    for (uint32_t i = 0; i < k->all_count; i++) {
+        const struct flow *f = flow_at(net, k->all[i]);
+        double rate;
+
+        if (f->bottleneck == l)
+            continue;
+        if (f->bottleneck == LINK_CAP && f->cap > k->capped_most)
+            k->capped_most = f->cap;
+        rate = flow_rate(net, f);
+        if (below(net, level, rate))
+            net->ranked[count++] = (struct ranked){rate, k->all[i]};
+    }
+    return count;
+}
+
+/* or among the members of one other link. */
+static uint32_t shared_members(struct sim_flow_net *net, uint32_t l, uint32_t m, uint32_t count)
+{
+    const struct link *k = &net->links[m];
+    uint32_t members = net->hot[m].members;
+
+    for (uint32_t i = 0; i < members; i++)
+        if (k->other[i] == l)
+            net->ranked[count++] = (struct ranked){net->hot[m].level, k->flow[i]};
+    for (uint32_t i = 0; i < members && k->third_members; i++)
+        if (k->third[i] == l)
+            net->ranked[count++] = (struct ranked){net->hot[m].level, k->flow[i]};
+    return count;
+}
+
+/* The links between level and the level of l whose members may be faster than level; more than
+ * `most` are not worth looking at one by one, nor are links whose members' paths are not at hand.
+ */
+static bool faster_links(const struct sim_flow_net *net, uint32_t l, double level, uint32_t most,
+                         uint32_t *found, uint32_t *count)
+{
+    double high = net->hot[l].level * (1 + 2 * net->hysteresis);
+    uint32_t p = net->hot[l].place;
+
+    *count = 0;
+    if (net->hot[l].level == INFINITY)
+        return false;
+    while (p + 1 < net->order_end && net->hot[net->order[p + 1]].level <= high)
+        p++;
+    for (; p >= ORDER_FIRST; p--) {
+        uint32_t m = net->order[p];
+
+        if (!below(net, level, net->hot[m].level))
+            break;
+        if (m == l || !may_share(net, l, m))
+            continue;
+        if (*count == most || net->links[m].long_members)
+            return false;
+        found[(*count)++] = m;
+    }
+    return true;
+}
+
+/* Fills ranked with the flows of a link that run faster than level elsewhere, fastest first. */
+static uint32_t faster_find(struct sim_flow_net *net, uint32_t l, double level)
+{
+    uint32_t links[8], link_count, count = 0;
+
+    if (!below(net, level, net->links[l].capped_most) &&
+        faster_links(net, l, level, sizeof links / sizeof *links, links, &link_count))
+        for (uint32_t i = 0; i < link_count; i++)
+            count = shared_members(net, l, links[i], count);
+    else
+        count = faster_among_all(net, l, level);
+    if (count > 1)
+        qsort(net->ranked, count, sizeof *net->ranked, ranked_fall);
+    return count;
+}
+
+/* Flows faster than a falling level become members, the fastest first; each lifts the level, so
+ * that it ends where sum(min(level, rate elsewhere)) = capacity. */
+static void level_lower(struct sim_flow_net *net, uint32_t l, double level)
+{
+    uint32_t known = net->hot[l].members, count = 0;
+
+    if (below(net, level, net->links[l].capped_most) || crosses(net, l, level, net->hot[l].level))
+        count = faster_find(net, l, level);
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t id = net->ranked[i].id;
+        struct flow *f = flow_at(net, id);
+
+        if (net->hot[l].members && !below(net, level, net->ranked[i].key))
+            break;
+        others_add(net, f, -net->ranked[i].key);
+        member_remove(net, id);
+        member_add(net, l, id);
+        net->stats.moves++;
+        level = level_wanted(net, l);
+    }
+    if (net->hot[l].members)
+        level_publish(net, l, level, known);
+}
+
+static void link_solve(struct sim_flow_net *net, uint32_t l)
+{
+    double level = level_wanted(net, l);
+
+    /* A level without members holds nobody back; flows elsewhere may now run above it. */
+    if (!net->hot[l].members && net->hot[l].level < INFINITY)
+        level_publish(net, l, INFINITY, 0);
+    net->links[l].ceiling = net->hot[l].capacity;
+    if (!level_differs(net, level, net->hot[l].level))
+        return;
+    if (level > net->hot[l].level)
+        level_raise(net, l, level);
+    else
+        level_lower(net, l, level);
+}
+
+/* A started flow joins the link that would hold it back most. A link without level counts, and if
+ * chosen starts, with its capacity (or the former one, if that was more and has just been lowered):
+ * no flow on it is faster, so none has to leave or come before the link is solved. */
+static void fresh_place(struct sim_flow_net *net, uint32_t id)
+{
+    struct flow *f = flow_at(net, id);
+    uint32_t best = LINK_NONE;
+    double least = INFINITY;
+
+    for (uint32_t i = 0; i < f->links; i++) {
+        const struct link_hot *h = &net->hot[f->path[i].link];
+        double level = h->members ? h->level : net->links[f->path[i].link].ceiling;
+
+        if (best == LINK_NONE || level < least) {
+            least = level;
+            best = f->path[i].link;
+        }
+    }
+    if (f->cap <= least) {
+        member_add(net, LINK_CAP, id);
+        cap_note(net, f);
+    } else {
+        member_add(net, best, id);
+        if (net->hot[best].members == 1) {
+            net->hot[best].level = least;
+            order_settle(net, best);
+        }
+    }
+    others_add(net, f, flow_rate(net, f));
+}
+
+/* Eight places at a time; the array ends in more than eight zeros. */
+static uint32_t marked_next(const struct sim_flow_net *net, uint32_t place)
+{
+    while (place < net->order_end) {
+        uint64_t eight;
+
+        memcpy(&eight, net->dirty + place, sizeof eight);
+        if (eight) {
+            while (!net->dirty[place])
+                place++;
+            break;
+        }
+        place += 8;
+    }
+    return place;
+}
+
+/* level_differs(level_wanted()) without the division; a mark counts as well. */
+static uint32_t unsettled_next(const struct sim_flow_net *net, uint32_t place)
+{
+    for (; place < net->order_end; place++) {
+        const struct link_hot *h = &net->hot[net->order[place]];
+        double excess;
+
+        if (net->dirty[place])
+            break;
+        if (h->level < INFINITY) {
+            excess = h->others + h->members * h->level - h->capacity;
+            if (!h->members || fabs(excess) > net->tolerance * h->members * h->level)
+                break;
+        } else if (h->others > h->capacity * (1 + net->tolerance)) {
+            break;
+        }
+    }
+    return place;
+}
+
+static uint32_t dirty_next(struct sim_flow_net *net)
+{
+    uint32_t place = net->cursor < ORDER_FIRST ? ORDER_FIRST : net->cursor;
+
+    place = net->sweep ? unsettled_next(net, place) : marked_next(net, place);
+    if (place < net->order_end) {
+        net->cursor = place;
+        return place;
+    }
+    net->cursor = net->order_end;
+    net->sweep = false;
+    return NONE;
+}
+
+void rates_solve(struct sim_flow_net *net)
+{
+    /* Far more than convergence needs; a filling from scratch always ends. */
+    uint64_t limit = net->stats.levels_solved + 64 * (uint64_t)net->order_end + 4096;
+
+    if (net->fresh_count && net->fresh_count * 4 > net->running) {
+        rates_fill(net);
+    } else {
+        uint32_t place;
+
+        for (uint32_t i = 0; i < net->fresh_count; i++)
+            fresh_place(net, net->fresh[i]);
+        net->fresh_count = 0;
+        while ((place = dirty_next(net)) != NONE && net->stats.levels_solved < limit) {
+            net->dirty[place] = 0;
+            net->cursor = place + 1;
+            link_solve(net, net->order[place]);
+        }
+        if (place != NONE)
+            rates_fill(net);
+    }
+    net->stats.instants++;
+    net->unsolved = false;
+    touched_settle(net);
+}

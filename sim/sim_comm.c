@@ -1,0 +1,327 @@
+/* Sends, receives and collectives: between ops and the flow engine. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "sim/sim_state.h"
+
+/* A push limit for laws that state none: far above any GPU's copy rate. */
+#define PUSH_UNLIMITED_GBPS 1e5
+
+static const struct plan_flow *group_of(const struct sim *s, int op)
+{
+    return &s->plan->flows[s->send_flow[op]];
+}
+
+static double flow_bytes(const struct plan_flow *g, int rows, int fwd)
+{
+    return ((double)rows + fwd) * g->bytes_per_row + (double)g->num_experts * g->bytes_per_flag;
+}
+
+/* The flow's path: the run's own limit first, then the fabric's links. */
+static void flow_start(struct sim *s, struct run *r, int dst, double bytes)
+{
+    struct sim_path path;
+    uint32_t links[SIM_FLOW_PATH_MAX];
+    struct sim_flow_spec spec = {.links = links, .cap_GBps = INFINITY, .bytes = bytes};
+    uint32_t own;
+    int err;
+
+    sim_topology_path(s->topo, r->rank, dst, &path);
+    own = path.off_node ? r->post_link : r->push_link;
+    if (own)
+        links[spec.link_count++] = own;
+    for (uint32_t i = 0; i < path.link_count; i++)
+        links[spec.link_count++] = path.links[i];
+    spec.latency_ns = path.latency_ns;
+    spec.events = SIM_FLOW_DELIVERED | SIM_FLOW_DRAINED;
+    spec.tag = (uint64_t)cell(s, r->rank, r->op) * (uint64_t)s->W + (uint64_t)dst;
+    if (!path.off_node)
+        r->held_flows++;
+    else
+        r->posted_flows++;
+    if (r->out) {
+        r->out[dst]++;
+        r->out_flows++;
+    }
+    err = sim_flow_start(s->net, &spec);
+    if (err)
+        sim_fail(s, err);
+}
+
+static uint32_t own_link(struct sim *s, double GBps)
+{
+    int link = sim_link_add(s->net, GBps, 0);
+
+    if (link < 0) {
+        sim_fail(s, link);
+        return 0;
+    }
+    return (uint32_t)link;
+}
+
+/* Bytes this run sends off its node and to peers it reaches by its own stores. */
+static void sums_of(const struct sim *s, const struct run *r, const int *rows, const int *fwd,
+                    double *off_node, double *nvlink, double *local)
+{
+    const struct plan_flow *g = group_of(s, r->op);
+
+    *off_node = *nvlink = *local = 0;
+    for (int dst = 0; dst < s->W; dst++) {
+        double bytes = flow_bytes(g, rows[dst], fwd[dst]);
+
+        if (!rows[dst] && !fwd[dst])
+            continue;
+        if (dst == r->rank)
+            *local += bytes;
+        else if (sim_topology_off_node(s->topo, r->rank, dst))
+            *off_node += bytes;
+        else
+            *nvlink += bytes;
+    }
+}
+
+/* The run's own limits on what it sends, for as long as it sends. */
+static void limits_open(struct sim *s, struct run *r, double off_node, double nvlink, double local)
+{
+    double push =
+        r->w.push_GBps > 0 && isfinite(r->w.push_GBps) ? r->w.push_GBps : PUSH_UNLIMITED_GBPS;
+
+    r->push_link = own_link(s, push);
+    if (off_node > 0 && r->w.issue_ns > 0)
+        r->post_link = own_link(s, off_node / r->w.issue_ns);
+    r->push_floor_ns = (nvlink + local) / push;
+    r->nvlink_floor_ns = nvlink / sim_topology_nvlink_GBps(s->topo);
+}
+
+static void rows_of(struct sim *s, const struct run *r)
+{
+    plan_flow_rows(s->plan, s->send_flow[r->op], r->rank, s->rows, s->fwd);
+}
+
+void send_begin(struct sim *s, struct run *r)
+{
+    double off_node, nvlink, local;
+
+    s->issue_ns[cell(s, r->rank, r->op)] = s->now_ns;
+    rows_of(s, r);
+    sums_of(s, r, s->rows, s->fwd, &off_node, &nvlink, &local);
+    limits_open(s, r, off_node, nvlink, local);
+    if (s->followed_op[r->op] >= 0) {
+        r->units = plan_op_num_units(s->plan, r->op, r->rank);
+        r->out = calloc((size_t)s->W, sizeof *r->out);
+        if (!r->out)
+            sim_fail(s, ERR_NOMEM);
+        return;
+    }
+    for (int dst = 0; dst < s->W && !s->err; dst++)
+        if (s->rows[dst] || s->fwd[dst])
+            flow_start(s, r, dst, flow_bytes(group_of(s, r->op), s->rows[dst], s->fwd[dst]));
+    r->posting = off_node > 0 && r->w.issue_ns > 0;
+    if (r->posting)
+        sim_timer_set(s, &r->timer, s->now_ns + r->w.issue_ns);
+}
+
+/* Units of the followed GEMM that are done on this rank. */
+static int units_ready(const struct sim *s, const struct run *r)
+{
+    int followed = s->followed_op[r->op], id = s->run_of[cell(s, r->rank, followed)];
+    const struct run *gemm;
+
+    if (s->end_ns[cell(s, r->rank, followed)] >= 0)
+        return r->units;
+    if (id == SIM_NO_RUN)
+        return 0;
+    gemm = run_at(s, id);
+    return (int)((int64_t)r->units * gemm->wave / gemm->w.waves);
+}
+
+static void units_send(struct sim *s, struct run *r, int ready)
+{
+    const struct plan_flow *g = group_of(s, r->op);
+    double rows = 0, all = 0;
+
+    memset(s->rows, 0, (size_t)s->W * sizeof *s->rows);
+    for (int u = r->sent_units; u < ready; u++)
+        plan_unit_rows(s->plan, r->op, r->rank, u, s->rows);
+    for (int dst = 0; dst < s->W && !s->err; dst++) {
+        rows += s->rows[dst];
+        if (s->rows[dst])
+            flow_start(s, r, dst, flow_bytes(g, s->rows[dst], 0));
+    }
+    all = plan_op_rows(s->plan, r->op, r->rank, NULL);
+    r->sent_units = ready;
+    r->posting = r->post_link && r->w.issue_ns > 0;
+    if (r->posting)
+        sim_timer_set(s, &r->timer, s->now_ns + r->w.issue_ns * rows / all);
+}
+
+/* Sends the units that are ready. True: it must wait, for its flows or for more units. */
+bool units_step(struct sim *s, struct run *r)
+{
+    int ready = units_ready(s, r);
+
+    if (ready == r->sent_units && ready < r->units)
+        return true;
+    if (ready > r->sent_units)
+        units_send(s, r, ready);
+    run_enter(s, r, PHASE_ISSUE);
+    return r->posting || r->held_flows > 0;
+}
+
+void issue_account(struct sim *s, struct run *r)
+{
+    double ns = s->now_ns - r->phase_ns, push = fmax(r->push_floor_ns, r->w.issue_ns);
+
+    if (push >= r->nvlink_floor_ns) {
+        run_spend(s, r, PART_PUSH, fmin(ns, push));
+        ns -= fmin(ns, push);
+    }
+    run_spend(s, r, PART_NVLINK, ns);
+}
+
+/* Peers without rows learn so by a flag, one latency after the last row has left. */
+static void flags_begin(struct sim *s, struct run *r)
+{
+    double latency_ns[2] = {-1, -1};
+
+    if (!r->out)
+        rows_of(s, r);
+    for (int dst = 0; dst < s->W; dst++) {
+        struct sim_path path;
+
+        if (r->out ? r->out[dst] > 0 : s->rows[dst] || s->fwd[dst])
+            continue;
+        if (r->out)
+            r->out[dst] = -1;
+        sim_topology_path(s->topo, r->rank, dst, &path);
+        latency_ns[path.off_node] = fmax(latency_ns[path.off_node], path.latency_ns);
+    }
+    for (int i = 0; i < 2; i++)
+        if (latency_ns[i] >= 0)
+            sim_timer_set(s, &r->flags[i], s->now_ns + latency_ns[i]);
+}
+
+void send_finish(struct sim *s, struct run *r)
+{
+    sim_link_remove(s->net, r->push_link);
+    r->push_link = 0;
+    r->sent_all = true;
+    flags_begin(s, r);
+}
+
+static void deliver(struct sim *s, int src, int op, int dst)
+{
+    int recv_op = group_of(s, op)->recv_op, id;
+    struct run *r;
+
+    if (--s->recv_left[(size_t)recv_op * s->W + dst] > 0)
+        return;
+    id = s->run_of[cell(s, dst, recv_op)];
+    if (id == SIM_NO_RUN)
+        return;
+    r = run_at(s, id);
+    if (r->phase != PHASE_WAIT)
+        return;
+    r->data_rank = src;
+    r->data_op = op;
+    run_next(s, r);
+}
+
+void send_flags(struct sim *s, struct run *r, int off_node)
+{
+    int rank = r->rank, op = r->op;
+
+    /* A delivery can end other runs, which reuses the scratch rows: count first. */
+    int *peers = malloc((size_t)s->W * sizeof *peers), n = 0;
+
+    if (!peers) {
+        sim_fail(s, ERR_NOMEM);
+        return;
+    }
+    if (!r->out)
+        rows_of(s, r);
+    for (int dst = 0; dst < s->W; dst++)
+        if ((r->out ? r->out[dst] < 0 : !s->rows[dst] && !s->fwd[dst]) &&
+            sim_topology_off_node(s->topo, rank, dst) == (off_node != 0))
+            peers[n++] = dst;
+    for (int i = 0; i < n; i++)
+        deliver(s, rank, op, peers[i]);
+    free(peers);
+    sim_run_free(s, r);
+}
+
+static void drained(struct sim *s, struct run *r, int dst)
+{
+    if (sim_topology_off_node(s->topo, r->rank, dst)) {
+        if (--r->posted_flows == 0 && r->post_link && r->sent_all) {
+            sim_link_remove(s->net, r->post_link);
+            r->post_link = 0;
+            sim_run_free(s, r);
+        }
+        return;
+    }
+    if (--r->held_flows == 0 && !r->posting && r->phase == PHASE_ISSUE)
+        run_next(s, r);
+}
+
+void flow_event(struct sim *s, const struct sim_flow_event *e)
+{
+    int dst = (int)(e->tag % (uint64_t)s->W);
+    size_t c = (size_t)(e->tag / (uint64_t)s->W);
+    int rank = (int)(c / (size_t)s->num_ops), op = (int)(c % (size_t)s->num_ops);
+    int id = s->run_of[c];
+    struct run *r = id == SIM_NO_RUN ? NULL : run_at(s, id);
+
+    if (e->kind == SIM_FLOW_DRAINED) {
+        if (r)
+            drained(s, r, dst);
+        return;
+    }
+    if (r && r->out) {
+        /* More may follow to this peer until all units are sent; the flag goes with the last. */
+        r->out_flows--;
+        if (--r->out[dst] == 0 && r->sent_all)
+            deliver(s, rank, op, dst);
+        sim_run_free(s, r);
+        return;
+    }
+    deliver(s, rank, op, dst);
+}
+
+bool recv_complete(struct sim *s, struct run *r)
+{
+    return s->recv_left[(size_t)r->op * s->W + r->rank] <= 0;
+}
+
+/* Time in a wait: before the last sender began to send it is waiting for a peer, then for bytes. */
+void recv_account(struct sim *s, struct run *r)
+{
+    double ns = s->now_ns - r->phase_ns, flight = 0;
+
+    r->wait_ns += ns;
+    if (r->data_rank >= 0) {
+        double sent = s->issue_ns[cell(s, r->data_rank, r->data_op)];
+
+        flight = s->now_ns - fmax(r->phase_ns, sent);
+        run_spend(s, r,
+                  sim_topology_off_node(s->topo, r->data_rank, r->rank) ? PART_NIC : PART_NVLINK,
+                  flight);
+    }
+    run_spend(s, r, PART_WAIT, ns - flight);
+}
+
+bool meet_arrive(struct sim *s, struct run *r)
+{
+    int size = op_of(s, r)->coll_ranks, group = r->rank / size, first = group * size;
+    int *met = &s->met[(size_t)r->op * s->W + group];
+    int members = first + size <= s->W ? size : s->W - first;
+
+    if (++*met < members)
+        return false;
+    for (int rank = first; rank < first + members; rank++)
+        if (rank != r->rank)
+            run_next(s, run_at(s, s->run_of[cell(s, rank, r->op)]));
+    return true;
+}

@@ -1,0 +1,380 @@
+/* build/bench_flow [--simgrid PROGRAM] [--simgrid-most N] [--most N] [--exact-most N]
+ *
+ * The flow engine on skewed all-to-alls of growing size, exact and coalesced; the makespan error of
+ * coalesced on other traffic; the start-staggered all-to-alls of an expert-parallel layer; and,
+ * given the S4U program, SimGrid on the same sizes in the same run. Medians of n runs. */
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "sim/flow.h"
+#include "tests/flow_reference.h"
+
+enum traffic { SKEWED, UNIFORM, ONE_HOT, TRAFFICS };
+static const char *const TRAFFIC_NAMES[] = {"skewed", "uniform", "one-hot"};
+
+struct measure {
+    double seconds, makespan_ns;
+    struct sim_flow_stats stats;
+    uint64_t events;
+};
+
+/* Processor time: everything here runs in one thread, and the machine may be shared. */
+static double cpu_s(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void die(int rc)
+{
+    log_error("%s", err_text(rc));
+    exit(err_exit_status(rc));
+}
+
+static double *sizes_make(uint32_t hosts, enum traffic traffic)
+{
+    double *bytes = calloc((size_t)hosts * hosts, sizeof *bytes);
+    double *skew = calloc(hosts, sizeof *skew);
+    uint64_t state = hosts;
+
+    if (!bytes || !skew)
+        die(ERR_NOMEM);
+    for (uint32_t i = 0; i < hosts; i++)
+        skew[i] = exp(0.12 * ref_gauss(&state));
+    for (uint32_t src = 0; src < hosts; src++) {
+        for (uint32_t dst = 0; dst < hosts; dst++) {
+            double *b = &bytes[(size_t)src * hosts + dst];
+
+            if (src == dst)
+                continue;
+            if (traffic == SKEWED)
+                *b = floor(9e5 * skew[dst] * exp(0.5 * ref_gauss(&state)));
+            else if (traffic == UNIFORM)
+                *b = 9e5;
+            else
+                *b = dst == 0 ? 9e5 : 0;
+        }
+    }
+    free(skew);
+    return bytes;
+}
+
+/* Egress of host i at 2i after the first link, ingress at 2i + 1, 50 GB/s each. */
+static struct measure a2a_measure(uint32_t hosts, const double *bytes, enum sim_flow_fidelity how)
+{
+    struct sim_flow_cfg cfg = {.fidelity = how, .links_hint = 2 * hosts};
+    struct sim_flow_net *net;
+    struct sim_flow_event event;
+    struct measure m = {0};
+    double start_s = cpu_s();
+    int rc = sim_flow_net_open(&cfg, &net);
+
+    if (rc)
+        die(rc);
+    for (uint32_t i = 0; i < 2 * hosts; i++)
+        if ((rc = sim_link_add(net, 50, i % 2 ? 0 : 5000)) < 0)
+            die(rc);
+    for (uint32_t src = 0; src < hosts; src++) {
+        for (uint32_t dst = 0; dst < hosts; dst++) {
+            double b = bytes[(size_t)src * hosts + dst];
+            uint32_t path[] = {2 + 2 * src, 3 + 2 * dst};
+            struct sim_flow_spec spec = {path, 2, SIM_FLOW_DELIVERED, b, INFINITY, 0, src};
+
+            if (src != dst && b > 0 && (rc = sim_flow_start(net, &spec)))
+                die(rc);
+        }
+    }
+    while ((rc = sim_flow_pop(net, INFINITY, &event)) == 1) {
+        m.makespan_ns = event.t_ns;
+        m.events++;
+    }
+    if (rc)
+        die(rc);
+    m.seconds = cpu_s() - start_s;
+    sim_flow_stats_get(net, &m.stats);
+    sim_flow_net_close(net);
+    return m;
+}
+
+static int double_rise(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return (x > y) - (x < y);
+}
+
+/* Median time of as many runs as fit in about a second, at least one and at most 15. */
+static struct measure a2a_median(uint32_t hosts, const double *bytes, enum sim_flow_fidelity how,
+                                 int *runs)
+{
+    double seconds[15], sum = 0;
+    struct measure m = {0};
+
+    for (*runs = 0; *runs < 15 && (*runs == 0 || sum < 1); ++*runs) {
+        m = a2a_measure(hosts, bytes, how);
+        seconds[*runs] = m.seconds;
+        sum += m.seconds;
+    }
+    qsort(seconds, (size_t)*runs, sizeof *seconds, double_rise);
+    m.seconds = seconds[*runs / 2];
+    return m;
+}
+
+static void row_print(uint32_t hosts, const char *how, const struct measure *m, int runs,
+                      double exponent)
+{
+    char growth[16] = "-";
+
+    if (!isnan(exponent))
+        snprintf(growth, sizeof growth, "%.2f", exponent);
+    printf("%6u %-10s %9llu %10.3f %12.0f %9.0f %9.1f %8s %10.1f %10.1f %4d\n", hosts, how,
+           (unsigned long long)m->events, m->seconds * 1e3, (double)m->events / m->seconds,
+           m->seconds * 1e9 / (double)m->events, (double)m->stats.memory_bytes / 1048576.0, growth,
+           (double)m->stats.levels_solved / (double)m->events,
+           (double)m->stats.moves / (double)m->events, runs);
+    fflush(stdout);
+}
+
+static void table_a2a(uint32_t most, uint32_t exact_most)
+{
+    static const uint32_t SIZES[] = {16, 32, 64, 128, 256, 320, 512, 1024};
+    struct measure last[2] = {0};
+    uint32_t last_hosts[2] = {0};
+
+    puts("skewed all-to-all, 50 GB/s full-duplex NICs");
+    printf("%6s %-10s %9s %10s %12s %9s %9s %8s %10s %10s %4s\n", "hosts", "fidelity", "events",
+           "ms", "events/s", "ns/event", "MiB", "growth", "levels/ev", "moves/ev", "n");
+    for (size_t i = 0; i < sizeof SIZES / sizeof *SIZES && SIZES[i] <= most; i++) {
+        double *bytes = sizes_make(SIZES[i], SKEWED), exact_ns = NAN;
+
+        for (int how = SIM_FLOW_EXACT; how <= SIM_FLOW_COALESCED; how++) {
+            double exponent = NAN;
+            struct measure m;
+            int runs;
+
+            if (how == SIM_FLOW_EXACT && SIZES[i] > exact_most) {
+                printf("%6u exact      skipped: raise --exact-most\n", SIZES[i]);
+                continue;
+            }
+            m = a2a_median(SIZES[i], bytes, how, &runs);
+            if (last_hosts[how])
+                exponent =
+                    log(m.seconds / last[how].seconds) / log((double)SIZES[i] / last_hosts[how]);
+            row_print(SIZES[i], how == SIM_FLOW_EXACT ? "exact" : "coalesced", &m, runs, exponent);
+            if (how == SIM_FLOW_EXACT)
+                exact_ns = m.makespan_ns;
+            else if (!isnan(exact_ns))
+                printf("%6s coalesced makespan off by %+.4f%%\n", "",
+                       100 * (m.makespan_ns / exact_ns - 1));
+            last[how] = m;
+            last_hosts[how] = SIZES[i];
+        }
+        free(bytes);
+    }
+}
+
+static void table_traffic(void)
+{
+    puts("\nmakespan of coalesced against exact");
+    for (uint32_t hosts = 16; hosts <= 256; hosts *= 4) {
+        for (int traffic = 0; traffic < TRAFFICS; traffic++) {
+            double *bytes = sizes_make(hosts, traffic);
+            struct measure exact = a2a_measure(hosts, bytes, SIM_FLOW_EXACT);
+            struct measure coalesced = a2a_measure(hosts, bytes, SIM_FLOW_COALESCED);
+
+            printf("%6u %-8s exact %10.3f ms, coalesced %10.3f ms, makespan %+.4f%%\n", hosts,
+                   TRAFFIC_NAMES[traffic], exact.seconds * 1e3, coalesced.seconds * 1e3,
+                   100 * (coalesced.makespan_ns / exact.makespan_ns - 1));
+            free(bytes);
+        }
+    }
+}
+
+enum { PER_NODE = 8, ROUNDS = 4, DIRECTIONS = 2 };
+
+struct batch {
+    double start_ns;
+    uint32_t rank, round;
+};
+
+static int batch_rise(const void *pa, const void *pb)
+{
+    const struct batch *a = pa, *b = pb;
+
+    if (a->start_ns != b->start_ns)
+        return a->start_ns < b->start_ns ? -1 : 1;
+    if (a->rank != b->rank)
+        return a->rank < b->rank ? -1 : 1;
+    return (a->round > b->round) - (a->round < b->round);
+}
+
+/* A layer's traffic: every rank sends to every other, 4 rounds out and 4 back, each at a time of
+ * its own. Links of rank r: NVLink out and in, NIC out and in, and one that limits what a kernel
+ * injects if `injection`. */
+static void batch_start(struct sim_flow_net *net, uint32_t ranks, const struct batch *b,
+                        bool injection, uint64_t *state)
+{
+    uint32_t each = injection ? 5 : 4, src = b->rank;
+
+    for (uint32_t dst = 0; dst < ranks; dst++) {
+        bool near = src / PER_NODE == dst / PER_NODE;
+        uint32_t path[] = {2 + each * src + (near ? 0 : 2), 2 + each * dst + (near ? 1 : 3),
+                           2 + each * src + 4};
+        struct sim_flow_spec spec = {path,
+                                     injection ? 3 : 2,
+                                     SIM_FLOW_DELIVERED,
+                                     floor(2e5 * exp(0.4 * ref_gauss(state))),
+                                     INFINITY,
+                                     near ? 1000 : 5000,
+                                     src};
+        int rc = src == dst ? 0 : sim_flow_start(net, &spec);
+
+        if (rc)
+            die(rc);
+    }
+}
+
+static struct measure layer_measure(uint32_t ranks, enum sim_flow_fidelity how, bool injection)
+{
+    struct sim_flow_cfg cfg = {.fidelity = how};
+    uint32_t batches = ranks * ROUNDS * DIRECTIONS;
+    struct batch *b = calloc(batches, sizeof *b);
+    struct sim_flow_net *net;
+    struct sim_flow_event event;
+    uint64_t state = 5;
+    struct measure m = {0};
+    double start_s = cpu_s();
+
+    if (!b || sim_flow_net_open(&cfg, &net))
+        die(ERR_NOMEM);
+    for (uint32_t r = 0; r < ranks; r++) {
+        double capacities[] = {350, 350, 50, 50, 330};
+
+        for (int i = 0; i < (injection ? 5 : 4); i++)
+            sim_link_add(net, capacities[i], 0);
+    }
+    for (uint32_t i = 0; i < batches; i++) {
+        uint32_t round = i / ranks;
+
+        b[i] = (struct batch){1.5e5 * round + 400 * ref_uniform(&state), i % ranks, round};
+    }
+    qsort(b, batches, sizeof *b, batch_rise);
+    for (uint32_t i = 0; i <= batches; i++) {
+        while (sim_flow_pop(net, i < batches ? b[i].start_ns : INFINITY, &event) == 1) {
+            m.makespan_ns = event.t_ns;
+            m.events++;
+        }
+        if (i < batches)
+            batch_start(net, ranks, &b[i], injection, &state);
+    }
+    m.seconds = cpu_s() - start_s;
+    sim_flow_stats_get(net, &m.stats);
+    sim_flow_net_close(net);
+    free(b);
+    return m;
+}
+
+static void table_layer(void)
+{
+    puts("\nstaggered layer: 4 rounds out and 4 back, 8 ranks a node, starts jittered by 400 ns");
+    for (uint32_t ranks = 64; ranks <= 320; ranks += 256) {
+        for (int injection = 0; injection < 2; injection++) {
+            double exact_ns = NAN;
+
+            for (int how = SIM_FLOW_EXACT; how <= SIM_FLOW_COALESCED; how++) {
+                struct measure m;
+
+                if (ranks > 64 && how == SIM_FLOW_EXACT)
+                    continue;
+                layer_measure(ranks, how, injection);
+                m = layer_measure(ranks, how, injection);
+                printf("%6u %-10s %-12s %9llu events %10.3f ms %8.0f ns/event %6.1f levels/ev"
+                       " %6.1f moves/ev %llu refills",
+                       ranks, how == SIM_FLOW_EXACT ? "exact" : "coalesced",
+                       injection ? "3-link paths" : "2-link paths", (unsigned long long)m.events,
+                       m.seconds * 1e3, m.seconds * 1e9 / (double)m.events,
+                       (double)m.stats.levels_solved / (double)m.events,
+                       (double)m.stats.moves / (double)m.events,
+                       (unsigned long long)m.stats.refills);
+                if (how == SIM_FLOW_EXACT)
+                    exact_ns = m.makespan_ns;
+                else if (!isnan(exact_ns))
+                    printf(", makespan %+.4f%%", 100 * (m.makespan_ns / exact_ns - 1));
+                puts("");
+            }
+        }
+    }
+}
+
+/* SimGrid reads the same sizes from a file; what it prints is its own wall time in seconds. */
+static double simgrid_seconds(const char *program, uint32_t hosts, const double *bytes)
+{
+    char path[] = "/tmp/bench_flow_XXXXXX", command[512];
+    int fd = mkstemp(path);
+    FILE *file = fd < 0 ? NULL : fdopen(fd, "w");
+    double seconds = NAN;
+
+    if (!file)
+        die(ERR_IO);
+    for (size_t i = 0; i < (size_t)hosts * hosts; i++)
+        fprintf(file, "%.0f%c", bytes[i], (i + 1) % hosts ? ',' : '\n');
+    fclose(file);
+    snprintf(command, sizeof command, "%s %s --time 2>/dev/null", program, path);
+    file = popen(command, "r");
+    if (!file || fscanf(file, "%lf", &seconds) != 1)
+        log_warn("SimGrid gave no time");
+    if (file)
+        pclose(file);
+    unlink(path);
+    return seconds;
+}
+
+static void table_simgrid(const char *program, uint32_t most)
+{
+    puts("\nSimGrid (CM02, network/optim:Full) on the same all-to-all");
+    for (uint32_t hosts = 16; hosts <= most; hosts *= 2) {
+        double *bytes = sizes_make(hosts, SKEWED);
+        double theirs = simgrid_seconds(program, hosts, bytes);
+        int runs;
+        struct measure ours = a2a_median(hosts, bytes, SIM_FLOW_EXACT, &runs);
+
+        printf("%6u SimGrid %10.3f ms, exact %10.3f ms, %.0f times as fast\n", hosts, theirs * 1e3,
+               ours.seconds * 1e3, theirs / ours.seconds);
+        fflush(stdout);
+        free(bytes);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    const char *simgrid = NULL;
+    uint32_t simgrid_most = 64, most = 1024, exact_most = 512;
+
+    for (int i = 1; i + 1 < argc; i += 2) {
+        if (!strcmp(argv[i], "--simgrid"))
+            simgrid = argv[i + 1];
+        else if (!strcmp(argv[i], "--simgrid-most"))
+            simgrid_most = (uint32_t)atoi(argv[i + 1]);
+        else if (!strcmp(argv[i], "--most"))
+            most = (uint32_t)atoi(argv[i + 1]);
+        else if (!strcmp(argv[i], "--exact-most"))
+            exact_most = (uint32_t)atoi(argv[i + 1]);
+        else
+            return err_exit_status(ERR_USAGE);
+    }
+    table_a2a(most, exact_most);
+    table_traffic();
+    table_layer();
+    if (simgrid)
+        table_simgrid(simgrid, simgrid_most);
+    return 0;
+}
