@@ -125,8 +125,8 @@ static int net_init(struct sim_flow_net *net, const struct sim_flow_cfg *cfg)
     if (coalesced && !(tolerance > 0 && tolerance <= 0.1))
         return ERR_RANGE;
     net->fidelity = cfg->fidelity;
-    net->tolerance = coalesced ? tolerance : EXACT_TOLERANCE;
-    net->hysteresis = net->tolerance;
+    net->tolerance = coalesced ? 2 * tolerance : EXACT_TOLERANCE;
+    net->hysteresis = coalesced ? 6 * tolerance : EXACT_TOLERANCE;
     net->slack = coalesced ? tolerance : EXACT_SLACK;
     net->memory = sizeof *net;
     net->flows_free = NONE;
@@ -510,11 +510,17 @@ static double slack_most_ns(const struct sim_flow_net *net)
     return net->slack * age_ns;
 }
 
+/* Bytes by which a member is not yet done, negative where it is more than done. */
+static double member_left(const struct link *k, uint32_t member)
+{
+    return k->finish[member] - k->service;
+}
+
 static bool drains_now(const struct sim_flow_net *net, uint32_t l, uint32_t member)
 {
     const struct link *k = &net->links[l];
     const struct flow *f = flow_at(net, k->flow[member]);
-    double early_ns = k->finish[member] - k->service;
+    double early_ns = member_left(k, member);
 
     if (l != LINK_CAP)
         early_ns /= net->hot[l].level;
@@ -522,21 +528,28 @@ static bool drains_now(const struct sim_flow_net *net, uint32_t l, uint32_t memb
 }
 
 /* Drains what finishes on a link now or, within its slack, soon. The first is due if anything is;
- * when it has company, one pass finds all of it. */
+ * when it has company, one pass finds all of it. What is drained early is owed by those who stay,
+ * so that a full link carries its capacity and no more. */
 static void link_drain(struct sim_flow_net *net, uint32_t l, double slack_ns)
 {
     struct link *k = &net->links[l];
     bool due = net->next_ns[l] <= net->now_ns;
-    double reach;
+    double reach, owed;
 
     link_sync(net, l);
     if (!due && !drains_now(net, l, k->first))
         return;
+    owed = member_left(k, k->first);
     flow_drain(net, k->flow[k->first]);
     reach = k->service + slack_ns * (l == LINK_CAP ? 1 : net->hot[l].level);
-    for (uint32_t i = net->hot[l].members; i-- > 0;)
-        if (k->finish[i] <= reach && drains_now(net, l, i))
+    for (uint32_t i = net->hot[l].members; i-- > 0;) {
+        if (k->finish[i] <= reach && drains_now(net, l, i)) {
+            owed += member_left(k, i);
             flow_drain(net, k->flow[i]);
+        }
+    }
+    if (l != LINK_CAP && net->hot[l].members)
+        k->service -= owed / net->hot[l].members;
 }
 
 static int ranked_rise(const void *pa, const void *pb)

@@ -338,15 +338,6 @@ static void level_raise(struct sim_flow_net *net, uint32_t l, double level)
         level_publish(net, l, level, net->hot[l].members);
 }
 
-static int ranked_fall(const void *pa, const void *pb)
-{
-    const struct ranked *a = pa, *b = pb;
-
-    if (a->key != b->key)
-        return a->key < b->key ? 1 : -1;
-    return (a->id > b->id) - (a->id < b->id);
-}
-
 /* The flows of a link that run faster than level and are not its members: among all of its flows,
  */
 static uint32_t faster_among_all(struct sim_flow_net *net, uint32_t l, double level)
@@ -413,44 +404,59 @@ static bool faster_links(const struct sim_flow_net *net, uint32_t l, double leve
     return true;
 }
 
-/* Fills ranked with the flows of a link that run faster than level elsewhere, fastest first. */
+/* Fills ranked with the flows of a link that run faster than level elsewhere. */
 static uint32_t faster_find(struct sim_flow_net *net, uint32_t l, double level)
 {
-    uint32_t links[8], link_count, count = 0;
+    uint32_t links[16], link_count, count = 0;
 
-    if (!below(net, level, net->links[l].capped_most) &&
-        faster_links(net, l, level, sizeof links / sizeof *links, links, &link_count))
-        for (uint32_t i = 0; i < link_count; i++)
-            count = shared_members(net, l, links[i], count);
-    else
-        count = faster_among_all(net, l, level);
-    if (count > 1)
-        qsort(net->ranked, count, sizeof *net->ranked, ranked_fall);
+    if (below(net, level, net->links[l].capped_most) ||
+        !faster_links(net, l, level, sizeof links / sizeof *links, links, &link_count))
+        return faster_among_all(net, l, level);
+    for (uint32_t i = 0; i < link_count; i++)
+        count = shared_members(net, l, links[i], count);
     return count;
 }
 
-/* Flows faster than a falling level become members, the fastest first; each lifts the level, so
- * that it ends where sum(min(level, rate elsewhere)) = capacity. */
+/* Which of the flows in ranked have to become members so that sum(min(level, rate elsewhere)) =
+ * capacity: with all of them the level is too low, so those it does not hold back go, which lifts
+ * it, until none goes. Keeps the others, and returns how many. */
+static uint32_t slowed_keep(struct sim_flow_net *net, uint32_t l, uint32_t count)
+{
+    const struct link_hot *h = &net->hot[l];
+    double left = h->capacity - h->others;
+    uint32_t before;
+
+    for (uint32_t i = 0; i < count; i++)
+        left += net->ranked[i].key;
+    do {
+        double level = left / (h->members + count);
+
+        before = count;
+        for (uint32_t i = count; i-- > 0 && h->members + count > 1;) {
+            if (below(net, level, net->ranked[i].key))
+                continue;
+            left -= net->ranked[i].key;
+            net->ranked[i] = net->ranked[--count];
+        }
+    } while (count < before);
+    return count;
+}
+
+/* Flows faster than a falling level become members. The other links have not been told of these, so
+ * that one telling does for all. */
 static void level_lower(struct sim_flow_net *net, uint32_t l, double level)
 {
-    uint32_t known = net->hot[l].members, count = 0;
+    uint32_t known = net->hot[l].members, count = faster_find(net, l, level);
 
-    if (below(net, level, net->links[l].capped_most) || crosses(net, l, level, net->hot[l].level))
-        count = faster_find(net, l, level);
+    count = slowed_keep(net, l, count);
     for (uint32_t i = 0; i < count; i++) {
-        uint32_t id = net->ranked[i].id;
-        struct flow *f = flow_at(net, id);
-
-        if (net->hot[l].members && !below(net, level, net->ranked[i].key))
-            break;
-        others_add(net, f, -net->ranked[i].key);
-        member_remove(net, id);
-        member_add(net, l, id);
-        net->stats.moves++;
-        level = level_wanted(net, l);
+        others_add(net, flow_at(net, net->ranked[i].id), -net->ranked[i].key);
+        member_remove(net, net->ranked[i].id);
+        member_add(net, l, net->ranked[i].id);
     }
+    net->stats.moves += count;
     if (net->hot[l].members)
-        level_publish(net, l, level, known);
+        level_publish(net, l, level_wanted(net, l), known);
 }
 
 static void link_solve(struct sim_flow_net *net, uint32_t l)
