@@ -18,7 +18,7 @@
 struct calibrate_args {
     struct measured_args measured;
     char *from, *profile, *out, *assume_from, *only, *rows, *plot, *date;
-    bool overwrite, cv, groups;
+    bool overwrite, fresh, dry_run, markdown, cv, groups;
     int starts, seed;
 };
 
@@ -40,6 +40,21 @@ static const struct opt calibrate_opts[] = {
      .offset = offsetof(struct calibrate_args, overwrite),
      .def = "false",
      .help = "the output may replace a file"},
+    {.key = "fresh",
+     .type = OPT_BOOL,
+     .offset = offsetof(struct calibrate_args, fresh),
+     .def = "false",
+     .help = "first forget what was fitted or assumed before"},
+    {.key = "dry_run",
+     .type = OPT_BOOL,
+     .offset = offsetof(struct calibrate_args, dry_run),
+     .def = "false",
+     .help = "fit and print, write no profile"},
+    {.key = "markdown",
+     .type = OPT_BOOL,
+     .offset = offsetof(struct calibrate_args, markdown),
+     .def = "false",
+     .help = "print only the README's table: errors in the fit and on groups left out"},
     {.key = "assume_from",
      .type = OPT_STRING,
      .offset = offsetof(struct calibrate_args, assume_from),
@@ -112,9 +127,35 @@ static void print_law(const struct fit_result *r)
         printf("  %-34s %10.4g +- %-9.2g %s\n", hw_field_name(id), r->field[i].value,
                r->field[i].std_err, hw_field_unit(id));
     }
+    for (int i = 0; i < r->num_held; i++)
+        printf("  %-34s %10.4g at its bound\n", hw_field_name((enum hw_field_id)r->held[i].id),
+               r->held[i].value);
     for (int i = 0; i < r->num_open; i++)
         printf("  %-34s not determined by these data; left as it was\n",
                hw_field_name((enum hw_field_id)r->open[i]));
+}
+
+static void print_percent(const struct stats_error *e)
+{
+    if (e->n > 0)
+        printf(" %.1f / %.1f |", 100 * e->median_ape, 100 * e->p90_ape);
+    else
+        fputs(" |", stdout);
+}
+
+/* One line per law: rows, then median / p90 in percent of all rows used in the fit, of a shape, an
+ * EP size, an SM or group count left out. */
+static void print_markdown(const char *profile, const struct fit_report *report)
+{
+    for (int i = 0; i < report->num; i++) {
+        const struct fit_result *r = &report->law[i];
+
+        printf("| %s | %s | %zu |", profile, r->law, r->rows);
+        print_percent(&r->in_sample);
+        for (int k = FIT_CV_SHAPE; k < FIT_CV_COUNT; k++)
+            print_percent(&r->unseen[k]);
+        putchar('\n');
+    }
 }
 
 static int print_residuals(const struct calibrate_args *args, const struct hw_profile *p,
@@ -143,7 +184,7 @@ static int print_residuals(const struct calibrate_args *args, const struct hw_pr
 /* Refused before any work is done, so that nobody waits for a fit that cannot be kept. */
 static int check_out(const struct calibrate_args *args, const char *path)
 {
-    if (access(path, F_OK) == 0 && !args->overwrite) {
+    if (access(path, F_OK) == 0 && !args->overwrite && !args->dry_run) {
         log_error("%s exists; give --overwrite to replace it or --out for another file", path);
         return ERR_USAGE;
     }
@@ -177,7 +218,9 @@ static int fit(const struct calibrate_args *args, struct hw_profile *p, const st
         strftime(today, sizeof today, "%Y-%m-%d", &tm);
     o.date = args->date ? args->date : today;
     rc = fit_profile(p, m->set, m->num, &o, report);
-    for (int i = 0; i < report->num && rc == 0; i++)
+    if (rc == 0 && args->markdown)
+        print_markdown(p->name, report);
+    for (int i = 0; i < report->num && rc == 0 && !args->markdown; i++)
         print_law(&report->law[i]);
     return rc;
 }
@@ -202,15 +245,17 @@ static int run(const struct calibrate_args *args, const struct cli *cli, struct 
         rc = check_out(args, out);
     if (rc == 0)
         rc = measured_read(&args->measured, files, num, &m);
+    if (rc == 0 && args->fresh)
+        rc = hw_profile_forget(p);
     if (rc == 0 && args->assume_from)
         rc = assume(args, p);
     if (rc == 0 && num > 0)
         rc = fit(args, p, &m, report);
-    if (rc == 0)
+    if (rc == 0 && !args->markdown)
         rc = print_residuals(args, p, &m);
-    if (rc == 0)
+    if (rc == 0 && !args->dry_run)
         rc = hw_profile_write(p, out);
-    if (rc == 0)
+    if (rc == 0 && !args->dry_run)
         log_note("wrote %s", out);
     measured_free(&m);
     hw_profile_free(p);

@@ -1,16 +1,14 @@
 #!/bin/sh
-# Fits every shipped profile again from a folder of public measurements:
+# Fits every shipped profile again, from nothing but datasheet and directly measured fields and a
+# folder of public measurements:
 #   hw/rebuild.sh DATA [flags of calibrate, such as --cv]
-# Profiles without data of a kind assume it: h100 and h200 from each other, h800 and h20 from h100
-# (same generation), b200 from h200 (it has low-latency data of its own). Each assume step replaces
-# only what has no data; the last one wins.
+# Profiles without data of a kind assume it: h100 and h200 from each other, h800 and h20 from those
+# two, b200 from h200. An assume step replaces only what has no data of its own; the last one wins.
 set -eu
 cd "$(dirname "$0")/.."
 data=${1:?usage: hw/rebuild.sh DATA}
 shift
 peosim=${PEOSIM:-./peosim}
-files=$(ls "$data"/deepep_ll.csv "$data"/deepep_normal.csv "$data"/deepep_readme.csv \
-    "$data"/grouped_gemm.csv "$data"/moe_ffn_masked.csv "$data"/gemm.csv "$data"/nccl.csv)
 
 assume() { # profile from...
     target=$1
@@ -22,11 +20,15 @@ assume() { # profile from...
 fit() { # profile flags...
     target=$1
     shift
-    # shellcheck disable=SC2086
-    $peosim calibrate --profile "hw/$target.yaml" --overwrite "$@" --from $files
+    $peosim calibrate --profile "hw/$target.yaml" --overwrite "$@" --from "$data/deepep_ll.csv" \
+        "$data/deepep_normal.csv" "$data/deepep_readme.csv" "$data/grouped_gemm.csv" \
+        "$data/moe_ffn_masked.csv" "$data/gemm.csv" "$data/nccl.csv"
 }
 
-fit h200 "$@"
+for p in h100 h800 h20 b200; do
+    $peosim calibrate --profile hw/$p.yaml --fresh --overwrite --assume-from hw/$p.yaml
+done
+fit h200 --fresh "$@"
 assume h100 h200
 fit h100 "$@"
 assume h200 h100
