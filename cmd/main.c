@@ -8,6 +8,8 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "cmd/cmd.h"
+#include "cmd/cmd_accuracy.h"
+#include "cmd/cmd_calibrate.h"
 
 static int cmd_help(int argc, char **argv);
 
@@ -18,6 +20,10 @@ static const struct cmd commands[] = {
     {"info", "[model|profile|policy NAME]", "what a model, a profile or a policy resolves to",
      cmd_info},
     {"diff", "A B [flags]", "compare two traces, predicted or measured", cmd_diff},
+    {"calibrate", "--from FILE... --profile P [flags]", "fit a hardware profile to measurements",
+     cmd_calibrate},
+    {"accuracy", "[--profile P] FILE... [flags]", "how wrong a profile is on measured files",
+     cmd_accuracy},
     {"help", "[COMMAND]", "this text, or that of a command", cmd_help},
 };
 
