@@ -16,12 +16,15 @@ gains() {
             $col["policy"] == policy && (!n++ || $col["gain_pct"] > best) {
                 best = $col["gain_pct"]; method = $col["method"]; rounds = $col["num_rounds"]
                 sms = $col["num_sms"] }
-            END { printf "%+.1f%% | %s", best, policy == "peo" ?
-                "method " method ", " rounds " rounds, " sms " SMs" : "PN " rounds ", " sms " SMs" }'
+            END { if (policy == "peo") knobs = "method " method ", " rounds " rounds, " sms " SMs"
+                  else knobs = "PN " rounds ", " sms " SMs"
+                  printf "%+.1f%% | %s", best, knobs }'
 }
 
 row() { # SYSTEM PUBLISHED CONFIG POLICY BATCH
-    echo "| $1 | $2 | $(gains "$3" "$4" "$5") | \`configs/$3.yaml\`, batch $5 |"
+    local predicted
+    predicted=$(gains "$3" "$4" "$5")
+    echo "| $1 | $2 | $predicted | \`configs/$3.yaml\`, batch $5 |"
 }
 
 echo "| published | gain published | gain predicted | best knobs | simulated |"
