@@ -301,13 +301,19 @@ static bool capped_leave(struct sim_flow_net *net, uint32_t l, double level)
 /* Members that another link holds back more leave for that link. */
 static bool slower_leave(struct sim_flow_net *net, uint32_t l, double level)
 {
-    struct link *k = &net->links[l];
+    const struct link *k = &net->links[l];
+    const struct link_hot *hot = net->hot;
+    double limit = level * (1 - net->hysteresis);
     bool left = false;
 
-    for (uint32_t i = net->hot[l].members; i-- > 0;) {
-        uint32_t m = least_other(net, k, l, i);
+    for (uint32_t i = hot[l].members; i-- > 0;) {
+        uint32_t m = k->other[i];
 
-        if (below(net, net->hot[m].level, level)) {
+        /* LINK_NONE, the third of most, has no level either. */
+        if (m != OTHER_LONG && hot[m].level >= limit && hot[k->third[i]].level >= limit)
+            continue;
+        m = least_other(net, k, l, i);
+        if (hot[m].level < limit) {
             flow_rebind(net, k->flow[i], m);
             left = true;
         }
