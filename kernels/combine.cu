@@ -79,7 +79,7 @@ static __device__ __forceinline__ void send_row(const struct combine_params &p,
         unsigned char *buffer = rows + (size_t)warp * bytes;
         bulk_wait_read<0>();
         bulk_load(buffer, row.from, bytes, &sm->barriers[warp]);
-        bulk_load_wait(&sm->barriers[warp], *phase);
+        mbarrier_wait(&sm->barriers[warp], *phase);
         bulk_store(row.to, buffer, bytes);
         bulk_commit();
         *phase ^= 1;
@@ -200,7 +200,7 @@ static __device__ void send_part(const struct combine_params &p, unsigned char *
     for (int i = threadIdx.x; i < p.locals * vranks; i += blockDim.x)
         sm->mine[i] = 0;
     if (threadIdx.x < COMBINE_BUFFERS)
-        bulk_barrier_init(&sm->barriers[threadIdx.x]);
+        mbarrier_init(&sm->barriers[threadIdx.x]);
     if (threadIdx.x == 0) {
         delay_spin(&p.a.delay, p.c.slots.shape.rank);
         sm->wait_ns = 0;

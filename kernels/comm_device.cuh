@@ -157,10 +157,16 @@ static __device__ __forceinline__ unsigned int smem_address(const void *p)
     return (unsigned int)__cvta_generic_to_shared(p);
 }
 
-static __device__ __forceinline__ void bulk_barrier_init(unsigned long long *barrier)
+static __device__ __forceinline__ void mbarrier_init(unsigned long long *barrier)
 {
     asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(smem_address(barrier)) : "memory");
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
+
+static __device__ __forceinline__ void mbarrier_arrive(unsigned long long *barrier)
+{
+    asm volatile("mbarrier.arrive.release.cta.shared::cta.b64 _, [%0];" ::"r"(smem_address(barrier))
+                 : "memory");
 }
 
 static __device__ __forceinline__ void bulk_load(void *smem, const void *from, unsigned int bytes,
@@ -176,8 +182,8 @@ static __device__ __forceinline__ void bulk_load(void *smem, const void *from, u
                  : "memory");
 }
 
-static __device__ __forceinline__ void bulk_load_wait(unsigned long long *barrier,
-                                                      unsigned int phase)
+static __device__ __forceinline__ void mbarrier_wait(unsigned long long *barrier,
+                                                     unsigned int phase)
 {
     unsigned int done;
     do {

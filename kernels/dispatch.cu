@@ -26,6 +26,7 @@ struct dispatch_params {
 struct dispatch_smem {
     unsigned long long barriers[DISPATCH_BUFFERS];
     unsigned char *to[DISPATCH_TABLE]; /* where messages of this CTA's tokens go, by (token, k) */
+    unsigned long long claimed[32];    /* mbarriers: the rows of a warp group are known */
     int group_base[32], group_count[32];
     unsigned long long wait_ns;
     unsigned int total[SLOTS_MAX_EXPERTS]; /* messages of all CTAs, per expert of the round */
@@ -279,7 +280,7 @@ static __device__ void relay_staged(const struct dispatch_params &p, struct disp
         if (lane == 0)
             bulk_load(body, p.c.self + slots_staging_body(s, p.a.parity, token), s->body_bytes,
                       &sm->barriers[warp]);
-        bulk_load_wait(&sm->barriers[warp], phase);
+        mbarrier_wait(&sm->barriers[warp], phase);
         phase ^= 1;
         if (to != NULL) {
             put_header(p, to, token, lane);
@@ -327,7 +328,7 @@ static __device__ void send_part(const struct dispatch_params &p, unsigned char 
         sm->mine[i] = 0;
     }
     if (threadIdx.x < DISPATCH_BUFFERS)
-        bulk_barrier_init(&sm->barriers[threadIdx.x]);
+        mbarrier_init(&sm->barriers[threadIdx.x]);
     if (threadIdx.x == 0)
         delay_spin(&p.a.delay, p.c.slots.shape.rank);
     __syncthreads();
@@ -366,6 +367,7 @@ static __device__ void claim_rows(const struct dispatch_params &p, struct dispat
     p.a.segments[channel] = make_int2((int)base, (int)count);
     sm->group_base[group] = (int)base;
     sm->group_count[group] = (int)count;
+    mbarrier_arrive(&sm->claimed[group]);
 }
 
 /* One warp unpacks a part of a message; the first part brings header and scales along. */
@@ -419,16 +421,6 @@ static __device__ void unpack_rows(const struct dispatch_params &p, int local, i
                     i % parts, parts);
 }
 
-/* The warps of one group meet. Unrolled, so that each barrier's number is part of the instruction:
- * racecheck follows only those. */
-static __device__ __forceinline__ void barrier_group(int group, int width)
-{
-#pragma unroll
-    for (int id = 1; id < COMM_SENDER_BARRIER; id++)
-        if (id == 1 + group)
-            barrier_named(id, width);
-}
-
 static __device__ void recv_part(const struct dispatch_params &p, unsigned char *smem)
 {
     struct dispatch_smem *sm = (struct dispatch_smem *)smem;
@@ -437,12 +429,14 @@ static __device__ void recv_part(const struct dispatch_params &p, unsigned char 
     int pair = blockIdx.x * p.warp_groups + group;
     if (threadIdx.x == 0)
         sm->wait_ns = 0;
+    if (threadIdx.x < 32)
+        mbarrier_init(&sm->claimed[threadIdx.x]);
     __syncthreads();
     if (pair < p.experts_round) {
         int local = p.local_first + pair / vranks, vsrc = pair % vranks;
         if (thread == 0)
             claim_rows(p, sm, group, local, vsrc);
-        barrier_group(group, width);
+        mbarrier_wait(&sm->claimed[group], 0);
         unpack_rows(p, local, vsrc, sm->group_base[group], sm->group_count[group], thread / 32,
                     width / 32);
     }
