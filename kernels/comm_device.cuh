@@ -86,6 +86,13 @@ static __device__ __forceinline__ void fence_sys(void)
     asm volatile("fence.acq_rel.sys;" ::: "memory");
 }
 
+/* For a counter of this GPU that stands for stores to others: whoever sees the count has them
+ * ordered before its own release to the system, since causality adds up across scopes. */
+static __device__ __forceinline__ void fence_gpu(void)
+{
+    asm volatile("fence.acq_rel.gpu;" ::: "memory");
+}
+
 /* The fence orders all that this thread has seen, other CTAs' fenced writes included, before v. */
 static __device__ __forceinline__ void store_release_sys(unsigned long long *at,
                                                          unsigned long long v)
