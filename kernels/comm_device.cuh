@@ -157,7 +157,7 @@ static __device__ __forceinline__ void copy_words(int4 *to, const int4 *from, in
             store_row16(to + i + j * 32, v[j]);
 }
 
-/* --- bulk copies: global -> shared -> global (a peer's too), by one thread --- */
+/* Bulk copies, global -> shared -> global (a peer's too), are issued by one thread. */
 
 static __device__ __forceinline__ unsigned int smem_address(const void *p)
 {
@@ -233,8 +233,6 @@ static __device__ __forceinline__ void bulk_fence(void)
     asm volatile("fence.proxy.async;" ::: "memory");
 }
 
-/* --- waits --- */
-
 static __device__ __forceinline__ void wait_failed(const struct comm_device *c, int kind, int index)
 {
     unsigned long long word = (unsigned long long)kind << 32 | (unsigned int)index;
@@ -305,8 +303,6 @@ post_flag(const struct comm_device *c, unsigned char *peer, size_t offset, unsig
         *(volatile unsigned long long *)&flag->time_ns = pace_departure_ns(c, pacing, bytes);
     store_release_sys(&flag->word, slots_flag_word(sequence, count));
 }
-
-/* --- small helpers --- */
 
 static __device__ __forceinline__ int topk_expert(const void *idx, int bytes, int i)
 {

@@ -127,7 +127,7 @@ static __global__ void __launch_bounds__(1024, 1)
     if (threadIdx.x < PUSH_BUFFERS)
         mbarrier_init(&barriers[threadIdx.x]);
     __syncthreads();
-    int bulk = p.a.copy != KERNELS_COPY_STORES, warp = threadIdx.x / 32;
+    int bulk = p.a.copy == KERNELS_COPY_BULK, warp = threadIdx.x / 32;
     int warps = bulk ? p.buffers : (int)blockDim.x / 32;
     unsigned int phase = 0;
     long long pieces = (long long)((p.a.bytes + PUSH_PIECE - 1) / PUSH_PIECE) * p.n;

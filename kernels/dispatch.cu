@@ -1,7 +1,7 @@
 /* kernels/dispatch.cu: tokens to experts. See comm.h for what is promised and slots.h for where
- * things lie. In short: all warps of a CTA but the last send messages; the last one counts, from
- * topk_idx, how many messages each expert will get in all; the CTA that sends an expert's last
- * message writes its flag. */
+ * things lie. The warps of a sending CTA have roles: the last one counts, from topk_idx, how many
+ * messages each expert will get in all; in round 0 the one before it looks up where messages go;
+ * the others cast and send. The CTA that sends an expert's last message writes its flag. */
 #include <cuda_bf16.h>
 #include <cuda_fp8.h>
 #include "kernels/comm_device.cuh"
