@@ -12,7 +12,6 @@ struct combine_params {
     struct combine_args a;
     struct comm_pacing_device pacing;
     int local_first, locals; /* local experts of the round */
-    int warp_groups;
     int stores;
     int buffers; /* warps that relay rows by bulk copies, each with a buffer of its own */
 };
@@ -20,9 +19,11 @@ struct combine_params {
 struct combine_smem {
     unsigned long long barriers[COMBINE_BUFFERS];
     unsigned long long wait_ns;
-    int weighted[SLOTS_MAX_TOPK];         /* the token's experts */
-    int first_row[SLOTS_MAX_EXPERTS + 1]; /* of each local expert, among the round's rows */
-    unsigned int mine[SLOTS_MAX_EXPERTS]; /* rows this CTA sent, per channel of the round */
+    int last;                              /* this CTA was the last to finish */
+    int first_row[SLOTS_MAX_EXPERTS + 1];  /* of each local expert, among the round's rows */
+    unsigned int mine[SLOTS_MAX_EXPERTS];  /* rows this CTA sent, per channel of the round */
+    unsigned int total[SLOTS_MAX_EXPERTS]; /* rows of all CTAs */
+    unsigned int sequence[SLOTS_MAX_EXPERTS];
 };
 
 #define COMBINE_ROWS_OFFSET ((int)((sizeof(struct combine_smem) + 127) / 128 * 128))
@@ -79,7 +80,7 @@ static __device__ __forceinline__ void send_row(const struct combine_params &p,
         unsigned char *buffer = rows + (size_t)warp * bytes;
         bulk_wait_read<0>();
         bulk_load(buffer, row.from, bytes, &sm->barriers[warp]);
-        bulk_load_wait(&sm->barriers[warp], *phase);
+        mbarrier_wait(&sm->barriers[warp], *phase);
         bulk_store(row.to, buffer, bytes);
         bulk_commit();
         *phase ^= 1;
@@ -142,20 +143,19 @@ static __device__ void publish_rows(const struct combine_params &p, struct combi
     for (int i = threadIdx.x; i < p.locals * vranks; i += blockDim.x) {
         int local = p.local_first + i / vranks, vsrc = i % vranks;
         int channel = slots_channel(s, local, vsrc), gpu = slots_vsrc_gpu(s, vsrc);
-        unsigned int mine = sm->mine[i], total = (unsigned int)p.a.segments[channel].y;
+        unsigned int mine = sm->mine[i], total = sm->total[i];
         if (p.c.peers[gpu] == NULL || (mine == 0 && (total != 0 || i % gridDim.x != blockIdx.x)))
             continue;
-        unsigned int sequence = *(volatile unsigned int *)&p.c.combine_send_seq[channel] + 1;
         if (mine != 0) {
-            fence_sys();
+            fence_gpu();
             if (atomicAdd(&p.c.combine_sent[channel], mine) + mine != total)
                 continue;
             p.c.combine_sent[channel] = 0;
         }
-        p.c.combine_send_seq[channel] = sequence;
         int expert = slots_channel_expert(s, s->shape.rank, local, vsrc);
-        post_flag(&p.c, p.c.peers[gpu], slots_combine_flag(s, p.a.parity, expert), sequence, total,
-                  &p.pacing, gpu, (double)total * s->row_bytes);
+        post_flag(&p.c, p.c.peers[gpu], slots_combine_flag(s, p.a.parity, expert), sm->sequence[i],
+                  total, &p.pacing, gpu, (double)total * s->row_bytes);
+        p.c.combine_send_seq[channel] = sm->sequence[i];
     }
 }
 
@@ -164,9 +164,9 @@ static __device__ void reset_units(const struct combine_params &p, struct combin
 {
     __syncthreads();
     if (threadIdx.x == 0)
-        sm->weighted[0] = ticket_last(&p.c.tickets[1]);
+        sm->last = ticket_last(&p.c.tickets[1]);
     __syncthreads();
-    if (!sm->weighted[0])
+    if (!sm->last)
         return;
     unsigned int *units = p.a.units + p.local_first * p.a.units_per_expert;
     for (int i = threadIdx.x; i < p.locals * p.a.units_per_expert; i += blockDim.x)
@@ -197,10 +197,18 @@ static __device__ void send_part(const struct combine_params &p, unsigned char *
     struct combine_smem *sm = (struct combine_smem *)smem;
     unsigned char *rows = smem + COMBINE_ROWS_OFFSET;
     int vranks = p.c.slots.shape.vranks, warps = blockDim.x / 32;
-    for (int i = threadIdx.x; i < p.locals * vranks; i += blockDim.x)
-        sm->mine[i] = 0;
     if (threadIdx.x < COMBINE_BUFFERS)
-        bulk_barrier_init(&sm->barriers[threadIdx.x]);
+        mbarrier_init(&sm->barriers[threadIdx.x]);
+    __syncthreads();
+    /* Warp 0 has rows to sum meanwhile. */
+    for (int i = (int)threadIdx.x - 32; i < p.locals * vranks; i += blockDim.x - 32) {
+        if (i < 0)
+            break;
+        int channel = slots_channel(&p.c.slots, p.local_first + i / vranks, i % vranks);
+        sm->mine[i] = 0;
+        sm->total[i] = (unsigned int)p.a.segments[channel].y;
+        sm->sequence[i] = p.c.combine_send_seq[channel] + 1;
+    }
     if (threadIdx.x == 0) {
         delay_spin(&p.a.delay, p.c.slots.shape.rank);
         sm->wait_ns = 0;
@@ -357,7 +365,6 @@ static int combine_launch(const struct combine_args *args, bool send, bool recv,
                                    &grid);
     if (err != 0 || grid.ctas < 1)
         return err != 0 ? err : ERR_RANGE;
-    p.warp_groups = grid.warp_groups;
     p.stores = args->copy != KERNELS_COPY_BULK;
     int buffers = COMM_BULK_SMEM / (int)s->row_bytes;
     p.buffers = buffers < COMBINE_BUFFERS ? buffers : COMBINE_BUFFERS;

@@ -34,7 +34,7 @@ extern "C" {
 
 #define KERNELS_COMM_ID_BYTES 128
 
-/* How rows travel. AUTO is what measured best: bulk copies for a dispatch, stores for a combine. */
+/* How rows travel. AUTO is what measured best: bulk copies for a dispatch, stores for the rest. */
 enum kernels_copy {
     KERNELS_COPY_AUTO = 0,
     KERNELS_COPY_STORES, /* 16-byte stores, several in flight per thread */
@@ -134,7 +134,7 @@ struct dispatch_args {
     int num_sms;            /* the grid follows from it, kernels_comm_grid */
     enum kernels_copy copy; /* of the send */
     int tokens;             /* T, 0..max_tokens */
-    const void *x;          /* BF16 [T][H], 16-byte aligned; read by round 0 */
+    const void *x;          /* BF16 [T][H], 16-byte aligned; only round 0 reads it */
     const void *topk_idx;   /* [T][k] expert ids, -1: none; no id twice in a token */
     int topk_idx_bytes;     /* 4 or 8: its integer type */
     /* receive only */

@@ -86,6 +86,13 @@ static __device__ __forceinline__ void fence_sys(void)
     asm volatile("fence.acq_rel.sys;" ::: "memory");
 }
 
+/* For a counter of this GPU that stands for stores to others: whoever sees the count has them
+ * ordered before its own release to the system, since causality adds up across scopes. */
+static __device__ __forceinline__ void fence_gpu(void)
+{
+    asm volatile("fence.acq_rel.gpu;" ::: "memory");
+}
+
 /* The fence orders all that this thread has seen, other CTAs' fenced writes included, before v. */
 static __device__ __forceinline__ void store_release_sys(unsigned long long *at,
                                                          unsigned long long v)
@@ -150,17 +157,23 @@ static __device__ __forceinline__ void copy_words(int4 *to, const int4 *from, in
             store_row16(to + i + j * 32, v[j]);
 }
 
-/* --- bulk copies: global -> shared -> global (a peer's too), by one thread --- */
+/* Bulk copies, global -> shared -> global (a peer's too), are issued by one thread. */
 
 static __device__ __forceinline__ unsigned int smem_address(const void *p)
 {
     return (unsigned int)__cvta_generic_to_shared(p);
 }
 
-static __device__ __forceinline__ void bulk_barrier_init(unsigned long long *barrier)
+static __device__ __forceinline__ void mbarrier_init(unsigned long long *barrier)
 {
     asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(smem_address(barrier)) : "memory");
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
+
+static __device__ __forceinline__ void mbarrier_arrive(unsigned long long *barrier)
+{
+    asm volatile("mbarrier.arrive.release.cta.shared::cta.b64 _, [%0];" ::"r"(smem_address(barrier))
+                 : "memory");
 }
 
 static __device__ __forceinline__ void bulk_load(void *smem, const void *from, unsigned int bytes,
@@ -176,8 +189,8 @@ static __device__ __forceinline__ void bulk_load(void *smem, const void *from, u
                  : "memory");
 }
 
-static __device__ __forceinline__ void bulk_load_wait(unsigned long long *barrier,
-                                                      unsigned int phase)
+static __device__ __forceinline__ void mbarrier_wait(unsigned long long *barrier,
+                                                     unsigned int phase)
 {
     unsigned int done;
     do {
@@ -219,8 +232,6 @@ static __device__ __forceinline__ void bulk_fence(void)
 {
     asm volatile("fence.proxy.async;" ::: "memory");
 }
-
-/* --- waits --- */
 
 static __device__ __forceinline__ void wait_failed(const struct comm_device *c, int kind, int index)
 {
@@ -292,8 +303,6 @@ post_flag(const struct comm_device *c, unsigned char *peer, size_t offset, unsig
         *(volatile unsigned long long *)&flag->time_ns = pace_departure_ns(c, pacing, bytes);
     store_release_sys(&flag->word, slots_flag_word(sequence, count));
 }
-
-/* --- small helpers --- */
 
 static __device__ __forceinline__ int topk_expert(const void *idx, int bytes, int i)
 {

@@ -110,7 +110,7 @@ static __device__ __forceinline__ void push_piece(unsigned char *to, const unsig
     } else if (threadIdx.x % 32 == 0) {
         bulk_wait_read<0>();
         bulk_load(buffer, from, bytes, barrier);
-        bulk_load_wait(barrier, *phase);
+        mbarrier_wait(barrier, *phase);
         bulk_store(to, buffer, bytes);
         bulk_commit();
         *phase ^= 1;
@@ -125,9 +125,9 @@ static __global__ void __launch_bounds__(1024, 1)
     if (threadIdx.x == 0)
         stamp_begin(p.a.stamp);
     if (threadIdx.x < PUSH_BUFFERS)
-        bulk_barrier_init(&barriers[threadIdx.x]);
+        mbarrier_init(&barriers[threadIdx.x]);
     __syncthreads();
-    int bulk = p.a.copy != KERNELS_COPY_STORES, warp = threadIdx.x / 32;
+    int bulk = p.a.copy == KERNELS_COPY_BULK, warp = threadIdx.x / 32;
     int warps = bulk ? p.buffers : (int)blockDim.x / 32;
     unsigned int phase = 0;
     long long pieces = (long long)((p.a.bytes + PUSH_PIECE - 1) / PUSH_PIECE) * p.n;

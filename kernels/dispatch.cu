@@ -1,7 +1,7 @@
 /* kernels/dispatch.cu: tokens to experts. See comm.h for what is promised and slots.h for where
- * things lie. In short: all warps of a CTA but the last send messages; the last one counts, from
- * topk_idx, how many messages each expert will get in all; the CTA that sends an expert's last
- * message writes its flag. */
+ * things lie. The warps of a sending CTA have roles: the last one counts, from topk_idx, how many
+ * messages each expert will get in all; in round 0 the one before it looks up where messages go;
+ * the others cast and send. The CTA that sends an expert's last message writes its flag. */
 #include <cuda_bf16.h>
 #include <cuda_fp8.h>
 #include "kernels/comm_device.cuh"
@@ -9,8 +9,8 @@
 #define DISPATCH_STAGES                                                                            \
     4 /* bodies in shared memory, so that sends of one overlap the next cast                       \
        */
-#define DISPATCH_BUFFERS 16
-#define DISPATCH_TABLE   1024
+#define DISPATCH_BUFFERS   16
+#define DISPATCH_BULK_SMEM (180 * 1024)
 
 struct dispatch_params {
     struct comm_device c;
@@ -25,11 +25,18 @@ struct dispatch_params {
 
 struct dispatch_smem {
     unsigned long long barriers[DISPATCH_BUFFERS];
-    unsigned char *to[DISPATCH_TABLE]; /* where messages of this CTA's tokens go, by (token, k) */
+    unsigned char *to[2][32]; /* where messages go; a pass of the slot warp, and the next */
+    int vsrc[2][32];
+    unsigned long long claimed[32]; /* mbarriers: the rows of a warp group are known */
     int group_base[32], group_count[32];
     unsigned long long wait_ns;
     unsigned int total[SLOTS_MAX_EXPERTS]; /* messages of all CTAs, per expert of the round */
     unsigned int mine[SLOTS_MAX_EXPERTS];  /* messages of this CTA */
+    struct {
+        size_t at; /* of the flag, in the window of gpu */
+        unsigned int sequence;
+        int gpu;
+    } flags[SLOTS_MAX_EXPERTS];
 };
 
 #define DISPATCH_BODIES_OFFSET ((int)((sizeof(struct dispatch_smem) + 127) / 128 * 128))
@@ -69,28 +76,53 @@ static __device__ void count_topk(const struct dispatch_params &p, struct dispat
     }
 }
 
-/* Takes a slot for (token, k) at its expert. Returns where the message goes, or NULL. */
-static __device__ unsigned char *message_slot(const struct dispatch_params &p,
-                                              struct dispatch_smem *sm, int token, int k)
+/* What publish_counts will need, so that it need not be fetched then. */
+static __device__ void prepare_flags(const struct dispatch_params &p, struct dispatch_smem *sm)
 {
     const struct slots *s = &p.c.slots;
-    int expert = topk_expert(p.a.topk_idx, p.a.topk_idx_bytes, token * s->shape.topk + k);
-    int index = round_index(p, expert);
-    if (index < 0)
-        return NULL;
-    int slot = (int)atomicAdd(&p.c.dispatch_next[expert], 1u);
-    atomicAdd(&sm->mine[index], 1u);
-    int vsrc = slots_vsrc(s, s->shape.rank, slots_expert_vrank(s, expert));
-    return p.c.peers[slots_expert_gpu(s, expert)] +
-           slots_dispatch_message(s, p.a.parity, slots_expert_local(s, expert), vsrc, slot);
+#pragma unroll 4
+    for (int index = threadIdx.x % 32; index < p.experts_round; index += 32) {
+        int expert = round_expert(p, index);
+        int vsrc = slots_vsrc(s, s->shape.rank, slots_expert_vrank(s, expert));
+        sm->flags[index].sequence = p.c.dispatch_send_seq[expert] + 1;
+        sm->flags[index].gpu = slots_expert_gpu(s, expert);
+        sm->flags[index].at =
+            slots_dispatch_flag(s, p.a.parity, slots_expert_local(s, expert), vsrc);
+    }
 }
 
-static __device__ __forceinline__ void put_header(const struct dispatch_params &p,
-                                                  unsigned char *to, int token, int k)
+/* Takes a slot at an expert; -1 when the round sends nothing there. */
+static __device__ __forceinline__ int take_slot(const struct dispatch_params &p,
+                                                struct dispatch_smem *sm, int expert)
+{
+    int index = round_index(p, expert);
+    if (index < 0)
+        return -1;
+    atomicAdd(&sm->mine[index], 1u);
+    return (int)atomicAdd(&p.c.dispatch_next[expert], 1u);
+}
+
+/* Where the message in that slot goes, NULL for slot -1. */
+static __device__ __forceinline__ unsigned char *slot_address(const struct dispatch_params &p,
+                                                              int expert, int slot, int *vsrc)
 {
     const struct slots *s = &p.c.slots;
-    int expert = topk_expert(p.a.topk_idx, p.a.topk_idx_bytes, token * s->shape.topk + k);
-    int vsrc = slots_vsrc(s, s->shape.rank, slots_expert_vrank(s, expert));
+    if (slot < 0)
+        return NULL;
+    *vsrc = slots_vsrc(s, s->shape.rank, slots_expert_vrank(s, expert));
+    return p.c.peers[slots_expert_gpu(s, expert)] +
+           slots_dispatch_message(s, p.a.parity, slots_expert_local(s, expert), *vsrc, slot);
+}
+
+static __device__ __forceinline__ unsigned char *
+message_slot(const struct dispatch_params &p, struct dispatch_smem *sm, int token, int k, int *vsrc)
+{
+    int expert = topk_expert(p.a.topk_idx, p.a.topk_idx_bytes, token * p.c.slots.shape.topk + k);
+    return slot_address(p, expert, take_slot(p, sm, expert), vsrc);
+}
+
+static __device__ __forceinline__ void put_header(unsigned char *to, int token, int k, int vsrc)
+{
     store_row16((int4 *)to, make_int4(token, k, vsrc, 0));
 }
 
@@ -161,22 +193,41 @@ cast_token(const struct dispatch_params &p, unsigned char *body, int token, int4
     }
 }
 
+/* The slot warp serves as many tokens at a time (a pass) as it has lanes for, one lane per message.
+ * Its three steps are turns apart, so that nobody waits for their latency: which expert, which slot
+ * there, and the address into the table. */
+static __device__ __forceinline__ int pass_expert(const struct dispatch_params &p, int pass)
+{
+    int topk = p.c.slots.shape.topk, per_pass = 32 / topk, lane = threadIdx.x % 32;
+    int token = blockIdx.x + (pass * per_pass + lane / topk) * gridDim.x;
+    if (lane >= per_pass * topk || token >= p.a.tokens)
+        return -1;
+    return topk_expert(p.a.topk_idx, p.a.topk_idx_bytes, token * topk + lane % topk);
+}
+
+static __device__ __forceinline__ void pass_write(const struct dispatch_params &p,
+                                                  struct dispatch_smem *sm, int pass, int expert,
+                                                  int slot)
+{
+    int lane = threadIdx.x % 32;
+    sm->to[pass % 2][lane] = slot_address(p, expert, slot, &sm->vsrc[pass % 2][lane]);
+}
+
 /* Round 0 with stores: the token's messages are split evenly over the sending warps. */
 static __device__ __forceinline__ void store_token(const struct dispatch_params &p,
-                                                   unsigned char *const *table,
+                                                   unsigned char *mine, int vsrc,
                                                    const unsigned char *body, int token, int warps)
 {
-    int lane = threadIdx.x % 32, topk = p.c.slots.shape.topk;
-    unsigned long long mine = lane < topk ? (unsigned long long)table[lane] : 0;
-    unsigned int any = __ballot_sync(~0u, mine != 0);
+    int lane = threadIdx.x % 32;
+    unsigned int any = __ballot_sync(~0u, mine != NULL);
     int n = __popc(any), parts = n > 0 && warps > n ? warps / n : 1;
     int words = (int)p.c.slots.body_bytes / 16;
     for (int j = threadIdx.x / 32; j < n * parts; j += warps) {
         int part = j / n, k = (int)__fns(any, 0, j % n + 1);
-        unsigned char *to = (unsigned char *)__shfl_sync(~0u, mine, k);
+        unsigned char *to = (unsigned char *)__shfl_sync(~0u, (unsigned long long)mine, k);
         int first = words * part / parts, last = words * (part + 1) / parts;
-        if (part == 0 && lane == 0)
-            put_header(p, to, token, k);
+        if (part == 0 && lane == k)
+            put_header(to, token, k, vsrc);
         int4 *out = (int4 *)(to + sizeof(struct slots_header)) + first;
         const int4 *in = (const int4 *)body + first;
         for (int i = lane; i < last - first; i += 32)
@@ -184,31 +235,34 @@ static __device__ __forceinline__ void store_token(const struct dispatch_params 
     }
 }
 
-/* Round 0: the whole CTA casts a token, then sends it. Slots are taken for as many tokens at a time
- * as the table holds, so that their latency is paid once. */
+/* Round 0: a token is cast by all sending warps but one, which meanwhile looks up where the next
+ * ones go; then it is sent. */
 static __device__ void send_cast(const struct dispatch_params &p, struct dispatch_smem *sm,
                                  unsigned char *bodies, int warps)
 {
     const struct slots *s = &p.c.slots;
     const unsigned int stride = (s->body_bytes + 127) / 128 * 128;
-    int topk = s->shape.topk, chunk = DISPATCH_TABLE / topk, turn = 0;
+    int topk = s->shape.topk, per_pass = 32 / topk, turn = 0, lane = threadIdx.x % 32;
+    int slot_warp = (int)threadIdx.x / 32 == warps - 1, expert = -1, slot = -1;
     int4 ahead = load_ahead(p, blockIdx.x);
     for (int token = blockIdx.x; token < p.a.tokens; token += gridDim.x, turn++) {
-        if (turn % chunk == 0) {
-            if (turn > 0)
-                barrier_named(COMM_SENDER_BARRIER, warps * 32);
-            for (int i = threadIdx.x; i < chunk * topk; i += warps * 32) {
-                int t = token + i / topk * gridDim.x;
-                if (t >= p.a.tokens)
-                    break;
-                sm->to[i] = message_slot(p, sm, t, i % topk);
-            }
-        }
-        unsigned char *const *table = &sm->to[turn % chunk * topk];
         unsigned char *body = bodies + (turn % DISPATCH_STAGES) * stride;
-        int4 raw = ahead;
-        ahead = load_ahead(p, token + gridDim.x);
-        cast_token(p, body, token, raw, warps * 32);
+        if (slot_warp) {
+            if (turn == 0) {
+                expert = pass_expert(p, 0);
+                slot = take_slot(p, sm, expert);
+            }
+            if (turn % per_pass == 0) {
+                pass_write(p, sm, turn / per_pass, expert, slot);
+                expert = pass_expert(p, turn / per_pass + 1);
+            }
+            if (turn % per_pass == 1)
+                slot = take_slot(p, sm, expert);
+        } else {
+            int4 raw = ahead;
+            ahead = load_ahead(p, token + gridDim.x);
+            cast_token(p, body, token, raw, (warps - 1) * 32);
+        }
         if (!p.stores) {
             bulk_fence();
             /* The body of the next turn: its last sends have been read once at most
@@ -217,12 +271,16 @@ static __device__ void send_cast(const struct dispatch_params &p, struct dispatc
                 bulk_wait_read<DISPATCH_STAGES - 2>();
         }
         barrier_named(COMM_SENDER_BARRIER, warps * 32);
+        if (!p.stores && threadIdx.x >= 32)
+            continue;
+        int half = turn / per_pass % 2, at = turn % per_pass * topk + lane;
+        unsigned char *to = lane < topk ? sm->to[half][at] : NULL;
+        int vsrc = to != NULL ? sm->vsrc[half][at] : 0;
         if (p.stores) {
-            store_token(p, table, body, token, warps);
-        } else if (threadIdx.x < 32) {
-            unsigned char *to = (int)threadIdx.x < topk ? table[threadIdx.x] : NULL;
+            store_token(p, to, vsrc, body, token, warps);
+        } else {
             if (to != NULL) {
-                put_header(p, to, token, threadIdx.x);
+                put_header(to, token, lane, vsrc);
                 bulk_store(to + sizeof(struct slots_header), body, s->body_bytes);
             }
             bulk_commit();
@@ -244,13 +302,14 @@ static __device__ void store_staged(const struct dispatch_params &p, struct disp
     for (int i = threadIdx.x / 32; i < mine * topk; i += warps) {
         int token = blockIdx.x + i / topk * gridDim.x, k = i % topk;
         unsigned long long to = 0;
+        int vsrc = 0;
         if (lane == 0)
-            to = (unsigned long long)message_slot(p, sm, token, k);
+            to = (unsigned long long)message_slot(p, sm, token, k, &vsrc);
         to = __shfl_sync(~0u, to, 0);
         if (to == 0)
             continue;
         if (lane == 0)
-            put_header(p, (unsigned char *)to, token, k);
+            put_header((unsigned char *)to, token, k, vsrc);
         copy_words((int4 *)(to + sizeof(struct slots_header)),
                    (const int4 *)(p.c.self + slots_staging_body(s, p.a.parity, token)),
                    (int)s->body_bytes / 16);
@@ -270,8 +329,9 @@ static __device__ void relay_staged(const struct dispatch_params &p, struct disp
     for (int token = blockIdx.x + warp * gridDim.x; token < p.a.tokens;
          token += p.buffers * gridDim.x) {
         unsigned char *to = NULL;
+        int vsrc = 0;
         if (lane < s->shape.topk)
-            to = message_slot(p, sm, token, lane);
+            to = message_slot(p, sm, token, lane, &vsrc);
         if (__ballot_sync(~0u, to != NULL) == 0)
             continue;
         bulk_wait_read<0>();
@@ -279,10 +339,10 @@ static __device__ void relay_staged(const struct dispatch_params &p, struct disp
         if (lane == 0)
             bulk_load(body, p.c.self + slots_staging_body(s, p.a.parity, token), s->body_bytes,
                       &sm->barriers[warp]);
-        bulk_load_wait(&sm->barriers[warp], phase);
+        mbarrier_wait(&sm->barriers[warp], phase);
         phase ^= 1;
         if (to != NULL) {
-            put_header(p, to, token, lane);
+            put_header(to, token, lane, vsrc);
             bulk_store(to + sizeof(struct slots_header), body, s->body_bytes);
         }
         bulk_commit();
@@ -293,27 +353,22 @@ static __device__ void relay_staged(const struct dispatch_params &p, struct disp
 /* By all threads once the CTA's messages are out: the last sender of each expert flags it. */
 static __device__ void publish_counts(const struct dispatch_params &p, struct dispatch_smem *sm)
 {
-    const struct slots *s = &p.c.slots;
     for (int index = threadIdx.x; index < p.experts_round; index += blockDim.x) {
-        int expert = round_expert(p, index);
+        int expert = round_expert(p, index), gpu = sm->flags[index].gpu;
         unsigned int mine = sm->mine[index], total = sm->total[index];
-        int gpu = slots_expert_gpu(s, expert);
         if (p.c.peers[gpu] == NULL ||
             (mine == 0 && (total != 0 || index % gridDim.x != blockIdx.x)))
             continue;
-        unsigned int sequence = *(volatile unsigned int *)&p.c.dispatch_send_seq[expert] + 1;
         if (mine != 0) {
-            fence_sys();
+            fence_gpu();
             if (atomicAdd(&p.c.dispatch_sent[expert], mine) + mine != total)
                 continue;
             p.c.dispatch_sent[expert] = 0;
             p.c.dispatch_next[expert] = 0;
         }
-        p.c.dispatch_send_seq[expert] = sequence;
-        int vsrc = slots_vsrc(s, s->shape.rank, slots_expert_vrank(s, expert));
-        size_t at = slots_dispatch_flag(s, p.a.parity, slots_expert_local(s, expert), vsrc);
-        post_flag(&p.c, p.c.peers[gpu], at, sequence, total, &p.pacing, gpu,
-                  (double)total * s->message_bytes);
+        post_flag(&p.c, p.c.peers[gpu], sm->flags[index].at, sm->flags[index].sequence, total,
+                  &p.pacing, gpu, (double)total * p.c.slots.message_bytes);
+        p.c.dispatch_send_seq[expert] = sm->flags[index].sequence;
     }
 }
 
@@ -327,13 +382,14 @@ static __device__ void send_part(const struct dispatch_params &p, unsigned char 
         sm->mine[i] = 0;
     }
     if (threadIdx.x < DISPATCH_BUFFERS)
-        bulk_barrier_init(&sm->barriers[threadIdx.x]);
+        mbarrier_init(&sm->barriers[threadIdx.x]);
     if (threadIdx.x == 0)
         delay_spin(&p.a.delay, p.c.slots.shape.rank);
     __syncthreads();
-    if (threadIdx.x / 32 == warps)
+    if (threadIdx.x / 32 == warps) {
         count_topk(p, sm);
-    else if (p.a.round == 0)
+        prepare_flags(p, sm);
+    } else if (p.a.round == 0)
         send_cast(p, sm, bodies, warps);
     else if (p.stores)
         store_staged(p, sm, warps);
@@ -366,6 +422,7 @@ static __device__ void claim_rows(const struct dispatch_params &p, struct dispat
     p.a.segments[channel] = make_int2((int)base, (int)count);
     sm->group_base[group] = (int)base;
     sm->group_count[group] = (int)count;
+    mbarrier_arrive(&sm->claimed[group]);
 }
 
 /* One warp unpacks a part of a message; the first part brings header and scales along. */
@@ -419,16 +476,6 @@ static __device__ void unpack_rows(const struct dispatch_params &p, int local, i
                     i % parts, parts);
 }
 
-/* The warps of one group meet. Unrolled, so that each barrier's number is part of the instruction:
- * racecheck follows only those. */
-static __device__ __forceinline__ void barrier_group(int group, int width)
-{
-#pragma unroll
-    for (int id = 1; id < COMM_SENDER_BARRIER; id++)
-        if (id == 1 + group)
-            barrier_named(id, width);
-}
-
 static __device__ void recv_part(const struct dispatch_params &p, unsigned char *smem)
 {
     struct dispatch_smem *sm = (struct dispatch_smem *)smem;
@@ -437,12 +484,14 @@ static __device__ void recv_part(const struct dispatch_params &p, unsigned char 
     int pair = blockIdx.x * p.warp_groups + group;
     if (threadIdx.x == 0)
         sm->wait_ns = 0;
+    if (threadIdx.x < 32)
+        mbarrier_init(&sm->claimed[threadIdx.x]);
     __syncthreads();
     if (pair < p.experts_round) {
         int local = p.local_first + pair / vranks, vsrc = pair % vranks;
         if (thread == 0)
             claim_rows(p, sm, group, local, vsrc);
-        barrier_group(group, width);
+        mbarrier_wait(&sm->claimed[group], 0);
         unpack_rows(p, local, vsrc, sm->group_base[group], sm->group_count[group], thread / 32,
                     width / 32);
     }
@@ -500,7 +549,7 @@ static int dispatch_launch(const struct dispatch_args *args, bool send, bool rec
     p.warp_groups = grid.warp_groups;
     p.stores = args->copy == KERNELS_COPY_STORES;
     int stride = (int)(s->body_bytes + 127) / 128 * 128;
-    int buffers = COMM_BULK_SMEM / stride;
+    int buffers = DISPATCH_BULK_SMEM / stride;
     p.buffers = buffers < DISPATCH_BUFFERS ? buffers : DISPATCH_BUFFERS;
     size_t smem = DISPATCH_BODIES_OFFSET;
     if (send)

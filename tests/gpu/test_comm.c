@@ -556,7 +556,6 @@ static void test_pacing(struct env *e, const long long *offset_ns)
         CHECK(e, cudaEventRecord(e->event[1], e->main) == cudaSuccess);
         finish(e);
         check_y(e, 0, tokens, paced == 0, &worst);
-        /* event times need timing-enabled events */
         CHECK(e, cudaEventElapsedTime(&elapsed, e->event[0], e->event[1]) == cudaSuccess);
         ms[paced] = elapsed;
     }
@@ -723,8 +722,6 @@ static void run_large_tests(struct env *e, unsigned char *id)
     next_id(e, id);
     env_close(e);
 }
-
-/* --- bench --- */
 
 struct series {
     double median_us, p95_us, min_us;

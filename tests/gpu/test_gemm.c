@@ -289,6 +289,7 @@ static void test_grouped(enum gemm_dtype dtype, int experts, const int *rows, in
     check_stamp(&p, name);
     check_tile_done(&p, 64, name);
     check_tile_done(&p, 128, name);
+    check_tile_done(&p, 256, name);
     if (invariance) {
         check_invariance(&p, c, name);
         if (!scales_k_major)
