@@ -130,6 +130,31 @@ static int ops_prepare(struct gpu_run *r)
     return err;
 }
 
+bool run_op_follows(const struct plan *plan, int op, int next)
+{
+    const struct plan_op *o = &plan->ops[next];
+
+    if (next <= op)
+        return false;
+    for (int d = o->first_dep; d < o->first_dep + o->num_deps; d++)
+        if (plan->deps[d].op == op)
+            return true;
+    return o->stream == plan->ops[op].stream;
+}
+
+static bool needs_marks(const struct plan *plan)
+{
+    for (int i = 0; i < plan->num_ops; i++) {
+        bool bounded = !run_op_is_library(&plan->ops[i]);
+
+        for (int next = i + 1; !bounded && next < plan->num_ops; next++)
+            bounded = run_op_follows(plan, i, next) && !run_op_is_library(&plan->ops[next]);
+        if (!bounded)
+            return true;
+    }
+    return false;
+}
+
 static int streams_open(struct gpu_run *r)
 {
     int least, most, err = GPU(cudaDeviceGetStreamPriorityRange(&least, &most));
@@ -167,6 +192,7 @@ int run_open(struct gpu_run *r, struct gpu_session *s, const struct plan *plan,
     err = shape_of(r, &shape);
     if (err)
         return err;
+    r->marked = needs_marks(plan);
     r->op = calloc((size_t)plan->num_ops, sizeof *r->op);
     if (!r->op)
         return ERR_NOMEM;
@@ -255,10 +281,10 @@ static int op_issue(struct gpu_run *r, int op, struct kernel_stamp *stamp)
     return err;
 }
 
-int run_layer(struct gpu_run *r, struct kernel_stamp *stamps)
+int run_layer(struct gpu_run *r, struct kernel_stamp *stamps, bool last)
 {
     int n = r->plan->num_ops;
-    int err = mark(r, stamps ? stamps + n : NULL);
+    int err = mark(r, stamps && r->marked ? stamps + n : NULL);
 
     if (!err)
         err = layer_fork(r);
@@ -266,7 +292,7 @@ int run_layer(struct gpu_run *r, struct kernel_stamp *stamps)
         err = op_issue(r, i, stamps ? stamps + i : NULL);
     if (!err)
         err = layer_join(r);
-    return err ? err : mark(r, stamps ? stamps + n + 1 : NULL);
+    return err ? err : mark(r, stamps && r->marked && last ? stamps + n + 1 : NULL);
 }
 
 /* Runs the layer once on poisoned memory and compares the output. All ranks learn the worst. */
@@ -283,7 +309,7 @@ static int output_check(struct gpu_run *r, struct gpu_result *result)
     int err = GPU(cudaMemsetAsync(l->y, 0xff, bytes, r->stream[0]));
 
     if (!err)
-        err = run_layer(r, NULL);
+        err = run_layer(r, NULL, true);
     if (!err)
         err = gpu_wait(s, r->stream[0]);
     if (!err)

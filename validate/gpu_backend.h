@@ -21,8 +21,8 @@ struct gpu_op {
     struct gpu_dense_entry *dense;
 };
 
-/* A plan made ready. Stamps: [layers][num_ops + 2], the last two being the marks at the layer's
- * start and end. */
+/* A plan made ready. Stamps: [layers][num_ops + 2], the last two being marks at the layer's start
+ * and, in the last layer, at its end. */
 struct gpu_run {
     struct gpu_session *s;
     const struct plan *plan;
@@ -33,6 +33,7 @@ struct gpu_run {
     cudaEvent_t fork, join[GPU_MAX_STREAMS];
     struct kernel_stamp *stamps; /* device */
     struct kernels_pacing pacing;
+    bool marked;   /* a layer ends with a library kernel: only a mark after it shows when */
     uint64_t hash; /* of this rank's checked output */
 };
 
@@ -48,8 +49,10 @@ int run_open(struct gpu_run *r, struct gpu_session *s, const struct plan *plan,
 void run_close(struct gpu_run *r);
 
 /* Enqueues one layer, or captures it: all streams start after what is on stream 0, and stream 0
- * goes on after all of them. stamps: of this layer, or NULL. */
-int run_layer(struct gpu_run *r, struct kernel_stamp *stamps);
+ * goes on after all of them. stamps: of this layer, or NULL; last: of the layers in a row. */
+int run_layer(struct gpu_run *r, struct kernel_stamp *stamps, bool last);
+/* Does `next` wait for `op`, by its stream or by a dependency? */
+bool run_op_follows(const struct plan *plan, int op, int next);
 
 /* One op on its stream (gpu_ops.c). */
 int run_op(struct gpu_run *r, int op, cudaStream_t stream, struct kernel_stamp *stamp);

@@ -3,6 +3,7 @@
  * A graph holds several layers one after another, so that what it costs to start a graph is spread;
  * replays follow one another without the host in between. Totals come from graphs without stamps.
  * The same graph with stamps gives the spans, and is refused where the stamps moved its total. */
+#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +28,8 @@ static int layers_enqueue(const struct replay *p)
     int err = 0;
 
     for (int i = 0; !err && i < r->o->layers; i++)
-        err = run_layer(r, p->stamped ? r->stamps + (size_t)i * (size_t)run_marks(r) : NULL);
+        err = run_layer(r, p->stamped ? r->stamps + (size_t)i * (size_t)run_marks(r) : NULL,
+                        i + 1 == r->o->layers);
     return err;
 }
 
@@ -129,19 +131,6 @@ static long long ready_of(const struct gpu_run *r, const struct gpu_mark *m, int
     return ready;
 }
 
-static bool follows_directly(const struct gpu_run *r, int op, int next)
-{
-    const struct plan *p = r->plan;
-    const struct plan_op *o = &p->ops[next];
-
-    if (next <= op)
-        return false;
-    for (int d = o->first_dep; d < o->first_dep + o->num_deps; d++)
-        if (p->deps[d].op == op)
-            return true;
-    return o->stream == p->ops[op].stream;
-}
-
 /* A library kernel leaves no stamp: it began one launch gap after what it waited for, and ended one
  * gap before the first that waited for it. Library kernels in a row would need one more rule; plans
  * have none, since an activation lies between two GEMMs. */
@@ -158,26 +147,48 @@ static void library_marks(const struct gpu_run *r, struct gpu_mark *m)
             continue;
         m[i].start_ns = ready_of(r, m, i, &first) + gap;
         for (int next = i + 1; next < p->num_ops; next++)
-            if (follows_directly(r, i, next) && m[next].stamped && m[next].start_ns < end)
+            if (run_op_follows(p, i, next) && m[next].stamped && m[next].start_ns < end)
                 end = m[next].start_ns;
         m[i].end_ns = end - gap > m[i].start_ns ? end - gap : m[i].start_ns;
         m[i].sms = p->ops[i].sms;
     }
 }
 
-static void marks_of_layer(const struct gpu_run *r, const struct kernel_stamp *stamps,
-                           struct gpu_mark *m)
+static struct gpu_mark mark_of(const struct gpu_run *r, const struct kernel_stamp *stamp)
 {
     long long offset = r->s->clock_offset_ns[r->s->rank];
 
-    for (int i = 0; i < run_marks(r); i++) {
-        bool stamped = i >= r->plan->num_ops || !run_op_is_library(&r->plan->ops[i]);
+    return (struct gpu_mark){.start_ns = (long long)stamp->start_ns - offset,
+                             .end_ns = (long long)stamp->end_ns - offset,
+                             .wait_ns = (long long)stamp->wait_max_ns,
+                             .sms = (int)stamp_sm_count(stamp),
+                             .stamped = 1};
+}
 
-        m[i] = (struct gpu_mark){.start_ns = (long long)stamps[i].start_ns - offset,
-                                 .end_ns = (long long)stamps[i].end_ns - offset,
-                                 .wait_ns = (long long)stamps[i].wait_max_ns,
-                                 .sms = (int)stamp_sm_count(&stamps[i]),
-                                 .stamped = stamped};
+/* Layer l >= 1 of a graph. It begins where the mark before it ends, or where the last op of the
+ * layer before it ended. */
+static void marks_of_layer(const struct gpu_run *r, const struct kernel_stamp *graph, int l,
+                           struct gpu_mark *m)
+{
+    int n = r->plan->num_ops;
+    const struct kernel_stamp *stamps = graph + (size_t)l * (size_t)run_marks(r);
+    const struct kernel_stamp *before = stamps - run_marks(r), *after = stamps + run_marks(r) + n;
+
+    for (int i = 0; i < n; i++) {
+        m[i] = mark_of(r, stamps + i);
+        m[i].stamped = !run_op_is_library(&r->plan->ops[i]);
+    }
+    if (r->marked) {
+        m[n] = mark_of(r, stamps + n);
+        m[n + 1] = mark_of(r, l + 1 < r->o->layers ? after : stamps + n + 1);
+    } else {
+        m[n] = m[n + 1] = (struct gpu_mark){.start_ns = LLONG_MAX};
+        for (int i = 0; i < n; i++) {
+            struct gpu_mark last = mark_of(r, before + i);
+
+            if (!run_op_is_library(&r->plan->ops[i]) && last.end_ns > m[n].end_ns)
+                m[n].end_ns = last.end_ns;
+        }
     }
     library_marks(r, m);
 }
@@ -219,9 +230,8 @@ static int stamps_collect(const struct replay *p, struct gpu_mark *marks, double
         if (err || k < 0) /* the first replay warms up */
             continue;
         traced_us[k] = (double)ms * 1e3 / r->o->layers;
-        for (int l = 0; l < r->o->layers; l++)
-            marks_of_layer(r, got + (size_t)l * per_layer,
-                           marks + (size_t)k * n + (size_t)l * per_layer);
+        for (int l = 1; l < r->o->layers; l++)
+            marks_of_layer(r, got, l, marks + (size_t)k * n + (size_t)l * per_layer);
     }
     for (int i = 0; i < 2; i++)
         if (event[i])

@@ -517,7 +517,8 @@ int gpu_dense_find(struct gpu_session *s, struct dense_gemm_shape shape,
     return 0;
 }
 
-static int comm_open(struct gpu_session *s, const struct gpu_shape *shape)
+int gpu_comm_open(struct gpu_session *s, const struct gpu_shape *shape, size_t scratch_bytes,
+                  struct kernels_comm **out)
 {
     unsigned char mine[KERNELS_COMM_ID_BYTES] = {0};
     unsigned char all[GPU_MAX_RANKS * KERNELS_COMM_ID_BYTES];
@@ -528,14 +529,15 @@ static int comm_open(struct gpu_session *s, const struct gpu_shape *shape)
                                                    .hidden = shape->hidden,
                                                    .topk = shape->topk,
                                                    .max_tokens = shape->max_tokens,
-                                                   .fp8 = shape->fp8}};
+                                                   .fp8 = shape->fp8},
+                                         .scratch_bytes = scratch_bytes};
     int err = s->rank == 0 ? kernels_comm_id(mine) : 0;
 
     err = gpu_agree(s, err);
     if (!err)
         err = gpu_gather(s, mine, all, sizeof mine);
     if (!err)
-        err = kernels_comm_open(&s->layer->comm, &config, all);
+        err = kernels_comm_open(out, &config, all);
     return err;
 }
 
@@ -560,7 +562,7 @@ int gpu_layer_open(struct gpu_session *s, const struct gpu_shape *shape, uint64_
     if (!l)
         return ERR_NOMEM;
     l->shape = *shape;
-    err = comm_open(s, shape);
+    err = gpu_comm_open(s, shape, 0, &l->comm);
     if (!err)
         l->slots = *kernels_comm_slots(l->comm);
     if (!err)

@@ -105,6 +105,9 @@ int gpu_agree(struct gpu_session *s, int err);
 /* Collective: the memory of a layer, kept as long as the shape stays. Buffer set 0 is made; the
  * other one on first use (gpu_half_open). */
 int gpu_layer_open(struct gpu_session *s, const struct gpu_shape *shape, uint64_t seed);
+/* Collective: one more exchange among all ranks; scratch: bytes per peer x ranks for pushes. */
+int gpu_comm_open(struct gpu_session *s, const struct gpu_shape *shape, size_t scratch_bytes,
+                  struct kernels_comm **out);
 void gpu_layer_close(struct gpu_session *s);
 int gpu_half_open(struct gpu_session *s, int parity);
 /* The operands of dense ops: router, and a shared expert of this width (0: none). */
