@@ -90,19 +90,26 @@ static void put_tables(FILE *f, const struct hw_profile *p)
     }
 }
 
+/* Variables of one law may lie apart (a later fit added some); in the file they stand together. */
 static void put_ranges(FILE *f, const struct hw_profile *p)
 {
-    const char *law = "";
-
     if (p->num_ranges > 0)
         fputs("\nranges:\n", f);
     for (int i = 0; i < p->num_ranges; i++) {
-        const struct hw_range *r = &p->ranges[i];
+        const char *law = p->ranges[i].law;
+        bool first = true;
 
-        if (strcmp(r->law, law) != 0)
-            fprintf(f, "  %s:\n", r->law);
-        law = r->law;
-        fprintf(f, "    %s: [%.10g, %.10g]\n", r->variable, r->min, r->max);
+        for (int j = 0; j < i; j++)
+            first &= strcmp(p->ranges[j].law, law) != 0;
+        if (!first)
+            continue;
+        fprintf(f, "  %s:\n", law);
+        for (int j = i; j < p->num_ranges; j++) {
+            const struct hw_range *r = &p->ranges[j];
+
+            if (strcmp(r->law, law) == 0)
+                fprintf(f, "    %s: [%.10g, %.10g]\n", r->variable, r->min, r->max);
+        }
     }
 }
 
