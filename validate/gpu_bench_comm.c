@@ -414,7 +414,13 @@ static int beside_pass(struct bench *b, int n, bool gemm, bool sends)
 static int interference_point(struct bench *b, int n)
 {
     double gemm[2][BENCH_REPS], send[2][BENCH_REPS], alone;
-    struct bench_row row = {.kind = "interference", .num_sms = n};
+    const struct gpu_layer *l = b->s->layer;
+    struct bench_row row = {.kind = "interference",
+                            .num_sms = n,
+                            .tokens = l->inputs.tokens,
+                            .experts = l->shape.experts,
+                            .hidden = l->shape.hidden,
+                            .topk = l->shape.topk};
     int err = 0;
 
     for (int rep = -1; !err && rep < BENCH_REPS; rep++)

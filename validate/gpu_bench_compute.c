@@ -71,7 +71,7 @@ static int ffn_point(struct bench *b, int rounds, int num_sms, int rows)
     struct bench_row up = {.kind = "gemm_masked", .dtype = "fp8", .num_sms = num_sms, .rows = rows,
                            .groups = count, .n = 2 * inter, .k = hidden};
     struct bench_row act = {.kind = "act_quant", .dtype = "fp8", .num_sms = num_sms,
-                            .rows = rows * count, .groups = count, .inter = inter};
+                            .rows = rows, .groups = count, .inter = inter};
     struct bench_row down = up;
 
     down.n = hidden;
