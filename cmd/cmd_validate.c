@@ -22,6 +22,7 @@
 struct validate_args {
     int repeats, layers, check_tokens, gpus;
     double pace_GBps, pace_us;
+    char *measured;
 };
 
 #define FIELD(name) .key = #name, .offset = offsetof(struct validate_args, name)
@@ -38,6 +39,8 @@ static const struct opt validate_opts[] = {
      .help = "hold receives back as a network of this rate would: emulation; 0 = off"},
     {FIELD(pace_us), .type = OPT_DOUBLE, .min = 0, .max = 1e6, .def = "5", .unit = "us",
      .help = "latency of that network"},
+    {FIELD(measured), .type = OPT_STRING,
+     .help = "a results folder of an earlier run: compare with it, run nothing"},
     {.key = NULL},
 };
 
@@ -202,6 +205,7 @@ static int result_take(void *self, const void *data, size_t bytes)
     if (!x->cli->quiet)
         fprintf(stderr, "measured %zu of %zu: %s %s: %.1f us\n", head.index + 1, x->set.num_points,
                 p->policy->name, name, p->gpu.median_us);
+    p->kinds = head.num_spans > 0;
     return head.num_spans
                ? trace_restore(&head,
                                (const struct trace_span *)(const void *)((const char *)data +
@@ -210,15 +214,19 @@ static int result_take(void *self, const void *data, size_t bytes)
                : 0;
 }
 
-/* As the GPU back end sums them up: mean over ranks, waiting excluded. */
-static void kinds_of(const struct trace *trace, const struct plan *plan, double *us)
+/* As the GPU back end sums them up: mean over ranks, waiting excluded but in fused kernels. */
+static void kinds_of(const struct trace *trace, const struct plan *plan, double *us,
+                     double *wait_us)
 {
     for (int k = 0; k < OP_KIND_COUNT; k++)
-        us[k] = 0;
+        us[k] = wait_us[k] = 0;
     for (size_t i = 0; i < trace->num_spans; i++) {
         const struct trace_span *s = &trace->spans[i];
+        enum plan_op_kind kind = plan->ops[s->op].kind;
+        double wait = plan_op_sends(kind) && plan_op_recvs(kind) ? 0 : s->wait_ns;
 
-        us[plan->ops[s->op].kind] += (s->end_ns - s->start_ns - s->wait_ns) * 1e-3 / trace->ranks;
+        us[kind] += (s->end_ns - s->start_ns - wait) * 1e-3 / trace->ranks;
+        wait_us[kind] += wait * 1e-3 / trace->ranks;
     }
 }
 
@@ -357,7 +365,7 @@ static int predict(struct context *x, struct validate_point *p, bool draw)
         p->inter = spec.model->inter;
         p->ranks = spec.ranks;
         p->predicted_us = ev.layer_us;
-        kinds_of(trace, plan, p->kind_us);
+        kinds_of(trace, plan, p->kind_us, p->kind_wait_us);
         if (p->trace)
             err = pair_write(x, p, trace, plan, draw);
     }
@@ -445,6 +453,13 @@ static int parent_main(struct context *x, int argc, char **argv)
     return err ? err : report(x);
 }
 
+static int measured_main(struct context *x)
+{
+    int err = validate_read(&x->set, x->args->measured);
+
+    return err ? err : report(x);
+}
+
 static int team_main(struct context *x, struct gpu_team *team)
 {
     int err;
@@ -473,7 +488,7 @@ static int validate(struct cli *cli, struct validate_args *args, int argc, char 
     struct gpu_team team;
     int joined = gpu_team_join(&team), err = joined < 0 ? joined : 0;
 
-    if (!err && !gpu_built()) {
+    if (!err && !gpu_built() && !args->measured) {
         log_error("this program was built without CUDA; `make gpu` builds it with the GPU half");
         err = ERR_UNSUPPORTED;
     }
@@ -493,7 +508,10 @@ static int validate(struct cli *cli, struct validate_args *args, int argc, char 
             snprintf(x.folder, sizeof x.folder, "%s", cli->output_dir);
         else
             snprintf(x.folder, sizeof x.folder, "results/validate-%s", x.config->name);
-        err = joined ? team_main(&x, &team) : parent_main(&x, argc, argv);
+        if (args->measured)
+            err = measured_main(&x);
+        else
+            err = joined ? team_main(&x, &team) : parent_main(&x, argc, argv);
     }
     for (size_t i = 0; x.set.point && i < x.set.num_points; i++)
         trace_free(x.set.point[i].trace);
@@ -520,6 +538,7 @@ int cmd_validate(int argc, char **argv)
     } else if (!err) {
         err = validate(&cli, &args, argc, argv);
     }
+    opt_free_strings(validate_opts, &args);
     cli_free(&cli);
     return err;
 }

@@ -5,11 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/csv.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "base/stats.h"
 #include "cmd/cmd.h"
 
+#define CSV_BYTES      ((size_t)64 << 20)
 #define SIGN_FLOOR_PCT 3.0 /* smaller gains and losses are noise: not counted in the sign */
 
 double validate_ape(const struct validate_point *p)
@@ -61,6 +63,124 @@ static void name_of(const struct validate_point *p, char *buf, size_t size)
         snprintf(buf, size, "%s", p->policy->name);
 }
 
+static double column(const struct csv *c, size_t row, const char *name)
+{
+    double value = 0;
+    int col = csv_col(c, name);
+
+    return col >= 0 && csv_double(c, row, col, &value) == 0 ? value : -1;
+}
+
+static const char *text_column(const struct csv *c, size_t row, const char *name)
+{
+    int col = csv_col(c, name);
+
+    return col >= 0 ? csv_at(c, row, col) : "";
+}
+
+static int batch_of(const struct validate_set *v, const struct validate_point *p)
+{
+    struct scenario s;
+    int batch;
+
+    if (config_scenario(v->config, p->scenario, &s))
+        return -1;
+    batch = s.batch;
+    scenario_free(&s);
+    return batch;
+}
+
+/* The point of a row: in files as in the grid, points of equal columns keep their order. */
+static struct validate_point *point_find(const struct validate_set *v, const struct csv *c,
+                                         size_t row, size_t *from)
+{
+    for (size_t i = *from; i < v->num_points; i++) {
+        struct validate_point *p = &v->point[i];
+
+        if (strcmp(text_column(c, row, "policy"), p->policy->name) != 0 ||
+            (int)column(c, row, "method") != method_of(p) ||
+            (int)column(c, row, "num_rounds") != rounds_of(p) ||
+            (int)column(c, row, "num_sms") != sms_of(p) ||
+            (int)column(c, row, "batch") != batch_of(v, p))
+            continue;
+        *from = i;
+        return p;
+    }
+    log_error_at(c->path, c->line[row], "this is no point of %s, or not in its order",
+                 v->config->path);
+    return NULL;
+}
+
+static int layers_read(struct validate_set *v, const char *folder)
+{
+    char path[1024];
+    struct csv *c = NULL;
+    size_t from = 0;
+    int err;
+
+    snprintf(path, sizeof path, "%s/layers.csv", folder);
+    err = csv_read(path, CSV_BYTES, &c);
+    for (size_t row = 0; !err && row < c->num_rows; row++) {
+        struct validate_point *p = point_find(v, c, row, &from);
+
+        if (!p) {
+            err = ERR_DATA;
+            break;
+        }
+        from++;
+        p->measured = true;
+        p->gpu.median_us = column(c, row, "measured_us");
+        p->gpu.p95_us = column(c, row, "p95_us");
+        p->gpu.min_us = column(c, row, "min_us");
+        p->gpu.n = (int)column(c, row, "n");
+        p->gpu.traced_us = column(c, row, "traced_us");
+        p->gpu.spans_ok = column(c, row, "spans_ok") > 0;
+        p->gpu.worst_error = column(c, row, "worst_error");
+        p->gpu.checked = (int)column(c, row, "checked");
+        p->gpu.emulated_ranks = (int)column(c, row, "emulated_ranks");
+        p->gpu.hash = strtoull(text_column(c, row, "hash"), NULL, 16);
+    }
+    csv_free(c);
+    return err;
+}
+
+static int ops_read(struct validate_set *v, const char *folder)
+{
+    char path[1024];
+    struct csv *c = NULL;
+    size_t from = 0;
+    int err;
+
+    snprintf(path, sizeof path, "%s/ops.csv", folder);
+    err = csv_read(path, CSV_BYTES, &c);
+    for (size_t row = 0; !err && row < c->num_rows; row++) {
+        struct validate_point *p = point_find(v, c, row, &from);
+
+        for (int k = 0; p && k < OP_KIND_COUNT; k++) {
+            if (!p->kinds)
+                p->gpu.kind_us[k] = p->gpu.kind_wait_us[k] = -1;
+            if (strcmp(text_column(c, row, "kind"), plan_op_kind_name((enum plan_op_kind)k)) != 0)
+                continue;
+            p->gpu.kind_us[k] = column(c, row, "measured_us");
+            p->gpu.kind_wait_us[k] = column(c, row, "wait_us");
+        }
+        if (p)
+            p->kinds = true;
+        else
+            err = ERR_DATA;
+    }
+    csv_free(c);
+    return err;
+}
+
+int validate_read(struct validate_set *v, const char *folder)
+{
+    int err = layers_read(v, folder);
+
+    snprintf(v->versions, sizeof v->versions, "an earlier run, read from %.200s", folder);
+    return err ? err : ops_read(v, folder);
+}
+
 static double gain_pct(double none_us, double us)
 {
     return (none_us / us - 1) * 100;
@@ -85,7 +205,7 @@ void validate_table(const struct validate_set *v, FILE *f)
                     gain_pct(none->predicted_us, p->predicted_us));
         else
             fprintf(f, "%7s %7s | ", "", "");
-        fprintf(f, "%9.2e %s\n", p->gpu.worst_error, p->trace ? "yes" : "refused");
+        fprintf(f, "%9.2e %s\n", p->gpu.worst_error, p->kinds ? "yes" : "refused");
     }
 }
 
@@ -111,17 +231,17 @@ void validate_layers_csv(const struct validate_set *v, FILE *f)
 void validate_ops_csv(const struct validate_set *v, FILE *f)
 {
     fprintf(f, "policy,method,num_rounds,num_sms,batch,experts,hidden,inter,ranks,kind,measured_us,"
-               "wait_us,predicted_us,ape\n");
+               "wait_us,predicted_us,predicted_wait_us,ape\n");
     for (size_t i = 0; i < v->num_points; i++) {
         const struct validate_point *p = &v->point[i];
 
-        for (int k = 0; p->measured && p->trace && k < OP_KIND_COUNT; k++) {
+        for (int k = 0; p->measured && p->kinds && k < OP_KIND_COUNT; k++) {
             if (p->gpu.kind_us[k] < 0)
                 continue;
-            fprintf(f, "%s,%d,%d,%d,%d,%d,%d,%d,%d,%s,%.3f,%.3f,%.3f,%.4f\n", p->policy->name,
+            fprintf(f, "%s,%d,%d,%d,%d,%d,%d,%d,%d,%s,%.3f,%.3f,%.3f,%.3f,%.4f\n", p->policy->name,
                     method_of(p), rounds_of(p), sms_of(p), p->batch, p->experts, p->hidden,
                     p->inter, p->ranks, plan_op_kind_name((enum plan_op_kind)k), p->gpu.kind_us[k],
-                    p->gpu.kind_wait_us[k], p->kind_us[k],
+                    p->gpu.kind_wait_us[k], p->kind_us[k], p->kind_wait_us[k],
                     fabs(p->kind_us[k] / p->gpu.kind_us[k] - 1));
         }
     }
@@ -265,7 +385,7 @@ static void kinds_summary(const struct validate_set *v, double *measured, double
         size_t n = 0;
 
         for (size_t i = 0; i < v->num_points; i++) {
-            if (!v->point[i].measured || !v->point[i].trace || v->point[i].gpu.kind_us[k] <= 0)
+            if (!v->point[i].measured || !v->point[i].kinds || v->point[i].gpu.kind_us[k] <= 0)
                 continue;
             measured[n] = v->point[i].gpu.kind_us[k];
             predicted[n++] = v->point[i].kind_us[k];

@@ -17,11 +17,12 @@ struct validate_point {
     struct knobs knobs;
     bool measured; /* false: it could not run on the GPUs */
     struct gpu_result gpu;
-    struct trace *trace; /* NULL: no spans */
+    bool kinds;          /* gpu.kind_us holds: its spans were not refused */
+    struct trace *trace; /* NULL: no spans at hand */
     /* From the configuration and the prediction. */
     int batch, experts, hidden, inter, ranks;
     double predicted_us;
-    double kind_us[OP_KIND_COUNT]; /* as gpu.kind_us */
+    double kind_us[OP_KIND_COUNT], kind_wait_us[OP_KIND_COUNT]; /* as gpu.kind_us */
 };
 
 struct validate_set {
@@ -30,6 +31,10 @@ struct validate_set {
     size_t num_points;
     char versions[256]; /* of the machine measured */
 };
+
+/* Fills the points from the layers.csv and ops.csv of an earlier run. ERR_DATA (a row that is no
+ * point of the configuration), ERR_PARSE, ERR_NOTFOUND. */
+int validate_read(struct validate_set *v, const char *folder);
 
 double validate_ape(const struct validate_point *p);
 /* `none` of the same scenario, or NULL. */

@@ -64,8 +64,9 @@ struct gpu_result {
     double worst_error;                /* largest ||y - ref|| / ||ref|| of a token */
     uint64_t hash;                     /* of all ranks' outputs */
     double clock_residual_us;          /* half the longest best round trip to rank 0 */
-    double kind_us[OP_KIND_COUNT];     /* sum over the ops of a kind, waiting excluded: mean over
-                                          ranks, median over traced layers; < 0: no such op */
+    double kind_us[OP_KIND_COUNT];     /* sum over the ops of a kind, waiting excluded (fused
+                                          kernels wait while they send: theirs is counted): mean
+                                          over ranks, median over traced layers; < 0: none */
     double kind_wait_us[OP_KIND_COUNT];
     int emulated_ranks;                /* > 0: slice mode, the EP size emulated */
 };

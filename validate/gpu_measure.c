@@ -323,6 +323,8 @@ static void kinds_of(const struct layer_view *v, double *busy_us, double *wait_u
             double length = (double)(m[i].end_ns - m[i].start_ns) * 1e-3;
             double wait = fmin((double)m[i].wait_ns * 1e-3, length);
 
+            if (plan_op_sends(p->ops[i].kind) && plan_op_recvs(p->ops[i].kind))
+                wait = 0;
             busy_us[p->ops[i].kind] += (length - wait) / v->r->s->ranks;
             wait_us[p->ops[i].kind] += wait / v->r->s->ranks;
         }
