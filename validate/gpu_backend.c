@@ -11,7 +11,7 @@
 #define TOLERANCE_FP8  2e-2
 #define TOLERANCE_BF16 5e-3
 
-static const struct plan_op *op_of_class(const struct plan *plan, enum plan_op_kind kind)
+static const struct plan_op *op_of_kind(const struct plan *plan, enum plan_op_kind kind)
 {
     for (int i = 0; i < plan->num_ops; i++)
         if (plan->ops[i].kind == kind)
@@ -32,8 +32,8 @@ static const struct plan_op *first_dispatch(const struct plan *plan)
 static int shape_of(struct gpu_run *r, struct gpu_shape *shape)
 {
     const struct plan *p = r->plan;
-    const struct plan_op *dispatch = first_dispatch(p), *act = op_of_class(p, OP_ACT_QUANT);
-    const struct plan_op *up = op_of_class(p, OP_GEMM_UP);
+    const struct plan_op *dispatch = first_dispatch(p), *act = op_of_kind(p, OP_ACT_QUANT);
+    const struct plan_op *up = op_of_kind(p, OP_GEMM_UP);
     const char *why = NULL;
 
     if (!dispatch || !act || !up)
@@ -110,7 +110,7 @@ static int ops_prepare(struct gpu_run *r)
 {
     const struct plan *p = r->plan;
     struct gpu_dense_memory *d = &r->s->layer->dense;
-    const struct plan_op *mlp = op_of_class(p, OP_MLP_ACT);
+    const struct plan_op *mlp = op_of_kind(p, OP_MLP_ACT);
     int err = gpu_dense_open(r->s, mlp ? mlp->n : 0), rows = p->batches[0].num_tokens;
 
     if (!err && mlp)
@@ -205,6 +205,8 @@ int run_open(struct gpu_run *r, struct gpu_session *s, const struct plan *plan,
         err = gpu_inputs(s, plan->batches[0].routing, plan->batches[0].routing->tokens, o->seed);
     if (!err)
         err = ops_prepare(r);
+    if (!err && op_of_kind(plan, OP_A2A_DISPATCH))
+        err = gpu_a2a_open(&r->a2a, s, plan);
     if (!err)
         err = streams_open(r);
     if (!err)
@@ -228,6 +230,7 @@ void run_close(struct gpu_run *r)
     if (r->fork)
         cudaEventDestroy(r->fork);
     cudaFree(r->stamps);
+    gpu_a2a_close(r->a2a);
     free(r->op);
     memset(r, 0, sizeof *r);
 }

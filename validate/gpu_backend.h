@@ -3,6 +3,7 @@
 #ifndef PEOSIM_VALIDATE_GPU_BACKEND_H
 #define PEOSIM_VALIDATE_GPU_BACKEND_H
 
+#include "validate/gpu_a2a.h"
 #include "validate/gpu_session.h"
 
 #define GPU_MAX_STREAMS 8
@@ -33,6 +34,7 @@ struct gpu_run {
     cudaEvent_t fork, join[GPU_MAX_STREAMS];
     struct kernel_stamp *stamps; /* device */
     struct kernels_pacing pacing;
+    struct gpu_a2a *a2a; /* NULL: the plan has no library all-to-alls */
     bool marked;   /* a layer ends with a library kernel: only a mark after it shows when */
     uint64_t hash; /* of this rank's checked output */
 };

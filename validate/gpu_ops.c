@@ -65,6 +65,9 @@ int run_op_check(struct gpu_run *r, int op)
         if (o->gemm == GEMM_DENSE)
             return refuse(r, op, "one library GEMM per expert is not built");
         return 0;
+    case OP_A2A_DISPATCH:
+    case OP_A2A_COMBINE:
+        return r->hidden % 512 ? refuse(r, op, "hidden must be a multiple of 512") : 0;
     case OP_ACT_QUANT:
     case OP_ROUTER:
     case OP_MLP_UP:
@@ -279,6 +282,10 @@ int run_op(struct gpu_run *r, int op, cudaStream_t stream, struct kernel_stamp *
         return launch_dense(r, op, stream);
     case OP_MLP_ACT:
         return launch_mlp_act(r, op, stream, stamp);
+    case OP_A2A_DISPATCH:
+        return gpu_a2a_dispatch(r->a2a, r->s, &r->plan->ops[op], stream, stamp);
+    case OP_A2A_COMBINE:
+        return gpu_a2a_combine(r->a2a, r->s, &r->plan->ops[op], stream, stamp);
     default:
         return launch_comm(r, op, stream, stamp);
     }
