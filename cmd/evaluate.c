@@ -576,7 +576,8 @@ static int scenario_check(struct evaluator *e, const struct config *c, size_t i,
 
         config_knobs(c, j, &p, &k, &entry);
         err = evaluate_check(e, &s, p, &k, why, sizeof why);
-        skip[i * per + j] = err == ERR_INFEASIBLE;
+        if (skip)
+            skip[i * per + j] = err == ERR_INFEASIBLE;
         if (err == ERR_INFEASIBLE) {
             skipped_note(list, num, why);
             snprintf(last_why[entry], sizeof *last_why, "%s", why);

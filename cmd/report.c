@@ -9,7 +9,7 @@
 #include "cmd/cmd.h"
 
 /* Scenario keys worth naming in a table: those that the file varies. */
-static void scenario_words(const struct config *c, size_t index, char *buf, size_t size)
+void report_scenario_words(const struct config *c, size_t index, char *buf, size_t size)
 {
     size_t at = 0, rest = index;
 
@@ -174,7 +174,7 @@ static void table_scenario(const struct grid *g, size_t scenario, FILE *f)
     int n = rows_of(g, scenario, rows);
     char words[256];
 
-    scenario_words(g->config, scenario, words, sizeof words);
+    report_scenario_words(g->config, scenario, words, sizeof words);
     if (*words)
         fprintf(f, "%s\n", words);
     for (int i = 0; i < n; i++) {
@@ -293,6 +293,19 @@ int report_json(const struct grid *g, char **text)
     return *text ? 0 : ERR_NOMEM;
 }
 
+/* A cell and its comma; file names may hold commas and quotes. */
+static void csv_cell(const char *text, FILE *f)
+{
+    if (!strpbrk(text, ",\"")) {
+        fprintf(f, "%s,", text);
+        return;
+    }
+    fputc('"', f);
+    for (; *text; text++)
+        fprintf(f, "%s%c", *text == '"' ? "\"" : "", *text);
+    fputs("\",", f);
+}
+
 /* Values of the varied scenario keys, as cells. */
 static void vary_csv(const struct config *c, size_t scenario, FILE *f, bool head)
 {
@@ -302,27 +315,27 @@ static void vary_csv(const struct config *c, size_t scenario, FILE *f, bool head
         for (int j = i + 1; j < c->num_axes; j++)
             below *= (size_t)c->axes[j].num_values;
         if (c->axes[i].num_values > 1 || !strcmp(c->axes[i].opt->key, "batch"))
-            fprintf(f, "%s,",
-                    head ? c->axes[i].opt->key
-                         : c->axes[i].values[scenario / below % (size_t)c->axes[i].num_values]);
+            csv_cell(head ? c->axes[i].opt->key
+                          : c->axes[i].values[scenario / below % (size_t)c->axes[i].num_values],
+                     f);
     }
 }
 
-static void csv_head(const struct config *c, FILE *f)
+void report_csv_head(const struct config *c, FILE *f)
 {
     vary_csv(c, 0, f, true);
     fprintf(f, "policy,method,num_rounds,num_sms,layer_us,none_us,gain_pct,exposed_comm_us,sm_util,"
                "nvlink_util,nic_util,assumed_share,events,knobs\n");
 }
 
-static void csv_row(const struct grid *g, const struct grid_point *p, const char *name, FILE *f)
+void report_csv_row(const struct config *c, const struct grid_point *p, const char *name, FILE *f)
 {
     const struct evaluation *ev = &p->ev;
     char knobs[512];
 
     policy_knobs_text(p->policy, &p->knobs, knobs, sizeof knobs);
-    vary_csv(g->config, p->scenario, f, false);
-    fprintf(f, "%s,%d,%d,%d,%.6g,%.6g,%.6g,%.6g,%.6g,%.6g,%.6g,%.6g,%llu,%s\n", name,
+    vary_csv(c, p->scenario, f, false);
+    fprintf(f, "%s,%d,%d,%d,%.6g,%.6g,%.6g,%.6g,%.6g,%.6g,%.6g,%.6g,%llu,%s\n", name ? name : p->policy->name,
             p->policy == &policy_peo ? p->knobs.overlap_method : 0, report_num_rounds(p),
             report_num_sms(p), ev->layer_us, ev->none_us, ev->gain_pct,
             ev->metrics.exposed_comm_ns / 1e3, ev->metrics.sm_util, ev->nvlink_util, ev->nic_util,
@@ -331,10 +344,10 @@ static void csv_row(const struct grid *g, const struct grid_point *p, const char
 
 void report_csv(const struct grid *g, FILE *f)
 {
-    csv_head(g->config, f);
+    report_csv_head(g->config, f);
     for (size_t i = 0; i < g->num_points; i++)
         if (!g->points[i].skipped)
-            csv_row(g, &g->points[i], g->points[i].policy->name, f);
+            report_csv_row(g->config, &g->points[i], NULL, f);
 }
 
 /* A policy measured with attention has its own zero line: `none` with attention. */
@@ -345,12 +358,12 @@ static void attention_none_row(const struct grid *g, const struct grid_point *p,
     none.policy = &policy_none;
     none.ev.layer_us = p->ev.none_us;
     none.ev.gain_pct = 0;
-    csv_row(g, &none, "none with attention", f);
+    report_csv_row(g->config, &none, "none with attention", f);
 }
 
 void report_best_csv(const struct grid *g, FILE *f)
 {
-    csv_head(g->config, f);
+    report_csv_head(g->config, f);
     for (size_t i = 0; i < config_num_scenarios(g->config); i++) {
         const struct grid_point *rows[ROWS_MAX];
         int n = rows_of(g, i, rows);
@@ -363,7 +376,7 @@ void report_best_csv(const struct grid *g, FILE *f)
                 attention_none_row(g, rows[j], f);
                 snprintf(name, sizeof name, "%s with attention", rows[j]->policy->name);
             }
-            csv_row(g, rows[j], name, f);
+            report_csv_row(g->config, rows[j], name, f);
         }
     }
 }

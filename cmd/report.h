@@ -14,6 +14,11 @@ void report_table(const struct grid *g, FILE *f);
 int report_json(const struct grid *g, char **text);
 /* Every evaluated point, one line; skipped ones are left out. */
 void report_csv(const struct grid *g, FILE *f);
+/* Its head and one of its lines; name: what stands in the policy column, NULL = the policy's. */
+void report_csv_head(const struct config *c, FILE *f);
+void report_csv_row(const struct config *c, const struct grid_point *p, const char *name, FILE *f);
+/* "batch 64, cluster.nodes 8": the scenario keys that the file varies, with their values. */
+void report_scenario_words(const struct config *c, size_t scenario, char *buf, size_t size);
 /* Best knobs per batch and policy: what the latency and gain pictures read. */
 void report_best_csv(const struct grid *g, FILE *f);
 
