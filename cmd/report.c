@@ -306,6 +306,25 @@ static void csv_cell(const char *text, FILE *f)
     fputs("\",", f);
 }
 
+void report_json_head(const struct config *c, FILE *f)
+{
+    const char *pairs[][2] = {{"version", PEOSIM_VERSION},
+                              {"config", c->path},
+                              {"config_hash", c->hash},
+                              {"profile", first_value(c, "cluster.profile")},
+                              {"model", first_value(c, "model")}};
+
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
+        json_t *text = json_string(pairs[i][1]);
+
+        fprintf(f, " \"%s\": ", pairs[i][0]);
+        json_dumpf(text, f, JSON_ENCODE_ANY);
+        fprintf(f, ",\n");
+        json_decref(text);
+    }
+    fprintf(f, " \"seed\": %lld,\n", atoll(first_value(c, "seed")));
+}
+
 /* Values of the varied scenario keys, as cells. */
 static void vary_csv(const struct config *c, size_t scenario, FILE *f, bool head)
 {
@@ -335,9 +354,9 @@ void report_csv_row(const struct config *c, const struct grid_point *p, const ch
 
     policy_knobs_text(p->policy, &p->knobs, knobs, sizeof knobs);
     vary_csv(c, p->scenario, f, false);
-    fprintf(f, "%s,%d,%d,%d,%.6g,%.6g,%.6g,%.6g,%.6g,%.6g,%.6g,%.6g,%llu,%s\n", name ? name : p->policy->name,
-            p->policy == &policy_peo ? p->knobs.overlap_method : 0, report_num_rounds(p),
-            report_num_sms(p), ev->layer_us, ev->none_us, ev->gain_pct,
+    fprintf(f, "%s,%d,%d,%d,%.6g,%.6g,%.6g,%.6g,%.6g,%.6g,%.6g,%.6g,%llu,%s\n",
+            name ? name : p->policy->name, p->policy == &policy_peo ? p->knobs.overlap_method : 0,
+            report_num_rounds(p), report_num_sms(p), ev->layer_us, ev->none_us, ev->gain_pct,
             ev->metrics.exposed_comm_ns / 1e3, ev->metrics.sm_util, ev->nvlink_util, ev->nic_util,
             ev->assumed_share, (unsigned long long)ev->events, knobs);
 }

@@ -10,6 +10,8 @@
 void report_head(const struct config *c, FILE *f);
 /* Per scenario: every policy with its best knobs. */
 void report_table(const struct grid *g, FILE *f);
+/* The first members of a JSON object of results, each with its comma. */
+void report_json_head(const struct config *c, FILE *f);
 /* Every evaluated point, one object; the caller writes and frees the text. ERR_NOMEM. */
 int report_json(const struct grid *g, char **text);
 /* Every evaluated point, one line; skipped ones are left out. */
