@@ -447,7 +447,7 @@ static int simulate(struct evaluator *e, const struct scenario *s, const struct 
         out->assumed_share = share_of_assumed(&cost, plan, trace, out->metrics.slowest_rank);
         err = links_use(plan, topo, out->metrics.layer_ns, plan->num_layers, out);
     }
-    free(topo);
+    sim_topology_close(topo);
     if (err || !trace_out)
         trace_free(trace);
     else

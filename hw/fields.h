@@ -20,11 +20,13 @@ enum hw_scale { HW_SCALE_SAME, HW_SCALE_NVLINK, HW_SCALE_HBM, HW_SCALE_FP8, HW_S
     X(GPU_HBM_GBPS,        "gpu.hbm_GBps",        "GB/s",    10, 1e5,  HW_REQUIRED, SAME, "HBM bandwidth, nominal") \
     X(GPU_HBM_EFF,         "gpu.hbm_eff",         "",        0.2, 1,   0.9,         SAME, "share of it that kernels reach together") \
     X(GPU_SM_HBM_GBPS,     "gpu.sm_hbm_GBps",     "GB/s",    1, 1000,  60,          SAME, "most HBM bandwidth one SM draws") \
+    X(GPU_COPY_FIXED_US,   "gpu.copy_fixed_us",   "us",      0, 100,   2,           SAME, "a plain copy kernel: start and drain") \
     X(GPU_HBM_GB,          "gpu.hbm_GB",          "GB",      1, 10000, HW_REQUIRED, SAME, "HBM capacity (1e9 bytes)") \
     X(GPU_L2_MIB,          "gpu.l2_MiB",          "MiB",     1, 4096,  50,          SAME, "L2 cache") \
     X(GPU_USD_PER_HOUR,    "gpu.usd_per_hour",    "USD/h",   0, 1000,  0,           SAME, "price of one GPU; 0 = not given") \
     X(NET_NVLINK_GBPS,     "net.nvlink_GBps",     "GB/s",    1, 10000, HW_REQUIRED, SAME, "NVLink of one GPU per direction, nominal") \
     X(NET_NVLINK_EFF,      "net.nvlink_eff",      "",        0.1, 1,   0.86,        SAME, "share of it that any kernel or copy engine reaches") \
+    X(NET_PUSH_SM_GBPS,    "net.push_sm_GBps",    "GB/s",    0.5, 1000, 43,        SAME, "most that one SM's plain stores push to a peer") \
     X(NET_NVLINK_LAT_US,   "net.nvlink_lat_us",   "us",      0, 100,   0.7,         SAME, "one way, store to visible flag") \
     X(NET_NIC_GBITPS,      "net.nic_Gbitps",      "Gbit/s",  1, 10000, HW_REQUIRED, SAME, "one NIC per direction, nominal") \
     X(NET_NIC_EFF,         "net.nic_eff",         "",        0.1, 1,   0.94,        SAME, "share of it that large messages reach") \
@@ -60,38 +62,77 @@ enum hw_scale { HW_SCALE_SAME, HW_SCALE_NVLINK, HW_SCALE_HBM, HW_SCALE_FP8, HW_S
     X(LL_COMB_READ_EFF,    "ll.combine_read_eff", "",        0.02, 1,  0.8,         SAME, "receive: share of nominal HBM bandwidth with a full grid") \
     X(LL_COMB_NODE_US,     "ll.combine_node_us",  "us",      0, 1000,  8,           SAME, "more when ranks are on other nodes") \
     X(LL_COMB_RANK_NS,     "ll.combine_rank_ns",  "ns",      0, 1e5,   200,         SAME, "more per off-node rank") \
-    X(NORMAL_DISP_FIXED_US, "normal.dispatch_fixed_us", "us", 0, 1000, 12,          SAME, "normal dispatch: launch and first chunk") \
-    X(NORMAL_DISP_SM_GBPS, "normal.dispatch_sm_GBps", "GB/s", 0.1, 500, 18,         SAME, "most that one SM moves") \
-    X(NORMAL_DISP_PUSH_EFF, "normal.dispatch_push_eff", "",  0.02, 1,  0.73,        SAME, "most that all SMs move, as a share of nominal NVLink") \
-    X(NORMAL_DISP_NIC_EFF, "normal.dispatch_nic_eff", "",    0.05, 1.2, 0.9,        SAME, "off-node: share of nominal NIC bandwidth") \
-    X(NORMAL_DISP_NODE_US, "normal.dispatch_node_us", "us",  0, 1000,  20,          SAME, "more when ranks are on other nodes") \
-    X(NORMAL_COMB_FIXED_US, "normal.combine_fixed_us", "us", 0, 1000,  12,          SAME, "normal combine: launch and first chunk") \
-    X(NORMAL_COMB_SM_GBPS, "normal.combine_sm_GBps", "GB/s", 0.1, 500, 18,          SAME, "most that one SM moves") \
-    X(NORMAL_COMB_PUSH_EFF, "normal.combine_push_eff", "",   0.02, 1,  0.7,         SAME, "most that all SMs move, as a share of nominal NVLink") \
-    X(NORMAL_COMB_NIC_EFF, "normal.combine_nic_eff", "",     0.05, 1.2, 0.9,        SAME, "off-node: share of nominal NIC bandwidth") \
-    X(NORMAL_COMB_NODE_US, "normal.combine_node_us", "us",   0, 1000,  20,          SAME, "more when ranks are on other nodes") \
-    X(NORMAL_NOTIFY_US,    "normal.notify_us",    "us",      0, 10000, 20,          SAME, "notify and barrier kernels") \
-    X(NORMAL_NOTIFY_TOKEN_NS, "normal.notify_token_ns", "ns", 0, 1e5,  2,           SAME, "the same, more per token") \
+    X(NORMAL_DISP_FIXED_US,  "normal.dispatch_fixed_us", "us", 0, 1000, 20, SAME, "normal dispatch: launch, barrier and first chunk") \
+    X(NORMAL_DISP_KIB_US,    "normal.dispatch_KiB_us", "us", 0, 1000, 0.5, SAME, "more per 1024 channels of hidden size") \
+    X(NORMAL_DISP_TOKEN_NS,  "normal.dispatch_token_ns", "ns", 0, 1e5, 400, SAME, "one SM: one token besides its copies") \
+    X(NORMAL_DISP_TOKEN_KIB_NS, "normal.dispatch_token_KiB_ns", "ns", 0, 1e5, 0, SAME, "the same, more per KiB of a copy") \
+    X(NORMAL_DISP_COPY_NS,   "normal.dispatch_copy_ns", "ns", 0, 1e5, 50, SAME, "one SM: one copy of a token to a rank") \
+    X(NORMAL_DISP_COPY_KIB_NS, "normal.dispatch_copy_KiB_ns", "ns", 0, 1e5, 36, SAME, "the same, more per KiB of the copy") \
+    X(NORMAL_DISP_PUSH_EFF,  "normal.dispatch_push_eff", "", 0.02, 1.2, 0.75, SAME, "most that all SMs move, as a share of nominal NVLink (local copies count)") \
+    X(NORMAL_DISP_NODE_US,   "normal.dispatch_node_us", "us", 0, 1000, 10, SAME, "off-node kernel: launch, barrier and first chunk (instead of fixed_us)") \
+    X(NORMAL_DISP_RANK_NS,   "normal.dispatch_rank_ns", "ns", 0, 1e5, 300, SAME, "off-node: more per off-node rank") \
+    X(NORMAL_DISP_NODE_TOKEN_NS, "normal.dispatch_node_token_ns", "ns", 0, 1e5, 400, SAME, "off-node kernel, one SM: more per token") \
+    X(NORMAL_DISP_RDMA_NS,   "normal.dispatch_rdma_ns", "ns", 0, 1e5, 400, SAME, "off-node kernel, one SM: one copy of a token to another node") \
+    X(NORMAL_DISP_NIC_EFF,   "normal.dispatch_nic_eff", "", 0.05, 1.2, 0.9, SAME, "off-node: share of nominal NIC bandwidth") \
+    X(NORMAL_COMB_FIXED_US,  "normal.combine_fixed_us", "us", 0, 1000, 20, SAME, "normal combine: launch, barrier and first chunk") \
+    X(NORMAL_COMB_KIB_US,    "normal.combine_KiB_us", "us", 0, 1000, 0.5, SAME, "more per 1024 channels of hidden size") \
+    X(NORMAL_COMB_TOKEN_NS,  "normal.combine_token_ns", "ns", 0, 1e5, 180, SAME, "one SM: one token besides its copies") \
+    X(NORMAL_COMB_TOKEN_KIB_NS, "normal.combine_token_KiB_ns", "ns", 0, 1e5, 205, SAME, "the same, more per KiB of a copy") \
+    X(NORMAL_COMB_COPY_NS,   "normal.combine_copy_ns", "ns", 0, 1e5, 0, SAME, "one SM: one copy of a token to a rank") \
+    X(NORMAL_COMB_COPY_KIB_NS, "normal.combine_copy_KiB_ns", "ns", 0, 1e5, 55, SAME, "the same, more per KiB of the copy") \
+    X(NORMAL_COMB_PUSH_EFF,  "normal.combine_push_eff", "", 0.02, 1.2, 0.8, SAME, "most that all SMs move, as a share of nominal NVLink (local copies count)") \
+    X(NORMAL_COMB_NODE_US,   "normal.combine_node_us", "us", 0, 1000, 10, SAME, "off-node kernel: launch, barrier and first chunk (instead of fixed_us)") \
+    X(NORMAL_COMB_RANK_NS,   "normal.combine_rank_ns", "ns", 0, 1e5, 300, SAME, "off-node: more per off-node rank") \
+    X(NORMAL_COMB_NODE_TOKEN_NS, "normal.combine_node_token_ns", "ns", 0, 1e5, 400, SAME, "off-node kernel, one SM: more per token") \
+    X(NORMAL_COMB_RDMA_NS,   "normal.combine_rdma_ns", "ns", 0, 1e5, 400, SAME, "off-node kernel, one SM: one copy of a token to another node") \
+    X(NORMAL_COMB_NIC_EFF,   "normal.combine_nic_eff", "", 0.05, 1.2, 0.9, SAME, "off-node: share of nominal NIC bandwidth") \
+    X(NORMAL_NOTIFY_US,      "normal.notify_us", "us", 0, 10000, 10, SAME, "off-node: notify and barrier kernels") \
+    X(NORMAL_NOTIFY_NODE_US, "normal.notify_node_us", "us", 0, 10000, 11, SAME, "the same, more per other node") \
+    X(NORMAL_NOTIFY_TOKEN_NS, "normal.notify_token_ns", "ns", 0, 1e5, 2, SAME, "dispatch: more per token") \
+    X(NORMAL_NOTIFY_SM_NS,   "normal.notify_sm_ns", "ns", 0, 1e6, 150, SAME, "combine, one SM: more per token") \
     X(A2A_FIXED_US,        "a2a.fixed_us",        "us",      0, 1000,  12,          SAME, "library all-to-all: launch and handshake") \
     X(A2A_CTA_GBPS,        "a2a.cta_GBps",        "GB/s",    0.5, 500, 22,          SAME, "most that one CTA pushes") \
     X(A2A_PUSH_EFF,        "a2a.push_eff",        "",        0.02, 1,  0.75,        SAME, "most that all CTAs push, as a share of nominal NVLink") \
     X(COLL_NUM_SMS,        "coll.num_sms",        "SMs",     1, 1024,  24,          SAME, "CTAs a collective takes by itself; fewer slow it down") \
-    X(GEMM_FIXED_US,       "gemm.fixed_us",       "us",      0, 1000,  2.5,         SAME, "dense GEMM: start and drain") \
-    X(GEMM_KBLOCK_NS,      "gemm.kblock_ns",      "ns",      0, 1e5,   40,          SAME, "one tile: shortest time of 64 bytes of k (latency of a load)") \
-    X(GEMM_TILE_NS,        "gemm.tile_ns",        "ns",      0, 1e5,   700,         SAME, "one tile: prologue and epilogue") \
-    X(GEMM_BF16_EFF,       "gemm.bf16_eff",       "",        0.05, 1.2, 0.85,       SAME, "share of nominal BF16 rate per SM while few SMs run") \
-    X(GEMM_FP8_EFF,        "gemm.fp8_eff",        "",        0.05, 1.2, 0.75,       SAME, "the same, FP8 with one scale per tensor") \
-    X(GEMM_BLOCK_EFF,      "gemm.fp8_block_eff",  "",        0.05, 1.2, 0.7,        SAME, "the same, FP8 with 128x128 block scales") \
-    X(GEMM_HBM_EFF,        "gemm.hbm_eff",        "",        0.05, 1, 0.75,         SAME, "share of nominal HBM bandwidth while streaming weights") \
-    X(GEMM_QUANT_US,       "gemm.quant_us",       "us",      0, 1000,  2,           SAME, "activation quantisation kernel in front of an FP8 GEMM") \
-    X(GEMM_POWER_DROP,     "gemm.power_drop",     "",        0, 1,     0.15,        SAME, "how much slower an SM is when all run") \
-    X(GROUPED_FIXED_US,    "grouped.fixed_us",    "us",      0, 1000,  4,           SAME, "grouped GEMM: start, scheduler, drain") \
-    X(GROUPED_TILE_NS,     "grouped.tile_ns",     "ns",      0, 1e5,   800,         SAME, "one tile: prologue and epilogue") \
-    X(GROUPED_KBLOCK_NS,   "grouped.kblock_ns",   "ns",      0, 1e5,   60,          SAME, "one tile: shortest time of 128 channels of k") \
-    X(GROUPED_MASKED_EFF,  "grouped.masked_eff",  "",        0.05, 1.2, 0.7,        SAME, "masked layout: share of nominal FP8 rate per SM") \
-    X(GROUPED_CONTIG_EFF,  "grouped.contiguous_eff", "",     0.05, 1.2, 0.75,       SAME, "contiguous layout: the same") \
-    X(GROUPED_HBM_EFF,     "grouped.hbm_eff",     "",        0.05, 1,  0.75,        SAME, "share of nominal HBM bandwidth while streaming weights") \
-    X(GROUPED_POWER_DROP,  "grouped.power_drop",  "",        0, 1,     0.12,        SAME, "how much slower an SM is when all run") \
+    X(BF16_FIXED_US,         "gemm_bf16.fixed_us", "us", 0, 1000, 2, SAME, "dense GEMM, BF16: start and drain") \
+    X(BF16_TILE_NS,          "gemm_bf16.tile_ns", "ns", 0, 1e5, 800, SAME, "one tile: prologue and epilogue") \
+    X(BF16_KBLOCK_NS,        "gemm_bf16.kblock_ns", "ns", 0, 1e5, 45, SAME, "one tile: shortest time of 128 bytes of k") \
+    X(BF16_LOAD_NS,          "gemm_bf16.load_ns", "ns", 0, 1e5, 80, SAME, "the same, more per 256 rows and columns of the tile") \
+    X(BF16_EFF,              "gemm_bf16.eff", "", 0.05, 1.3, 1.0, SAME, "share of the nominal rate of one SM while few SMs run") \
+    X(BF16_HBM_EFF,          "gemm_bf16.hbm_eff", "", 0.05, 1.2, 0.9, SAME, "share of nominal HBM bandwidth over operands and result") \
+    X(BF16_CORNER,           "gemm_bf16.corner", "", 1, 16, 1.8, SAME, "how sharply SM time and HBM time add: (a^c + b^c)^(1/c)") \
+    X(BF16_SPLIT_US,         "gemm_bf16.split_us", "us", 0, 1000, 2.8, SAME, "splitting k: reduction kernel") \
+    X(FP8_FIXED_US,          "gemm_fp8.fixed_us", "us", 0, 1000, 1.6, SAME, "dense GEMM, FP8 with one scale per tensor: start and drain") \
+    X(FP8_TILE_NS,           "gemm_fp8.tile_ns", "ns", 0, 1e5, 1100, SAME, "one tile: prologue and epilogue") \
+    X(FP8_KBLOCK_NS,         "gemm_fp8.kblock_ns", "ns", 0, 1e5, 27, SAME, "one tile: shortest time of 128 bytes of k") \
+    X(FP8_LOAD_NS,           "gemm_fp8.load_ns", "ns", 0, 1e5, 58, SAME, "the same, more per 256 rows and columns of the tile") \
+    X(FP8_EFF,               "gemm_fp8.eff", "", 0.05, 1.3, 0.95, SAME, "share of the nominal rate of one SM while few SMs run") \
+    X(FP8_HBM_EFF,           "gemm_fp8.hbm_eff", "", 0.05, 1.2, 0.8, SAME, "share of nominal HBM bandwidth over operands and result") \
+    X(FP8_CORNER,            "gemm_fp8.corner", "", 1, 16, 1.9, SAME, "how sharply SM time and HBM time add: (a^c + b^c)^(1/c)") \
+    X(BLOCK_FIXED_US,        "gemm_block.fixed_us", "us", 0, 1000, 2, SAME, "dense GEMM, FP8 with 128x128 block scales: start and drain") \
+    X(BLOCK_TILE_NS,         "gemm_block.tile_ns", "ns", 0, 1e5, 500, SAME, "one tile: prologue and epilogue") \
+    X(BLOCK_KBLOCK_NS,       "gemm_block.kblock_ns", "ns", 0, 1e5, 60, SAME, "one tile: shortest time of 128 bytes of k") \
+    X(BLOCK_LOAD_NS,         "gemm_block.load_ns", "ns", 0, 1e5, 60, SAME, "the same, more per 256 rows and columns of the tile") \
+    X(BLOCK_EFF,             "gemm_block.eff", "", 0.05, 1.3, 0.75, SAME, "share of the nominal rate of one SM while few SMs run") \
+    X(BLOCK_HBM_EFF,         "gemm_block.hbm_eff", "", 0.05, 1.2, 0.95, SAME, "share of nominal HBM bandwidth over operands and result") \
+    X(BLOCK_CORNER,          "gemm_block.corner", "", 1, 16, 1.3, SAME, "how sharply SM time and HBM time add: (a^c + b^c)^(1/c)") \
+    X(GEMM_POWER_DROP,       "gemm.power_drop", "", 0, 0.9, 0.13, SAME, "dense GEMM: how much slower an SM is when all run") \
+    X(QUANT_FIXED_US,        "gemm.quant_us", "us", 0, 1000, 1.5, SAME, "activation quantisation in front of an FP8 GEMM") \
+    X(QUANT_HBM_EFF,         "gemm.quant_hbm_eff", "", 0.02, 2, 0.5, SAME, "the same: share of nominal HBM bandwidth") \
+    X(MASKED_FIXED_US,       "grouped.masked_fixed_us", "us", 0, 1000, 4, SAME, "grouped GEMM, masked layout: start and drain") \
+    X(MASKED_TILE_NS,        "grouped.masked_tile_ns", "ns", 0, 1e5, 1500, SAME, "one tile: prologue and epilogue") \
+    X(MASKED_KBLOCK_NS,      "grouped.masked_kblock_ns", "ns", 0, 1e5, 100, SAME, "one tile: shortest time of 128 bytes of k") \
+    X(MASKED_LOAD_NS,        "grouped.masked_load_ns", "ns", 0, 1e5, 50, SAME, "the same, more per 256 rows and columns of the tile") \
+    X(MASKED_EFF,            "grouped.masked_eff", "", 0.05, 1.3, 0.9, SAME, "share of the nominal rate of one SM while few SMs run") \
+    X(MASKED_HBM_EFF,        "grouped.masked_hbm_eff", "", 0.05, 1.2, 0.85, SAME, "share of nominal HBM bandwidth while streaming weights") \
+    X(CONTIG_FIXED_US,       "grouped.contiguous_fixed_us", "us", 0, 1000, 12, SAME, "grouped GEMM, contiguous layout: start and drain") \
+    X(CONTIG_TILE_NS,        "grouped.contiguous_tile_ns", "ns", 0, 1e5, 880, SAME, "one tile: prologue and epilogue") \
+    X(CONTIG_KBLOCK_NS,      "grouped.contiguous_kblock_ns", "ns", 0, 1e5, 200, SAME, "one tile: shortest time of 128 bytes of k") \
+    X(CONTIG_LOAD_NS,        "grouped.contiguous_load_ns", "ns", 0, 1e5, 46, SAME, "the same, more per 256 rows and columns of the tile") \
+    X(CONTIG_EFF,            "grouped.contiguous_eff", "", 0.05, 1.3, 0.85, SAME, "share of the nominal rate of one SM while few SMs run") \
+    X(CONTIG_HBM_EFF,        "grouped.contiguous_hbm_eff", "", 0.05, 1.2, 0.8, SAME, "share of nominal HBM bandwidth while streaming weights") \
+    X(MASKED_GROUP_NS,       "grouped.masked_group_ns", "ns", 0, 1e5, 350, SAME, "masked layout: scheduler passing an empty expert") \
+    X(GROUPED_POWER_DROP,    "grouped.power_drop", "", 0, 0.9, 0.13, SAME, "how much slower an SM is when all run") \
     X(ACT_FIXED_US,        "act.fixed_us",        "us",      0, 1000,  2.0,         SAME, "SiLU*mul and quantisation: start and drain") \
     X(ACT_HBM_EFF,         "act.hbm_eff",         "",        0.02, 1,  0.6,         SAME, "share of nominal HBM bandwidth") \
     X(ACT_ROW_NS,          "act.row_ns",          "ns",      0, 1e5,   300,         SAME, "one CTA: one row besides its bytes") \

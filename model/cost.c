@@ -17,9 +17,12 @@ enum basis {
     BASIS_LL_SPLIT,
     BASIS_LL_NODES,
     BASIS_NORMAL,
+    BASIS_NORMAL_NODES,
     BASIS_A2A,
-    BASIS_DENSE,
-    BASIS_GROUPED,
+    BASIS_DENSE_BF16,
+    BASIS_DENSE_FP8,
+    BASIS_MASKED,
+    BASIS_CONTIG,
     BASIS_ACT,
     BASIS_ROUTER,
     BASIS_ATTN,
@@ -55,16 +58,21 @@ static void basis_mark(struct law_cost *c, const struct hw_profile *p)
         {BASIS_LL_SPLIT, HW_LL_COMB_RECV_SHARE},
         {BASIS_LL_NODES, HW_LL_DISP_NODE_US},
         {BASIS_LL_NODES, HW_LL_COMB_NODE_US},
-        {BASIS_NORMAL, HW_NORMAL_DISP_SM_GBPS},
-        {BASIS_NORMAL, HW_NORMAL_COMB_SM_GBPS},
-        {BASIS_NORMAL, HW_NORMAL_NOTIFY_US},
+        {BASIS_NORMAL, HW_NORMAL_DISP_TOKEN_NS},
+        {BASIS_NORMAL, HW_NORMAL_COMB_TOKEN_NS},
+        {BASIS_NORMAL_NODES, HW_NORMAL_DISP_NODE_TOKEN_NS},
+        {BASIS_NORMAL_NODES, HW_NORMAL_COMB_NODE_TOKEN_NS},
+        {BASIS_NORMAL_NODES, HW_NORMAL_NOTIFY_US},
         {BASIS_A2A, HW_A2A_CTA_GBPS},
-        {BASIS_DENSE, HW_GEMM_FIXED_US},
-        {BASIS_DENSE, HW_GEMM_BLOCK_EFF},
-        {BASIS_DENSE, HW_GEMM_HBM_EFF},
-        {BASIS_GROUPED, HW_GROUPED_FIXED_US},
-        {BASIS_GROUPED, HW_GROUPED_MASKED_EFF},
-        {BASIS_GROUPED, HW_GROUPED_HBM_EFF},
+        {BASIS_DENSE_BF16, HW_BF16_FIXED_US},
+        {BASIS_DENSE_BF16, HW_BF16_EFF},
+        {BASIS_DENSE_FP8, HW_BLOCK_FIXED_US},
+        {BASIS_DENSE_FP8, HW_BLOCK_EFF},
+        {BASIS_MASKED, HW_MASKED_FIXED_US},
+        {BASIS_MASKED, HW_MASKED_EFF},
+        {BASIS_MASKED, HW_MASKED_HBM_EFF},
+        {BASIS_CONTIG, HW_CONTIG_FIXED_US},
+        {BASIS_CONTIG, HW_CONTIG_EFF},
         {BASIS_ACT, HW_ACT_FIXED_US},
         {BASIS_ROUTER, HW_ROUTER_FIXED_US},
         {BASIS_ATTN, HW_ATTN_DECODE_HBM_EFF},
@@ -217,24 +225,33 @@ static const struct plan_flow *flow_of(const struct plan *plan, int op)
     return NULL;
 }
 
-/* Bytes that a rank puts on its NIC: copies to ranks of other nodes. */
-static double nic_bytes(const struct plan *plan, int rank, int op)
+/* Copies of one rank: all over NVLink or local ones, and those to other nodes over the NIC. */
+static void normal_copies(const struct plan *plan, int rank, int op, struct law_normal *in)
 {
     const struct plan_flow *f = flow_of(plan, op);
     bool back = f && f->dir == FLOW_COMBINE;
-    double rows = 0;
+    double forwarded = 0;
 
     if (!f)
-        return 0;
+        return;
+    in->copy_bytes = f->bytes_per_row;
     for (int peer = 0; peer < plan->ranks; peer++) {
-        int src = back ? peer : rank, dst = back ? rank : peer;
+        size_t cell = back ? (size_t)peer * plan->ranks + rank : (size_t)rank * plan->ranks + peer;
+        double rows = f->pair ? f->pair[cell]
+                              : plan_pair_rows(plan, f->batch, back ? peer : rank,
+                                               back ? rank : peer, f->first_expert, f->num_experts);
 
         if (same_node(plan, rank, peer))
-            continue;
-        rows += f->pair ? f->pair[(size_t)src * plan->ranks + dst]
-                        : plan_pair_rows(plan, f->batch, src, dst, f->first_expert, f->num_experts);
+            in->copies += rows;
+        else
+            in->rdma_rows += rows;
+        if (f->fwd)
+            forwarded += f->fwd[cell];
     }
-    return rows * f->bytes_per_row;
+    /* A proxy keeps its own share of what it forwards: one in ranks_per_node of those copies. */
+    if (plan->ranks_per_node > 1)
+        forwarded *= plan->ranks_per_node / (plan->ranks_per_node - 1.0);
+    in->copies += forwarded;
 }
 
 static void work_normal(const struct law_cost *c, const struct plan *plan, int rank, int op,
@@ -243,16 +260,18 @@ static void work_normal(const struct law_cost *c, const struct plan *plan, int r
     const struct plan_op *o = &plan->ops[op];
     struct law_normal in = {.combine = is_combine(o->kind),
                             .sms = o->sms,
+                            .hidden = o->n,
                             .tokens = plan->batches[o->batch].num_tokens,
                             .ranks = plan->ranks,
                             .ranks_per_node = plan->ranks_per_node};
 
     if (plan_op_sends(o->kind))
-        in.nic_bytes = nic_bytes(plan, rank, op);
+        normal_copies(plan, rank, op, &in);
     law_normal_work(c->v, &in, out);
     if (!plan_op_sends(o->kind))
         out->head.fixed_ns = 0;
-    out->assumed = c->assumed[BASIS_NORMAL];
+    out->assumed = c->assumed[BASIS_NORMAL] ||
+                   (in.ranks > in.ranks_per_node && c->assumed[BASIS_NORMAL_NODES]);
 }
 
 static void work_comm(const struct law_cost *c, const struct plan *plan, int rank, int op,
@@ -286,6 +305,11 @@ static void dense_shape(const struct plan *plan, const struct plan_op *op, int m
                            .quantise = quantise && op->dtype != DTYPE_BF16};
 }
 
+static enum basis dense_basis(const struct plan_op *op)
+{
+    return op->dtype == DTYPE_BF16 ? BASIS_DENSE_BF16 : BASIS_DENSE_FP8;
+}
+
 static void work_dense(const struct law_cost *c, const struct plan *plan, const struct plan_op *op,
                        bool quantise, struct cost_work *out)
 {
@@ -293,7 +317,7 @@ static void work_dense(const struct law_cost *c, const struct plan *plan, const 
 
     dense_shape(plan, op, op->rows, quantise, &in);
     law_dense_work(c->v, &in, out);
-    out->assumed = c->assumed[BASIS_DENSE];
+    out->assumed = c->assumed[dense_basis(op)];
 }
 
 /* One library GEMM per expert, one after another; each pays its own start and leaves its own last
@@ -323,7 +347,7 @@ static void work_expert_sequence(const struct law_cost *c, const struct plan *pl
     }
     if (out->waves == 0)
         out->waves = 1;
-    out->assumed = c->assumed[BASIS_DENSE];
+    out->assumed = c->assumed[dense_basis(op)];
 }
 
 static void work_expert_gemm(const struct law_cost *c, const struct plan *plan, int rank,
@@ -344,7 +368,7 @@ static void work_expert_gemm(const struct law_cost *c, const struct plan *plan, 
         return;
     }
     law_grouped_work(c->v, &in, out);
-    out->assumed = c->assumed[BASIS_GROUPED];
+    out->assumed = c->assumed[op->gemm == GEMM_MASKED ? BASIS_MASKED : BASIS_CONTIG];
 }
 
 /* Keys a query attends to on average: the cache, and causally half of its own request's tokens. */
@@ -355,7 +379,6 @@ static void work_attention(const struct law_cost *c, const struct plan *plan,
     double q = fmax(a->q_tokens, 1), tp = fmax(a->tp, 1);
     bool prefill = q > 16, absorbed = a->kv_lora_rank > 0 && !prefill;
     struct law_attn in = {.rows = op->rows,
-                          .requests = op->rows / q,
                           .context = a->context_len + (q + 1) / 2,
                           .heads = a->heads / tp,
                           .qk_dim =
@@ -365,7 +388,7 @@ static void work_attention(const struct law_cost *c, const struct plan *plan,
                           .sms = op->sms,
                           .num_sms = plan->num_sms};
 
-    in.kv_bytes = in.requests * (a->context_len + q) * a->kv_bytes_per_token;
+    in.kv_bytes = op->rows / q * (a->context_len + q) * a->kv_bytes_per_token;
     law_attn_work(c->v, &in, out);
     out->assumed = c->assumed[BASIS_ATTN];
 }

@@ -50,6 +50,13 @@ double law_saturate(double a, double b)
     return lo / sqrt(sqrt(1 + r * r * r * r));
 }
 
+double law_corner(double a, double b, double corner)
+{
+    double hi = fmax(a, b), lo = fmin(a, b);
+
+    return hi > 0 ? hi * pow(1 + pow(lo / hi, corner), 1 / corner) : 0;
+}
+
 double law_power(double drop, int sms, int num_sms)
 {
     double share = fmin((double)sms / num_sms, 1);

@@ -29,6 +29,8 @@ double law_hbm_GBps(const double *v);
 
 /* a limited by b without a corner: (a^-4 + b^-4)^(-1/4). Both > 0. */
 double law_saturate(double a, double b);
+/* SM time and HBM time of one kernel together: (a^c + b^c)^(1/c), c >= 1. */
+double law_corner(double a, double b, double corner);
 /* Rate of one SM when `sms` of num_sms run, relative to few: clocks fall with power. */
 double law_power(double drop, int sms, int num_sms);
 

@@ -3,13 +3,14 @@
 #include <float.h>
 #include <math.h>
 
-struct tile {
-    int m, n;
-};
-
 static double ceil_div(double a, double b)
 {
     return ceil(a / b);
+}
+
+static int ceil_int(int a, int b)
+{
+    return (a + b - 1) / b;
 }
 
 static double dtype_bytes(enum plan_dtype dtype)
@@ -28,106 +29,227 @@ static int grid_of(double tiles, int sms)
     return tiles < 1 ? 1 : tiles < sms ? (int)tiles : sms;
 }
 
+/* What is fitted of one GEMM kernel. */
+struct kernel {
+    double fixed_ns, tile_ns, kblock_ns, load_ns, hbm_GBps, corner;
+    double flops_ns; /* of one SM while few run */
+    double drop;
+    double width; /* bytes of an operand element */
+};
+
+static double tile_ns(const struct kernel *q, int block_m, int block_n, double k, int sms,
+                      int num_sms)
+{
+    double block_k = 128 / q->width, rate = q->flops_ns * law_power(q->drop, sms, num_sms);
+    double load = q->kblock_ns + q->load_ns * (block_m + block_n) / 256;
+
+    return q->tile_ns + ceil_div(k, block_k) * fmax(load, 2.0 * block_m * block_n * block_k / rate);
+}
+
+/* Fewest waves; among equals the fullest last wave; then DeepGEMM's three tie breaks. */
+struct choice {
+    int m, n, waves, last, blocks;
+};
+
+static bool choice_better(const struct choice *a, const struct choice *b, int m, int n)
+{
+    if (b->m == 0 || a->waves != b->waves)
+        return b->m == 0 || a->waves < b->waves;
+    if (a->last != b->last)
+        return a->last > b->last;
+    return (a->m == b->m && a->n < b->n) || (a->n == b->n && a->m < b->m) ||
+           (a->m != b->m && a->n > b->n && a->n <= n && a->m <= m);
+}
+
+struct law_tile law_deepgemm_tile(enum plan_gemm layout, int m, int n, int groups, int sms)
+{
+    static const int block_ms[] = {64, 128, 256};
+    static const int block_ns[] = {16, 32, 48, 64, 80, 96, 112, 128, 144, 160, 192};
+    int first = layout == GEMM_CONTIGUOUS ? 1 : 0, last = layout == GEMM_DENSE ? 2 : 1;
+    struct choice best = {0};
+
+    for (int i = first; i <= last; i++)
+        for (size_t j = 0; j < sizeof block_ns / sizeof *block_ns; j++) {
+            struct choice c = {.m = block_ms[i], .n = block_ns[j]};
+
+            if (c.m > 128 && c.n > 128)
+                continue;
+            c.blocks = ceil_int(m, c.m) * ceil_int(n, c.n);
+            if (layout == GEMM_MASKED)
+                c.blocks *= groups;
+            c.waves = ceil_int(c.blocks, sms);
+            c.last = c.blocks % sms == 0 ? sms : c.blocks % sms;
+            if (choice_better(&c, &best, m, n))
+                best = c;
+        }
+    return (struct law_tile){best.m, best.n, ceil_int(best.blocks, best.waves)};
+}
+
+static struct kernel grouped_kernel(const double *v, const struct law_grouped *in)
+{
+    bool masked = in->layout == GEMM_MASKED;
+    double nominal = v[in->dtype == DTYPE_BF16 ? HW_GPU_BF16_TFLOPS : HW_GPU_FP8_TFLOPS];
+    struct kernel q = {
+        .fixed_ns = v[masked ? HW_MASKED_FIXED_US : HW_CONTIG_FIXED_US] * 1e3,
+        .tile_ns = v[masked ? HW_MASKED_TILE_NS : HW_CONTIG_TILE_NS],
+        .kblock_ns = v[masked ? HW_MASKED_KBLOCK_NS : HW_CONTIG_KBLOCK_NS],
+        .load_ns = v[masked ? HW_MASKED_LOAD_NS : HW_CONTIG_LOAD_NS],
+        .hbm_GBps = v[masked ? HW_MASKED_HBM_EFF : HW_CONTIG_HBM_EFF] * v[HW_GPU_HBM_GBPS],
+        .flops_ns = nominal * 1e3 / in->num_sms * v[masked ? HW_MASKED_EFF : HW_CONTIG_EFF],
+        .drop = v[HW_GROUPED_POWER_DROP],
+        .width = dtype_bytes(in->dtype)};
+
+    return q;
+}
+
+struct grouped_sums {
+    int64_t rows, aligned; /* aligned: each group padded to 128, as the contiguous layout has it */
+    int active;
+};
+
+static struct grouped_sums grouped_sum(const struct law_grouped *in)
+{
+    struct grouped_sums s = {0};
+
+    for (int i = 0; i < in->groups; i++) {
+        s.rows += in->rows[i];
+        s.aligned += (in->rows[i] + 127) / 128 * 128;
+        s.active += in->rows[i] > 0;
+    }
+    return s;
+}
+
 static double grouped_tiles_m(const struct law_grouped *in, int block_m)
 {
-    double tiles = 0;
+    int64_t tiles = 0;
 
     for (int i = 0; i < in->groups; i++)
         tiles += (in->rows[i] + block_m - 1) / block_m;
-    return tiles;
+    return (double)tiles;
 }
 
-static double grouped_tile_ns(const double *v, const struct law_grouped *in, struct tile t)
+static int grouped_expected_m(const struct law_grouped *in, const struct grouped_sums *s)
 {
-    double eff = v[in->layout == GEMM_MASKED ? HW_GROUPED_MASKED_EFF : HW_GROUPED_CONTIG_EFF];
-    double nominal = v[in->dtype == DTYPE_BF16 ? HW_GPU_BF16_TFLOPS : HW_GPU_FP8_TFLOPS];
-    double sm_flops_ns = nominal * 1e3 / in->num_sms * eff *
-                         law_power(v[HW_GROUPED_POWER_DROP], in->sms, in->num_sms);
-    double kblocks = ceil_div(in->k, 128);
+    int64_t m = s->aligned;
 
-    return v[HW_GROUPED_TILE_NS] +
-           kblocks * fmax(v[HW_GROUPED_KBLOCK_NS], 2.0 * t.m * t.n * 128 / sm_flops_ns);
-}
-
-static double grouped_bytes(const struct law_grouped *in, double *flops)
-{
-    double rows = 0, active = 0, width = dtype_bytes(in->dtype);
-
-    for (int i = 0; i < in->groups; i++) {
-        rows += in->rows[i];
-        active += in->rows[i] > 0;
-    }
-    *flops = 2 * rows * in->n * in->k;
-    return active * in->n * in->k * width + rows * (in->k * width + in->n * 2.0);
+    if (in->layout == GEMM_MASKED)
+        m = in->expected_m > 0 ? in->expected_m : (s->rows + in->groups - 1) / in->groups;
+    return m < 1 ? 1 : m > INT32_MAX / 2 ? INT32_MAX / 2 : (int)m;
 }
 
 void law_grouped_work(const double *v, const struct law_grouped *in, struct cost_work *out)
 {
-    static const struct tile tiles[] = {{64, 64},  {64, 96},  {64, 128},  {64, 160},
-                                        {128, 64}, {128, 96}, {128, 128}, {128, 160}};
-    double best = DBL_MAX, m64 = grouped_tiles_m(in, 64), m128 = grouped_tiles_m(in, 128);
-    int grid = 1, waves = 1;
+    struct kernel q = grouped_kernel(v, in);
+    struct grouped_sums s = grouped_sum(in);
+    int m = grouped_expected_m(in, &s);
+    struct law_tile t = law_deepgemm_tile(in->layout, m, in->n, in->groups, in->sms);
+    double tiles = grouped_tiles_m(in, t.m) * ceil_int(in->n, t.n);
+    double waves = ceil_div(tiles, t.sms);
 
-    for (size_t i = 0; i < sizeof tiles / sizeof *tiles; i++) {
-        double num = (tiles[i].m == 64 ? m64 : m128) * ceil_div(in->n, tiles[i].n);
-        double w = ceil_div(num, in->sms), ns = w * grouped_tile_ns(v, in, tiles[i]);
-
-        if (in->layout == GEMM_CONTIGUOUS && tiles[i].m == 64)
-            continue;
-        if (ns < best) {
-            best = ns;
-            grid = grid_of(num, in->sms);
-            waves = w < 1 ? 1 : (int)w;
-        }
-    }
-    work_init(v, grid, out);
-    out->hbm_GBps = fmin(out->hbm_GBps, v[HW_GROUPED_HBM_EFF] * v[HW_GPU_HBM_GBPS]);
-    out->head.fixed_ns = v[HW_GROUPED_FIXED_US] * 1e3;
-    out->head.sm_ns = best;
-    out->head.hbm_bytes = grouped_bytes(in, &out->flops);
-    out->waves = waves;
+    work_init(v, t.sms, out);
+    out->hbm_GBps = fmin(out->hbm_GBps, q.hbm_GBps);
+    out->head.fixed_ns = q.fixed_ns;
+    out->head.sm_ns = waves * tile_ns(&q, t.m, t.n, in->k, t.sms, in->num_sms);
+    if (in->layout == GEMM_MASKED)
+        out->head.sm_ns += (in->groups - s.active) * v[HW_MASKED_GROUP_NS];
+    out->head.hbm_bytes = (double)s.active * in->n * in->k * q.width +
+                          (double)s.rows * (in->k * q.width + in->n * 2.0);
+    out->flops = 2.0 * (double)s.rows * in->n * in->k;
+    out->waves = waves < 1 ? 1 : (int)waves;
 }
 
-static double dense_tile_ns(const double *v, const struct law_dense *in, struct tile t)
+static struct kernel dense_kernel(const double *v, const struct law_dense *in)
 {
-    static const int eff[] = {HW_GEMM_BF16_EFF, HW_GEMM_FP8_EFF, HW_GEMM_BLOCK_EFF};
-    double nominal = v[in->dtype == LAW_DENSE_BF16 ? HW_GPU_BF16_TFLOPS : HW_GPU_FP8_TFLOPS];
-    double width = in->dtype == LAW_DENSE_BF16 ? 2 : 1;
-    double sm_flops_ns = nominal * 1e3 / in->num_sms * v[eff[in->dtype]] *
-                         law_power(v[HW_GEMM_POWER_DROP], in->sms, in->num_sms);
-    double block_k = 64 / width, kblocks = ceil_div(in->k, block_k);
+    /* The fields of the three kernels stand in the same order. */
+    static const int first[] = {HW_BF16_FIXED_US, HW_FP8_FIXED_US, HW_BLOCK_FIXED_US};
+    const double *f = v + first[in->dtype];
+    bool wide = in->dtype == LAW_DENSE_BF16;
+    double nominal = v[wide ? HW_GPU_BF16_TFLOPS : HW_GPU_FP8_TFLOPS];
+    struct kernel q = {.fixed_ns = f[HW_BF16_FIXED_US - HW_BF16_FIXED_US] * 1e3,
+                       .tile_ns = f[HW_BF16_TILE_NS - HW_BF16_FIXED_US],
+                       .kblock_ns = f[HW_BF16_KBLOCK_NS - HW_BF16_FIXED_US],
+                       .load_ns = f[HW_BF16_LOAD_NS - HW_BF16_FIXED_US],
+                       .flops_ns = nominal * 1e3 / in->num_sms * f[HW_BF16_EFF - HW_BF16_FIXED_US],
+                       .hbm_GBps = f[HW_BF16_HBM_EFF - HW_BF16_FIXED_US] * v[HW_GPU_HBM_GBPS],
+                       .corner = f[HW_BF16_CORNER - HW_BF16_FIXED_US],
+                       .drop = v[HW_GEMM_POWER_DROP],
+                       .width = wide ? 2 : 1};
 
-    return v[HW_GEMM_TILE_NS] +
-           kblocks * fmax(v[HW_GEMM_KBLOCK_NS], 2.0 * t.m * t.n * block_k / sm_flops_ns);
+    return q;
+}
+
+struct dense_plan {
+    double sm_ns;
+    int grid, waves;
+};
+
+static void dense_try(const struct kernel *q, const struct law_dense *in, int block_m, int block_n,
+                      int split, double split_ns, struct dense_plan *best)
+{
+    double tiles = (double)ceil_int(in->m, block_m) * ceil_int(in->n, block_n) * split;
+    int grid = grid_of(tiles, in->sms);
+    double waves = ceil_div(tiles, in->sms);
+    double ns = waves * tile_ns(q, block_m, block_n, ceil_div(in->k, split), grid, in->num_sms);
+
+    if (split > 1)
+        ns += split_ns + 4.0 * in->m * in->n * split / q->hbm_GBps;
+    if (ns < best->sm_ns)
+        *best = (struct dense_plan){ns, grid, waves < 1 ? 1 : (int)waves};
+}
+
+/* cuBLAS picks among many kernels: the fastest of a representative list. */
+static struct dense_plan dense_fastest(const double *v, const struct kernel *q,
+                                       const struct law_dense *in)
+{
+    static const int tiles[][2] = {{64, 64},   {64, 128},  {128, 64}, {128, 128}, {128, 192},
+                                   {128, 256}, {256, 128}, {64, 192}, {64, 256}};
+    struct dense_plan best = {.sm_ns = DBL_MAX};
+
+    for (size_t i = 0; i < sizeof tiles / sizeof *tiles; i++)
+        for (int split = 1; split <= 8; split *= 2)
+            dense_try(q, in, tiles[i][0], tiles[i][1], split, v[HW_BF16_SPLIT_US] * 1e3, &best);
+    return best;
+}
+
+static struct dense_plan dense_by_m(const struct kernel *q, const struct law_dense *in)
+{
+    struct dense_plan best = {.sm_ns = DBL_MAX};
+
+    dense_try(q, in, in->m <= 128 ? 64 : 128, in->m <= 64 ? 64 : 128, 1, 0, &best);
+    return best;
+}
+
+static struct dense_plan dense_fewest_waves(const struct kernel *q, const struct law_dense *in)
+{
+    struct law_tile t = law_deepgemm_tile(GEMM_DENSE, in->m, in->n, 1, in->sms);
+    double tiles = (double)ceil_int(in->m, t.m) * ceil_int(in->n, t.n);
+    double waves = ceil_div(tiles, t.sms);
+
+    return (struct dense_plan){waves * tile_ns(q, t.m, t.n, in->k, t.sms, in->num_sms), t.sms,
+                               waves < 1 ? 1 : (int)waves};
+}
+
+static double quantise_ns(const double *v, const struct law_dense *in)
+{
+    return v[HW_QUANT_FIXED_US] * 1e3 +
+           3.0 * in->m * in->k / (v[HW_QUANT_HBM_EFF] * v[HW_GPU_HBM_GBPS]);
 }
 
 void law_dense_work(const double *v, const struct law_dense *in, struct cost_work *out)
 {
-    static const struct tile tiles[] = {{64, 64},   {64, 128},  {128, 64}, {128, 128},
-                                        {128, 256}, {256, 128}, {64, 256}, {64, 32}};
-    double best = DBL_MAX, width = in->dtype == LAW_DENSE_BF16 ? 2 : 1;
-    int grid = 1, waves = 1;
+    struct kernel q = dense_kernel(v, in);
+    struct dense_plan p = in->dtype == LAW_DENSE_BF16  ? dense_fastest(v, &q, in)
+                          : in->dtype == LAW_DENSE_FP8 ? dense_by_m(&q, in)
+                                                       : dense_fewest_waves(&q, in);
 
-    for (size_t i = 0; i < sizeof tiles / sizeof *tiles; i++) {
-        double num = ceil_div(in->m, tiles[i].m) * ceil_div(in->n, tiles[i].n);
-        double w = ceil_div(num, in->sms), ns = w * dense_tile_ns(v, in, tiles[i]);
-
-        if (ns < best) {
-            best = ns;
-            grid = grid_of(num, in->sms);
-            waves = w < 1 ? 1 : (int)w;
-        }
-    }
-    work_init(v, grid, out);
-    out->hbm_GBps = fmin(out->hbm_GBps, v[HW_GEMM_HBM_EFF] * v[HW_GPU_HBM_GBPS]);
-    out->head.fixed_ns = v[HW_GEMM_FIXED_US] * 1e3;
+    work_init(v, p.grid, out);
+    out->head.fixed_ns = q.fixed_ns;
     if (in->quantise)
-        out->head.fixed_ns += v[HW_GEMM_QUANT_US] * 1e3;
-    out->head.sm_ns = best;
-    out->head.hbm_bytes =
-        (double)in->n * in->k * width + (double)in->m * in->k * width + (double)in->m * in->n * 2;
+        out->head.fixed_ns += quantise_ns(v, in);
+    out->head.hbm_bytes = q.width * in->k * ((double)in->n + in->m) + 2.0 * in->m * in->n;
+    out->head.sm_ns = law_corner(p.sm_ns, out->head.hbm_bytes / q.hbm_GBps, q.corner);
     out->flops = 2.0 * in->m * in->n * in->k;
-    out->waves = waves;
+    out->waves = p.waves;
 }
 
 void law_act_work(const double *v, double rows, int inter, enum plan_dtype dtype, int sms,

@@ -1,9 +1,10 @@
 /* model/law_gemm.h: grouped and dense GEMM, activation, router, attention.
  *
  * A GEMM is tiles of block_m x block_n, computed whole (padding included), dealt to the SMs in
- * waves; each tile costs a prologue and its k-blocks at the SM's rate. Weights and activations
- * stream through HBM at the same time; the slower of the two counts. The tile shape is the one of a
- * short list that takes least time, as the libraries' own heuristics try to choose. */
+ * waves; each tile costs a prologue and its k-blocks, and a k-block (128 bytes of k) takes the
+ * longer of loading it and multiplying it at the SM's rate. Operands and result stream through HBM
+ * meanwhile. Which tile a library picks follows its own rule: DeepGEMM fewest waves, vLLM's scaled
+ * FP8 by m, cuBLAS whatever is fastest. */
 #ifndef PEOSIM_MODEL_LAW_GEMM_H
 #define PEOSIM_MODEL_LAW_GEMM_H
 
@@ -11,11 +12,21 @@
 
 #include "model/law.h"
 
+struct law_tile {
+    int m, n;
+    int sms; /* CTAs launched: no more than the waves need */
+};
+
+/* DeepGEMM's choice (get_best_config of 3f71de7 for SM90): fewest waves, then the fullest last
+ * wave. m: rows of one group as the caller expects them (masked), or all rows (else). */
+struct law_tile law_deepgemm_tile(enum plan_gemm layout, int m, int n, int groups, int sms);
+
 struct law_grouped {
-    enum plan_gemm layout;
+    enum plan_gemm layout; /* GEMM_MASKED or GEMM_CONTIGUOUS */
     enum plan_dtype dtype; /* of the operands; the output is BF16 */
     const int32_t *rows;   /* [groups] */
     int groups, n, k;
+    int expected_m; /* masked: rows per group the caller expects; 0 = their mean */
     int sms, num_sms;
 };
 void law_grouped_work(const double *v, const struct law_grouped *in, struct cost_work *out);
@@ -37,7 +48,6 @@ void law_topk_add(const double *v, int tokens, int sms, struct cost_work *out);
 
 struct law_attn {
     double rows;          /* query tokens on this rank */
-    double requests;      /* rows / query tokens per request */
     double context;       /* mean number of keys a query attends to */
     double heads;         /* on this rank */
     double qk_dim, v_dim; /* per head, as computed (absorbed MLA: the latent widths) */

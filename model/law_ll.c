@@ -150,26 +150,65 @@ void law_ll_combine(const double *v, const struct law_ll *in, struct cost_work *
     split_fixed(in->part, combine_fixed_ns(v, in), v[HW_LL_COMB_RECV_SHARE], out);
 }
 
+/* The fields of normal dispatch and combine stand in the same order. */
+static double normal_field(const double *v, const struct law_normal *in, int dispatch_field)
+{
+    int first = in->combine ? HW_NORMAL_COMB_FIXED_US : HW_NORMAL_DISP_FIXED_US;
+
+    return v[first + dispatch_field - HW_NORMAL_DISP_FIXED_US];
+}
+
+static double normal_far_ranks(const struct law_normal *in)
+{
+    return fmax(in->ranks - in->ranks_per_node, 0);
+}
+
 double law_normal_notify_ns(const double *v, const struct law_normal *in)
 {
-    return v[HW_NORMAL_NOTIFY_US] * 1e3 + v[HW_NORMAL_NOTIFY_TOKEN_NS] * in->tokens;
+    double nodes = ceil((double)in->ranks / in->ranks_per_node);
+    double per_token =
+        in->combine ? v[HW_NORMAL_NOTIFY_SM_NS] / in->sms : v[HW_NORMAL_NOTIFY_TOKEN_NS];
+
+    if (nodes <= 1)
+        return 0;
+    return v[HW_NORMAL_NOTIFY_US] * 1e3 + v[HW_NORMAL_NOTIFY_NODE_US] * 1e3 * (nodes - 1) +
+           per_token * in->tokens;
+}
+
+/* SM-time of all tokens and copies of this rank. */
+static double normal_sm_ns(const double *v, const struct law_normal *in)
+{
+    double KiB = in->copy_bytes / 1024;
+    double token = normal_field(v, in, HW_NORMAL_DISP_TOKEN_NS) +
+                   normal_field(v, in, HW_NORMAL_DISP_TOKEN_KIB_NS) * KiB;
+    double copy = normal_field(v, in, HW_NORMAL_DISP_COPY_NS) +
+                  normal_field(v, in, HW_NORMAL_DISP_COPY_KIB_NS) * KiB;
+
+    if (normal_far_ranks(in) > 0)
+        token += normal_field(v, in, HW_NORMAL_DISP_NODE_TOKEN_NS);
+    return in->tokens * token + in->copies * copy +
+           in->rdma_rows * normal_field(v, in, HW_NORMAL_DISP_RDMA_NS);
 }
 
 void law_normal_work(const double *v, const struct law_normal *in, struct cost_work *out)
 {
-    bool back = in->combine, far = in->ranks > in->ranks_per_node;
-    double sm_GBps = v[back ? HW_NORMAL_COMB_SM_GBPS : HW_NORMAL_DISP_SM_GBPS];
-    double eff = v[back ? HW_NORMAL_COMB_PUSH_EFF : HW_NORMAL_DISP_PUSH_EFF];
-    double fixed_us = v[back ? HW_NORMAL_COMB_FIXED_US : HW_NORMAL_DISP_FIXED_US];
-    double nic_eff = v[back ? HW_NORMAL_COMB_NIC_EFF : HW_NORMAL_DISP_NIC_EFF];
-    double nic_GBps = v[HW_NET_NIC_GBITPS] / 8 * v[HW_NET_NICS_PER_GPU] * nic_eff;
+    double nic_GBps = v[HW_NET_NIC_GBITPS] / 8 * v[HW_NET_NICS_PER_GPU] *
+                      normal_field(v, in, HW_NORMAL_DISP_NIC_EFF);
+    double most_GBps = normal_field(v, in, HW_NORMAL_DISP_PUSH_EFF) * v[HW_NET_NVLINK_GBPS];
+    double sm_ns = normal_sm_ns(v, in) / in->sms, far = normal_far_ranks(in);
+    double fixed_us = normal_field(v, in, HW_NORMAL_DISP_FIXED_US);
 
-    if (far)
-        fixed_us += v[back ? HW_NORMAL_COMB_NODE_US : HW_NORMAL_DISP_NODE_US];
+    if (far > 0)
+        fixed_us = normal_field(v, in, HW_NORMAL_DISP_NODE_US) +
+                   normal_field(v, in, HW_NORMAL_DISP_RANK_NS) * far / 1e3;
+    fixed_us += normal_field(v, in, HW_NORMAL_DISP_KIB_US) * in->hidden / 1024;
     work_init(v, in->sms, out);
     out->head.fixed_ns = fixed_us * 1e3 + law_normal_notify_ns(v, in);
-    out->push_GBps = law_saturate(in->sms * sm_GBps, eff * v[HW_NET_NVLINK_GBPS]);
-    out->issue_ns = in->nic_bytes / nic_GBps;
+    out->push_GBps = most_GBps;
+    if (in->copies > 0 && sm_ns > 0)
+        out->push_GBps = law_saturate(in->copies * in->copy_bytes / sm_ns, most_GBps);
+    if (far > 0)
+        out->issue_ns = fmax(sm_ns, in->rdma_rows * in->copy_bytes / nic_GBps);
 }
 
 void law_a2a_work(const double *v, int sms, struct cost_work *out)

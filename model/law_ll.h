@@ -36,15 +36,18 @@ int law_ll_combine_grid(int experts, int tokens, int sms);
 void law_ll_dispatch(const double *v, const struct law_ll *in, struct cost_work *out);
 void law_ll_combine(const double *v, const struct law_ll *in, struct cost_work *out);
 
-/* Normal kernels: num_sms SMs throughout, copies deduplicated, notify and barrier in front. */
+/* Normal (high-throughput) kernels: num_sms SMs throughout; an SM spends time per token and per
+ * copy; copies are deduplicated, notify and barrier kernels run in front. */
 struct law_normal {
     bool combine;
-    int sms, tokens;
+    int sms, tokens, hidden;
     int ranks, ranks_per_node;
-    double pushed_bytes; /* local and NVLink, forwarded ones included */
-    double nic_bytes;
+    double copies;     /* of this rank's tokens to ranks, itself included, over NVLink or local */
+    double rdma_rows;  /* copies to other nodes over the NIC */
+    double copy_bytes; /* of one copy */
 };
 void law_normal_work(const double *v, const struct law_normal *in, struct cost_work *out);
+/* The notify and barrier kernels' part of it; 0 on one node, where the data count them inside. */
 double law_normal_notify_ns(const double *v, const struct law_normal *in);
 
 /* Library all-to-all with `sms` CTAs. */

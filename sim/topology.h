@@ -62,4 +62,9 @@ static inline void sim_topology_egress_GBps(const struct sim_topology *t, struct
     *nv = sim_link_rate_GBps(net, 2 + 4 * (uint32_t)r);
     *nic = sim_link_rate_GBps(net, 4 + 4 * (uint32_t)r);
 }
+#include <stdlib.h>
+static inline void sim_topology_close(struct sim_topology *t)
+{
+    free(t);
+}
 #endif

@@ -1,0 +1,679 @@
+#include "validate/fit.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <gsl/gsl_blas.h>
+#include <gsl/gsl_errno.h>
+#include <gsl/gsl_linalg.h>
+#include <gsl/gsl_multifit_nlinear.h>
+#include <gsl/gsl_randist.h>
+#include <gsl/gsl_rng.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "model/law_ll.h"
+#include "validate/fit_laws.h"
+#include "validate/fit_table.h"
+#include "validate/predict.h"
+
+#define RESIDUAL_SCALE 0.05 /* a residual of 5% counts 1; beyond, the loss grows linearly */
+#define PRIOR_SIGMA    2.0  /* of the transformed parameter: almost flat */
+#define MAX_ITER       80
+#define START_SPREAD   0.7
+
+const char *fit_cv_name(enum fit_cv cv)
+{
+    static const char *const names[] = {"none", "a shape left out", "an EP size left out",
+                                        "an SM or group count left out"};
+
+    return (unsigned)cv < FIT_CV_COUNT ? names[cv] : "?";
+}
+
+/* One law, the rows it is fitted to and where the parameters stand. */
+struct problem {
+    const struct fit_law *law;
+    const struct data_row **rows;
+    size_t n;
+    int num;                   /* parameters still fitted; the others stay at their prior */
+    int param[FIT_MAX_FIELDS]; /* index into law->param */
+    double lo[FIT_MAX_FIELDS], hi[FIT_MAX_FIELDS]; /* logarithms */
+    double prior[FIT_MAX_FIELDS];
+    struct predictor predictor;
+};
+
+static int param_id(const struct problem *p, int i)
+{
+    return p->law->param[p->param[i]].id;
+}
+
+static double param_value(const struct problem *p, int i, double q)
+{
+    return exp(p->lo[i] + (p->hi[i] - p->lo[i]) / (1 + exp(-q)));
+}
+
+static double param_transform(const struct problem *p, int i, double value)
+{
+    double share = (log(value) - p->lo[i]) / (p->hi[i] - p->lo[i]);
+
+    share = fmin(fmax(share, 1e-3), 1 - 1e-3);
+    return log(share / (1 - share));
+}
+
+/* d value / d q */
+static double param_slope(const struct problem *p, int i, double q)
+{
+    double s = 1 / (1 + exp(-q));
+
+    return param_value(p, i, q) * (p->hi[i] - p->lo[i]) * s * (1 - s);
+}
+
+static void problem_set(struct problem *p, const gsl_vector *q)
+{
+    for (int i = 0; i < p->num; i++)
+        p->predictor.v[param_id(p, i)] = param_value(p, i, gsl_vector_get(q, (size_t)i));
+}
+
+static double notify_us(const double *v, const struct data_row *r)
+{
+    struct law_normal in = {.combine = r->law == DATA_NORMAL_COMBINE,
+                            .sms = r->num_sms,
+                            .tokens = r->tokens,
+                            .ranks = r->ranks,
+                            .ranks_per_node = r->ranks / r->nodes};
+
+    return law_normal_notify_ns(v, &in) / 1e3;
+}
+
+static double predicted(const struct problem *p, const struct data_row *r)
+{
+    return p->law->notify_only ? notify_us(p->predictor.v, r) : predict_us(&p->predictor, r);
+}
+
+static double measured(const struct problem *p, const struct data_row *r)
+{
+    return p->law->notify_only ? r->notify_us : r->latency_us;
+}
+
+/* Soft-L1 as a transform: the square of the result is 2*(sqrt(1 + x^2) - 1). */
+static double soften(double x)
+{
+    return copysign(sqrt(2 * (sqrt(1 + x * x) - 1)), x);
+}
+
+static int residuals(const gsl_vector *q, void *data, gsl_vector *f)
+{
+    struct problem *p = data;
+
+    problem_set(p, q);
+    for (size_t i = 0; i < p->n; i++) {
+        const struct data_row *r = p->rows[i];
+        double scale = hypot(RESIDUAL_SCALE, r->sigma);
+        double x = log(predicted(p, r) / measured(p, r)) / scale;
+
+        gsl_vector_set(f, i, isfinite(x) ? soften(x) : 1e3);
+    }
+    for (int i = 0; i < p->num; i++)
+        gsl_vector_set(f, p->n + (size_t)i,
+                       (gsl_vector_get(q, (size_t)i) - p->prior[i]) / PRIOR_SIGMA);
+    return GSL_SUCCESS;
+}
+
+static void problem_bounds(struct problem *p)
+{
+    for (p->num = 0; p->law->param[p->num].hi > 0; p->num++) {
+        const struct fit_param *param = &p->law->param[p->num];
+        int i = p->num;
+
+        p->param[i] = i;
+        p->lo[i] = log(param->lo);
+        p->hi[i] = log(param->hi);
+        p->prior[i] = param_transform(p, i, fmax(p->predictor.v[param->id], 1e-12));
+    }
+}
+
+/* Takes parameter i out of the fit and holds it at `value`. */
+static void problem_freeze(struct problem *p, int i, double value)
+{
+    p->predictor.v[param_id(p, i)] = value;
+    p->num--;
+    for (int j = i; j < p->num; j++) {
+        p->param[j] = p->param[j + 1];
+        p->lo[j] = p->lo[j + 1];
+        p->hi[j] = p->hi[j + 1];
+        p->prior[j] = p->prior[j + 1];
+    }
+}
+
+/* One descent from q; the better of it and *best_cost is kept in best. */
+static int descend(struct problem *p, gsl_multifit_nlinear_workspace *w, const gsl_vector *start,
+                   gsl_vector *best, double *best_cost)
+{
+    gsl_multifit_nlinear_fdf fdf = {
+        .f = residuals, .n = p->n + (size_t)p->num, .p = (size_t)p->num, .params = p};
+    double cost;
+    int info, status = gsl_multifit_nlinear_init(start, &fdf, w);
+
+    if (status == GSL_SUCCESS)
+        status = gsl_multifit_nlinear_driver(MAX_ITER, 1e-6, 1e-8, 1e-8, NULL, NULL, &info, w);
+    if (status == GSL_EBADFUNC || status == GSL_ENOMEM)
+        return ERR_FIT;
+    /* Running out of iterations or of progress still leaves the best point so far. */
+    gsl_blas_ddot(w->f, w->f, &cost);
+    if (isfinite(cost) && cost < *best_cost) {
+        *best_cost = cost;
+        gsl_vector_memcpy(best, w->x);
+    }
+    return 0;
+}
+
+static gsl_multifit_nlinear_workspace *workspace_new(const struct problem *p)
+{
+    gsl_multifit_nlinear_parameters par = gsl_multifit_nlinear_default_parameters();
+
+    return gsl_multifit_nlinear_alloc(gsl_multifit_nlinear_trust, &par, p->n + (size_t)p->num,
+                                      (size_t)p->num);
+}
+
+/* Leaves the best parameters in q and in the predictor. */
+static int problem_solve(struct problem *p, int starts, unsigned long seed, gsl_vector *q)
+{
+    gsl_multifit_nlinear_workspace *w = workspace_new(p);
+    gsl_rng *rng = gsl_rng_alloc(gsl_rng_mt19937);
+    gsl_vector *start = gsl_vector_alloc((size_t)p->num);
+    double cost = HUGE_VAL;
+    int rc = w && rng && start ? 0 : ERR_NOMEM;
+
+    if (rng)
+        gsl_rng_set(rng, seed);
+    for (int s = 0; s <= starts && rc == 0; s++) {
+        for (int i = 0; i < p->num; i++)
+            gsl_vector_set(start, (size_t)i,
+                           p->prior[i] + (s > 0 ? gsl_ran_gaussian(rng, START_SPREAD) : 0));
+        rc = descend(p, w, start, q, &cost);
+    }
+    if (rc == 0 && !isfinite(cost))
+        rc = ERR_FIT;
+    if (rc == 0)
+        problem_set(p, q);
+    gsl_multifit_nlinear_free(w);
+    if (rng)
+        gsl_rng_free(rng);
+    gsl_vector_free(start);
+    return rc;
+}
+
+static bool row_key_equal(enum fit_cv cv, const struct data_row *a, const struct data_row *b)
+{
+    switch (cv) {
+    case FIT_CV_RANKS:
+        return a->ranks == b->ranks;
+    case FIT_CV_SMS:
+        return a->num_sms == b->num_sms && a->groups == b->groups;
+    default:
+        return a->hidden == b->hidden && a->experts == b->experts && a->topk == b->topk &&
+               a->n == b->n && a->k == b->k && a->inter == b->inter && a->rounds == b->rounds;
+    }
+}
+
+/* Numbers the distinct keys in order of appearance; returns how many there are. */
+static int number_groups(enum fit_cv cv, const struct data_row *const *rows, size_t n, int *group)
+{
+    size_t *first = malloc((n + 1) * sizeof *first);
+    int num = 0;
+
+    if (!first)
+        return ERR_NOMEM;
+    for (size_t i = 0; i < n; i++) {
+        int g = 0;
+
+        while (g < num && !row_key_equal(cv, rows[first[g]], rows[i]))
+            g++;
+        if (g == num)
+            first[num++] = i;
+        group[i] = g;
+    }
+    free(first);
+    return num;
+}
+
+/* Sum over groups of (sum of J_i r_i)(...)^T: how much errors inside groups add up. */
+static void cluster_meat(const gsl_matrix *jac, const gsl_vector *f, const int *group, size_t n,
+                         int num_groups, gsl_matrix *meat)
+{
+    size_t num = jac->size2;
+    gsl_vector *s = gsl_vector_calloc(num);
+
+    gsl_matrix_set_zero(meat);
+    for (int g = 0; s && g < num_groups; g++) {
+        gsl_vector_set_zero(s);
+        for (size_t i = 0; i < n; i++) {
+            gsl_vector_const_view row = gsl_matrix_const_row(jac, i);
+
+            if (group[i] == g)
+                gsl_blas_daxpy(gsl_vector_get(f, i), &row.vector, s);
+        }
+        gsl_blas_dger(1, s, s, meat);
+    }
+    gsl_vector_free(s);
+}
+
+/* cov = A^-1 (A + M) A^-1 with A = J^T J and M the cluster term: never below what independent
+ * residuals of the assumed scale would give. */
+static int sandwich(const gsl_matrix *jac, const gsl_vector *f, const int *group, size_t n,
+                    int num_groups, gsl_matrix *cov)
+{
+    size_t num = jac->size2;
+    gsl_matrix *a = gsl_matrix_alloc(num, num), *inv = gsl_matrix_alloc(num, num);
+    gsl_matrix *meat = gsl_matrix_alloc(num, num), *half = gsl_matrix_alloc(num, num);
+    int rc = a && inv && meat && half ? 0 : ERR_NOMEM;
+
+    if (rc == 0) {
+        gsl_blas_dgemm(CblasTrans, CblasNoTrans, 1, jac, jac, 0, a);
+        gsl_matrix_memcpy(inv, a);
+        if (gsl_linalg_cholesky_decomp1(inv) || gsl_linalg_cholesky_invert(inv))
+            rc = ERR_FIT;
+    }
+    if (rc == 0) {
+        cluster_meat(jac, f, group, n, num_groups, meat);
+        if (num_groups > 1)
+            gsl_matrix_scale(meat, num_groups / (num_groups - 1.0));
+        gsl_matrix_add(meat, a);
+        gsl_blas_dgemm(CblasNoTrans, CblasNoTrans, 1, inv, meat, 0, half);
+        gsl_blas_dgemm(CblasNoTrans, CblasNoTrans, 1, half, inv, 0, cov);
+    }
+    gsl_matrix_free(a);
+    gsl_matrix_free(inv);
+    gsl_matrix_free(meat);
+    gsl_matrix_free(half);
+    return rc;
+}
+
+/* Forward differences of the residuals at q. */
+static void jacobian(struct problem *p, gsl_vector *q, gsl_vector *f0, gsl_vector *f1,
+                     gsl_matrix *jac)
+{
+    residuals(q, p, f0);
+    for (int j = 0; j < p->num; j++) {
+        size_t c = (size_t)j;
+        double h = 1e-4, at = gsl_vector_get(q, c);
+
+        gsl_vector_set(q, c, at + h);
+        residuals(q, p, f1);
+        gsl_vector_set(q, c, at);
+        for (size_t i = 0; i < f0->size; i++)
+            gsl_matrix_set(jac, i, c, (gsl_vector_get(f1, i) - gsl_vector_get(f0, i)) / h);
+    }
+    problem_set(p, q);
+}
+
+static void result_fields(const struct problem *p, const gsl_vector *q, const gsl_matrix *cov,
+                          struct fit_result *out)
+{
+    out->num_fields = p->num;
+    for (int i = 0; i < p->num; i++) {
+        double qi = gsl_vector_get(q, (size_t)i), si = param_slope(p, i, qi);
+        double var = gsl_matrix_get(cov, (size_t)i, (size_t)i);
+        struct fit_field *f = &out->field[i];
+
+        f->id = param_id(p, i);
+        f->value = param_value(p, i, qi);
+        f->std_err = sqrt(var) * si;
+        f->spread = sqrt(var);
+        f->at_bound = fabs(qi) > 5; /* within 0.7% of a bound, on the scale of logarithms */
+        for (int j = 0; j < p->num; j++)
+            out->cov[i * p->num + j] = gsl_matrix_get(cov, (size_t)i, (size_t)j) * si *
+                                       param_slope(p, j, gsl_vector_get(q, (size_t)j));
+    }
+}
+
+static int result_uncertainty(struct problem *p, gsl_vector *q, struct fit_result *out)
+{
+    size_t n = p->n + (size_t)p->num, num = (size_t)p->num;
+    gsl_vector *f0 = gsl_vector_alloc(n), *f1 = gsl_vector_alloc(n);
+    gsl_matrix *jac = gsl_matrix_alloc(n, num), *cov = gsl_matrix_alloc(num, num);
+    int *group = malloc(p->n * sizeof *group + 1), groups = 0;
+    int rc = f0 && f1 && jac && cov && group ? 0 : ERR_NOMEM;
+
+    if (rc == 0 && (groups = number_groups(FIT_CV_SHAPE, p->rows, p->n, group)) < 0)
+        rc = groups;
+    if (rc == 0) {
+        jacobian(p, q, f0, f1, jac);
+        rc = sandwich(jac, f0, group, p->n, groups, cov);
+    }
+    if (rc == 0) {
+        out->groups = (size_t)groups;
+        result_fields(p, q, cov, out);
+    }
+    gsl_vector_free(f0);
+    gsl_vector_free(f1);
+    gsl_matrix_free(jac);
+    gsl_matrix_free(cov);
+    free(group);
+    return rc;
+}
+
+static int error_of(const struct problem *p, const double *prediction, struct stats_error *out)
+{
+    double *m = malloc(p->n * sizeof *m + 1);
+
+    if (!m)
+        return ERR_NOMEM;
+    for (size_t i = 0; i < p->n; i++)
+        m[i] = measured(p, p->rows[i]);
+    stats_error_of(prediction, m, p->n, out);
+    free(m);
+    return 0;
+}
+
+static int in_sample_error(struct problem *p, struct fit_result *out)
+{
+    double *x = malloc(p->n * sizeof *x + 1);
+    int rc;
+
+    if (!x)
+        return ERR_NOMEM;
+    for (size_t i = 0; i < p->n; i++)
+        x[i] = predicted(p, p->rows[i]);
+    rc = error_of(p, x, &out->in_sample);
+    free(x);
+    return rc;
+}
+
+#define MAX_FOLDS 10
+
+/* Fits without one fold and predicts it; folds are whole groups. */
+static int predict_fold(const struct problem *p, const int *group, int folds, int fold,
+                        gsl_vector *q, double *prediction)
+{
+    struct problem part = *p;
+    int rc;
+
+    part.rows = malloc(p->n * sizeof *part.rows + 1);
+    part.n = 0;
+    if (!part.rows)
+        return ERR_NOMEM;
+    /* The present values may come from these very rows: start and lean on the defaults instead. */
+    for (int i = 0; i < part.num; i++)
+        part.prior[i] =
+            param_transform(&part, i, hw_field_default((enum hw_field_id)param_id(&part, i)));
+    for (size_t i = 0; i < p->n; i++)
+        if (group[i] % folds != fold)
+            part.rows[part.n++] = p->rows[i];
+    rc = part.n > (size_t)p->num ? problem_solve(&part, 0, 1, q) : ERR_FIT;
+    for (size_t i = 0; i < p->n && rc == 0; i++)
+        if (group[i] % folds == fold)
+            prediction[i] = predicted(&part, p->rows[i]);
+    free(part.rows);
+    return rc;
+}
+
+/* Errors on groups not used in the fit. A single group cannot be left out: n stays 0. */
+static int cross_validate(const struct problem *p, enum fit_cv cv, struct stats_error *out)
+{
+    int *group = malloc(p->n * sizeof *group + 1), groups, folds;
+    double *x = malloc(p->n * sizeof *x + 1);
+    gsl_vector *q = gsl_vector_alloc((size_t)p->num);
+    int rc = group && x && q ? 0 : ERR_NOMEM;
+
+    groups = rc == 0 ? number_groups(cv, p->rows, p->n, group) : 0;
+    if (groups < 0)
+        rc = groups;
+    folds = groups < MAX_FOLDS ? groups : MAX_FOLDS;
+    for (int f = 0; f < folds && folds > 1 && rc == 0; f++)
+        rc = predict_fold(p, group, folds, f, q, x);
+    if (rc == 0 && folds > 1)
+        rc = error_of(p, x, out);
+    if (rc == ERR_FIT) /* too few rows without the fold: not an error of the fit itself */
+        rc = 0;
+    free(group);
+    free(x);
+    gsl_vector_free(q);
+    return rc;
+}
+
+static int result_cv(const struct problem *p, const struct fit_options *o, struct fit_result *out)
+{
+    int rc = 0;
+
+    for (int i = 0; i < 2 && o->cv && rc == 0; i++)
+        if (p->law->cv[i] != FIT_CV_NONE)
+            rc = cross_validate(p, p->law->cv[i], &out->unseen[p->law->cv[i]]);
+    return rc;
+}
+
+static bool row_fits(const struct hw_profile *p, const struct fit_law *law,
+                     const struct data_row *r)
+{
+    int nodes = r->nodes > 0 ? r->nodes : 1;
+
+    if (!(law->rows & (1u << r->law)) || !r->reference || !predict_system(p, r->system))
+        return false;
+    if (law->notify_only && !(r->notify_us > 0))
+        return false;
+    return nodes >= law->min_nodes && nodes <= law->max_nodes;
+}
+
+static int gather(const struct hw_profile *p, const struct fit_law *law,
+                  struct data_set *const *sets, size_t num_sets, struct problem *out)
+{
+    size_t all = 0;
+
+    for (size_t s = 0; s < num_sets; s++)
+        all += sets[s]->n;
+    out->rows = malloc((all + 1) * sizeof *out->rows);
+    if (!out->rows)
+        return ERR_NOMEM;
+    for (size_t s = 0; s < num_sets; s++)
+        for (size_t i = 0; i < sets[s]->n; i++)
+            if (row_fits(p, law, &sets[s]->rows[i]))
+                out->rows[out->n++] = &sets[s]->rows[i];
+    return 0;
+}
+
+static bool sets_hold(const struct hw_profile *p, struct data_set *const *sets, size_t num_sets,
+                      unsigned laws)
+{
+    for (size_t s = 0; laws && s < num_sets; s++)
+        for (size_t i = 0; i < sets[s]->n; i++)
+            if (laws & (1u << sets[s]->rows[i].law) && predict_system(p, sets[s]->rows[i].system))
+                return true;
+    return false;
+}
+
+/* "deepep_ll.csv sha256:0123456789ab, 2026-11-21" for all files that gave rows. */
+static void source_text(const struct problem *p, struct data_set *const *sets, size_t num_sets,
+                        const char *date, char *buf, size_t size)
+{
+    size_t at = 0;
+
+    buf[0] = '\0';
+    for (size_t s = 0; s < num_sets && at + 1 < size; s++) {
+        const char *slash = strrchr(sets[s]->path, '/');
+        bool used = false;
+
+        for (size_t i = 0; i < p->n && !used; i++)
+            used = p->rows[i] >= sets[s]->rows && p->rows[i] < sets[s]->rows + sets[s]->n;
+        if (used)
+            at += (size_t)snprintf(buf + at, size - at, "%s%s sha256:%.12s", at ? ", " : "",
+                                   slash ? slash + 1 : sets[s]->path, sets[s]->sha256);
+    }
+    if (at + 1 < size && date)
+        snprintf(buf + at, size - at, ", %s", date);
+}
+
+/* What of the law was seen, so that extrapolation can be marked. A later law may widen it. */
+static int store_ranges(struct hw_profile *p, const struct problem *q)
+{
+    const char *name;
+    double value;
+    int rc = 0;
+
+    for (size_t i = 0; i < q->n && rc == 0; i++) {
+        const char *law = data_law_name(q->rows[i]->law);
+
+        for (int j = 0; predict_variable(q->rows[i], j, &name, &value) && rc == 0; j++) {
+            const struct hw_range *r = hw_range_find(p, law, name);
+
+            if (value > 0)
+                rc = hw_range_set(p, law, name, r ? fmin(r->min, value) : value,
+                                  r ? fmax(r->max, value) : value);
+        }
+    }
+    return rc;
+}
+
+static int store_result(struct hw_profile *p, const struct problem *q, const char *source,
+                        const struct fit_result *r)
+{
+    int field[FIT_MAX_FIELDS], rc = 0;
+
+    for (int i = 0; i < r->num_fields && rc == 0; i++) {
+        const struct fit_field *f = &r->field[i];
+
+        field[i] = f->id;
+        rc = hw_field_set(p, (enum hw_field_id)f->id, f->value, f->std_err, HW_FITTED, source);
+    }
+    for (int i = 0; i < r->num_held && rc == 0; i++)
+        rc = hw_field_set(p, (enum hw_field_id)r->held[i].id, r->held[i].value, 0, HW_FITTED,
+                          source);
+    if (rc == 0 && r->num_fields > 0)
+        rc = hw_covariance_set(p, r->law, field, r->num_fields, r->cov);
+    return rc ? rc : store_ranges(p, q);
+}
+
+/* Undetermined: the data leave the parameter open by more than two thirds of itself, or hardly
+ * better known than the prior had it, or pressed against a bound. Returns the worst, or -1. */
+static int undetermined(const struct fit_result *r)
+{
+    double worst = 1;
+    int index = -1;
+
+    for (int i = 0; i < r->num_fields; i++) {
+        const struct fit_field *f = &r->field[i];
+        double open = fmax(f->std_err / (0.67 * f->value), f->spread / (0.67 * PRIOR_SIGMA));
+
+        if (f->at_bound)
+            open = fmax(open, 1.5);
+        if (open > worst) {
+            worst = open;
+            index = i;
+        }
+    }
+    return index;
+}
+
+/* Holds one parameter: at the bound where the data press it against one (mostly a cost that is not
+ * there: 0), else where it stood before. */
+static void hold(struct problem *q, int i, const struct hw_profile *p, struct fit_result *out)
+{
+    struct fit_field f = out->field[i];
+
+    if (f.at_bound) {
+        out->held[out->num_held++] = f;
+        problem_freeze(q, i, f.value);
+    } else {
+        out->open[out->num_open++] = f.id;
+        problem_freeze(q, i, p->f[f.id].value);
+    }
+}
+
+/* Fits, and as long as something is undetermined, holds the worst and fits again: what the data
+ * cannot tell apart must not float. */
+static int fit_determined(struct problem *q, const struct hw_profile *p,
+                          const struct fit_options *o, struct fit_result *out)
+{
+    int rc = 0, worst = 0, starts = o->starts;
+
+    while (rc == 0 && worst >= 0 && q->num > 0) {
+        gsl_vector *x = gsl_vector_alloc((size_t)q->num);
+
+        rc = x ? problem_solve(q, starts, o->seed, x) : ERR_NOMEM;
+        if (rc == 0)
+            rc = result_uncertainty(q, x, out);
+        gsl_vector_free(x);
+        starts = 0; /* from here on near a good point */
+        worst = rc == 0 ? undetermined(out) : -1;
+        if (worst >= 0)
+            hold(q, worst, p, out);
+    }
+    if (rc == 0 && q->num == 0)
+        out->num_fields = 0;
+    return rc;
+}
+
+static int fit_one(struct hw_profile *p, const struct fit_law *law, struct data_set *const *sets,
+                   size_t num_sets, const struct fit_options *o, struct fit_report *report)
+{
+    struct fit_result *out = &report->law[report->num];
+    struct problem q = {.law = law};
+    char source[256];
+    int rc = gather(p, law, sets, num_sets, &q);
+
+    memset(out, 0, sizeof *out);
+    predictor_init(&q.predictor, p);
+    problem_bounds(&q);
+    if (rc == 0 && q.n < (size_t)q.num)
+        goto out; /* no data for this law, or too few rows to say anything */
+    if (rc == 0)
+        rc = fit_determined(&q, p, o, out);
+    if (rc == 0)
+        rc = in_sample_error(&q, out);
+    if (rc == 0 && q.num > 0)
+        rc = result_cv(&q, o, out);
+    if (rc == 0) {
+        out->law = law->name;
+        out->rows = q.n;
+        report->num++;
+        source_text(&q, sets, num_sets, o->date, source, sizeof source);
+        rc = store_result(p, &q, source, out);
+    }
+    if (rc != 0)
+        log_error("fit of %s to %zu rows: %s", law->name, q.n, err_text(rc));
+out:
+    free(q.rows);
+    return rc;
+}
+
+static bool selected(const struct fit_options *o, const char *name)
+{
+    return !o->only || strncmp(name, o->only, strlen(o->only)) == 0;
+}
+
+/* Moves the contents of `from` into `to` and frees what `to` held. */
+static void profile_replace(struct hw_profile *to, struct hw_profile *from)
+{
+    struct hw_profile old = *to;
+
+    *to = *from;
+    *from = old;
+    hw_profile_free(from);
+}
+
+int fit_profile(struct hw_profile *p, struct data_set *const *sets, size_t num_sets,
+                const struct fit_options *options, struct fit_report *report)
+{
+    gsl_error_handler_t *old = gsl_set_error_handler_off();
+    struct hw_profile *work = NULL;
+    int rc = hw_profile_copy(p, &work);
+
+    report->num = 0;
+    for (int i = 0; i < fit_num_laws && rc == 0; i++)
+        if (selected(options, fit_laws[i].name) &&
+            !sets_hold(p, sets, num_sets, fit_laws[i].unless))
+            rc = fit_one(work, &fit_laws[i], sets, num_sets, options, report);
+    if (rc == 0 && selected(options, "collective"))
+        rc = fit_tables(work, sets, num_sets, options, report);
+    if (rc == 0 && report->num == 0) {
+        log_error("no row of system %s that any law can be fitted to", p->name);
+        rc = ERR_FIT;
+    }
+    if (rc == 0)
+        profile_replace(p, work);
+    else
+        hw_profile_free(work);
+    gsl_set_error_handler(old);
+    return rc;
+}

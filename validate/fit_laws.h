@@ -1,0 +1,25 @@
+/* validate/fit_laws.h: which fields each law has and which rows determine them. */
+#ifndef PEOSIM_VALIDATE_FIT_LAWS_H
+#define PEOSIM_VALIDATE_FIT_LAWS_H
+
+#include "validate/fit.h"
+
+struct fit_param {
+    int id;        /* enum hw_field_id; the list ends at max 0 */
+    double lo, hi; /* bounds of the fit, inside the field's own */
+};
+
+struct fit_law {
+    const char *name;
+    unsigned rows; /* bit set of enum data_law */
+    int min_nodes, max_nodes;
+    bool notify_only; /* predict and fit the notify part */
+    unsigned unless;  /* skipped when the sets hold rows of these laws */
+    enum fit_cv cv[2];
+    struct fit_param param[FIT_MAX_FIELDS + 1];
+};
+
+extern const struct fit_law fit_laws[];
+extern const int fit_num_laws;
+
+#endif
