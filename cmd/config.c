@@ -447,7 +447,8 @@ static int files_check(const struct config *c)
 {
     static const struct {
         const char *key, *shipped;
-    } named[] = {{"model", "configs/models/%s.json"}, {"cluster.profile", "hw/%s.yaml"},
+    } named[] = {{"model", "configs/models/%s.json"},
+                 {"cluster.profile", "hw/%s.yaml"},
                  {"routing.file", "%s"}};
 
     for (size_t i = 0; i < sizeof named / sizeof *named; i++) {

@@ -168,21 +168,75 @@ static void *worker(void *arg)
     return NULL;
 }
 
-int grid_work_run(const struct grid_work *work, int jobs)
+/* Runs a worker on `jobs` threads, this one among them: with one processor, or no threads to be
+ * had, the caller does it all. */
+static void threads_run(int jobs, void *(*run)(void *arg), void *arg)
 {
-    struct shared w = {.work = work};
     pthread_t threads[256];
     int n = 0;
 
-    pthread_mutex_init(&w.lock, NULL);
     if (jobs > 256)
         jobs = 256;
     for (int i = 1; i < jobs; i++)
-        if (!pthread_create(&threads[n], NULL, worker, &w))
+        if (!pthread_create(&threads[n], NULL, run, arg))
             n++;
-    worker(&w); /* with one processor, or no threads to be had, the caller does it all */
+    run(arg);
     for (int i = 0; i < n; i++)
         pthread_join(threads[i], NULL);
+}
+
+int grid_work_run(const struct grid_work *work, int jobs)
+{
+    struct shared w = {.work = work};
+
+    pthread_mutex_init(&w.lock, NULL);
+    threads_run(jobs, worker, &w);
+    pthread_mutex_destroy(&w.lock);
+    return w.err;
+}
+
+struct each {
+    size_t n, next;
+    int (*fn)(void *self, struct evaluator *e, size_t i);
+    void *self;
+    pthread_mutex_t lock; /* guards next and err */
+    int err;
+};
+
+/* Books the last call's error and takes the next number. */
+static bool each_take(struct each *w, int err, size_t *i)
+{
+    bool got;
+
+    pthread_mutex_lock(&w->lock);
+    if (err && !w->err)
+        w->err = err;
+    got = !w->err && w->next < w->n;
+    if (got)
+        *i = w->next++;
+    pthread_mutex_unlock(&w->lock);
+    return got;
+}
+
+static void *each_worker(void *arg)
+{
+    struct each *w = arg;
+    struct evaluator *e = NULL;
+    int err = evaluator_open(&e);
+    size_t i;
+
+    while (each_take(w, err, &i))
+        err = w->fn(w->self, e, i);
+    evaluator_close(e);
+    return NULL;
+}
+
+int grid_each(size_t n, int jobs, int (*fn)(void *self, struct evaluator *e, size_t i), void *self)
+{
+    struct each w = {.n = n, .fn = fn, .self = self};
+
+    pthread_mutex_init(&w.lock, NULL);
+    threads_run(jobs, each_worker, &w);
     pthread_mutex_destroy(&w.lock);
     return w.err;
 }

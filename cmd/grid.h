@@ -38,6 +38,10 @@ struct grid_work {
 /* Evaluates what take hands out on `jobs` threads. The first error ends the rest. */
 int grid_work_run(const struct grid_work *work, int jobs);
 
+/* Calls fn for i = 0..n-1 on `jobs` threads, each with an evaluator of its own. The first error
+ * ends the rest. */
+int grid_each(size_t n, int jobs, int (*fn)(void *self, struct evaluator *e, size_t i), void *self);
+
 /* Checks the config (evaluate_config), then evaluates all points. progress: done of all points are
  * ready; called from one thread at a time, may be NULL. The first error ends the rest. */
 int grid_run(const struct config *c, int jobs,

@@ -65,7 +65,7 @@ int report_num_sms(const struct grid_point *p)
 }
 
 /* The knobs that a reader sets: those of the policy that are not at their default. */
-static void knob_words(const struct grid_point *p, char *buf, size_t size)
+void report_knob_words(const struct grid_point *p, char *buf, size_t size)
 {
     struct knobs dflt;
     size_t at = 0;
@@ -116,7 +116,7 @@ static void table_row(const struct grid_point *p, FILE *f)
     const struct evaluation *ev = &p->ev;
 
     report_point_name(p, name, sizeof name);
-    knob_words(p, knobs, sizeof knobs);
+    report_knob_words(p, knobs, sizeof knobs);
     path_words(ev, path, sizeof path);
     fprintf(f, "  %-6s %10.1f %+7.1f%% %10.1f %5.0f%% %5.0f%% %5.0f%%  %-32s %s\n", name,
             ev->layer_us, ev->gain_pct, ev->metrics.exposed_comm_ns / 1e3,
@@ -209,7 +209,7 @@ void report_table(const struct grid *g, FILE *f)
                 100 * assumed, first_value(g->config, "cluster.profile"));
 }
 
-static int knobs_json(const struct grid_point *p, json_t *out)
+int report_knobs_json(const struct grid_point *p, struct json_t *out)
 {
     int err = 0;
 
@@ -238,7 +238,7 @@ static json_t *point_json(const struct grid *g, const struct grid_point *p)
         batch = s.batch;
         scenario_free(&s);
     }
-    knobs_json(p, knobs);
+    report_knobs_json(p, knobs);
     for (int i = 0; i < PART_COUNT; i++)
         json_object_set_new(parts, trace_part_name((enum trace_part)i),
                             json_real(ev->metrics.part_ns[i] / 1e3));

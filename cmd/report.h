@@ -26,6 +26,11 @@ void report_best_csv(const struct grid *g, FILE *f);
 
 /* Name of a policy as a row or a line of a picture: "peo 3" with its method. */
 void report_point_name(const struct grid_point *p, char *buf, size_t size);
+/* "num_rounds=4 num_sms=8": the knobs worth naming; the others are at their defaults. */
+void report_knob_words(const struct grid_point *p, char *buf, size_t size);
+/* Every knob that the policy reads, into a JSON object. */
+struct json_t;
+int report_knobs_json(const struct grid_point *p, struct json_t *out);
 /* Communication SMs, rounds as --json counts them: N and 1 where the policy has no such knob. */
 int report_num_sms(const struct grid_point *p);
 int report_num_rounds(const struct grid_point *p);
