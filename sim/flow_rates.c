@@ -21,14 +21,26 @@ void link_mark(struct sim_flow_net *net, uint32_t l)
         net->cursor = place;
 }
 
-/* Adds to the rate that every link of the flow but its bottleneck sees. */
+void rounding_note(struct sim_flow_net *net, uint32_t l)
+{
+    if (l >= LINK_FIRST && !net->links[l].rounded) {
+        net->links[l].rounded = true;
+        net->rounded[net->rounded_count++] = l;
+    }
+}
+
+/* Adds to the rate that every link of the flow but its bottleneck sees. Where next to nothing of a
+ * rate taken away is left, what is left may be rounding. */
 void others_add(struct sim_flow_net *net, const struct flow *f, double rate_GBps)
 {
     for (uint32_t i = 0; i < f->links; i++) {
         uint32_t l = f->path[i].link;
 
-        if (l != f->bottleneck)
+        if (l != f->bottleneck) {
             net->hot[l].others += rate_GBps;
+            if (net->hot[l].others < -1e-6 * rate_GBps)
+                rounding_note(net, l);
+        }
         link_mark(net, l);
     }
 }
@@ -172,14 +184,6 @@ static void members_tell(struct sim_flow_net *net, uint32_t l, uint32_t from, ui
         links_tell(net, k->other + from, count, by);
         if (k->third_members)
             links_tell(net, k->third + from, count, by);
-    }
-}
-
-void rounding_note(struct sim_flow_net *net, uint32_t l)
-{
-    if (l >= LINK_FIRST && !net->links[l].rounded) {
-        net->links[l].rounded = true;
-        net->rounded[net->rounded_count++] = l;
     }
 }
 
