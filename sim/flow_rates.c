@@ -466,7 +466,7 @@ static uint32_t slowed_keep(struct sim_flow_net *net, uint32_t l, uint32_t count
 
         before = count;
         for (uint32_t i = count; i-- > 0 && h->members + count > 1;) {
-            if (below(net, level, net->ranked[i].key))
+            if (net->ranked[i].key > level)
                 continue;
             left -= net->ranked[i].key;
             net->ranked[i] = net->ranked[--count];
