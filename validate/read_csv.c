@@ -80,6 +80,14 @@ static void cell_system(struct cells *c, const char *col, struct data_row *r)
         snprintf(r->system, sizeof r->system, "%s", text);
 }
 
+static void check_ranks(struct cells *c, const struct data_row *r)
+{
+    if (!c->err && (r->nodes > r->ranks || r->ranks % r->nodes != 0))
+        cell_bad(c, "nodes", "does not divide ep");
+    if (!c->err && r->topk > r->experts)
+        cell_bad(c, "topk", "is more than num_experts");
+}
+
 static void read_low_latency(struct cells *c, struct data_row *r)
 {
     const char *phase = cell_text(c, "phase"), *dtype = cell_text(c, "dtype");
@@ -99,6 +107,7 @@ static void read_low_latency(struct cells *c, struct data_row *r)
         r->law = DATA_LL_COMBINE;
     else
         cell_bad(c, "phase", "is neither dispatch nor combine");
+    check_ranks(c, r);
     r->dtype = strcmp(dtype, "fp8") == 0 ? DTYPE_FP8 : DTYPE_BF16;
     r->num_local = r->ranks ? r->experts / r->ranks : 0;
     snprintf(r->group, sizeof r->group, "EP%d %d/%d/%d", r->ranks, r->hidden, r->experts, r->topk);
@@ -128,6 +137,7 @@ static void read_normal(struct cells *c, struct data_row *r)
         r->law = DATA_NORMAL_COMBINE;
     else
         cell_bad(c, "phase", "is neither dispatch nor combine");
+    check_ranks(c, r);
     r->dtype = r->law == DATA_NORMAL_DISPATCH ? DTYPE_FP8 : DTYPE_BF16;
     snprintf(r->group, sizeof r->group, "EP%d %d/%d/%d %d SMs", r->ranks, r->hidden, r->experts,
              r->topk, r->num_sms);
@@ -161,6 +171,8 @@ static void read_readme(struct cells *c, struct data_row *r)
     r->bytes = (double)r->tokens * r->topk *
                (r->law == DATA_LL_DISPATCH ? 16 + r->hidden + r->hidden / 32 : 2 * r->hidden);
     cell_latency(c, "latency_us", r);
+    if (r->ranks > 8 && r->ranks % 8 != 0)
+        cell_bad(c, "ep", "is no whole number of nodes");
     snprintf(r->group, sizeof r->group, "EP%d %d/%d/%d", r->ranks, r->hidden, r->experts, r->topk);
 }
 
@@ -186,7 +198,7 @@ static void read_grouped(struct cells *c, struct data_row *r)
     const char *layout = cell_text(c, "layout"), *note = cell_text(c, "note");
 
     cell_system(c, "system", r);
-    r->groups = cell_int(c, "groups", 1, 1 << 16);
+    r->groups = cell_int(c, "groups", 1, 1 << 14);
     r->rows = cell_int(c, "tokens_per_group", 1, 1 << 24);
     r->n = cell_int(c, "n", 1, 1 << 20);
     r->k = cell_int(c, "k", 1, 1 << 20);
@@ -318,6 +330,8 @@ static void read_ffn(struct cells *c, struct data_row *r)
         cell_bad(c, "distribution", "is neither uniform nor power_law_<exponent>");
     if (!c->err && r->experts % r->ranks != 0)
         cell_bad(c, "ep", "does not divide num_experts");
+    if ((double)r->tokens * r->ranks * r->topk > 1 << 30)
+        cell_bad(c, "tokens_per_rank", "is absurdly large");
     if (c->err)
         return;
     r->num_local = r->experts / r->ranks;
@@ -460,7 +474,7 @@ static void read_bench(struct cells *c, struct data_row *r)
     r->hidden = (int)cell_optional(c, "hidden", 1 << 20);
     r->inter = (int)cell_optional(c, "inter", 1 << 20);
     r->rows = (int)cell_optional(c, "rows", 1 << 24);
-    r->groups = (int)cell_optional(c, "groups", 1 << 16);
+    r->groups = (int)cell_optional(c, "groups", 1 << 14);
     r->n = (int)cell_optional(c, "n", 1 << 24);
     r->k = (int)cell_optional(c, "k", 1 << 24);
     r->topk = (int)cell_optional(c, "topk", 64);
@@ -573,6 +587,7 @@ int read_csv(struct data_set *set, const struct csv *csv)
     if (!f)
         return fail_format(csv, nearest);
     set->format = f->name;
+    set->repeats = f->read == read_bench;
     for (size_t i = 0; i < csv->num_rows; i++) {
         struct cells c = {set, csv, i, false};
         struct data_row r = {.line = csv->line[i], .rounds = 1};
