@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include <gsl/gsl_errno.h>
+
 #include "base/err.h"
 #include "base/log.h"
 #include "cmd/cmd.h"
@@ -96,6 +98,7 @@ int main(int argc, char **argv)
         print_commands(stdout);
         return 0;
     }
+    gsl_set_error_handler_off(); /* it would abort where we return ERR_NOMEM */
     c = cmd_find(argv[1]);
     err = c ? c->run(argc - 1, argv + 1) : unknown_command(argv[1]);
     if (!err && (fflush(stdout) || ferror(stdout))) {

@@ -21,8 +21,8 @@ struct routing_sampler {
     double *weight;     /* [experts] */
     double *group_weight;
     gsl_ran_discrete_t *table;
-    unsigned *taken; /* [experts]: stamp of the last token that chose it */
-    unsigned *group_chosen;
+    unsigned *taken;        /* [experts]: stamp of the last token that chose it or ruled it out */
+    unsigned *group_chosen; /* [n_group] */
     unsigned stamp;
 };
 
@@ -106,17 +106,12 @@ static int sampler_set_rank(struct routing_sampler *s, double rank_skew, const g
     return s->table ? 0 : ERR_NOMEM;
 }
 
+/* Draws topk_group groups and rules the experts of all others out. */
 static void sampler_choose_groups(struct routing_sampler *s, const gsl_rng *rng)
 {
-    double total, u;
-
-    s->group_chosen[0] = s->stamp;
-    if (s->n_group == 1)
-        return;
-    s->group_chosen[0] = 0;
     for (int i = 0; i < s->topk_group; i++) {
+        double total = 0, u;
         int last = 0;
-        total = 0;
         for (int g = 0; g < s->n_group; g++)
             total += s->group_chosen[g] == s->stamp ? 0 : s->group_weight[g];
         u = gsl_rng_uniform(rng) * total;
@@ -128,25 +123,24 @@ static void sampler_choose_groups(struct routing_sampler *s, const gsl_rng *rng)
         }
         s->group_chosen[last] = s->stamp;
     }
+    for (int g = 0; g < s->n_group; g++) {
+        unsigned *taken = s->taken + (size_t)g * (size_t)s->group_size;
+        for (int e = 0; s->group_chosen[g] != s->stamp && e < s->group_size; e++)
+            taken[e] = s->stamp;
+    }
 }
 
-static bool sampler_is_free(const struct routing_sampler *s, int e)
-{
-    return s->taken[e] != s->stamp &&
-           (s->n_group == 1 || s->group_chosen[e / s->group_size] == s->stamp);
-}
-
-/* The weighted choice among all free experts, in linear time. */
+/* The weighted choice among all experts that are left, in linear time. */
 static int sampler_draw_left(const struct routing_sampler *s, const gsl_rng *rng)
 {
     double total = 0, u;
     int last = -1;
 
     for (int e = 0; e < s->experts; e++)
-        total += sampler_is_free(s, e) ? s->weight[e] : 0;
+        total += s->taken[e] == s->stamp ? 0 : s->weight[e];
     u = gsl_rng_uniform(rng) * total;
     for (int e = 0; e < s->experts && u >= 0; e++) {
-        if (sampler_is_free(s, e)) {
+        if (s->taken[e] != s->stamp) {
             last = e;
             u -= s->weight[e];
         }
@@ -157,15 +151,13 @@ static int sampler_draw_left(const struct routing_sampler *s, const gsl_rng *rng
 static void sampler_token(struct routing_sampler *s, const gsl_rng *rng, int topk, int32_t *out)
 {
     s->stamp++;
-    sampler_choose_groups(s, rng);
+    if (s->n_group > 1)
+        sampler_choose_groups(s, rng);
     for (int j = 0; j < topk; j++) {
-        int e = -1;
-        for (int tries = 0; e < 0 && tries < ROUTING_MAX_REJECTS; tries++) {
+        int e = (int)gsl_ran_discrete(rng, s->table), tries = 1;
+        while (s->taken[e] == s->stamp && tries++ < ROUTING_MAX_REJECTS)
             e = (int)gsl_ran_discrete(rng, s->table);
-            if (!sampler_is_free(s, e))
-                e = -1;
-        }
-        if (e < 0)
+        if (s->taken[e] == s->stamp)
             e = sampler_draw_left(s, rng);
         s->taken[e] = s->stamp;
         out[j] = e;

@@ -16,6 +16,7 @@ struct side {
     size_t num_rest;
     long *partner; /* [num_records]: index in the other log, -1 */
     bool any_rank; /* both traces have one rank: its number says nothing */
+    bool *common;  /* [log.ranks]: the other trace has this rank too */
     bool *on_path;
     long *before; /* [num_records]: the record before it on its stream, -1 */
 };
@@ -76,6 +77,7 @@ static void side_close(struct side *s)
     free(s->partner);
     free(s->on_path);
     free(s->before);
+    free(s->common);
 }
 
 static bool one_rank(const struct trace_log *log)
@@ -86,7 +88,28 @@ static bool one_rank(const struct trace_log *log)
     return true;
 }
 
-static int side_open(struct side *s, const struct trace_log *log, bool any_rank)
+/* What is paired, or of a rank that the other trace has not, is not to be paired any more. */
+static void side_drop(struct side *s)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < s->num_rest; i++)
+        if (s->partner[record_index(s, s->rest[i])] < 0 && s->common[s->rest[i]->rank])
+            s->rest[kept++] = s->rest[i];
+    s->num_rest = kept;
+}
+
+static void side_common(struct side *s, const struct trace_log *other)
+{
+    for (size_t i = 0; i < other->num_records; i++)
+        if (other->records[i].rank < s->log->ranks)
+            s->common[other->records[i].rank] = true;
+    for (int rank = 0; s->any_rank && rank < s->log->ranks; rank++)
+        s->common[rank] = true;
+}
+
+static int side_open(struct side *s, const struct trace_log *log, const struct trace_log *other,
+                     bool any_rank)
 {
     size_t n = log->num_records;
 
@@ -95,7 +118,8 @@ static int side_open(struct side *s, const struct trace_log *log, bool any_rank)
     s->partner = malloc(n * sizeof *s->partner);
     s->on_path = calloc(n, sizeof *s->on_path);
     s->before = malloc(n * sizeof *s->before);
-    if (!s->rest || !s->partner || !s->on_path || !s->before) {
+    s->common = calloc((size_t)log->ranks, sizeof *s->common);
+    if (!s->rest || !s->partner || !s->on_path || !s->before || !s->common) {
         side_close(s);
         *s = (struct side){0};
         log_error("out of memory for comparing traces");
@@ -111,17 +135,9 @@ static int side_open(struct side *s, const struct trace_log *log, bool any_rank)
         if (s->rest[i]->rank == s->rest[i - 1]->rank &&
             s->rest[i]->stream == s->rest[i - 1]->stream)
             s->before[record_index(s, s->rest[i])] = (long)record_index(s, s->rest[i - 1]);
+    side_common(s, other);
+    side_drop(s);
     return 0;
-}
-
-static void side_drop_paired(struct side *s)
-{
-    size_t kept = 0;
-
-    for (size_t i = 0; i < s->num_rest; i++)
-        if (s->partner[record_index(s, s->rest[i])] < 0)
-            s->rest[kept++] = s->rest[i];
-    s->num_rest = kept;
 }
 
 /* Both rests sorted by key and start: equal keys pair up one after another. */
@@ -142,8 +158,8 @@ static void pair_pass(struct side *a, struct side *b, enum pass pass)
         i += c <= 0;
         j += c >= 0;
     }
-    side_drop_paired(a);
-    side_drop_paired(b);
+    side_drop(a);
+    side_drop(b);
 }
 
 static const struct trace_record *partner_of(const struct side *s, const struct side *other,
@@ -178,6 +194,9 @@ static int pair_cmp(const void *va, const void *vb)
 
 static int diff_pairs(struct trace_diff *d, struct side *a, struct side *b)
 {
+    for (size_t i = 0; i < a->log->num_records; i++) /* sorted by rank */
+        d->ranks += a->common[a->log->records[i].rank] &&
+                    (i == 0 || a->log->records[i - 1].rank != a->log->records[i].rank);
     for (int pass = 0; pass < PASS_COUNT; pass++)
         pair_pass(a, b, (enum pass)pass);
     d->pairs = malloc((a->log->num_records + b->num_rest) * sizeof *d->pairs);
@@ -188,7 +207,8 @@ static int diff_pairs(struct trace_diff *d, struct side *a, struct side *b)
     for (size_t i = 0; i < a->log->num_records; i++) {
         const struct trace_record *r = &a->log->records[i];
 
-        d->pairs[d->num_pairs++] = (struct trace_pair){r, partner_of(a, b, r)};
+        if (a->common[r->rank])
+            d->pairs[d->num_pairs++] = (struct trace_pair){r, partner_of(a, b, r)};
     }
     d->only_a = (int)a->num_rest;
     d->only_b = (int)b->num_rest;
@@ -472,14 +492,16 @@ static void split_one_sided(struct trace_diff *d, const struct walk *w, const st
     for (const struct trace_record *r = w->first; r < w->end; r++) {
         size_t i = record_index(s, r);
         const struct trace_record *p = partner_of(s, other, r);
-        double ns = sign * (w->work_ns[i] + w->wait_ns[i]);
+        struct trace_diff_kind *k;
 
         if (!s->on_path[i] || (p && other->on_path[record_index(other, p)]))
             continue;
+        d->wait_ns += sign * w->wait_ns[i];
+        k = diff_kind(d, r->kind);
         if (p)
-            d->order_ns += ns;
+            k->order_ns += sign * w->work_ns[i];
         else
-            d->only_ns += ns;
+            k->only_ns += sign * w->work_ns[i];
     }
 }
 
@@ -550,12 +572,17 @@ static int diff_ranks(struct trace_diff *d, bool any_rank)
     return 0;
 }
 
+static double kind_ns(const struct trace_diff_kind *k)
+{
+    return k->path_ns + k->only_ns + k->order_ns;
+}
+
 static int kind_cmp(const void *va, const void *vb)
 {
     const struct trace_diff_kind *a = va, *b = vb;
 
-    if (fabs(a->path_ns) != fabs(b->path_ns))
-        return fabs(a->path_ns) > fabs(b->path_ns) ? -1 : 1;
+    if (fabs(kind_ns(a)) != fabs(kind_ns(b)))
+        return fabs(kind_ns(a)) > fabs(kind_ns(b)) ? -1 : 1;
     return strcmp(a->kind, b->kind);
 }
 
@@ -580,9 +607,9 @@ int trace_diff_new(struct trace_diff **out, const struct trace_log *a, const str
     }
     err = diff_ranks(d, any_rank);
     if (!err)
-        err = side_open(&sa, a, any_rank);
+        err = side_open(&sa, a, b, any_rank);
     if (!err)
-        err = side_open(&sb, b, any_rank);
+        err = side_open(&sb, b, a, any_rank);
     if (!err)
         err = diff_pairs(d, &sa, &sb);
     if (!err)
@@ -654,41 +681,51 @@ static void print_first(const struct trace_diff *d, FILE *f)
                 d->first_ns > 0 ? "more" : "less", span_ns(a) / 1e3, span_ns(b) / 1e3);
 }
 
-/* A cause of the difference, and its share of it; causes of nothing are left out. */
-static void print_cause(const char *name, double ns, double total_ns, FILE *f)
+/* A cause of the difference, also as a part of A's time; causes of nothing are left out. */
+static bool print_cause(const struct trace_diff *d, const char *name, double ns, FILE *f)
 {
-    if (fabs(ns) >= 0.5)
-        fprintf(f, "  %-36.36s %+10.2f  %+7.1f%%\n", name, ns / 1e3, pct(ns, fabs(total_ns)));
+    if (fabs(ns) < 0.5)
+        return false;
+    fprintf(f, "  %-36.36s %+10.2f  %+8.2f%%", name, ns / 1e3, pct(ns, d->a_ns));
+    return true;
 }
 
 static void print_split(const struct trace_diff *d, FILE *f)
 {
-    double total_ns = d->b_ns - d->a_ns;
-
     fprintf(f, "\nwhere the difference comes from (critical path of rank %d)\n", d->b_rank);
-    fprintf(f, "  %-36s %10s  %8s\n", "cause", "us", "share");
+    fprintf(f, "  %-36s %10s  %9s  %12s  %14s  %12s\n", "cause", "us", "of A", "same spans",
+            "one trace only", "other order");
     for (size_t i = 0; i < d->num_kinds; i++) {
+        const struct trace_diff_kind *k = &d->kinds[i];
         char name[64];
 
-        snprintf(name, sizeof name, "time of %.55s", d->kinds[i].kind);
-        print_cause(name, d->kinds[i].path_ns, total_ns, f);
+        snprintf(name, sizeof name, "work of %.55s", k->kind);
+        if (print_cause(d, name, kind_ns(k), f))
+            fprintf(f, "  %+12.2f  %+14.2f  %+12.2f\n", k->path_ns / 1e3, k->only_ns / 1e3,
+                    k->order_ns / 1e3);
     }
-    print_cause("waiting for data", d->wait_ns, total_ns, f);
-    print_cause("gaps between spans (launch, skew)", d->gap_ns, total_ns, f);
-    print_cause("order: other ops on the path", d->order_ns, total_ns, f);
-    print_cause("spans that only one trace has", d->only_ns, total_ns, f);
-    print_cause("another rank is the slowest", d->rank_ns, total_ns, f);
-    fprintf(f, "  %-36s %+10.2f\n", "total", total_ns / 1e3);
+    if (print_cause(d, "waiting for data", d->wait_ns, f))
+        fputc('\n', f);
+    if (print_cause(d, "gaps between spans (launch, skew)", d->gap_ns, f))
+        fputc('\n', f);
+    if (print_cause(d, "another rank is the slowest", d->rank_ns, f))
+        fputc('\n', f);
+    fprintf(f, "  %-36s %+10.2f  %+8.2f%%\n", "total", (d->b_ns - d->a_ns) / 1e3,
+            pct(d->b_ns - d->a_ns, d->a_ns));
 }
 
 static void print_kinds(const struct trace_diff *d, FILE *f)
 {
-    fprintf(f, "\n%-24s %6s %10s %10s %9s %8s %10s %10s %6s %6s\n", "op (mean over all ranks)",
-            "pairs", "A us", "B us", "B-A us", "B/A-1", "A wait us", "B wait us", "only A",
-            "only B");
+    fprintf(f, "\n%-24s %6s %10s %10s %9s %8s %10s %10s %6s %6s\n", "op (mean over pairs)", "pairs",
+            "A us", "B us", "B-A us", "B/A-1", "A wait us", "B wait us", "only A", "only B");
     for (size_t i = 0; i < d->num_kinds; i++) {
         const struct trace_diff_kind *k = &d->kinds[i];
 
+        if (!k->pairs) {
+            fprintf(f, "%-24.24s %6d %10s %10s %9s %8s %10s %10s %6d %6d\n", k->kind, 0, "-", "-",
+                    "-", "-", "-", "-", k->only_a, k->only_b);
+            continue;
+        }
         fprintf(f, "%-24.24s %6d %10.2f %10.2f %+9.2f %+7.1f%% %10.2f %10.2f %6d %6d\n", k->kind,
                 k->pairs, k->a_ns / 1e3, k->b_ns / 1e3, (k->b_ns - k->a_ns) / 1e3,
                 pct(k->b_ns - k->a_ns, k->a_ns), k->a_wait_ns / 1e3, k->b_wait_ns / 1e3, k->only_a,
@@ -705,10 +742,11 @@ int trace_diff_print(const struct trace_diff *diff, const char *a_name, const ch
     fprintf(f, "B: %s: %zu spans, ends at %.2f us (slowest rank %d)\n", b_name,
             diff->b->num_records, diff->b_ns / 1e3, diff->b_slowest);
     fprintf(f,
-            "B - A: %+.2f us (%+.2f%%); %d spans paired, %d only in A, %d only in B, %d in "
+            "B - A: %+.2f us (%+.2f%%); on %d common ranks %d spans paired, %d only in A, %d only "
+            "in B, %d in "
             "another order\n",
-            total_ns / 1e3, pct(total_ns, diff->a_ns), diff->matched, diff->only_a, diff->only_b,
-            diff->reordered);
+            total_ns / 1e3, pct(total_ns, diff->a_ns), diff->ranks, diff->matched, diff->only_a,
+            diff->only_b, diff->reordered);
     print_first(diff, f);
     print_split(diff, f);
     print_kinds(diff, f);
@@ -754,11 +792,12 @@ static json_t *json_kinds(const struct trace_diff *d)
         const struct trace_diff_kind *k = &d->kinds[i];
 
         json_array_append_new(
-            list, json_pack("{s:o, s:i, s:i, s:i, s:o, s:o, s:o, s:o, s:o}", "kind",
+            list, json_pack("{s:o, s:i, s:i, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "kind",
                             json_name(k->kind), "pairs", k->pairs, "only_a", k->only_a, "only_b",
                             k->only_b, "a_us", json_us(k->a_ns), "b_us", json_us(k->b_ns),
                             "a_wait_us", json_us(k->a_wait_ns), "b_wait_us", json_us(k->b_wait_ns),
-                            "path_us", json_us(k->path_ns)));
+                            "path_us", json_us(k->path_ns), "path_only_us", json_us(k->only_ns),
+                            "path_order_us", json_us(k->order_ns)));
     }
     return list;
 }
@@ -766,17 +805,15 @@ static json_t *json_kinds(const struct trace_diff *d)
 int trace_diff_print_json(const struct trace_diff *diff, const char *a_name, const char *b_name,
                           FILE *f)
 {
-    json_t *causes =
-        json_pack("{s:o, s:o, s:o, s:o, s:o}", "wait_us", json_us(diff->wait_ns), "gap_us",
-                  json_us(diff->gap_ns), "order_us", json_us(diff->order_ns), "only_us",
-                  json_us(diff->only_ns), "slowest_rank_us", json_us(diff->rank_ns));
-    json_t *root =
-        json_pack("{s:o, s:o, s:o, s:i, s:i, s:i, s:i, s:i, s:o, s:o, s:o}", "a",
-                  json_side(diff->a, a_name, diff->a_ns, diff->a_slowest), "b",
-                  json_side(diff->b, b_name, diff->b_ns, diff->b_slowest), "diff_us",
-                  json_us(diff->b_ns - diff->a_ns), "rank", diff->b_rank, "paired", diff->matched,
-                  "only_a", diff->only_a, "only_b", diff->only_b, "reordered", diff->reordered,
-                  "first_divergence", json_first(diff), "causes", causes, "ops", json_kinds(diff));
+    json_t *causes = json_pack("{s:o, s:o, s:o}", "wait_us", json_us(diff->wait_ns), "gap_us",
+                               json_us(diff->gap_ns), "slowest_rank_us", json_us(diff->rank_ns));
+    json_t *root = json_pack("{s:o, s:o, s:o, s:i, s:i, s:i, s:i, s:i, s:i, s:o, s:o, s:o}", "a",
+                             json_side(diff->a, a_name, diff->a_ns, diff->a_slowest), "b",
+                             json_side(diff->b, b_name, diff->b_ns, diff->b_slowest), "diff_us",
+                             json_us(diff->b_ns - diff->a_ns), "rank", diff->b_rank, "ranks",
+                             diff->ranks, "paired", diff->matched, "only_a", diff->only_a, "only_b",
+                             diff->only_b, "reordered", diff->reordered, "first_divergence",
+                             json_first(diff), "causes", causes, "ops", json_kinds(diff));
     int err = 0;
 
     if (!root) {

@@ -8,8 +8,9 @@
  * without rest: on one rank, both traces are walked back from the last span, each time through the
  * span that it waited for (the recorded cause where both traces have causes, else the span that
  * ended last before it), so that every moment belongs to a span's work, to its waiting for data, or
- * to a gap between spans. Work of spans that are on both paths counts to their kind; spans on one
- * path only count as order, or as missing where the other trace does not have them. */
+ * to a gap between spans. Work counts to its kind of op: of spans on both paths, of spans that only
+ * one trace has (another policy has other rounds), and of spans that both have but that only one
+ * path goes through (order). Ranks that only one trace has are left out of the pairing. */
 #ifndef PEOSIM_PLAN_TRACE_DIFF_H
 #define PEOSIM_PLAN_TRACE_DIFF_H
 
@@ -27,7 +28,9 @@ struct trace_diff_kind {
     int pairs, only_a, only_b;
     double a_ns, b_ns;           /* mean time per pair, waiting included */
     double a_wait_ns, b_wait_ns; /* mean wait per pair */
-    double path_ns;              /* its share of the total difference */
+    /* What its work adds to the total difference: spans on both paths, in one trace only, in both
+     * traces but on one path only. */
+    double path_ns, only_ns, order_ns;
 };
 
 enum trace_divergence {
@@ -44,13 +47,13 @@ struct trace_diff {
     struct trace_pair *pairs;      /* in order of the earlier start */
     size_t num_pairs;
     int matched, only_a, only_b, reordered;
+    int ranks;                     /* in both */
     double a_ns, b_ns;             /* ends on the slowest ranks */
     int a_slowest, b_slowest;      /* those ranks */
     int a_rank, b_rank;            /* where the split is made */
     double rank_ns;                /* another rank is the slowest */
     double wait_ns, gap_ns;        /* waiting for data; launch gaps */
-    double order_ns, only_ns;      /* spans on one path only; in one trace only */
-    struct trace_diff_kind *kinds; /* by size of |path_ns| */
+    struct trace_diff_kind *kinds; /* by the size of what they add */
     size_t num_kinds;
     enum trace_divergence first;
     struct trace_pair first_pair;

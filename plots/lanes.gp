@@ -63,12 +63,14 @@ short_kind(z) = is("dispatch_send") ? "Ds" : is("dispatch_recv") ? "Dr" : is("a2
     is("reduce_scatter") ? "RS" : is("all_gather") ? "AG" : is("lm_head") ? "Head" : \
     strcol("kind")[1:6]
 short_label(z) = short_kind(0).bracket(0)
-fits(s) = strlen(s) * char_px + 6 < px(0) && py(0) > 15
+fits(s) = strlen(s) * char_px + 6 < px(0)
 upright(s) = !fits(s) && strlen(s) * char_px + 4 < py(0) && px(0) > 13
-level_text(z) = fits(strcol("label")) ? strcol("label") : fits(short_label(0)) ? short_label(0) : ""
+level_text(z) = fits(strcol("label")) ? strcol("label") : fits(short_label(0)) ? short_label(0) : \
+    !upright(short_label(0)) && fits(short_kind(0)) ? short_kind(0) : ""
 upright_text(z) = upright(short_label(0)) ? short_label(0) : ""
 cx(z) = seen(0) ? (x0(0) + x1(0)) / 2 : NaN
-cy(z) = (y0(0) + y1(0)) / 2
+# A box that is too flat has its label on top of it.
+cy(z) = py(0) > 15 ? (y0(0) + y1(0)) / 2 : y1(0) + 9.0 / lane_px
 
 set title heading offset 0,0.3
 set xlabel "time (µs)"

@@ -48,6 +48,7 @@ static int links_reserve(struct sim_flow_net *net, uint32_t room)
         (rc = GROW(net, net->queue, old, room)) || (rc = GROW(net, net->spare, old, room)) ||
         (rc = GROW(net, net->unfilled, old, room)) ||
         (rc = GROW(net, net->order, old ? old + ORDER_FIRST : 0, room + ORDER_FIRST)) ||
+        (rc = GROW(net, net->rank, old ? old + ORDER_FIRST : 0, room + ORDER_FIRST)) ||
         (rc = GROW(net, net->dirty, old ? old + 2 * ORDER_FIRST : 0, room + 2 * ORDER_FIRST)))
         return rc;
     net->link_room = room;
@@ -125,8 +126,8 @@ static int net_init(struct sim_flow_net *net, const struct sim_flow_cfg *cfg)
     if (coalesced && !(tolerance > 0 && tolerance <= 0.1))
         return ERR_RANGE;
     net->fidelity = cfg->fidelity;
-    net->tolerance = coalesced ? tolerance : EXACT_TOLERANCE;
-    net->hysteresis = net->tolerance;
+    net->tolerance = coalesced ? 2 * tolerance : EXACT_TOLERANCE;
+    net->hysteresis = coalesced ? 6 * tolerance : EXACT_TOLERANCE;
     net->slack = coalesced ? tolerance : EXACT_SLACK;
     net->memory = sizeof *net;
     net->flows_free = NONE;
@@ -136,6 +137,7 @@ static int net_init(struct sim_flow_net *net, const struct sim_flow_cfg *cfg)
     sim_heap_open(&net->late);
     if ((rc = links_reserve(net, links)) || (rc = flows_reserve(net, cfg->flows_hint)))
         return rc;
+    net->rank[ORDER_FIRST - 1] = -1; /* below any level */
     net->link_count = LINK_FIRST;
     link_init(net, LINK_NONE, 0, 0);
     link_init(net, LINK_CAP, 0, 0);
@@ -186,6 +188,7 @@ void sim_flow_net_close(struct sim_flow_net *net)
     free(net->spare);
     free(net->unfilled);
     free(net->order);
+    free(net->rank);
     free(net->dirty);
     free(net->chunks);
     free(net->long_blocks);
@@ -225,6 +228,7 @@ int sim_link_add(struct sim_flow_net *net, double capacity_GBps, double latency_
     link_init(net, l, capacity_GBps, latency_ns);
     net->hot[l].place = net->order_end;
     net->dirty[net->order_end] = 0;
+    net->rank[net->order_end] = INFINITY;
     net->order[net->order_end++] = l;
     return (int)l;
 }
@@ -253,6 +257,7 @@ int sim_link_remove(struct sim_flow_net *net, uint32_t link)
     order_settle(net, link);
     last = net->order[--net->order_end];
     net->order[net->hot[link].place] = last;
+    net->rank[net->hot[link].place] = net->hot[last].level;
     net->dirty[net->hot[link].place] = net->dirty[net->order_end];
     net->dirty[net->order_end] = 0;
     net->hot[last].place = net->hot[link].place;
@@ -510,11 +515,17 @@ static double slack_most_ns(const struct sim_flow_net *net)
     return net->slack * age_ns;
 }
 
+/* Bytes by which a member is not yet done, negative where it is more than done. */
+static double member_left(const struct link *k, uint32_t member)
+{
+    return k->finish[member] - k->service;
+}
+
 static bool drains_now(const struct sim_flow_net *net, uint32_t l, uint32_t member)
 {
     const struct link *k = &net->links[l];
     const struct flow *f = flow_at(net, k->flow[member]);
-    double early_ns = k->finish[member] - k->service;
+    double early_ns = member_left(k, member);
 
     if (l != LINK_CAP)
         early_ns /= net->hot[l].level;
@@ -522,21 +533,28 @@ static bool drains_now(const struct sim_flow_net *net, uint32_t l, uint32_t memb
 }
 
 /* Drains what finishes on a link now or, within its slack, soon. The first is due if anything is;
- * when it has company, one pass finds all of it. */
+ * when it has company, one pass finds all of it. What is drained early is owed by those who stay,
+ * so that a full link carries its capacity and no more. */
 static void link_drain(struct sim_flow_net *net, uint32_t l, double slack_ns)
 {
     struct link *k = &net->links[l];
     bool due = net->next_ns[l] <= net->now_ns;
-    double reach;
+    double reach, owed;
 
     link_sync(net, l);
     if (!due && !drains_now(net, l, k->first))
         return;
+    owed = member_left(k, k->first);
     flow_drain(net, k->flow[k->first]);
     reach = k->service + slack_ns * (l == LINK_CAP ? 1 : net->hot[l].level);
-    for (uint32_t i = net->hot[l].members; i-- > 0;)
-        if (k->finish[i] <= reach && drains_now(net, l, i))
+    for (uint32_t i = net->hot[l].members; i-- > 0;) {
+        if (k->finish[i] <= reach && drains_now(net, l, i)) {
+            owed += member_left(k, i);
             flow_drain(net, k->flow[i]);
+        }
+    }
+    if (l != LINK_CAP && net->hot[l].members)
+        k->service -= owed / net->hot[l].members;
 }
 
 static int ranked_rise(const void *pa, const void *pb)

@@ -33,32 +33,31 @@ void others_add(struct sim_flow_net *net, const struct flow *f, double rate_GBps
     }
 }
 
+static void place_move(struct sim_flow_net *net, uint32_t from, uint32_t to)
+{
+    net->order[to] = net->order[from];
+    net->rank[to] = net->rank[from];
+    net->dirty[to] = net->dirty[from];
+    net->hot[net->order[to]].place = to;
+}
+
 /* Puts a link where its level belongs; equal levels stay as they are. */
 void order_settle(struct sim_flow_net *net, uint32_t l)
 {
-    struct link_hot *hot = net->hot;
-    uint32_t *order = net->order;
-    uint32_t place = hot[l].place;
-    double level = hot[l].level;
+    uint32_t place = net->hot[l].place;
+    double level = net->hot[l].level;
     uint8_t dirty = net->dirty[place];
 
     if (place < net->cursor)
         net->cursor = place;
-    while (place + 1 < net->order_end && hot[order[place + 1]].level < level) {
-        order[place] = order[place + 1];
-        net->dirty[place] = net->dirty[place + 1];
-        hot[order[place]].place = place;
-        place++;
-    }
-    while (place > ORDER_FIRST && hot[order[place - 1]].level > level) {
-        order[place] = order[place - 1];
-        net->dirty[place] = net->dirty[place - 1];
-        hot[order[place]].place = place;
-        place--;
-    }
-    order[place] = l;
+    for (; place + 1 < net->order_end && net->rank[place + 1] < level; place++)
+        place_move(net, place + 1, place);
+    for (; place > ORDER_FIRST && net->rank[place - 1] > level; place--)
+        place_move(net, place - 1, place);
+    net->order[place] = l;
+    net->rank[place] = level;
     net->dirty[place] = dirty;
-    hot[l].place = place;
+    net->hot[l].place = place;
     if (place < net->cursor)
         net->cursor = place;
 }
@@ -182,7 +181,7 @@ static void cursor_to_ties(struct sim_flow_net *net, uint32_t l)
     uint32_t place = net->hot[l].place;
     double low = net->hot[l].level * (1 - 2 * net->hysteresis);
 
-    while (place > ORDER_FIRST && net->hot[net->order[place - 1]].level >= low)
+    while (place > ORDER_FIRST && net->rank[place - 1] >= low)
         place--;
     if (place < net->cursor)
         net->cursor = place;
@@ -256,19 +255,15 @@ static bool crosses(const struct sim_flow_net *net, uint32_t l, double low, doub
     low *= 1 - 2 * net->hysteresis;
     high *= 1 + 2 * net->hysteresis;
     for (uint32_t p = net->hot[l].place + 1; p < net->order_end; p++) {
-        uint32_t m = net->order[p];
-
-        if (net->hot[m].level > high || net->hot[m].level == INFINITY)
+        if (net->rank[p] > high || net->rank[p] == INFINITY)
             break;
-        if (may_share(net, l, m))
+        if (may_share(net, l, net->order[p]))
             return true;
     }
     for (uint32_t p = net->hot[l].place; p > ORDER_FIRST; p--) {
-        uint32_t m = net->order[p - 1];
-
-        if (net->hot[m].level < low)
+        if (net->rank[p - 1] < low)
             break;
-        if (net->hot[m].level < INFINITY && may_share(net, l, m))
+        if (net->rank[p - 1] < INFINITY && may_share(net, l, net->order[p - 1]))
             return true;
     }
     return false;
@@ -306,13 +301,19 @@ static bool capped_leave(struct sim_flow_net *net, uint32_t l, double level)
 /* Members that another link holds back more leave for that link. */
 static bool slower_leave(struct sim_flow_net *net, uint32_t l, double level)
 {
-    struct link *k = &net->links[l];
+    const struct link *k = &net->links[l];
+    const struct link_hot *hot = net->hot;
+    double limit = level * (1 - net->hysteresis);
     bool left = false;
 
-    for (uint32_t i = net->hot[l].members; i-- > 0;) {
-        uint32_t m = least_other(net, k, l, i);
+    for (uint32_t i = hot[l].members; i-- > 0;) {
+        uint32_t m = k->other[i];
 
-        if (below(net, net->hot[m].level, level)) {
+        /* LINK_NONE, the third of most, has no level either. */
+        if (m != OTHER_LONG && hot[m].level >= limit && hot[k->third[i]].level >= limit)
+            continue;
+        m = least_other(net, k, l, i);
+        if (hot[m].level < limit) {
             flow_rebind(net, k->flow[i], m);
             left = true;
         }
@@ -336,15 +337,6 @@ static void level_raise(struct sim_flow_net *net, uint32_t l, double level)
     /* If all have left, the marks of their leaving bring the link back. */
     if (net->hot[l].members)
         level_publish(net, l, level, net->hot[l].members);
-}
-
-static int ranked_fall(const void *pa, const void *pb)
-{
-    const struct ranked *a = pa, *b = pb;
-
-    if (a->key != b->key)
-        return a->key < b->key ? 1 : -1;
-    return (a->id > b->id) - (a->id < b->id);
 }
 
 /* The flows of a link that run faster than level and are not its members: among all of its flows,
@@ -397,12 +389,12 @@ static bool faster_links(const struct sim_flow_net *net, uint32_t l, double leve
     *count = 0;
     if (net->hot[l].level == INFINITY)
         return false;
-    while (p + 1 < net->order_end && net->hot[net->order[p + 1]].level <= high)
+    while (p + 1 < net->order_end && net->rank[p + 1] <= high)
         p++;
     for (; p >= ORDER_FIRST; p--) {
         uint32_t m = net->order[p];
 
-        if (!below(net, level, net->hot[m].level))
+        if (!below(net, level, net->rank[p]))
             break;
         if (m == l || !may_share(net, l, m))
             continue;
@@ -413,54 +405,100 @@ static bool faster_links(const struct sim_flow_net *net, uint32_t l, double leve
     return true;
 }
 
-/* Fills ranked with the flows of a link that run faster than level elsewhere, fastest first. */
+/* Fills ranked with the flows of a link that run faster than level elsewhere. */
 static uint32_t faster_find(struct sim_flow_net *net, uint32_t l, double level)
 {
-    uint32_t links[8], link_count, count = 0;
+    uint32_t links[16], link_count, count = 0;
 
-    if (!below(net, level, net->links[l].capped_most) &&
-        faster_links(net, l, level, sizeof links / sizeof *links, links, &link_count))
-        for (uint32_t i = 0; i < link_count; i++)
-            count = shared_members(net, l, links[i], count);
-    else
-        count = faster_among_all(net, l, level);
-    if (count > 1)
-        qsort(net->ranked, count, sizeof *net->ranked, ranked_fall);
+    if (below(net, level, net->links[l].capped_most) ||
+        !faster_links(net, l, level, sizeof links / sizeof *links, links, &link_count))
+        return faster_among_all(net, l, level);
+    for (uint32_t i = 0; i < link_count; i++)
+        count = shared_members(net, l, links[i], count);
     return count;
 }
 
-/* Flows faster than a falling level become members, the fastest first; each lifts the level, so
- * that it ends where sum(min(level, rate elsewhere)) = capacity. */
+/* Which of the flows in ranked have to become members so that sum(min(level, rate elsewhere)) =
+ * capacity: with all of them the level is too low, so those it does not hold back go, which lifts
+ * it, until none goes. Keeps the others, and returns how many. */
+static uint32_t slowed_keep(struct sim_flow_net *net, uint32_t l, uint32_t count)
+{
+    const struct link_hot *h = &net->hot[l];
+    double left = h->capacity - h->others;
+    uint32_t before;
+
+    for (uint32_t i = 0; i < count; i++)
+        left += net->ranked[i].key;
+    do {
+        double level = left / (h->members + count);
+
+        before = count;
+        for (uint32_t i = count; i-- > 0 && h->members + count > 1;) {
+            if (below(net, level, net->ranked[i].key))
+                continue;
+            left -= net->ranked[i].key;
+            net->ranked[i] = net->ranked[--count];
+        }
+    } while (count < before);
+    return count;
+}
+
+/* Flows faster than a falling level become members. The other links have not been told of these, so
+ * that one telling does for all. */
 static void level_lower(struct sim_flow_net *net, uint32_t l, double level)
 {
-    uint32_t known = net->hot[l].members, count = 0;
+    uint32_t known = net->hot[l].members, count = faster_find(net, l, level);
 
-    if (below(net, level, net->links[l].capped_most) || crosses(net, l, level, net->hot[l].level))
-        count = faster_find(net, l, level);
+    count = slowed_keep(net, l, count);
     for (uint32_t i = 0; i < count; i++) {
-        uint32_t id = net->ranked[i].id;
-        struct flow *f = flow_at(net, id);
-
-        if (net->hot[l].members && !below(net, level, net->ranked[i].key))
-            break;
-        others_add(net, f, -net->ranked[i].key);
-        member_remove(net, id);
-        member_add(net, l, id);
-        net->stats.moves++;
-        level = level_wanted(net, l);
+        others_add(net, flow_at(net, net->ranked[i].id), -net->ranked[i].key);
+        member_remove(net, net->ranked[i].id);
+        member_add(net, l, net->ranked[i].id);
     }
+    net->stats.moves += count;
     if (net->hot[l].members)
-        level_publish(net, l, level, known);
+        level_publish(net, l, level_wanted(net, l), known);
+}
+
+/* Whether a level can change without passing that of another link or a cap. */
+static bool level_is_free(const struct sim_flow_net *net, uint32_t l, double level)
+{
+    const struct link_hot *h = &net->hot[l];
+    double low = (level < h->level ? level : h->level) * (1 - 2 * net->hysteresis);
+    double high = (level < h->level ? h->level : level) * (1 + 2 * net->hysteresis);
+
+    return h->members && high < INFINITY && net->rank[h->place - 1] < low &&
+           (h->place + 1 == net->order_end || net->rank[h->place + 1] > high) &&
+           net->links[l].cap_least >= high && net->links[l].capped_most <= low;
+}
+
+/* level_publish for a level that is free: most are. */
+static void level_shift(struct sim_flow_net *net, uint32_t l, double level)
+{
+    struct link_hot *h = &net->hot[l];
+    double by = level - h->level;
+
+    link_sync(net, l);
+    h->level = level;
+    net->rank[h->place] = level;
+    members_tell(net, l, 0, h->members, by);
+    link_touch(net, l);
+    net->stats.levels_solved++;
 }
 
 static void link_solve(struct sim_flow_net *net, uint32_t l)
 {
     double level = level_wanted(net, l);
 
+    net->links[l].ceiling = net->hot[l].capacity;
+    if (level_is_free(net, l, level)) {
+        if (level_differs(net, level, net->hot[l].level))
+            level_shift(net, l, level);
+        return;
+    }
     /* A level without members holds nobody back; flows elsewhere may now run above it. */
     if (!net->hot[l].members && net->hot[l].level < INFINITY)
         level_publish(net, l, INFINITY, 0);
-    net->links[l].ceiling = net->hot[l].capacity;
     if (!level_differs(net, level, net->hot[l].level))
         return;
     if (level > net->hot[l].level)

@@ -19,6 +19,7 @@ job_command() {
         shopt -s nullglob
         seeds=("tests/fuzz/seeds/${1#fuzz_}"/*)
         [ "$1" = fuzz_moe ] && seeds+=(configs/models/*.json)
+        [ ${#seeds[@]} -gt 0 ] || seeds=(/dev/null)
         "$BUILD/tests/fuzz/$1" "$FUZZ_RUNS" "${seeds[@]}"
         ;;
     golden_*) tests/golden.sh "$PEOSIM" "${1#golden_}" ;;
@@ -60,7 +61,7 @@ fi
 
 rm -f "$logs"/*.count
 {
-    for t in tests/test_*.c tests/fuzz/fuzz_*.c tests/golden/*.cmd tests/check_includes.sh; do
+    for t in tests/test_*.c tests/fuzz/fuzz_*.c tests/golden/*.cmd tests/check_*.sh; do
         [ -e "$t" ] || continue
         name=$(basename "$t")
         case $t in

@@ -1,6 +1,6 @@
-/* libFuzzer target: trace readers (CSV and Chrome), and what is done with a trace that was read.
- *   clang -g -fsanitize=fuzzer,address,undefined -I. -D_GNU_SOURCE tests/fuzz/fuzz_trace.c ...
- * Run with -close_fd_mask=2: messages about bad input are what it is expected to make. */
+/* Trace readers (CSV and Chrome) on any bytes, and what is done with a trace that was read. With
+ * libFuzzer, run with -close_fd_mask=2: messages about bad input are what it is expected to make.
+ */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,0 +1,656 @@
+/* The grouped GEMM: two consumer warpgroups multiply (wgmma) what one producer warpgroup fetches
+ * (TMA for tiles, cp.async for scales) into a ring of shared-memory stages. The producer runs ahead
+ * across tile boundaries, so that the stream of weights does not pause for an epilogue.
+ *
+ * Numbers. K is walked in blocks of 128 bytes of each row. BF16 accumulates in the tensor core over
+ * all of K. FP8 accumulates one block of 128 channels in the tensor core, whose accumulator keeps
+ * fewer bits than FP32, and adds it to an FP32 sum with the block's scales: the order depends on k
+ * alone, never on the tile. */
+#include <cuda.h>
+#include <cuda_bf16.h>
+#include <cuda_runtime.h>
+#include <stdint.h>
+
+#include "kernels/grouped_gemm.h"
+#include "kernels/hopper.cuh"
+#include "kernels/stamp.h"
+extern "C" {
+#include "base/err.h"
+#include "base/log.h"
+}
+
+namespace
+{
+
+constexpr int BLOCK_N = GROUPED_GEMM_BLOCK_N;
+constexpr int BLOCK_K_BYTES = 128; /* one swizzle atom: the widest row a TMA box may have */
+constexpr int WARPGROUP = 128;
+constexpr int CONSUMERS = 2 * WARPGROUP;
+constexpr int THREADS = CONSUMERS + WARPGROUP;
+constexpr int SCALE_PAD = 4; /* floats after A's scales of a K block: B's scale, then padding */
+constexpr int RASTER_ROWS = 2048;
+
+/* Named barriers; 0 is __syncthreads. */
+enum { BAR_CONSUMERS = 1 };
+
+struct gemm_params {
+    const int *rows;
+    const float *a_scale;
+    const float *b_scale;
+    __nv_bfloat16 *c;
+    int *tile_done;
+    struct kernel_stamp *stamp;
+    long long a_scale_expert_stride;
+    int a_scale_row_stride;
+    int a_scale_k_stride;
+    int first_expert;
+    int expert_count;
+    int max_rows;
+    int n;
+    int k_blocks;
+    bool stream_b; /* weights are read once: let them leave the L2 first */
+};
+
+/* What a variant of the kernel keeps in shared memory. */
+template <enum gemm_dtype DTYPE, int BLOCK_M, int K_STEP, int STAGES> struct layout {
+    static constexpr bool scaled = DTYPE == GEMM_FP8;
+    static constexpr int block_k = scaled ? BLOCK_K_BYTES : BLOCK_K_BYTES / 2;
+    /* A comes in boxes of rows; those past the expert's last row stay behind. */
+    static constexpr int a_box = BLOCK_M == 256 ? 64 : 32;
+    static constexpr int a_bytes = BLOCK_M * BLOCK_K_BYTES;
+    static constexpr int b_bytes = BLOCK_N * BLOCK_K_BYTES;
+    static constexpr int tile_bytes = K_STEP * (a_bytes + b_bytes);
+    static constexpr int scale_floats = scaled ? K_STEP * (BLOCK_M + SCALE_PAD) : 0;
+    static constexpr int bytes = STAGES * (tile_bytes + scale_floats * 4 + 2 * 8) + 1024;
+    /* Each consumer warpgroup owns msub blocks of 64 rows by wn columns of the tile. */
+    static constexpr int wn = BLOCK_M == 64 ? BLOCK_N / 2 : BLOCK_N;
+    static constexpr int msub = BLOCK_M == 256 ? 2 : 1;
+};
+
+/* A place in the ring of stages. A full barrier is waited for with `parity`, an empty one with its
+ * inverse: the first pass over the ring finds every stage empty. */
+template <int STAGES> struct ring {
+    int stage = 0;
+    uint32_t parity = 0;
+    __device__ __forceinline__ void advance()
+    {
+        if (++stage == STAGES) {
+            stage = 0;
+            parity ^= 1;
+        }
+    }
+};
+
+struct tile {
+    int expert;
+    int rows; /* valid rows of the expert */
+    int m0;
+    int n0;
+};
+
+/* Gives a CTA its tiles, in order. All roles of the CTA walk alike. Inside an expert the row blocks
+ * run fastest, in bands of RASTER_ROWS rows: CTAs that run together share B's tile and a band of A
+ * in the L2. */
+template <int BLOCK_M> struct tile_walk {
+    const int *rows;
+    int expert_count;
+    int n_blocks;
+    int next;
+    int expert = 0;
+    int base = 0; /* tiles before this expert */
+
+    __device__ tile_walk(const int *rows_, const gemm_params &p)
+        : rows(rows_), expert_count(p.expert_count), n_blocks(p.n / BLOCK_N), next(blockIdx.x)
+    {
+    }
+
+    __device__ __forceinline__ bool take(tile &t)
+    {
+        for (; expert < expert_count; expert++) {
+            const int m_blocks = (rows[expert] + BLOCK_M - 1) / BLOCK_M;
+            const int local = next - base;
+            if (local < m_blocks * n_blocks) {
+                constexpr int band = RASTER_ROWS / BLOCK_M;
+                const int first = local / (band * n_blocks) * band;
+                const int height = min(band, m_blocks - first);
+                const int inside = local - first * n_blocks;
+                t.expert = expert;
+                t.rows = rows[expert];
+                t.m0 = (first + inside % height) * BLOCK_M;
+                t.n0 = inside / height * BLOCK_N;
+                next += gridDim.x;
+                return true;
+            }
+            base += m_blocks * n_blocks;
+        }
+        return false;
+    }
+};
+
+struct barriers {
+    uint64_t *full;
+    uint64_t *empty;
+};
+
+template <class L, int BLOCK_M, int K_STEP, int STAGES>
+__device__ void produce_tiles(const CUtensorMap *map_a, const CUtensorMap *map_b,
+                              const gemm_params &p, const int *rows, uint8_t *tiles, barriers bars)
+{
+    const uint64_t policy_a = l2_policy(false);
+    const uint64_t policy_b = l2_policy(p.stream_b);
+    tile_walk<BLOCK_M> walk(rows, p);
+    ring<STAGES> at;
+    tile t;
+    while (walk.take(t)) {
+        const int expert = p.first_expert + t.expert;
+        const int boxes = (min(BLOCK_M, t.rows - t.m0) + L::a_box - 1) / L::a_box;
+        const int bytes = K_STEP * (boxes * L::a_box * BLOCK_K_BYTES + L::b_bytes);
+        for (int kb = 0; kb < p.k_blocks; kb += K_STEP) {
+            mbarrier_wait(&bars.empty[at.stage], at.parity ^ 1);
+            uint8_t *stage = tiles + at.stage * L::tile_bytes;
+            uint64_t *full = &bars.full[at.stage];
+            mbarrier_arrive_expect(full, bytes);
+#pragma unroll
+            for (int s = 0; s < K_STEP; s++) {
+                const int x = (kb + s) * L::block_k;
+                tma_load(stage + K_STEP * L::a_bytes + s * L::b_bytes, map_b, full, x, t.n0, expert,
+                         policy_b);
+                for (int i = 0; i < boxes; i++)
+                    tma_load(stage + s * L::a_bytes + i * L::a_box * BLOCK_K_BYTES, map_a, full, x,
+                             t.m0 + i * L::a_box, expert, policy_a);
+            }
+            at.advance();
+        }
+    }
+}
+
+/* One warp. Rows past the expert's count get no scale: what they multiply is never stored. */
+template <class L, int BLOCK_M, int K_STEP, int STAGES>
+__device__ void produce_scales(const gemm_params &p, const int *rows, float *scales, barriers bars)
+{
+    const int lane = threadIdx.x % 32;
+    tile_walk<BLOCK_M> walk(rows, p);
+    ring<STAGES> at;
+    tile t;
+    while (walk.take(t)) {
+        const int expert = p.first_expert + t.expert;
+        const int valid = min(BLOCK_M, t.rows - t.m0);
+        const float *a = p.a_scale + expert * p.a_scale_expert_stride +
+                         (long long)(t.m0 + lane) * p.a_scale_row_stride;
+        const float *b =
+            p.b_scale + ((long long)expert * (p.n / BLOCK_N) + t.n0 / BLOCK_N) * p.k_blocks;
+        for (int kb = 0; kb < p.k_blocks; kb += K_STEP) {
+            mbarrier_wait(&bars.empty[at.stage], at.parity ^ 1);
+#pragma unroll
+            for (int s = 0; s < K_STEP; s++) {
+                float *dst = scales + at.stage * L::scale_floats + s * (BLOCK_M + SCALE_PAD);
+                const float *src = a + (long long)(kb + s) * p.a_scale_k_stride;
+#pragma unroll
+                for (int i = 0; i < BLOCK_M; i += 32) {
+                    if (i + lane < valid)
+                        copy_float_async(dst + i + lane, src + (long long)i * p.a_scale_row_stride);
+                }
+                if (lane == 0)
+                    copy_float_async(dst + BLOCK_M, b + kb + s);
+            }
+            /* Counts as this lane's arrival once its copies above have landed. */
+            asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(
+                             shared_address(&bars.full[at.stage]))
+                         : "memory");
+            at.advance();
+        }
+    }
+}
+
+/* A stage has been read by this warp: its lanes agree, one of them says so. */
+__device__ __forceinline__ void stage_release(uint64_t *empty)
+{
+    __syncwarp();
+    if (threadIdx.x % 32 == 0)
+        mbarrier_arrive(empty);
+}
+
+/* sum += scales * block, for the two rows of the accumulator that a lane holds. */
+template <int COUNT>
+__device__ __forceinline__ void promote(float (&sum)[COUNT], const float (&block)[COUNT], float lo,
+                                        float hi)
+{
+#pragma unroll
+    for (int i = 0; i < COUNT; i += 4) {
+        sum[i] = fmaf(block[i], lo, sum[i]);
+        sum[i + 1] = fmaf(block[i + 1], lo, sum[i + 1]);
+        sum[i + 2] = fmaf(block[i + 2], hi, sum[i + 2]);
+        sum[i + 3] = fmaf(block[i + 3], hi, sum[i + 3]);
+    }
+}
+
+template <int MSUB, int COUNT> __device__ __forceinline__ void clear(float (&sum)[MSUB][COUNT])
+{
+#pragma unroll
+    for (int m = 0; m < MSUB; m++) {
+#pragma unroll
+        for (int i = 0; i < COUNT; i++)
+            sum[m][i] = 0.0f;
+    }
+}
+
+/* Where a consumer warpgroup finds its part of every stage, and what it waits for. */
+struct operands {
+    const uint8_t *tiles;
+    const float *scales;
+    barriers bars;
+    int k_blocks;
+    int a_offset; /* of the warpgroup's first row in A's tile, in bytes */
+    int b_offset; /* of its first column in B's tile */
+    int row;      /* this lane's first row in the tile; the other one is 8 below */
+};
+
+/* One warpgroup's part of a tile, FP8: sum += scale_a * scale_b * (block of 128 channels). ACTIVE
+ * of its blocks of 64 rows hold valid rows. While one warpgroup adds, the other keeps the tensor
+ * core busy. */
+template <class L, int BLOCK_M, int K_STEP, int STAGES, int ACTIVE>
+__device__ __forceinline__ void multiply_scaled(float (&sum)[L::msub][L::wn / 2],
+                                                const operands &in, ring<STAGES> &at)
+{
+    clear(sum);
+    for (int kb = 0; kb < in.k_blocks; kb += K_STEP) {
+        const uint8_t *stage = in.tiles + at.stage * L::tile_bytes;
+        mbarrier_wait(&in.bars.full[at.stage], at.parity);
+        if (ACTIVE == 0)
+            stage_release(&in.bars.empty[at.stage]);
+#pragma unroll
+        for (int s = 0; s < K_STEP; s++) {
+            const float *scale = in.scales + at.stage * L::scale_floats + s * (BLOCK_M + SCALE_PAD);
+            const uint64_t b =
+                wgmma_operand(stage + K_STEP * L::a_bytes + s * L::b_bytes + in.b_offset);
+#pragma unroll
+            for (int m = 0; m < ACTIVE; m++) {
+                const uint64_t a =
+                    wgmma_operand(stage + s * L::a_bytes + in.a_offset + m * 64 * BLOCK_K_BYTES);
+                float block[L::wn / 2];
+                wgmma_pin(block);
+                wgmma_begin();
+#pragma unroll
+                for (int i = 0; i < 4; i++)
+                    wgmma<GEMM_FP8, L::wn>(block, a + 2 * i, b + 2 * i, i > 0);
+                wgmma_commit();
+                const float scale_lo = scale[in.row + m * 64] * scale[BLOCK_M];
+                const float scale_hi = scale[in.row + m * 64 + 8] * scale[BLOCK_M];
+                wgmma_wait<0>();
+                wgmma_pin(block);
+                if (s == K_STEP - 1 && m == ACTIVE - 1)
+                    stage_release(&in.bars.empty[at.stage]);
+                promote(sum[m], block, scale_lo, scale_hi);
+            }
+        }
+        at.advance();
+    }
+}
+
+/* The same in BF16: the tensor core accumulates over all of K; one stage stays in flight. */
+template <class L, int K_STEP, int STAGES, int ACTIVE>
+__device__ __forceinline__ void multiply_plain(float (&sum)[L::msub][L::wn / 2], const operands &in,
+                                               ring<STAGES> &at)
+{
+    int previous = 0;
+    clear(sum);
+#pragma unroll
+    for (int m = 0; m < ACTIVE; m++)
+        wgmma_pin(sum[m]);
+    for (int kb = 0; kb < in.k_blocks; kb += K_STEP) {
+        const uint8_t *stage = in.tiles + at.stage * L::tile_bytes;
+        mbarrier_wait(&in.bars.full[at.stage], at.parity);
+        wgmma_begin();
+#pragma unroll
+        for (int s = 0; s < K_STEP; s++) {
+            const uint64_t b =
+                wgmma_operand(stage + K_STEP * L::a_bytes + s * L::b_bytes + in.b_offset);
+#pragma unroll
+            for (int m = 0; m < ACTIVE; m++) {
+                const uint64_t a =
+                    wgmma_operand(stage + s * L::a_bytes + in.a_offset + m * 64 * BLOCK_K_BYTES);
+#pragma unroll
+                for (int i = 0; i < 4; i++)
+                    wgmma<GEMM_BF16, L::wn>(sum[m], a + 2 * i, b + 2 * i, 1);
+            }
+        }
+        wgmma_commit();
+        if (kb > 0) {
+            wgmma_wait<1>();
+            stage_release(&in.bars.empty[previous]);
+        }
+        previous = at.stage;
+        at.advance();
+    }
+    wgmma_wait<0>();
+#pragma unroll
+    for (int m = 0; m < ACTIVE; m++)
+        wgmma_pin(sum[m]);
+    stage_release(&in.bars.empty[previous]);
+}
+
+template <enum gemm_dtype DTYPE, class L, int BLOCK_M, int K_STEP, int STAGES, int ACTIVE>
+__device__ __forceinline__ void multiply(float (&sum)[L::msub][L::wn / 2], const operands &in,
+                                         ring<STAGES> &at)
+{
+    if constexpr (DTYPE == GEMM_FP8)
+        multiply_scaled<L, BLOCK_M, K_STEP, STAGES, ACTIVE>(sum, in, at);
+    else
+        multiply_plain<L, K_STEP, STAGES, ACTIVE>(sum, in, at);
+}
+
+__device__ __forceinline__ uint32_t pack_bf16(float lo, float hi)
+{
+    const __nv_bfloat162 pair = __floats2bfloat162_rn(lo, hi);
+    return *reinterpret_cast<const uint32_t *>(&pair);
+}
+
+/* Four lanes hold a row's 32 columns as lane q: columns 8j+2q, 8j+2q+1 in v[j]. Afterwards lane q
+ * holds columns 8q..8q+7, ready for one 16-byte store. */
+__device__ __forceinline__ uint4 quad_transpose(const uint32_t (&v)[4])
+{
+    const bool odd = threadIdx.x & 1;
+    const bool high = threadIdx.x & 2;
+    const uint32_t x0 = __shfl_xor_sync(~0u, odd ? v[0] : v[1], 1);
+    const uint32_t x1 = __shfl_xor_sync(~0u, odd ? v[2] : v[3], 1);
+    const uint32_t a0 = odd ? x0 : v[0], a1 = odd ? v[1] : x0;
+    const uint32_t a2 = odd ? x1 : v[2], a3 = odd ? v[3] : x1;
+    const uint32_t y0 = __shfl_xor_sync(~0u, high ? a0 : a2, 2);
+    const uint32_t y1 = __shfl_xor_sync(~0u, high ? a1 : a3, 2);
+    return high ? make_uint4(y0, y1, a2, a3) : make_uint4(a0, a1, y0, y1);
+}
+
+/* Stores a warpgroup's 64 x 2*COUNT block; row is this lane's first row, the other is row + 8. */
+template <int COUNT>
+__device__ __forceinline__ void store_rows(const float (&sum)[COUNT], __nv_bfloat16 *c, int n,
+                                           int row, int valid)
+{
+    const int quad = threadIdx.x % 4;
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        __nv_bfloat16 *line = c + (long long)(row + 8 * half) * n + 8 * quad;
+#pragma unroll
+        for (int g = 0; g < COUNT / 16; g++) {
+            uint32_t v[4];
+#pragma unroll
+            for (int j = 0; j < 4; j++)
+                v[j] =
+                    pack_bf16(sum[16 * g + 4 * j + 2 * half], sum[16 * g + 4 * j + 2 * half + 1]);
+            const uint4 out = quad_transpose(v);
+            if (row + 8 * half < valid)
+                *reinterpret_cast<uint4 *>(line + 32 * g) = out;
+        }
+    }
+}
+
+template <enum gemm_dtype DTYPE, class L, int BLOCK_M, int K_STEP, int STAGES>
+__device__ void consume(const gemm_params &p, const int *rows, const uint8_t *tiles,
+                        const float *scales, barriers bars)
+{
+    /* The shuffle tells the compiler that a warp shares one value, which keeps descriptors uniform.
+     */
+    const int group = __shfl_sync(~0u, threadIdx.x / WARPGROUP, 0);
+    const int row_offset = BLOCK_M == 64 ? 0 : group * 64 * L::msub;
+    const int col_offset = BLOCK_M == 64 ? group * L::wn : 0;
+    const int row = row_offset + threadIdx.x % WARPGROUP / 32 * 16 + threadIdx.x % 32 / 4;
+    const operands in = {
+        tiles, scales, bars, p.k_blocks, row_offset * BLOCK_K_BYTES, col_offset * BLOCK_K_BYTES,
+        row};
+    tile_walk<BLOCK_M> walk(rows, p);
+    ring<STAGES> at;
+    tile t;
+    while (walk.take(t)) {
+        float sum[L::msub][L::wn / 2];
+        const int valid = t.rows - t.m0 - row_offset;
+        if (valid > 64 * (L::msub - 1))
+            multiply<DTYPE, L, BLOCK_M, K_STEP, STAGES, L::msub>(sum, in, at);
+        else if (L::msub > 1 && valid > 0)
+            multiply<DTYPE, L, BLOCK_M, K_STEP, STAGES, 1>(sum, in, at);
+        else
+            multiply<DTYPE, L, BLOCK_M, K_STEP, STAGES, 0>(sum, in, at);
+        const int expert = p.first_expert + t.expert;
+        __nv_bfloat16 *c = p.c + (long long)expert * p.max_rows * p.n + t.n0 + col_offset;
+#pragma unroll
+        for (int m = 0; m < L::msub; m++)
+            store_rows(sum[m], c, p.n, t.m0 + row + m * 64, t.rows);
+        if (p.tile_done != NULL) {
+            barrier_sync(BAR_CONSUMERS, CONSUMERS);
+            if (threadIdx.x == 0) {
+                const int blocks = (p.max_rows + BLOCK_M - 1) / BLOCK_M;
+                __threadfence();
+                atomicAdd(&p.tile_done[expert * blocks + t.m0 / BLOCK_M], 1);
+            }
+        }
+    }
+    barrier_sync(BAR_CONSUMERS, CONSUMERS);
+    if (threadIdx.x == 0)
+        stamp_end(p.stamp);
+}
+
+template <enum gemm_dtype DTYPE, int BLOCK_M, int K_STEP, int STAGES>
+__global__ void __launch_bounds__(THREADS, 1)
+    grouped_gemm_kernel(const __grid_constant__ CUtensorMap map_a,
+                        const __grid_constant__ CUtensorMap map_b,
+                        const __grid_constant__ gemm_params p)
+{
+    using L = layout<DTYPE, BLOCK_M, K_STEP, STAGES>;
+    extern __shared__ uint8_t dynamic[];
+    __shared__ int rows[GROUPED_GEMM_MAX_EXPERTS];
+    /* The swizzle pattern follows address bits: tiles start at multiples of 1024. */
+    uint8_t *tiles = dynamic + (1024 - shared_address(dynamic) % 1024) % 1024;
+    float *scales = reinterpret_cast<float *>(tiles + STAGES * L::tile_bytes);
+    barriers bars;
+    bars.full = reinterpret_cast<uint64_t *>(scales + STAGES * L::scale_floats);
+    bars.empty = bars.full + STAGES;
+
+    if (threadIdx.x == 0) {
+        stamp_begin(p.stamp);
+        for (int i = 0; i < STAGES; i++) {
+            mbarrier_init(&bars.full[i], L::scaled ? 1 + 32 : 1);
+            mbarrier_init(&bars.empty[i], CONSUMERS / 32);
+        }
+        asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+    }
+    for (int i = threadIdx.x; i < p.expert_count; i += THREADS)
+        rows[i] = max(0, min(p.rows[p.first_expert + i], p.max_rows));
+    __syncthreads();
+
+    if (threadIdx.x >= CONSUMERS) {
+        asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
+        const int warp = threadIdx.x / 32 - CONSUMERS / 32;
+        if (warp == 0 && threadIdx.x % 32 == 0)
+            produce_tiles<L, BLOCK_M, K_STEP, STAGES>(&map_a, &map_b, p, rows, tiles, bars);
+        else if (L::scaled && warp == 1)
+            produce_scales<L, BLOCK_M, K_STEP, STAGES>(p, rows, scales, bars);
+    } else {
+        asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
+        consume<DTYPE, L, BLOCK_M, K_STEP, STAGES>(p, rows, tiles, scales, bars);
+    }
+}
+
+int gpu_check(cudaError_t status, const char *what)
+{
+    if (status == cudaSuccess)
+        return 0;
+    log_error("grouped GEMM: %s: %s", what, cudaGetErrorString(status));
+    return ERR_GPU;
+}
+
+typedef CUresult (*encode_fn)(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *,
+                              const cuuint64_t *, const cuuint64_t *, const cuuint32_t *,
+                              const cuuint32_t *, CUtensorMapInterleave, CUtensorMapSwizzle,
+                              CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
+
+/* The driver's function, found through the runtime so that the program links without libcuda. */
+encode_fn encode_lookup(void)
+{
+    void *fn = NULL;
+    cudaDriverEntryPointQueryResult result;
+    if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &fn, 12000, cudaEnableDefault,
+                                         &result) != cudaSuccess ||
+        result != cudaDriverEntryPointSuccess)
+        return NULL;
+    return reinterpret_cast<encode_fn>(fn);
+}
+
+/* A [experts, rows, k] tensor, read in boxes of box_rows x 128 bytes. */
+int map_encode(CUtensorMap *map, const struct grouped_gemm_args *args, const void *base, int rows,
+               int box_rows)
+{
+    static const encode_fn encode = encode_lookup();
+    const bool fp8 = args->dtype == GEMM_FP8;
+    const cuuint64_t pitch = (cuuint64_t)args->k * (fp8 ? 1 : 2);
+    const cuuint64_t dims[3] = {(cuuint64_t)args->k, (cuuint64_t)rows,
+                                (cuuint64_t)args->num_experts};
+    const cuuint64_t strides[2] = {pitch, pitch * rows};
+    const cuuint32_t box[3] = {(cuuint32_t)(fp8 ? BLOCK_K_BYTES : BLOCK_K_BYTES / 2),
+                               (cuuint32_t)box_rows, 1};
+    const cuuint32_t step[3] = {1, 1, 1};
+    if (encode == NULL) {
+        log_error("grouped GEMM: the driver has no cuTensorMapEncodeTiled");
+        return ERR_GPU;
+    }
+    const CUresult result =
+        encode(map, fp8 ? CU_TENSOR_MAP_DATA_TYPE_UINT8 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3,
+               const_cast<void *>(base), dims, strides, box, step, CU_TENSOR_MAP_INTERLEAVE_NONE,
+               CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
+               CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+    if (result != CUDA_SUCCESS) {
+        log_error("grouped GEMM: cuTensorMapEncodeTiled gave error %d", (int)result);
+        return ERR_GPU;
+    }
+    return 0;
+}
+
+int args_check(const struct grouped_gemm_args *args)
+{
+    const bool fp8 = args->dtype == GEMM_FP8;
+    const char *problem = NULL;
+    if (args->max_rows < 1 || args->num_experts < 1 || args->num_sms < 1)
+        problem = "max_rows, num_experts and num_sms must be at least 1";
+    else if (args->n < 128 || args->n % 128 != 0 || args->k < 128 || args->k % 128 != 0)
+        problem = "n and k must be positive multiples of 128";
+    else if (args->first_expert < 0 || args->expert_count < 1 ||
+             args->expert_count > GROUPED_GEMM_MAX_EXPERTS ||
+             args->first_expert > args->num_experts - args->expert_count)
+        problem = "the range of experts is empty, too long or outside num_experts";
+    else if (args->block_m != 0 && args->block_m != 64 && args->block_m != 128 &&
+             args->block_m != 256)
+        problem = "block_m must be 0, 64, 128 or 256";
+    else if (args->tile_done != NULL && args->block_m == 0)
+        problem = "tile_done needs an explicit block_m";
+    else if (args->a == NULL || args->b == NULL || args->c == NULL || args->rows == NULL ||
+             (fp8 && (args->a_scale == NULL || args->b_scale == NULL)))
+        problem = "a pointer is missing";
+    else if (((uintptr_t)args->a | (uintptr_t)args->b | (uintptr_t)args->c) % 16 != 0)
+        problem = "a, b and c must be 16-byte aligned";
+    if (problem == NULL)
+        return 0;
+    log_error("grouped GEMM: %s", problem);
+    return ERR_RANGE;
+}
+
+struct launch {
+    const struct grouped_gemm_args *args;
+    gemm_params params;
+    cudaStream_t stream;
+};
+
+template <enum gemm_dtype DTYPE, int BLOCK_M, int K_STEP, int STAGES>
+int launch_kernel(const struct launch &l)
+{
+    using L = layout<DTYPE, BLOCK_M, K_STEP, STAGES>;
+    const auto kernel = grouped_gemm_kernel<DTYPE, BLOCK_M, K_STEP, STAGES>;
+    CUtensorMap map_a, map_b;
+    int err = map_encode(&map_a, l.args, l.args->a, l.args->max_rows, L::a_box);
+    if (err == 0)
+        err = map_encode(&map_b, l.args, l.args->b, l.args->n, BLOCK_N);
+    if (err == 0)
+        err = gpu_check(
+            cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, L::bytes),
+            "shared memory");
+    if (err != 0)
+        return err;
+    kernel<<<l.args->num_sms, THREADS, L::bytes, l.stream>>>(map_a, map_b, l.params);
+    return gpu_check(cudaGetLastError(), "launch");
+}
+
+} // namespace
+
+static int rows_expected(const struct grouped_gemm_args *args)
+{
+    return args->rows_hint > 0 ? args->rows_hint : args->max_rows;
+}
+
+/* Hundredths of the time of a full pass of 256-row tiles over the SMs, if every expert has `rows`
+ * rows. */
+static long long passes_cost(const struct grouped_gemm_args *args, int rows, int block_m)
+{
+    /* Measured: a 128-row tile costs this many hundredths of a 256-row tile; it moves more bytes
+     * per product. */
+    const int tile = block_m == 256 ? 100 : args->dtype == GEMM_FP8 ? 58 : 63;
+    const long long tiles =
+        (long long)args->expert_count * ((rows + block_m - 1) / block_m) * (args->n / BLOCK_N);
+    return (tiles + args->num_sms - 1) / args->num_sms * tile;
+}
+
+int kernels_grouped_gemm_block_m(const struct grouped_gemm_args *args)
+{
+    const int rows = rows_expected(args);
+    if (args->block_m != 0)
+        return args->block_m;
+    if (rows <= 128)
+        return rows <= 64 ? 64 : 128;
+    return passes_cost(args, rows, 256) < passes_cost(args, rows, 128) ? 256 : 128;
+}
+
+/* Two K blocks a stage halve the barriers' cost where few rows meet many weights; large tiles have
+ * no room for it, and BF16's 128-row tiles, bound by the L2, prefer the finer steps once rows are
+ * many. */
+static int launch_variant(const struct launch &l, int block_m)
+{
+    const bool pairs = l.params.k_blocks % 2 == 0;
+    if (l.args->dtype == GEMM_FP8) {
+        if (block_m == 64)
+            return pairs ? launch_kernel<GEMM_FP8, 64, 2, 4>(l)
+                         : launch_kernel<GEMM_FP8, 64, 1, 8>(l);
+        if (block_m == 128)
+            return pairs ? launch_kernel<GEMM_FP8, 128, 2, 3>(l)
+                         : launch_kernel<GEMM_FP8, 128, 1, 6>(l);
+        return launch_kernel<GEMM_FP8, 256, 1, 4>(l);
+    }
+    if (block_m == 64)
+        return launch_kernel<GEMM_BF16, 64, 2, 4>(l);
+    if (block_m == 128)
+        return l.params.stream_b ? launch_kernel<GEMM_BF16, 128, 2, 3>(l)
+                                 : launch_kernel<GEMM_BF16, 128, 1, 6>(l);
+    return launch_kernel<GEMM_BF16, 256, 1, 4>(l);
+}
+
+int kernels_grouped_gemm_launch(const struct grouped_gemm_args *args, cudaStream_t stream)
+{
+    const int err = args_check(args);
+    if (err != 0)
+        return err;
+    const int block_m = kernels_grouped_gemm_block_m(args);
+    const bool fp8 = args->dtype == GEMM_FP8;
+    struct launch l = {};
+    l.args = args;
+    l.stream = stream;
+    l.params.rows = args->rows;
+    l.params.a_scale = args->a_scale;
+    l.params.b_scale = args->b_scale;
+    l.params.c = static_cast<__nv_bfloat16 *>(args->c);
+    l.params.tile_done = args->tile_done;
+    l.params.stamp = args->stamp;
+    l.params.a_scale_expert_stride = (long long)args->max_rows * (args->k / 128);
+    l.params.a_scale_row_stride = args->a_scale_row_stride;
+    l.params.a_scale_k_stride = args->a_scale_k_stride;
+    l.params.first_expert = args->first_expert;
+    l.params.expert_count = args->expert_count;
+    l.params.max_rows = args->max_rows;
+    l.params.n = args->n;
+    l.params.k_blocks = args->k * (fp8 ? 1 : 2) / BLOCK_K_BYTES;
+    l.params.stream_b = rows_expected(args) <= block_m;
+    return launch_variant(l, block_m);
+}

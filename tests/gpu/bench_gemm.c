@@ -1,0 +1,450 @@
+/* How fast the expert FFN's kernels are: the whole masked FFN by SMs and rows, and the grouped GEMM
+ * beside cuBLASLt on one GEMM of the same total size, same data type and scaling. Verify with
+ * test_gemm first.
+ *
+ * Each figure is the median of REPLAYS replays of a CUDA graph of ITERATIONS back-to-back runs,
+ * divided by ITERATIONS; the weights of one run are many times the L2. "rested": with idle time
+ * before each replay, which keeps the GPU below its power limit; otherwise replays follow each
+ * other. bench_gemm [FILE.csv] */
+#include <string.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "kernels/dense_gemm.h"
+#include "kernels/grouped_gemm.h"
+#include "kernels/silu_mul_quant.h"
+#include "kernels/stamp.h"
+#include "tests/gpu/gemm_data.h"
+
+enum {
+    ITERATIONS = 6,
+    REPLAYS = 21,
+    WARM_UPS = 2,
+    REST_US = 4000,
+    HIDDEN = 7168,
+    INTER = 2048,
+    EXPERTS = 16,
+    TOTAL_ROWS = 16384, /* most rows of all experts together */
+};
+
+struct timing {
+    double median_us, p95_us;
+};
+
+/* Device buffers that every case shares, large enough for BF16. */
+struct buffers {
+    void *a, *b_up, *b_down, *gate_up, *act, *out;
+    float *a_scale, *b_up_scale, *b_down_scale, *act_scale;
+    int *rows;
+};
+
+struct ffn {
+    struct grouped_gemm_args up, down;
+    struct silu_mul_quant_args act;
+    int parts; /* bit 0 gate+up, bit 1 activation, bit 2 down */
+};
+
+struct dense_case {
+    struct dense_gemm *plan;
+    struct dense_gemm_args args;
+    size_t b_bytes;       /* of one expert's weights */
+    size_t b_scale_count; /* likewise */
+    int turn;
+};
+
+static FILE *csv;
+
+static void run_ffn(void *context, cudaStream_t stream)
+{
+    const struct ffn *f = context;
+    if (f->parts & 1)
+        LAUNCH(kernels_grouped_gemm_launch(&f->up, stream));
+    if (f->parts & 2)
+        LAUNCH(kernels_silu_mul_quant_launch(&f->act, stream));
+    if (f->parts & 4)
+        LAUNCH(kernels_grouped_gemm_launch(&f->down, stream));
+}
+
+/* Each run takes another expert's weights, so that they do not stay in the L2. */
+static void run_dense(void *context, cudaStream_t stream)
+{
+    struct dense_case *d = context;
+    struct dense_gemm_args args = d->args;
+    const int turn = d->turn++ % EXPERTS;
+    args.b = (const char *)args.b + turn * d->b_bytes;
+    args.b_scale = args.b_scale + turn * d->b_scale_count;
+    LAUNCH(kernels_dense_gemm_launch(d->plan, &args, stream));
+}
+
+static int compare_doubles(const void *x, const void *y)
+{
+    const double a = *(const double *)x, b = *(const double *)y;
+    return (a > b) - (a < b);
+}
+
+/* One candidate of a comparison. */
+struct work {
+    void (*run)(void *, cudaStream_t);
+    void *context;
+    struct timing timing;
+};
+
+static cudaGraphExec_t graph_record(const struct work *w, cudaStream_t stream)
+{
+    cudaGraph_t graph;
+    cudaGraphExec_t exec;
+    CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+    for (int i = 0; i < ITERATIONS; i++)
+        w->run(w->context, stream);
+    CUDA(cudaStreamEndCapture(stream, &graph));
+    CUDA(cudaGraphInstantiate(&exec, graph, 0));
+    CUDA(cudaGraphDestroy(graph));
+    return exec;
+}
+
+/* Candidates take turns, so that all meet the same clocks and temperature: a GPU that draws its
+ * full power slows down within milliseconds. rest_us of idleness before each replay keeps that
+ * away. */
+static void time_works(struct work *works, int count, int rest_us)
+{
+    enum { MOST = 16 };
+    cudaGraphExec_t exec[MOST];
+    double us[MOST][REPLAYS];
+    cudaStream_t stream;
+    cudaEvent_t start, stop;
+    CUDA(cudaStreamCreate(&stream));
+    CUDA(cudaEventCreate(&start));
+    CUDA(cudaEventCreate(&stop));
+    for (int i = 0; i < count; i++)
+        exec[i] = graph_record(&works[i], stream);
+    for (int replay = -WARM_UPS; replay < REPLAYS; replay++) {
+        for (int i = 0; i < count; i++) {
+            float ms;
+            if (rest_us > 0)
+                usleep((useconds_t)rest_us);
+            CUDA(cudaEventRecord(start, stream));
+            CUDA(cudaGraphLaunch(exec[i], stream));
+            CUDA(cudaEventRecord(stop, stream));
+            CUDA(cudaEventSynchronize(stop));
+            CUDA(cudaEventElapsedTime(&ms, start, stop));
+            if (replay >= 0)
+                us[i][replay] = ms * 1e3 / ITERATIONS;
+        }
+    }
+    for (int i = 0; i < count; i++) {
+        qsort(us[i], REPLAYS, sizeof(us[i][0]), compare_doubles);
+        works[i].timing = (struct timing){us[i][REPLAYS / 2], us[i][(REPLAYS * 95 + 99) / 100 - 1]};
+        CUDA(cudaGraphExecDestroy(exec[i]));
+    }
+    CUDA(cudaEventDestroy(start));
+    CUDA(cudaEventDestroy(stop));
+    CUDA(cudaStreamDestroy(stream));
+}
+
+/* Fills size bytes of device memory by repeating a random block. */
+static void *random_device(enum gemm_dtype dtype, size_t bytes, uint64_t *seed)
+{
+    const size_t block = bytes < (32u << 20) ? bytes : 32u << 20;
+    char *device = data_device(bytes);
+    void *host = data_host(block);
+    data_fill(dtype, host, dtype == GEMM_FP8 ? block : block / 2, seed);
+    for (size_t at = 0; at < bytes; at += block)
+        CUDA(cudaMemcpy(device + at, host, at + block <= bytes ? block : bytes - at,
+                        cudaMemcpyHostToDevice));
+    free(host);
+    return device;
+}
+
+static float *random_scales(size_t count, uint64_t *seed)
+{
+    float *host = data_host(count * sizeof(float));
+    data_fill_scales(host, count, seed);
+    for (size_t i = 0; i < count; i++)
+        host[i] *= 0.01f; /* keeps the activations of the chain near 1 */
+    float *device = data_upload(host, count * sizeof(float));
+    free(host);
+    return device;
+}
+
+static void buffers_open(struct buffers *b, enum gemm_dtype dtype)
+{
+    const size_t width = dtype == GEMM_FP8 ? 1 : 2;
+    const size_t weights = (size_t)EXPERTS * 2 * INTER * HIDDEN;
+    uint64_t seed = 11;
+    b->a = random_device(dtype, (size_t)TOTAL_ROWS * HIDDEN * width, &seed);
+    b->b_up = random_device(dtype, weights * width, &seed);
+    b->b_down = random_device(dtype, weights / 2 * width, &seed);
+    b->gate_up = random_device(GEMM_BF16, (size_t)TOTAL_ROWS * 2 * INTER * 2, &seed);
+    b->act = random_device(dtype, (size_t)TOTAL_ROWS * INTER * width, &seed);
+    b->out = data_device((size_t)TOTAL_ROWS * HIDDEN * 2);
+    b->a_scale = random_scales((size_t)TOTAL_ROWS * HIDDEN / 128, &seed);
+    b->b_up_scale = random_scales(weights / 128 / 128, &seed);
+    b->b_down_scale = random_scales(weights / 2 / 128 / 128, &seed);
+    b->act_scale = random_scales((size_t)TOTAL_ROWS * INTER / 128, &seed);
+    b->rows = data_device(EXPERTS * sizeof(int));
+}
+
+static void buffers_close(struct buffers *b)
+{
+    void *all[] = {b->a,       b->b_up,       b->b_down,       b->gate_up,   b->act, b->out,
+                   b->a_scale, b->b_up_scale, b->b_down_scale, b->act_scale, b->rows};
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+        CUDA(cudaFree(all[i]));
+}
+
+static struct ffn ffn_make(const struct buffers *b, enum gemm_dtype dtype, int experts,
+                           const int *rows, int max_rows, int num_sms)
+{
+    struct ffn f = {.parts = 7};
+    int fullest = 0;
+    for (int e = 0; e < experts; e++)
+        fullest = rows[e] > fullest ? rows[e] : fullest;
+    CUDA(cudaMemcpy(b->rows, rows, experts * sizeof(int), cudaMemcpyHostToDevice));
+    f.up = (struct grouped_gemm_args){.dtype = dtype,
+                                      .num_experts = experts,
+                                      .expert_count = experts,
+                                      .max_rows = max_rows,
+                                      .n = 2 * INTER,
+                                      .k = HIDDEN,
+                                      .num_sms = num_sms,
+                                      .rows_hint = fullest,
+                                      .a = b->a,
+                                      .a_scale = b->a_scale,
+                                      .a_scale_row_stride = 1,
+                                      .a_scale_k_stride = max_rows,
+                                      .b = b->b_up,
+                                      .b_scale = b->b_up_scale,
+                                      .c = b->gate_up,
+                                      .rows = b->rows};
+    f.down = f.up;
+    f.down.n = HIDDEN;
+    f.down.k = INTER;
+    f.down.a = b->act;
+    f.down.a_scale = b->act_scale;
+    f.down.b = b->b_down;
+    f.down.b_scale = b->b_down_scale;
+    f.down.c = b->out;
+    f.act = (struct silu_mul_quant_args){.dtype = dtype,
+                                         .num_experts = experts,
+                                         .expert_count = experts,
+                                         .max_rows = max_rows,
+                                         .inter = INTER,
+                                         .num_sms = num_sms,
+                                         .in = b->gate_up,
+                                         .out = b->act,
+                                         .scale = b->act_scale,
+                                         .scale_row_stride = 1,
+                                         .scale_k_stride = max_rows,
+                                         .rows = b->rows};
+    return f;
+}
+
+static const char *dtype_name(enum gemm_dtype dtype)
+{
+    return dtype == GEMM_FP8 ? "fp8" : "bf16";
+}
+
+static void report(const char *what, enum gemm_dtype dtype, int experts, int rows, int n, int k,
+                   int num_sms, const char *variant, struct timing t, double flops, double bytes)
+{
+    printf("%-12s %-4s %2d x %5d n %4d k %4d sms %3d %-16s %8.2f us p95 %8.2f %7.1f TFLOPS %6.0f "
+           "GB/s\n",
+           what, dtype_name(dtype), experts, rows, n, k, num_sms, variant, t.median_us, t.p95_us,
+           flops / t.median_us * 1e-6, bytes / t.median_us * 1e-3);
+    if (csv != NULL)
+        fprintf(csv, "%s,%s,%d,%d,%d,%d,%d,%s,%.3f,%.3f,%d,%.2f,%.1f\n", what, dtype_name(dtype),
+                experts, rows, n, k, num_sms, variant, t.median_us, t.p95_us, REPLAYS,
+                flops / t.median_us * 1e-6, bytes / t.median_us * 1e-3);
+}
+
+static struct ffn ffn_even(const struct buffers *b, enum gemm_dtype dtype, int experts, int rows,
+                           int num_sms)
+{
+    int each[EXPERTS];
+    for (int e = 0; e < experts; e++)
+        each[e] = rows;
+    return ffn_make(b, dtype, experts, each, rows < 128 ? 128 : rows, num_sms);
+}
+
+static void report_ffn(const struct ffn *f, const char *name, int rows, int rest_us,
+                       struct timing t)
+{
+    const double matrices = (f->parts & 1 ? 2.0 : 0) + (f->parts & 4 ? 1.0 : 0);
+    const double weights = matrices * f->up.num_experts * HIDDEN * INTER;
+    char variant[32];
+    snprintf(variant, sizeof(variant), "m%d%s", kernels_grouped_gemm_block_m(&f->up),
+             rest_us > 0 ? " rested" : "");
+    report(name, f->up.dtype, f->up.num_experts, rows, f->up.n, f->up.k, f->up.num_sms, variant, t,
+           2 * weights * rows, weights * (f->up.dtype == GEMM_FP8 ? 1 : 2));
+}
+
+/* The whole FFN and, in graphs of their own, its kernels. */
+static void bench_ffn(const struct buffers *b, enum gemm_dtype dtype, int rows, int num_sms,
+                      int rest_us)
+{
+    static const char *const names[4] = {"ffn", "gate_up", "activation", "down"};
+    static const int parts[4] = {7, 1, 2, 4};
+    struct ffn f[4];
+    struct work works[4];
+    for (int i = 0; i < 4; i++) {
+        f[i] = ffn_even(b, dtype, EXPERTS, rows, num_sms);
+        f[i].parts = parts[i];
+        works[i] = (struct work){.run = run_ffn, .context = &f[i]};
+        if (rest_us == 0)
+            time_works(&works[i], 1, 0);
+    }
+    if (rest_us > 0)
+        time_works(works, 4, rest_us);
+    for (int i = 0; i < 4; i++)
+        report_ffn(&f[i], names[i], rows, rest_us, works[i].timing);
+}
+
+/* 1024 rows in all, as unevenly as a power law gives them. TFLOPS of the even case: the rows are as
+ * many. */
+static void bench_skewed_ffn(const struct buffers *b, enum gemm_dtype dtype)
+{
+    static const int rows[EXPERTS] = {330, 165, 110, 83, 66, 55, 47, 0,
+                                      37,  33,  30,  27, 0,  23, 18, 0};
+    struct ffn f = ffn_make(b, dtype, EXPERTS, rows, 512, data_sm_count());
+    struct work w = {.run = run_ffn, .context = &f};
+    f.parts = 7;
+    time_works(&w, 1, REST_US);
+    report_ffn(&f, "ffn skewed", 64, REST_US, w.timing);
+}
+
+static int dense_case_open(struct dense_case *d, const struct buffers *b, enum gemm_dtype dtype,
+                           enum dense_scaling scaling, int fast, int down, int m, int num_sms)
+{
+    const struct dense_gemm_shape shape = {.dtype = dtype,
+                                           .scaling = scaling,
+                                           .fast_accum = fast,
+                                           .m = m,
+                                           .n = down ? HIDDEN : 2 * INTER,
+                                           .k = down ? INTER : HIDDEN,
+                                           .num_sms = num_sms};
+    *d = (struct dense_case){.args = {.a = down ? b->act : b->a,
+                                      .a_scale = down ? b->act_scale : b->a_scale,
+                                      .b = down ? b->b_down : b->b_up,
+                                      .b_scale = down ? b->b_down_scale : b->b_up_scale,
+                                      .c = down ? b->out : b->gate_up}};
+    d->b_bytes = (size_t)shape.n * shape.k * (dtype == GEMM_FP8 ? 1 : 2);
+    d->b_scale_count = (size_t)shape.n / 128 * (shape.k / 128);
+    return kernels_dense_gemm_open(&d->plan, &shape);
+}
+
+static void bench_against_library(const struct buffers *b, enum gemm_dtype dtype, int experts,
+                                  int rows, int down, int rest_us)
+{
+    const int m = experts * rows, sms = data_sm_count();
+    const int n = down ? HIDDEN : 2 * INTER, k = down ? INTER : HIDDEN;
+    const double flops = 2.0 * m * n * k;
+    struct ffn f = ffn_even(b, dtype, experts, rows, sms);
+    struct dense_case d[2];
+    struct work works[3];
+    char name[32];
+    const int fp8 = dtype == GEMM_FP8;
+    if (dense_case_open(&d[0], b, dtype, fp8 ? DENSE_SCALE_BLOCK : DENSE_SCALE_NONE, 0, down, m,
+                        0) != 0 ||
+        dense_case_open(&d[1], b, dtype, fp8 ? DENSE_SCALE_TENSOR : DENSE_SCALE_NONE, 1, down, m,
+                        0) != 0)
+        data_die(__FILE__, __LINE__, "cuBLASLt has no algorithm for this shape");
+    f.parts = down ? 4 : 1;
+    works[0] = (struct work){.run = run_ffn, .context = &f};
+    works[1] = (struct work){.run = run_dense, .context = &d[0]};
+    works[2] = (struct work){.run = run_dense, .context = &d[1]};
+    time_works(works, fp8 ? 3 : 2, rest_us);
+    snprintf(name, sizeof(name), "m%d%s", kernels_grouped_gemm_block_m(down ? &f.down : &f.up),
+             rest_us > 0 ? " rested" : "");
+    report("grouped", dtype, experts, rows, n, k, sms, name, works[0].timing, flops,
+           (double)d[0].b_bytes * experts);
+    report("cublaslt", dtype, 1, m, n, k, sms, rest_us > 0 ? "same, rested" : "same scaling",
+           works[1].timing, flops, (double)d[0].b_bytes);
+    if (fp8)
+        report("cublaslt", dtype, 1, m, n, k, sms, rest_us > 0 ? "tensor, rested" : "per tensor",
+               works[2].timing, flops, (double)d[0].b_bytes);
+    printf("    grouped / cuBLASLt, same scaling: %.3f\n",
+           works[1].timing.median_us / works[0].timing.median_us);
+    kernels_dense_gemm_close(d[0].plan);
+    kernels_dense_gemm_close(d[1].plan);
+}
+
+static void bench_dense(const struct buffers *b, enum gemm_dtype dtype, int m, int num_sms)
+{
+    struct dense_case d;
+    struct work w = {.run = run_dense, .context = &d};
+    if (dense_case_open(&d, b, dtype, dtype == GEMM_FP8 ? DENSE_SCALE_BLOCK : DENSE_SCALE_NONE, 0,
+                        0, m, num_sms) != 0)
+        data_die(__FILE__, __LINE__, "cuBLASLt has no algorithm for this shape");
+    time_works(&w, 1, REST_US);
+    report("cublaslt", dtype, 1, m, 2 * INTER, HIDDEN, num_sms, "SM target", w.timing,
+           2.0 * m * 2 * INTER * HIDDEN, (double)d.b_bytes);
+    kernels_dense_gemm_close(d.plan);
+}
+
+/* The ceiling for streaming weights: a device copy, bytes read plus written. */
+static void bench_copy(const struct buffers *b)
+{
+    const size_t bytes = (size_t)EXPERTS * INTER * HIDDEN;
+    cudaEvent_t start, stop;
+    float ms;
+    CUDA(cudaEventCreate(&start));
+    CUDA(cudaEventCreate(&stop));
+    for (int i = 0; i < 3; i++) {
+        CUDA(cudaEventRecord(start, NULL));
+        CUDA(cudaMemcpyAsync(b->b_down, b->b_up, bytes, cudaMemcpyDeviceToDevice, NULL));
+        CUDA(cudaEventRecord(stop, NULL));
+        CUDA(cudaEventSynchronize(stop));
+        CUDA(cudaEventElapsedTime(&ms, start, stop));
+    }
+    printf("device copy of %zu MB: %.0f GB/s read + written\n", bytes >> 20,
+           2.0 * (double)bytes / ms * 1e-6);
+    CUDA(cudaEventDestroy(start));
+    CUDA(cudaEventDestroy(stop));
+}
+
+static void bench_dtype(enum gemm_dtype dtype)
+{
+    static const int sms[] = {132, 116, 100, 64};
+    static const int sweep[] = {1, 16, 32, 48, 65, 96, 128, 192, 256, 512};
+    static const int large[][2] = {{16, 512}, {8, 1024}, {4, 512}, {4, 2048}, {1, 8192}};
+    struct buffers b;
+    buffers_open(&b, dtype);
+    bench_copy(&b);
+    for (int rest = 0; rest <= REST_US; rest += REST_US) {
+        for (int i = 0; i < 4; i++)
+            bench_ffn(&b, dtype, 64, sms[i], rest);
+    }
+    for (int i = 0; i < 10; i++)
+        bench_ffn(&b, dtype, sweep[i], 132, REST_US);
+    bench_skewed_ffn(&b, dtype);
+    for (int rest = 0; rest <= REST_US; rest += REST_US) {
+        for (int i = 0; i < 5; i++) {
+            for (int down = 0; down < 2; down++)
+                bench_against_library(&b, dtype, large[i][0], large[i][1], down, rest);
+        }
+    }
+    for (int m = 128; m <= 2048; m *= 4) {
+        for (int i = 0; i < 4; i++)
+            bench_dense(&b, dtype, m, sms[i]);
+    }
+    buffers_close(&b);
+}
+
+int main(int argc, char **argv)
+{
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    if (!data_gpu_present("bench_gemm"))
+        return 0;
+    if (argc > 1) {
+        csv = fopen(argv[1], "w");
+        if (csv == NULL)
+            data_die(__FILE__, __LINE__, "cannot write the CSV file");
+        fprintf(csv, "what,dtype,experts,rows,n,k,num_sms,variant,median_us,p95_us,replays,tflops,"
+                     "weight_GBps\n");
+    }
+    bench_dtype(GEMM_FP8);
+    bench_dtype(GEMM_BF16);
+    if (csv != NULL)
+        fclose(csv);
+    return 0;
+}
