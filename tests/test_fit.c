@@ -263,8 +263,8 @@ static void test_promised_errors_on_unseen_groups(void **state)
         {"h200", "deepep_normal.csv", "normal_combine", FIT_CV_SMS, 0.08, 0.20},
         {"h20", "grouped_gemm.csv", "grouped_contiguous", FIT_CV_SHAPE, 0.08, 0.20},
         {"h800", "grouped_gemm.csv", "grouped_contiguous", FIT_CV_SHAPE, 0.08, 0.20},
-        /* p90 is above 20%: rows per expert were drawn at random, once per measurement */
-        {"h20", "grouped_gemm.csv", "grouped_masked", FIT_CV_SHAPE, 0.08, 0.30},
+        /* one group's rows were drawn at random, once per measurement: p90 stands just at 20% */
+        {"h20", "grouped_gemm.csv", "grouped_masked", FIT_CV_SHAPE, 0.08, 0.21},
         {"h200", "moe_ffn_masked.csv", "ffn_masked", FIT_CV_RANKS, 0.08, 0.25},
         {"h200", "nccl.csv", "collective (tables)", FIT_CV_SHAPE, 0.08, 0.25},
     };
