@@ -9,7 +9,7 @@
 #include "base/num.h"
 
 /* A choice that takes this much longer than the best point, from where it was tried, is dropped. */
-#define FOLLOW 1.15
+#define FOLLOW 1.3
 /* Times this close are a plateau: kernels' grids round SM counts, so that a step may change nothing
  * and the next one may. */
 #define PLATEAU 1.002
