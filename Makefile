@@ -136,3 +136,12 @@ readme: peosim
 	@cp results/dpsk_ep64/timeline.png results/dpsk_ep64/gain_batch.png plots/gallery/
 
 .PHONY: bench accuracy readme
+
+# The README's accuracy tables, from a folder of public measurements (see README).
+DATA ?= ../shared/data
+accuracy: peosim
+	hw/accuracy.sh $(DATA)
+# Fits all shipped profiles again from such a folder.
+profiles: peosim
+	hw/rebuild.sh $(DATA) --groups=false
+.PHONY: accuracy profiles
