@@ -137,11 +137,7 @@ readme: peosim
 
 .PHONY: bench accuracy readme
 
-# The README's accuracy tables, from a folder of public measurements (see README).
-DATA ?= ../shared/data
-accuracy: peosim
-	hw/accuracy.sh $(DATA)
 # Fits all shipped profiles again from such a folder.
 profiles: peosim
-	hw/rebuild.sh $(DATA) --groups=false
-.PHONY: accuracy profiles
+	@hw/rebuild.sh $(DATA) --groups=false
+.PHONY: profiles

@@ -8,7 +8,7 @@
 #include "base/err.h"
 #include "tests/data_text.h"
 #include "validate/fit.h"
-#include "validate/predict.h"
+#include "validate/fit_predict.h"
 
 static struct fit_report report; /* large; tests run one after another */
 

@@ -17,7 +17,7 @@
 #include "model/law_ll.h"
 #include "validate/fit_laws.h"
 #include "validate/fit_table.h"
-#include "validate/predict.h"
+#include "validate/fit_predict.h"
 
 #define RESIDUAL_SCALE 0.05 /* a residual of 5% counts 1; beyond, the loss grows linearly */
 #define PRIOR_SIGMA    2.0  /* of the transformed parameter: almost flat */
