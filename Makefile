@@ -144,3 +144,8 @@ readme: peosim
 	@cp results/dpsk_ep64/timeline.png results/dpsk_ep64/gain_batch.png plots/gallery/
 
 .PHONY: bench accuracy readme
+
+# Fits all shipped profiles again from such a folder.
+profiles: peosim
+	@hw/rebuild.sh $(DATA) --groups=false
+.PHONY: profiles

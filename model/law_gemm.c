@@ -91,6 +91,24 @@ struct law_tile law_deepgemm_tile(enum plan_gemm layout, int m, int n, int group
     return (struct law_tile){best.m, best.n, (int)((best.blocks + best.waves - 1) / best.waves)};
 }
 
+static int64_t passes(int m, int n, int groups, int block_m, int sms)
+{
+    int64_t blocks = (int64_t)ceil_int(m, block_m) * ceil_int(n, 128) * groups;
+
+    return (blocks + sms - 1) / sms;
+}
+
+struct law_tile law_own_tile(int m, int n, int groups, int sms)
+{
+    int block_m = m <= 64 ? 64 : 128;
+    int64_t blocks;
+
+    if (m > 128 && passes(m, n, groups, 256, sms) * 100 < passes(m, n, groups, 128, sms) * 58)
+        block_m = 256;
+    blocks = (int64_t)ceil_int(m, block_m) * ceil_int(n, 128) * groups;
+    return (struct law_tile){block_m, 128, blocks < sms ? (int)blocks : sms};
+}
+
 static struct kernel grouped_kernel(const double *v, const struct law_grouped *in)
 {
     bool masked = in->layout == GEMM_MASKED;
@@ -148,7 +166,9 @@ void law_grouped_work(const double *v, const struct law_grouped *in, struct cost
     struct kernel q = grouped_kernel(v, in);
     struct grouped_sums s = grouped_sum(in);
     int m = grouped_expected_m(in, &s);
-    struct law_tile t = law_deepgemm_tile(in->layout, m, in->n, in->groups, in->sms);
+    struct law_tile t = v[HW_GROUPED_TILE_RULE] > 0.5
+                            ? law_own_tile(m, in->n, in->groups, in->sms)
+                            : law_deepgemm_tile(in->layout, m, in->n, in->groups, in->sms);
     double tiles = grouped_tiles_m(in, t.m) * ceil_int(in->n, t.n);
     double waves = ceil_div(tiles, t.sms);
 

@@ -8,7 +8,7 @@
 #include "base/err.h"
 #include "tests/data_text.h"
 #include "validate/accuracy.h"
-#include "validate/predict.h"
+#include "validate/fit_predict.h"
 
 static int parse(const char *text, bool strict, struct data_set **out)
 {

@@ -8,7 +8,7 @@
 #include "base/err.h"
 #include "tests/data_text.h"
 #include "validate/fit.h"
-#include "validate/predict.h"
+#include "validate/fit_predict.h"
 
 static struct fit_report report; /* large; tests run one after another */
 
@@ -221,6 +221,57 @@ static void test_microbench_kinds_reach_their_fields(void **state)
     hw_profile_free(p);
 }
 
+/* Sends, receives and rounds timed apart show how the fixed and the token time are shared out. */
+static void test_parts_of_a_dispatch_are_told_apart(void **state)
+{
+    struct hw_profile *truth = profile("h200"), *p = profile("h200");
+    struct text *t = calloc(1, sizeof *t);
+    struct predictor predictor;
+    struct data_set *set;
+
+    (void)state;
+    hw_field_set(truth, HW_LL_DISP_RECV_SHARE, 0.45, 0, HW_MEASURED, "t");
+    hw_field_set(truth, HW_LL_DISP_WALK_SHARE, 0.3, 0, HW_MEASURED, "t");
+    hw_field_set(truth, HW_LL_DISP_CAST_SHARE, 0.2, 0, HW_MEASURED, "t");
+    predictor_init(&predictor, truth);
+    text_add(t, "kind,dtype,num_sms,tokens,experts,rounds,round,hidden,inter,rows,groups,n,k,topk,"
+                "ranks,bytes,latency_us\n");
+    for (int part = DATA_SEND; part <= DATA_RECV; part++)
+        for (int rounds = 1; rounds <= 4; rounds *= 2)
+            for (int round = 0; round < (rounds > 1 ? 2 : 1); round++)
+                for (int sms = 8; sms <= 132; sms += 62)
+                    for (int tokens = 1; tokens <= 1024; tokens *= 4)
+                        for (int hidden = 2048; hidden <= 8192; hidden *= 2) {
+                            struct data_row r = {.law = DATA_LL_DISPATCH,
+                                                 .part = (enum data_part)part,
+                                                 .ranks = 4,
+                                                 .nodes = 1,
+                                                 .rounds = rounds,
+                                                 .round = round,
+                                                 .num_sms = sms,
+                                                 .tokens = tokens,
+                                                 .hidden = hidden,
+                                                 .experts = 64,
+                                                 .topk = 8,
+                                                 .dtype = DTYPE_FP8};
+
+                            text_add(t, "ll_dispatch_%s,fp8,%d,%d,64,%d,%d,%d,,,,,,8,4,,%.5f\n",
+                                     part == DATA_SEND ? "send" : "recv", sms, tokens, rounds,
+                                     round, hidden, predict_us(&predictor, &r));
+                        }
+    set = text_parse(t);
+    assert_int_equal(fit(p, set, "ll_dispatch", false), 0);
+    assert_int_equal(report.num, 1);
+    assert_string_equal(report.law[0].law, "ll_dispatch_parts");
+    assert_true(report.law[0].in_sample.p90_ape < 0.05);
+    assert_true(fabs(hw_value(p, HW_LL_DISP_RECV_SHARE) - 0.45) < 0.1);
+    assert_true(fabs(hw_value(p, HW_LL_DISP_WALK_SHARE) - 0.3) < 0.1);
+    data_free(set);
+    free(t);
+    hw_profile_free(truth);
+    hw_profile_free(p);
+}
+
 static void test_collective_tables_are_monotone(void **state)
 {
     struct hw_profile *p = profile("h100");
@@ -305,6 +356,7 @@ int main(void)
         cmocka_unit_test(test_the_same_data_give_the_same_profile),
         cmocka_unit_test(test_nothing_to_fit_leaves_the_profile),
         cmocka_unit_test(test_microbench_kinds_reach_their_fields),
+        cmocka_unit_test(test_parts_of_a_dispatch_are_told_apart),
         cmocka_unit_test(test_collective_tables_are_monotone),
         cmocka_unit_test(test_promised_errors_on_unseen_groups),
     };
