@@ -44,10 +44,9 @@ static int links_reserve(struct sim_flow_net *net, uint32_t room)
     if ((rc = GROW(net, net->hot, old, room)) || (rc = GROW(net, net->links, old, room)) ||
         (rc = GROW(net, net->next_ns, old, room)) || (rc = GROW(net, net->block_ns, old, room)) ||
         (rc = GROW(net, net->block_stale, old, room)) ||
-        (rc = GROW(net, net->links_free, old, room)) ||
-        (rc = GROW(net, net->rounded, old, room)) || (rc = GROW(net, net->touched, old, room)) ||
-        (rc = GROW(net, net->queue, old, room)) || (rc = GROW(net, net->spare, old, room)) ||
-        (rc = GROW(net, net->unfilled, old, room)) ||
+        (rc = GROW(net, net->links_free, old, room)) || (rc = GROW(net, net->rounded, old, room)) ||
+        (rc = GROW(net, net->touched, old, room)) || (rc = GROW(net, net->queue, old, room)) ||
+        (rc = GROW(net, net->spare, old, room)) || (rc = GROW(net, net->unfilled, old, room)) ||
         (rc = GROW(net, net->order, old ? old + ORDER_FIRST : 0, room + ORDER_FIRST)) ||
         (rc = GROW(net, net->rank, old ? old + ORDER_FIRST : 0, room + ORDER_FIRST)) ||
         (rc = GROW(net, net->dirty, old ? old + 2 * ORDER_FIRST : 0, room + 2 * ORDER_FIRST)))
