@@ -133,7 +133,7 @@ static int net_init(struct sim_flow_net *net, const struct sim_flow_cfg *cfg)
     if (coalesced && !(tolerance > 0 && tolerance <= 0.1))
         return ERR_RANGE;
     net->fidelity = cfg->fidelity;
-    net->tolerance = coalesced ? 2 * tolerance : EXACT_TOLERANCE;
+    net->tolerance = coalesced ? tolerance : EXACT_TOLERANCE;
     net->hysteresis = coalesced ? 6 * tolerance : EXACT_TOLERANCE;
     net->slack = coalesced ? tolerance : EXACT_SLACK;
     net->memory = sizeof *net;
