@@ -44,8 +44,27 @@ clean:
 .PHONY: all tests check clean
 .SECONDARY:
 
+# The flow engine: a program for anyone's sizes, benchmarks, and SimGrid beside them where it is.
 $(BUILD)/a2a: $(BUILD)/tests/bench/a2a.o $(BUILD)/libpeosim.a
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 $(BUILD)/bench_%: $(BUILD)/tests/bench/bench_%.o $(BUILD)/libpeosim.a
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+CXX ?= g++
+HAVE_SIMGRID := $(wildcard /usr/include/simgrid/s4u.hpp)
+SIMGRID_MOST ?= 64
+EXACT_MOST ?= 512
+$(BUILD)/simgrid_a2a: tests/bench/simgrid_a2a.cpp
+	@mkdir -p $(@D)
+	$(CXX) -std=c++17 -O2 -Wall -Wextra -o $@ $< -lsimgrid
+
+bench: $(BUILD)/bench_flow $(BUILD)/bench_heap $(if $(HAVE_SIMGRID),$(BUILD)/simgrid_a2a)
+	$(BUILD)/bench_flow --exact-most $(EXACT_MOST) $(if $(HAVE_SIMGRID),--simgrid $(BUILD)/simgrid_a2a --simgrid-most $(SIMGRID_MOST))
+	$(BUILD)/bench_heap
+
+# Needs clang: build/fuzz_flow -max_total_time=60
+$(BUILD)/fuzz_flow: tests/fuzz/fuzz_flow.c sim/flow.c sim/flow_fill.c sim/flow_members.c sim/flow_rates.c sim/heap.c
+	@mkdir -p $(@D)
+	clang -std=c11 -D_GNU_SOURCE -g -O1 -I. -fsanitize=fuzzer,address,undefined -o $@ $^ -lm
+.PHONY: bench
