@@ -358,7 +358,7 @@ static struct hop *long_path_take(struct sim_flow_net *net)
     struct hop *path = net->long_free;
 
     if (path) {
-        memcpy(&net->long_free, path, sizeof(struct hop *));
+        memcpy(&net->long_free, (void *)path, sizeof(void *));
         return path;
     }
     if (net->long_count == net->long_room) {
@@ -378,7 +378,7 @@ static struct hop *long_path_take(struct sim_flow_net *net)
 
 static void long_path_give(struct sim_flow_net *net, struct hop *path)
 {
-    memcpy(path, &net->long_free, sizeof(struct hop *));
+    memcpy((void *)path, &net->long_free, sizeof(void *));
     net->long_free = path;
 }
 
