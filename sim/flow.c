@@ -570,6 +570,14 @@ static void link_drain(struct sim_flow_net *net, uint32_t l, double slack_ns)
         k->service -= owed / net->hot[l].members;
 }
 
+/* Few flows are drained at once, most of the time. */
+static void ranked_insert(struct ranked *ranked, uint32_t at, struct ranked item)
+{
+    for (; at > 0 && ranked[at - 1].key > item.key; at--)
+        ranked[at] = ranked[at - 1];
+    ranked[at] = item;
+}
+
 static int ranked_rise(const void *pa, const void *pb)
 {
     const struct ranked *a = pa, *b = pb;
@@ -587,9 +595,15 @@ static void done_sort(struct sim_flow_net *net, uint32_t from)
     for (uint32_t i = 0; i < count; i++) {
         uint32_t id = net->done[from + i];
 
-        net->ranked[i] = (struct ranked){(double)flow_at(net, id)->delivery.seq, id};
+        struct ranked item = {(double)flow_at(net, id)->delivery.seq, id};
+
+        if (count <= 32)
+            ranked_insert(net->ranked, i, item);
+        else
+            net->ranked[i] = item;
     }
-    qsort(net->ranked, count, sizeof *net->ranked, ranked_rise);
+    if (count > 32)
+        qsort(net->ranked, count, sizeof *net->ranked, ranked_rise);
     for (uint32_t i = 0; i < count; i++)
         net->done[from + i] = net->ranked[i].id;
 }
