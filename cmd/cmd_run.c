@@ -91,7 +91,7 @@ static const struct grid_point *point_to_show(const struct grid *g)
 
 static void title_of(const struct grid_point *p, const struct scenario *s, char *buf, size_t size)
 {
-    char name[24], knobs[200] = "";
+    char name[24], knobs[64] = "";
 
     report_point_name(p, name, sizeof name);
     if (p->policy == &policy_peo)
@@ -150,7 +150,7 @@ static int timeline(const struct output *o, struct evaluator *e, const struct gr
     struct plan *plan = NULL;
     struct trace_log *log = NULL;
     struct evaluation ev;
-    char title[256];
+    char title[512];
     int err = config_scenario(o->grid->config, p->scenario, &s);
 
     if (err)
