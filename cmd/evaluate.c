@@ -279,12 +279,35 @@ int evaluate_spec(struct evaluator *e, const struct scenario *s, const struct po
     return err;
 }
 
+/* Scenario keys that do not fit together. */
+static int scenario_check_keys(const struct scenario *s, char *why, size_t size)
+{
+    int domain = s->nvlink_domain, node = s->gpus_per_node;
+
+    if (s->fabric == SIM_FABRIC_FLAT && s->oversubscription > 1)
+        snprintf(why, size,
+                 "cluster.oversubscription %g needs leaves: cluster.fabric fat_tree or "
+                 "rail",
+                 s->oversubscription);
+    else if (domain && domain % node && node % domain)
+        snprintf(why, size, "cluster.nvlink_domain %d does not fit nodes of %d GPUs", domain, node);
+    else if (s->routing == ROUTING_FILE && !*s->routing_file)
+        snprintf(why, size, "routing.kind file needs routing.file");
+    else if (s->routing != ROUTING_FILE && *s->routing_file)
+        snprintf(why, size, "routing.file is given but routing.kind is not file");
+    else
+        return 0;
+    return ERR_INFEASIBLE;
+}
+
 int evaluate_check(struct evaluator *e, const struct scenario *s, const struct policy *p,
                    const struct knobs *k, char *why, size_t size)
 {
     struct layer_spec spec;
     int err = spec_fill(e, s, p, &spec);
 
+    if (!err)
+        err = scenario_check_keys(s, why, size);
     return err ? err : p->check(&spec, k, why, size);
 }
 
@@ -425,8 +448,8 @@ static void topology_of(const struct evaluator *e, const struct scenario *s,
     };
 }
 
-static int simulate(struct evaluator *e, const struct scenario *s, const struct plan *plan,
-                    int counter_rank, struct evaluation *out, struct trace **trace_out)
+int evaluate_simulate(struct evaluator *e, const struct scenario *s, const struct plan *plan,
+                      int counter_rank, struct evaluation *out, struct trace **trace_out)
 {
     struct changed_cost changed;
     struct cost cost;
@@ -506,7 +529,7 @@ static int baseline(struct evaluator *e, const struct scenario *s, const struct 
     }
     err = policy_none.build(&spec, &none, &plan);
     if (!err)
-        err = simulate(e, s, plan, -1, &ev, NULL);
+        err = evaluate_simulate(e, s, plan, -1, &ev, NULL);
     plan_free(plan);
     if (err)
         return err;
@@ -525,10 +548,10 @@ int evaluate_point(struct evaluator *e, const struct scenario *s, const struct p
 
     memset(out, 0, sizeof *out);
     if (!err)
-        err = simulate(e, s, plan, counter_rank < -1 ? -1 : counter_rank, out,
-                       counter_rank < -1 ? NULL : trace);
+        err = evaluate_simulate(e, s, plan, counter_rank < -1 ? -1 : counter_rank, out,
+                                counter_rank < -1 ? NULL : trace);
     if (!err && counter_rank < -1)
-        err = simulate(e, s, plan, out->metrics.slowest_rank, out, trace);
+        err = evaluate_simulate(e, s, plan, out->metrics.slowest_rank, out, trace);
     if (!err)
         err = baseline(e, s, p, k, &out->none_us);
     if (!err) {
@@ -562,16 +585,27 @@ static void skipped_note(struct skipped *list, int *num, const char *why)
         else
             *num += 1;
         snprintf(list[i].why, sizeof list->why, "%s", *num < SKIPPED_MAX ? why : "other reasons");
-        list[i].count += 0;
     }
     list[i].count++;
+}
+
+/* The line of the key that a reason names, else that of the policy. */
+static int line_of(const struct config *c, const struct config_policy *p, const char *why)
+{
+    for (int i = 0; i < p->num_axes; i++)
+        if (strstr(why, p->axes[i].opt->key))
+            return p->axes[i].line;
+    for (int i = 0; i < c->num_axes; i++)
+        if (strstr(why, c->axes[i].opt->key))
+            return c->axes[i].line;
+    return p->line;
 }
 
 static int entry_all_skipped(const struct config *c, const size_t *good, const char (*why)[200])
 {
     for (int i = 0; i < c->num_policies; i++)
         if (!good[i]) {
-            log_error_at(c->path, c->policies[i].line, "policy %s cannot run: %s",
+            log_error_at(c->path, line_of(c, &c->policies[i], why[i]), "policy %s cannot run: %s",
                          c->policies[i].policy->name, why[i]);
             return ERR_INFEASIBLE;
         }

@@ -31,8 +31,9 @@ int layer_check(const struct layer_spec *spec, const struct knobs *k, char *why,
     if (spec->dense)
         return 0;
     if (m->experts % spec->ranks)
-        return layer_infeasible(why, size, "%d experts are not divisible by EP %d", m->experts,
-                                spec->ranks);
+        return layer_infeasible(why, size, "%d experts are not divisible by EP %d (cluster.nodes times "
+                                "cluster.gpus_per_node)",
+                                m->experts, spec->ranks);
     if (spec->comm == COMM_LOW_LATENCY && spec->tokens > spec->max_dispatch_tokens)
         return layer_infeasible(why, size,
                                 "batch %d is above max_dispatch_tokens %d of the low-latency "
