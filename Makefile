@@ -120,6 +120,8 @@ clean:
 .PHONY: all deps tests check test demo asan libfuzzer golden-update format format-check install clean
 .SECONDARY:
 
+# Programs to measure with, at the end of the build folder: build/a2a SIZES.csv runs the flow engine on
+# anyone's matrix of flow sizes.
 $(BUILD)/a2a: $(BUILD)/tests/bench/a2a.o $(BUILD)/libpeosim.a
 	$(call SAY,link,$@)
 	$(Q)$(LINK) $(LDLIBS)
@@ -128,9 +130,20 @@ $(BUILD)/bench_%: $(BUILD)/tests/bench/bench_%.o $(BUILD)/libpeosim.a
 	$(call SAY,link,$@)
 	$(Q)$(LINK) $(LDLIBS)
 
-# Medians of the engines; not timed tests. BENCH_FLAGS go to the flow engine's bench.
-bench: $(BUILD)/bench_layer $(patsubst tests/bench/%.c,$(BUILD)/%,$(filter-out tests/bench/bench_layer.c,$(wildcard tests/bench/bench_*.c)))
-	@for b in $^; do echo "== $$b"; $$b $(BENCH_FLAGS) || exit 1; done
+CXX ?= g++
+HAVE_SIMGRID := $(wildcard /usr/include/simgrid/s4u.hpp)
+$(BUILD)/simgrid_a2a: tests/bench/simgrid_a2a.cpp
+	$(call SAY,c++,$@)
+	$(Q)mkdir -p $(@D) && $(CXX) -std=c++17 -O2 -Wall -Wextra -o $@ $< -lsimgrid
+
+# Medians, not timed tests; SimGrid on the same sizes where it is installed. Larger ones take minutes.
+SIMGRID_MOST ?= 64
+EXACT_MOST ?= 320
+bench: $(addprefix $(BUILD)/bench_,layer flow heap) $(if $(HAVE_SIMGRID),$(BUILD)/simgrid_a2a)
+	$(BUILD)/bench_layer
+	$(BUILD)/bench_flow --exact-most $(EXACT_MOST) \
+		$(if $(HAVE_SIMGRID),--simgrid $(BUILD)/simgrid_a2a --simgrid-most $(SIMGRID_MOST))
+	$(BUILD)/bench_heap
 
 # The README's accuracy tables, from a folder of public measurements.
 DATA ?= $(or $(PEOSIM_DATA),../shared/data)

@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "cmd/cmd.h"
+#include "cmd/confidence.h"
 #include "cmd/eps_rule.h"
 #include "cmd/grid.h"
 #include "cmd/plot.h"
@@ -90,7 +91,7 @@ static const struct grid_point *point_to_show(const struct grid *g)
 
 static void title_of(const struct grid_point *p, const struct scenario *s, char *buf, size_t size)
 {
-    char name[24], knobs[200] = "";
+    char name[24], knobs[64] = "";
 
     report_point_name(p, name, sizeof name);
     if (p->policy == &policy_peo)
@@ -149,7 +150,7 @@ static int timeline(const struct output *o, struct evaluator *e, const struct gr
     struct plan *plan = NULL;
     struct trace_log *log = NULL;
     struct evaluation ev;
-    char title[256];
+    char title[512];
     int err = config_scenario(o->grid->config, p->scenario, &s);
 
     if (err)
@@ -268,7 +269,34 @@ static int stdout_write(const struct output *o, const char *json)
     return o->cli->json || o->cli->csv ? 0 : eps_rules(o->grid);
 }
 
-static int run(struct cli *cli)
+struct run_flags {
+    int confidence;
+};
+
+static const struct opt run_flags[] = {
+    {.key = "confidence",
+     .type = OPT_INT,
+     .offset = offsetof(struct run_flags, confidence),
+     .min = 0,
+     .max = 10000,
+     .def = "0",
+     .unit = "draws",
+     .help = "repeat with profiles drawn from the fits' covariance; 0 = do not"},
+    {.key = NULL},
+};
+
+static int confidence(const struct grid *g, const struct cli *cli, const struct run_flags *flags)
+{
+    struct confidence *c = NULL;
+    int err = confidence_run(g, flags->confidence, cli_jobs(cli), &c);
+
+    if (!err)
+        confidence_print(c, g, cli->json || cli->csv ? stderr : stdout);
+    confidence_free(c);
+    return err;
+}
+
+static int run(struct cli *cli, const struct run_flags *flags)
 {
     struct config *c = NULL;
     struct output o = {.cli = cli};
@@ -291,6 +319,8 @@ static int run(struct cli *cli)
         err = results_write(&o, json);
     if (!err)
         err = stdout_write(&o, json);
+    if (!err && flags->confidence > 1)
+        err = confidence(o.grid, cli, flags);
     if (!err && !cli->json && !cli->csv)
         printf("results: %s/\n", o.folder);
     free(json);
@@ -302,15 +332,16 @@ static int run(struct cli *cli)
 int cmd_run(int argc, char **argv)
 {
     struct cli cli = {0};
-    int err = cli_parse(&cli, argc, argv, NULL, NULL);
+    struct run_flags flags = {0};
+    int err = cli_parse(&cli, argc, argv, run_flags, &flags);
 
     if (!err && cli.help) {
-        cli_help(cmd_find("run"), NULL, true);
+        cli_help(cmd_find("run"), run_flags, true);
     } else if (!err && cli.num_words != 1) {
         log_error("peosim run takes one configuration file");
         err = ERR_USAGE;
     } else if (!err) {
-        err = run(&cli);
+        err = run(&cli, &flags);
     }
     cli_free(&cli);
     return err;

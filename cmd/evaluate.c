@@ -401,7 +401,8 @@ static void topology_of(const struct evaluator *e, const struct scenario *s,
 {
     const struct hw_profile *p = evaluate_profile(e);
     double nics = s->nics_per_gpu > 0 ? s->nics_per_gpu : hw_value(p, HW_NET_NICS_PER_GPU);
-    double nic = cost_nic_GBps(p) / hw_value(p, HW_NET_NICS_PER_GPU);
+    double nic =
+        cost_nic_GBps(p) / hw_value(p, HW_NET_NICS_PER_GPU) * hw_value(p, HW_NET_FABRIC_DERATE);
     double nvlink = cost_nvlink_GBps(p);
 
     if (s->nic_Gbitps > 0)

@@ -152,16 +152,14 @@ static const struct grid_point *row_best(const struct grid *g, size_t scenario, 
     return best;
 }
 
-enum { ROWS_MAX = 32 };
-
 /* The rows of a scenario in the order of the grid; returns how many. */
-static int rows_of(const struct grid *g, size_t scenario, const struct grid_point **rows)
+int report_rows(const struct grid *g, size_t scenario, const struct grid_point **rows)
 {
     size_t per = config_num_points_per_scenario(g->config);
-    char names[ROWS_MAX][24];
+    char names[REPORT_ROWS_MAX][24];
     int n = 0;
 
-    for (size_t i = scenario * per; i < (scenario + 1) * per && n < ROWS_MAX; i++) {
+    for (size_t i = scenario * per; i < (scenario + 1) * per && n < REPORT_ROWS_MAX; i++) {
         char name[24];
         int seen = 0;
 
@@ -182,8 +180,8 @@ static bool spans(const struct grid_point *p)
 
 static void table_scenario(const struct grid *g, size_t scenario, FILE *f)
 {
-    const struct grid_point *rows[ROWS_MAX], *best = NULL;
-    int n = rows_of(g, scenario, rows);
+    const struct grid_point *rows[REPORT_ROWS_MAX], *best = NULL;
+    int n = report_rows(g, scenario, rows);
     char words[256];
 
     report_scenario_words(g->config, scenario, words, sizeof words);
@@ -398,8 +396,8 @@ void report_best_csv(const struct grid *g, FILE *f)
 {
     report_csv_head(g->config, f);
     for (size_t i = 0; i < config_num_scenarios(g->config); i++) {
-        const struct grid_point *rows[ROWS_MAX];
-        int n = rows_of(g, i, rows);
+        const struct grid_point *rows[REPORT_ROWS_MAX];
+        int n = report_rows(g, i, rows);
 
         for (int j = 0; j < n; j++) {
             char name[48];
