@@ -56,6 +56,13 @@ static void baseline_forget(struct evaluator *e)
     e->none_key[0][0] = e->none_key[1][0] = '\0';
 }
 
+static void cost_forget(struct evaluator *e)
+{
+    if (e->cost_key[0])
+        cost_close(&e->cost);
+    e->cost_key[0] = '\0';
+}
+
 void evaluator_close(struct evaluator *e)
 {
     if (!e)
@@ -69,13 +76,6 @@ void evaluator_close(struct evaluator *e)
     free(e->profile_name);
     free(e->start_ns);
     free(e);
-}
-
-static void cost_forget(struct evaluator *e)
-{
-    if (e->cost_key[0])
-        cost_close(&e->cost);
-    e->cost_key[0] = '\0';
 }
 
 static void changed_forget(struct evaluator *e)
