@@ -110,7 +110,7 @@ install: peosim
 	install -m 644 -t $(SHARE)/hw $(wildcard hw/*.yaml)
 	install -m 644 -t $(SHARE)/configs $(wildcard configs/*.yaml)
 	install -m 644 -t $(SHARE)/configs/models $(wildcard configs/models/*.json)
-	install -m 644 -t $(SHARE)/plots $(wildcard plots/*)
+	install -m 644 -t $(SHARE)/plots $(wildcard plots/*.gp)
 	install -m 644 -t $(SHARE) LICENSE
 
 clean:

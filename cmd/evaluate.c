@@ -579,12 +579,12 @@ static void skipped_note(struct skipped *list, int *num, const char *why)
     while (i < *num && strcmp(list[i].why, why))
         i++;
     if (i == *num) {
-        if (*num == SKIPPED_MAX) {
-            list[SKIPPED_MAX - 1].count++;
-            return;
-        }
-        snprintf(list[(*num)++].why, sizeof list->why, "%s", why);
-        list[i].count = 0;
+        if (*num == SKIPPED_MAX)
+            i--;
+        else
+            *num += 1;
+        snprintf(list[i].why, sizeof list->why, "%s", *num < SKIPPED_MAX ? why : "other reasons");
+        list[i].count += 0;
     }
     list[i].count++;
 }

@@ -86,7 +86,8 @@ void report_knob_words(const struct grid_point *p, char *buf, size_t size)
     knobs_default(p->policy, &dflt);
     for (const struct opt *o = p->policy->knobs; o->key && at < size; o++) {
         char value[64], usual[64];
-        bool main_knob = !strcmp(o->key, "num_rounds") || !strcmp(o->key, "num_sms") ||
+        bool main_knob = !strcmp(o->key, "num_rounds") ||
+                         (!strcmp(o->key, "num_sms") && p->policy != &policy_tbo) ||
                          !strcmp(o->key, "combine_num_sms") || !strcmp(o->key, "pipeline_num");
 
         opt_format(o, &p->knobs, value, sizeof value);

@@ -22,6 +22,12 @@ int layer_check(const struct layer_spec *spec, const struct knobs *k, char *why,
     const struct moe_model *m = spec->model;
 
     (void)k;
+    if (spec->comm != COMM_LOW_LATENCY && spec->normal_num_sms > spec->num_sms)
+        return layer_infeasible(why, size, "normal_num_sms %d is above the GPU's %d SMs",
+                                spec->normal_num_sms, spec->num_sms);
+    if (spec->attention && spec->attention_tp > 1 && spec->ranks % spec->attention_tp)
+        return layer_infeasible(why, size, "attention.tp %d does not divide %d ranks",
+                                spec->attention_tp, spec->ranks);
     if (spec->dense)
         return 0;
     if (m->experts % spec->ranks)
