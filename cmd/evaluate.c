@@ -638,7 +638,7 @@ int evaluate_config(struct evaluator *e, const struct config *c, unsigned char *
 {
     size_t *good = calloc((size_t)c->num_policies, sizeof *good);
     char(*why)[200] = calloc((size_t)c->num_policies, sizeof *why);
-    struct skipped list[SKIPPED_MAX];
+    struct skipped list[SKIPPED_MAX] = {{.count = 0}};
     int num = 0, err = good && why ? 0 : ERR_NOMEM;
 
     for (size_t i = 0; i < config_num_scenarios(c) && !err; i++)
