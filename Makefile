@@ -9,6 +9,12 @@ SAN ?=
 PKGS := yaml-0.1 gsl jansson
 ALL_CFLAGS = -std=c11 -D_GNU_SOURCE $(WARN) $(OPT) -ffp-contract=off -I. $(SAN) $(CFLAGS)
 LDLIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null || echo -lyaml -lgsl -lgslcblas -ljansson) -lmd -lm -lpthread
+# MPI spreads `peosim sweep` over machines: used where it is installed, left out with `make MPI=`.
+MPI ?= $(firstword $(shell for p in ompi-c mpich; do pkg-config --exists $$p && echo $$p; done))
+ifneq ($(MPI),)
+MPI_CFLAGS := -DPEOSIM_MPI $(patsubst -I%,-isystem %,$(shell pkg-config --cflags-only-I $(MPI)))
+LDLIBS += $(shell pkg-config --libs $(MPI))
+endif
 LINK = $(CC) $(SAN) $(LDFLAGS) -o $@ $(filter %.o %.a,$^)
 
 # make V=1 shows the commands.
@@ -32,6 +38,8 @@ $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	$(call SAY,cc  ,$@)
 	$(Q)$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
+
+$(BUILD)/cmd/sweep_mpi.o: ALL_CFLAGS += $(MPI_CFLAGS)
 
 $(BUILD)/libpeosim.a: $(LIB_OBJS)
 	@rm -f $@
@@ -102,7 +110,7 @@ install: peosim
 	install -m 644 -t $(SHARE)/hw $(wildcard hw/*.yaml)
 	install -m 644 -t $(SHARE)/configs $(wildcard configs/*.yaml)
 	install -m 644 -t $(SHARE)/configs/models $(wildcard configs/models/*.json)
-	install -m 644 -t $(SHARE)/plots $(wildcard plots/*)
+	install -m 644 -t $(SHARE)/plots $(wildcard plots/*.gp)
 	install -m 644 -t $(SHARE) LICENSE
 
 clean:
@@ -112,6 +120,8 @@ clean:
 .PHONY: all deps tests check test demo asan libfuzzer golden-update format format-check install clean
 .SECONDARY:
 
+# Programs to measure with, at the end of the build folder: build/a2a SIZES.csv runs the flow engine on
+# anyone's matrix of flow sizes.
 $(BUILD)/a2a: $(BUILD)/tests/bench/a2a.o $(BUILD)/libpeosim.a
 	$(call SAY,link,$@)
 	$(Q)$(LINK) $(LDLIBS)
@@ -120,9 +130,20 @@ $(BUILD)/bench_%: $(BUILD)/tests/bench/bench_%.o $(BUILD)/libpeosim.a
 	$(call SAY,link,$@)
 	$(Q)$(LINK) $(LDLIBS)
 
-# Medians of the engines; not timed tests. BENCH_FLAGS go to the flow engine's bench.
-bench: $(BUILD)/bench_layer $(patsubst tests/bench/%.c,$(BUILD)/%,$(filter-out tests/bench/bench_layer.c,$(wildcard tests/bench/bench_*.c)))
-	@for b in $^; do echo "== $$b"; $$b $(BENCH_FLAGS) || exit 1; done
+CXX ?= g++
+HAVE_SIMGRID := $(wildcard /usr/include/simgrid/s4u.hpp)
+$(BUILD)/simgrid_a2a: tests/bench/simgrid_a2a.cpp
+	$(call SAY,c++,$@)
+	$(Q)mkdir -p $(@D) && $(CXX) -std=c++17 -O2 -Wall -Wextra -o $@ $< -lsimgrid
+
+# Medians, not timed tests; SimGrid on the same sizes where it is installed. Larger ones take minutes.
+SIMGRID_MOST ?= 64
+EXACT_MOST ?= 320
+bench: $(addprefix $(BUILD)/bench_,layer flow heap) $(if $(HAVE_SIMGRID),$(BUILD)/simgrid_a2a)
+	$(BUILD)/bench_layer
+	$(BUILD)/bench_flow --exact-most $(EXACT_MOST) \
+		$(if $(HAVE_SIMGRID),--simgrid $(BUILD)/simgrid_a2a --simgrid-most $(SIMGRID_MOST))
+	$(BUILD)/bench_heap
 
 # The README's accuracy tables, from a folder of public measurements.
 DATA ?= $(or $(PEOSIM_DATA),../shared/data)
@@ -137,6 +158,10 @@ readme: peosim
 
 .PHONY: bench accuracy readme
 
+# Fits all shipped profiles again from such a folder.
+profiles: peosim
+	@hw/rebuild.sh $(DATA) --groups=false
+.PHONY: profiles
 # The GPU half: the same program with kernels/ and validate/gpu_*.c, in a build folder of its own.
 # STATIC=1 links the libraries that a GPU machine may lack; NCCL and cuBLASLt stay shared.
 CUDA_HOME ?= /usr/local/cuda

@@ -100,8 +100,8 @@ const struct opt scenario_options[] = {
              "log-normal spread of every op's own duration"),
     S_ENUM("simulation.fidelity", fidelity, "exact|coalesced", "coalesced",
            "bandwidth sharing: exact, or completions taken together within the tolerance"),
-    S_DOUBLE("simulation.tolerance", tolerance, 0, 0.1, "0", NULL,
-             "relative tolerance of coalesced; 0 = the engine's default"),
+    S_DOUBLE("simulation.tolerance", tolerance, 0, 0.1, "0.01", NULL,
+             "coalesced: relative tolerance of rates and completions; 0 = the flow engine's own"),
     {.key = NULL},
 };
 

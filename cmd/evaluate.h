@@ -54,15 +54,20 @@ int evaluate_point(struct evaluator *e, const struct scenario *s, const struct p
                    const struct knobs *k, int counter_rank, struct evaluation *out,
                    struct trace **trace, struct plan **plan);
 
+/* Simulates a plan that evaluate_plan gave, or one changed from it (not the baseline: none_us and
+ * gain_pct stay 0). */
+int evaluate_simulate(struct evaluator *e, const struct scenario *s, const struct plan *plan,
+                      int counter_rank, struct evaluation *out, struct trace **trace);
+
 /* What a scenario resolves to, valid until the next call with another scenario. */
 int evaluate_spec(struct evaluator *e, const struct scenario *s, const struct policy *p,
                   struct layer_spec *out);
 const struct hw_profile *evaluate_profile(const struct evaluator *e);
 
 /* Reads what all scenarios of a config name, so that mistakes surface before anything runs, and
- * finds the points that cannot run. skip[num_points] gets 1 for each of these (caller's array) and
- * is logged as a note with the count per reason; an entry of `policies` none of whose points can
- * run is ERR_INFEASIBLE, logged with its line. */
+ * finds the points that cannot run. skip[num_points] gets 1 for each of these (caller's array, may
+ * be NULL) and is logged as a note with the count per reason; an entry of `policies` none of whose
+ * points can run is ERR_INFEASIBLE, logged with its line. */
 int evaluate_config(struct evaluator *e, const struct config *c, unsigned char *skip);
 
 #endif

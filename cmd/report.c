@@ -9,7 +9,7 @@
 #include "cmd/cmd.h"
 
 /* Scenario keys worth naming in a table: those that the file varies. */
-static void scenario_words(const struct config *c, size_t index, char *buf, size_t size)
+void report_scenario_words(const struct config *c, size_t index, char *buf, size_t size)
 {
     size_t at = 0, rest = index;
 
@@ -33,11 +33,23 @@ static const char *first_value(const struct config *c, const char *key)
     return a ? a->values[0] : o->def;
 }
 
+/* What bandwidth sharing ran, and how far its layer times may be from exact (tests/test_policies.c
+ * holds it to that at the default tolerance). */
+static const char *fidelity_words(const struct config *c)
+{
+    const char *tolerance = first_value(c, "simulation.tolerance");
+
+    if (!strcmp(first_value(c, "simulation.fidelity"), "exact"))
+        return "exact sharing";
+    return strcmp(tolerance, "0.01") ? "coalesced sharing (no tested bound at this tolerance)"
+                                     : "coalesced sharing (within 0.5% of exact)";
+}
+
 void report_head(const struct config *c, FILE *f)
 {
-    fprintf(f, "peosim %s  config %s (%.12s)  profile %s  model %s  seed %s  %s\n", PEOSIM_VERSION,
+    fprintf(f, "peosim %s  %s (%.12s)  profile %s  model %s  seed %s  %s\n", PEOSIM_VERSION,
             c->path, c->hash, first_value(c, "cluster.profile"), first_value(c, "model"),
-            first_value(c, "seed"), first_value(c, "simulation.fidelity"));
+            first_value(c, "seed"), fidelity_words(c));
 }
 
 void report_point_name(const struct grid_point *p, char *buf, size_t size)
@@ -65,7 +77,7 @@ int report_num_sms(const struct grid_point *p)
 }
 
 /* The knobs that a reader sets: those of the policy that are not at their default. */
-static void knob_words(const struct grid_point *p, char *buf, size_t size)
+void report_knob_words(const struct grid_point *p, char *buf, size_t size)
 {
     struct knobs dflt;
     size_t at = 0;
@@ -74,7 +86,8 @@ static void knob_words(const struct grid_point *p, char *buf, size_t size)
     knobs_default(p->policy, &dflt);
     for (const struct opt *o = p->policy->knobs; o->key && at < size; o++) {
         char value[64], usual[64];
-        bool main_knob = !strcmp(o->key, "num_rounds") || !strcmp(o->key, "num_sms") ||
+        bool main_knob = !strcmp(o->key, "num_rounds") ||
+                         (!strcmp(o->key, "num_sms") && p->policy != &policy_tbo) ||
                          !strcmp(o->key, "combine_num_sms") || !strcmp(o->key, "pipeline_num");
 
         opt_format(o, &p->knobs, value, sizeof value);
@@ -116,7 +129,7 @@ static void table_row(const struct grid_point *p, FILE *f)
     const struct evaluation *ev = &p->ev;
 
     report_point_name(p, name, sizeof name);
-    knob_words(p, knobs, sizeof knobs);
+    report_knob_words(p, knobs, sizeof knobs);
     path_words(ev, path, sizeof path);
     fprintf(f, "  %-6s %10.1f %+7.1f%% %10.1f %5.0f%% %5.0f%% %5.0f%%  %-32s %s\n", name,
             ev->layer_us, ev->gain_pct, ev->metrics.exposed_comm_ns / 1e3,
@@ -140,16 +153,14 @@ static const struct grid_point *row_best(const struct grid *g, size_t scenario, 
     return best;
 }
 
-enum { ROWS_MAX = 32 };
-
 /* The rows of a scenario in the order of the grid; returns how many. */
-static int rows_of(const struct grid *g, size_t scenario, const struct grid_point **rows)
+int report_rows(const struct grid *g, size_t scenario, const struct grid_point **rows)
 {
     size_t per = config_num_points_per_scenario(g->config);
-    char names[ROWS_MAX][24];
+    char names[REPORT_ROWS_MAX][24];
     int n = 0;
 
-    for (size_t i = scenario * per; i < (scenario + 1) * per && n < ROWS_MAX; i++) {
+    for (size_t i = scenario * per; i < (scenario + 1) * per && n < REPORT_ROWS_MAX; i++) {
         char name[24];
         int seen = 0;
 
@@ -170,11 +181,11 @@ static bool spans(const struct grid_point *p)
 
 static void table_scenario(const struct grid *g, size_t scenario, FILE *f)
 {
-    const struct grid_point *rows[ROWS_MAX], *best = NULL;
-    int n = rows_of(g, scenario, rows);
+    const struct grid_point *rows[REPORT_ROWS_MAX], *best = NULL;
+    int n = report_rows(g, scenario, rows);
     char words[256];
 
-    scenario_words(g->config, scenario, words, sizeof words);
+    report_scenario_words(g->config, scenario, words, sizeof words);
     if (*words)
         fprintf(f, "%s\n", words);
     for (int i = 0; i < n; i++) {
@@ -209,7 +220,7 @@ void report_table(const struct grid *g, FILE *f)
                 100 * assumed, first_value(g->config, "cluster.profile"));
 }
 
-static int knobs_json(const struct grid_point *p, json_t *out)
+int report_knobs_json(const struct grid_point *p, struct json_t *out)
 {
     int err = 0;
 
@@ -238,7 +249,7 @@ static json_t *point_json(const struct grid *g, const struct grid_point *p)
         batch = s.batch;
         scenario_free(&s);
     }
-    knobs_json(p, knobs);
+    report_knobs_json(p, knobs);
     for (int i = 0; i < PART_COUNT; i++)
         json_object_set_new(parts, trace_part_name((enum trace_part)i),
                             json_real(ev->metrics.part_ns[i] / 1e3));
@@ -288,9 +299,43 @@ int report_json(const struct grid *g, char **text)
                      first_value(g->config, "model"), "results", results);
     if (root)
         json_object_set_new(root, "seed", json_integer(atoll(first_value(g->config, "seed"))));
+    if (root)
+        json_object_set_new(root, "fidelity", json_string(fidelity_words(g->config)));
     *text = root ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(root);
     return *text ? 0 : ERR_NOMEM;
+}
+
+/* A cell and its comma; file names may hold commas and quotes. */
+static void csv_cell(const char *text, FILE *f)
+{
+    if (!strpbrk(text, ",\"")) {
+        fprintf(f, "%s,", text);
+        return;
+    }
+    fputc('"', f);
+    for (; *text; text++)
+        fprintf(f, "%s%c", *text == '"' ? "\"" : "", *text);
+    fputs("\",", f);
+}
+
+void report_json_head(const struct config *c, FILE *f)
+{
+    const char *pairs[][2] = {{"version", PEOSIM_VERSION},
+                              {"config", c->path},
+                              {"config_hash", c->hash},
+                              {"profile", first_value(c, "cluster.profile")},
+                              {"model", first_value(c, "model")}};
+
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
+        json_t *text = json_string(pairs[i][1]);
+
+        fprintf(f, " \"%s\": ", pairs[i][0]);
+        json_dumpf(text, f, JSON_ENCODE_ANY);
+        fprintf(f, ",\n");
+        json_decref(text);
+    }
+    fprintf(f, " \"seed\": %lld,\n", atoll(first_value(c, "seed")));
 }
 
 /* Values of the varied scenario keys, as cells. */
@@ -302,39 +347,41 @@ static void vary_csv(const struct config *c, size_t scenario, FILE *f, bool head
         for (int j = i + 1; j < c->num_axes; j++)
             below *= (size_t)c->axes[j].num_values;
         if (c->axes[i].num_values > 1 || !strcmp(c->axes[i].opt->key, "batch"))
-            fprintf(f, "%s,",
-                    head ? c->axes[i].opt->key
-                         : c->axes[i].values[scenario / below % (size_t)c->axes[i].num_values]);
+            csv_cell(head ? c->axes[i].opt->key
+                          : c->axes[i].values[scenario / below % (size_t)c->axes[i].num_values],
+                     f);
     }
 }
 
-static void csv_head(const struct config *c, FILE *f)
+void report_csv_head(const struct config *c, FILE *f)
 {
     vary_csv(c, 0, f, true);
     fprintf(f, "policy,method,num_rounds,num_sms,layer_us,none_us,gain_pct,exposed_comm_us,sm_util,"
                "nvlink_util,nic_util,assumed_share,events,knobs\n");
 }
 
-static void csv_row(const struct grid *g, const struct grid_point *p, const char *name, FILE *f)
+void report_csv_row(const struct config *c, const struct grid_point *p, const char *name, FILE *f)
 {
     const struct evaluation *ev = &p->ev;
     char knobs[512];
 
     policy_knobs_text(p->policy, &p->knobs, knobs, sizeof knobs);
-    vary_csv(g->config, p->scenario, f, false);
-    fprintf(f, "%s,%d,%d,%d,%.6g,%.6g,%.6g,%.6g,%.6g,%.6g,%.6g,%.6g,%llu,%s\n", name,
-            p->policy == &policy_peo ? p->knobs.overlap_method : 0, report_num_rounds(p),
-            report_num_sms(p), ev->layer_us, ev->none_us, ev->gain_pct,
+    vary_csv(c, p->scenario, f, false);
+    fprintf(f, "%s,%d,%d,%d,%.6g,%.6g,%.6g,%.6g,%.6g,%.6g,%.6g,%.6g,%llu,%s\n",
+            name ? name : p->policy->name, p->policy == &policy_peo ? p->knobs.overlap_method : 0,
+            report_num_rounds(p), report_num_sms(p), ev->layer_us, ev->none_us, ev->gain_pct,
             ev->metrics.exposed_comm_ns / 1e3, ev->metrics.sm_util, ev->nvlink_util, ev->nic_util,
             ev->assumed_share, (unsigned long long)ev->events, knobs);
 }
 
 void report_csv(const struct grid *g, FILE *f)
 {
-    csv_head(g->config, f);
+    fputs("# ", f);
+    report_head(g->config, f);
+    report_csv_head(g->config, f);
     for (size_t i = 0; i < g->num_points; i++)
         if (!g->points[i].skipped)
-            csv_row(g, &g->points[i], g->points[i].policy->name, f);
+            report_csv_row(g->config, &g->points[i], NULL, f);
 }
 
 /* A policy measured with attention has its own zero line: `none` with attention. */
@@ -345,15 +392,15 @@ static void attention_none_row(const struct grid *g, const struct grid_point *p,
     none.policy = &policy_none;
     none.ev.layer_us = p->ev.none_us;
     none.ev.gain_pct = 0;
-    csv_row(g, &none, "none with attention", f);
+    report_csv_row(g->config, &none, "none with attention", f);
 }
 
 void report_best_csv(const struct grid *g, FILE *f)
 {
-    csv_head(g->config, f);
+    report_csv_head(g->config, f);
     for (size_t i = 0; i < config_num_scenarios(g->config); i++) {
-        const struct grid_point *rows[ROWS_MAX];
-        int n = rows_of(g, i, rows);
+        const struct grid_point *rows[REPORT_ROWS_MAX];
+        int n = report_rows(g, i, rows);
 
         for (int j = 0; j < n; j++) {
             char name[48];
@@ -363,7 +410,7 @@ void report_best_csv(const struct grid *g, FILE *f)
                 attention_none_row(g, rows[j], f);
                 snprintf(name, sizeof name, "%s with attention", rows[j]->policy->name);
             }
-            csv_row(g, rows[j], name, f);
+            report_csv_row(g->config, rows[j], name, f);
         }
     }
 }

@@ -90,26 +90,27 @@ static void put_tables(FILE *f, const struct hw_profile *p)
     }
 }
 
-/* Variables of one law may lie apart (a later fit added some); in the file they stand together. */
+static bool range_law_seen(const struct hw_profile *p, int i)
+{
+    for (int j = 0; j < i; j++)
+        if (strcmp(p->ranges[j].law, p->ranges[i].law) == 0)
+            return true;
+    return false;
+}
+
+/* Ranges are kept in the order in which they came; here they stand law by law. */
 static void put_ranges(FILE *f, const struct hw_profile *p)
 {
     if (p->num_ranges > 0)
         fputs("\nranges:\n", f);
     for (int i = 0; i < p->num_ranges; i++) {
-        const char *law = p->ranges[i].law;
-        bool first = true;
-
-        for (int j = 0; j < i; j++)
-            first &= strcmp(p->ranges[j].law, law) != 0;
-        if (!first)
+        if (range_law_seen(p, i))
             continue;
-        fprintf(f, "  %s:\n", law);
-        for (int j = i; j < p->num_ranges; j++) {
-            const struct hw_range *r = &p->ranges[j];
-
-            if (strcmp(r->law, law) == 0)
-                fprintf(f, "    %s: [%.10g, %.10g]\n", r->variable, r->min, r->max);
-        }
+        fprintf(f, "  %s:\n", p->ranges[i].law);
+        for (int j = i; j < p->num_ranges; j++)
+            if (strcmp(p->ranges[j].law, p->ranges[i].law) == 0)
+                fprintf(f, "    %s: [%.10g, %.10g]\n", p->ranges[j].variable, p->ranges[j].min,
+                        p->ranges[j].max);
     }
 }
 
