@@ -207,7 +207,9 @@ int layer_attention(struct layer_builder *b, int stream, int sms, int after)
 
 int layer_router(struct layer_builder *b, int stream, int sms, int after)
 {
-    return add_dense(b, OP_ROUTER, stream, sms, tokens(b), b->spec->model->experts,
+    int experts = b->spec->router_experts ? b->spec->router_experts : b->spec->model->experts;
+
+    return add_dense(b, OP_ROUTER, stream, sms, tokens(b), experts,
                      b->spec->model->hidden, after);
 }
 
