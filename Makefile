@@ -11,6 +11,11 @@ ALL_CFLAGS = -std=c11 -D_GNU_SOURCE $(WARN) $(OPT) -ffp-contract=off -I. $(SAN) 
 LDLIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null || echo -lyaml -lgsl -lgslcblas -ljansson) -lmd -lm -lpthread
 LINK = $(CC) $(SAN) $(LDFLAGS) -o $@ $(filter %.o %.a,$^)
 
+# make V=1 shows the commands.
+Q := $(if $(V),,@)
+SAY = $(if $(V),,@echo "$(1) $(2)")
+PARALLEL := -j$(shell nproc 2>/dev/null || echo 2)
+
 ROOMS := base plan hw model sim validate
 SRCS := $(filter-out $(wildcard validate/gpu_*.c),$(wildcard $(ROOMS:%=%/*.c)))
 CMD_SRCS := $(wildcard cmd/*.c)
@@ -25,28 +30,33 @@ deps:
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
+	$(call SAY,cc  ,$@)
+	$(Q)$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
 
 $(BUILD)/libpeosim.a: $(LIB_OBJS)
 	@rm -f $@
 	@ar rcs $@ $^
 
 $(BUILD)/peosim: $(BUILD)/cmd/main.o $(BUILD)/libpeosim.a
-	$(LINK) $(LDLIBS)
+	$(call SAY,link,$@)
+	$(Q)$(LINK) $(LDLIBS)
 
 peosim: $(BUILD)/peosim
 	@cp -f $< $@
 
 $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(BUILD)/libpeosim.a
-	$(LINK) -lcmocka $(LDLIBS)
+	$(call SAY,link,$@)
+	$(Q)$(LINK) -lcmocka $(LDLIBS)
 
 # Without libFuzzer: a driver of our own with a fixed generator. `make libfuzzer` links clang's.
 FUZZ_MAIN ?= $(BUILD)/tests/fuzz/standalone.o
 $(BUILD)/tests/fuzz/fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(filter %.o,$(FUZZ_MAIN)) $(BUILD)/libpeosim.a
-	$(LINK) $(filter-out %.o,$(FUZZ_MAIN)) $(LDLIBS)
+	$(call SAY,link,$@)
+	$(Q)$(LINK) $(filter-out %.o,$(FUZZ_MAIN)) $(LDLIBS)
 
 $(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(BUILD)/libpeosim.a
-	$(LINK) $(LDLIBS)
+	$(call SAY,link,$@)
+	$(Q)$(LINK) $(LDLIBS)
 
 tests: $(TESTS) $(FUZZ)
 check: tests $(if $(wildcard cmd/main.c),$(BUILD)/peosim)
@@ -55,20 +65,20 @@ check: tests $(if $(wildcard cmd/main.c),$(BUILD)/peosim)
 # Two steps, so that the second sees what the first has installed.
 test:
 	@./setup.sh install test
-	@$(MAKE) --no-print-directory check
+	@$(MAKE) --no-print-directory $(PARALLEL) check
 
 demo:
 	@./setup.sh install demo
-	@$(MAKE) --no-print-directory peosim
+	@$(MAKE) --no-print-directory $(PARALLEL) peosim
 	./peosim run configs/dpsk_ep64.yaml
 	@echo "Results and pictures: results/dpsk_ep64/" && ls results/dpsk_ep64
 
 asan:
-	$(MAKE) check BUILD=build-asan OPT="-O1 -g" FUZZ_RUNS=20000 \
+	@$(MAKE) --no-print-directory $(PARALLEL) check BUILD=build-asan OPT="-O1 -g" FUZZ_RUNS=20000 \
 		SAN="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
 
 libfuzzer:
-	$(MAKE) BUILD=build-fuzz CC=clang SAN="-fsanitize=fuzzer-no-link,address,undefined" \
+	@$(MAKE) --no-print-directory $(PARALLEL) BUILD=build-fuzz CC=clang SAN="-fsanitize=fuzzer-no-link,address,undefined" \
 		FUZZ_MAIN=-fsanitize=fuzzer $(FUZZ:$(BUILD)/%=build-fuzz/%)
 
 golden-update: $(BUILD)/peosim
@@ -103,7 +113,9 @@ clean:
 .SECONDARY:
 
 $(BUILD)/a2a: $(BUILD)/tests/bench/a2a.o $(BUILD)/libpeosim.a
-	$(LINK) $(LDLIBS)
+	$(call SAY,link,$@)
+	$(Q)$(LINK) $(LDLIBS)
 
 $(BUILD)/bench_%: $(BUILD)/tests/bench/bench_%.o $(BUILD)/libpeosim.a
-	$(LINK) $(LDLIBS)
+	$(call SAY,link,$@)
+	$(Q)$(LINK) $(LDLIBS)

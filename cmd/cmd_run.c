@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "cmd/cmd.h"
+#include "cmd/eps_rule.h"
 #include "cmd/grid.h"
 #include "cmd/plot.h"
 #include "cmd/progress.h"
@@ -230,6 +231,32 @@ static int results_write(struct output *o, const char *json)
     return err;
 }
 
+/* Beside what simulation chose for eps, what the paper's own rule says. */
+static int eps_rules(const struct grid *g)
+{
+    struct evaluator *e = NULL;
+    int err = config_has_policy(g->config, "eps") ? evaluator_open(&e) : 0;
+
+    for (size_t i = 0; e && i < config_num_scenarios(g->config) && !err; i++) {
+        const struct grid_point *p = grid_best(g, i, &policy_eps);
+        struct eps_rule rule;
+        struct scenario s;
+
+        if (!p || config_scenario(g->config, i, &s))
+            continue;
+        err = eps_rule_of(e, &s, &p->knobs, &rule);
+        if (!err)
+            printf("EPS-MoE's rule, batch %d: C %.0f us, k %.1f us, PN* = sqrt(C/k) = %.1f; PN %d "
+                   "by simulation; kernels grow by %.2f (all-to-all) and %.2f (GEMM): %s\n",
+                   s.batch, rule.comm_us, rule.k_us, rule.best_pn, p->knobs.pipeline_num,
+                   rule.comm_ratio, rule.gemm_ratio,
+                   rule.worthwhile ? "worthwhile" : "not worthwhile");
+        scenario_free(&s);
+    }
+    evaluator_close(e);
+    return err;
+}
+
 static int stdout_write(const struct output *o, const char *json)
 {
     if (o->cli->json)
@@ -238,7 +265,7 @@ static int stdout_write(const struct output *o, const char *json)
         report_csv(o->grid, stdout);
     else
         report_table(o->grid, stdout);
-    return 0;
+    return o->cli->json || o->cli->csv ? 0 : eps_rules(o->grid);
 }
 
 static int run(struct cli *cli)

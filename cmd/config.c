@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/doc.h"
 #include "base/err.h"
@@ -451,6 +452,33 @@ static int hash_set(struct config *c, const char *const *sets, size_t num_sets)
     return err;
 }
 
+/* A model, profile or file that is not there is the configuration's mistake: named by its line. */
+static int files_check(const struct config *c)
+{
+    static const struct {
+        const char *key, *shipped;
+    } named[] = {{"model", "configs/models/%s.json"}, {"cluster.profile", "hw/%s.yaml"},
+                 {"routing.file", "%s"}};
+
+    for (size_t i = 0; i < sizeof named / sizeof *named; i++) {
+        const struct axis *a = config_axis(c, named[i].key);
+
+        for (int j = 0; a && j < a->num_values; j++) {
+            char name[1024], *path = NULL;
+            bool found = access(a->values[j], R_OK) == 0;
+
+            snprintf(name, sizeof name, named[i].shipped, a->values[j]);
+            if (!found && *a->values[j] && file_find_shipped(name, &path)) {
+                log_error_at(c->path, a->line, "%s: there is no file %s, and no %s is shipped",
+                             named[i].key, a->values[j], name);
+                return ERR_NOTFOUND;
+            }
+            free(path);
+        }
+    }
+    return 0;
+}
+
 static int size_check(const struct config *c)
 {
     double points = 0, scenarios = 1;
@@ -491,6 +519,8 @@ int config_read(const char *path, const char *const *sets, size_t num_sets, stru
         err = policies_read(&r);
     for (size_t i = 0; i < num_sets && !err; i++)
         err = set_word(&r, sets[i]);
+    if (!err)
+        err = files_check(c);
     if (!err)
         err = size_check(c);
     if (!err)

@@ -3,9 +3,13 @@
 #include <stdio.h>
 #include <string.h>
 
+#include <gsl/gsl_errno.h>
+
 #include "base/err.h"
 #include "base/log.h"
 #include "cmd/cmd.h"
+#include "cmd/cmd_accuracy.h"
+#include "cmd/cmd_calibrate.h"
 
 static int cmd_help(int argc, char **argv);
 
@@ -16,6 +20,10 @@ static const struct cmd commands[] = {
     {"info", "[model|profile|policy NAME]", "what a model, a profile or a policy resolves to",
      cmd_info},
     {"diff", "A B [flags]", "compare two traces, predicted or measured", cmd_diff},
+    {"calibrate", "--from FILE... --profile P [flags]", "fit a hardware profile to measurements",
+     cmd_calibrate},
+    {"accuracy", "[--profile P] FILE... [flags]", "how wrong a profile is on measured files",
+     cmd_accuracy},
     {"help", "[COMMAND]", "this text, or that of a command", cmd_help},
 };
 
@@ -90,6 +98,7 @@ int main(int argc, char **argv)
         print_commands(stdout);
         return 0;
     }
+    gsl_set_error_handler_off(); /* it would abort where we return ERR_NOMEM */
     c = cmd_find(argv[1]);
     err = c ? c->run(argc - 1, argv + 1) : unknown_command(argv[1]);
     if (!err && (fflush(stdout) || ferror(stdout))) {

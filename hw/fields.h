@@ -69,7 +69,7 @@ enum hw_scale { HW_SCALE_SAME, HW_SCALE_NVLINK, HW_SCALE_HBM, HW_SCALE_FP8, HW_S
     X(NORMAL_DISP_COPY_NS,   "normal.dispatch_copy_ns", "ns", 0, 1e5, 50, SAME, "one SM: one copy of a token to a rank") \
     X(NORMAL_DISP_COPY_KIB_NS, "normal.dispatch_copy_KiB_ns", "ns", 0, 1e5, 36, SAME, "the same, more per KiB of the copy") \
     X(NORMAL_DISP_PUSH_EFF,  "normal.dispatch_push_eff", "", 0.02, 1.2, 0.75, SAME, "most that all SMs move, as a share of nominal NVLink (local copies count)") \
-    X(NORMAL_DISP_NODE_US,   "normal.dispatch_node_us", "us", 0, 1000, 10, SAME, "off-node: more, once") \
+    X(NORMAL_DISP_NODE_US,   "normal.dispatch_node_us", "us", 0, 1000, 10, SAME, "off-node kernel: launch, barrier and first chunk (instead of fixed_us)") \
     X(NORMAL_DISP_RANK_NS,   "normal.dispatch_rank_ns", "ns", 0, 1e5, 300, SAME, "off-node: more per off-node rank") \
     X(NORMAL_DISP_NODE_TOKEN_NS, "normal.dispatch_node_token_ns", "ns", 0, 1e5, 400, SAME, "off-node kernel, one SM: more per token") \
     X(NORMAL_DISP_RDMA_NS,   "normal.dispatch_rdma_ns", "ns", 0, 1e5, 400, SAME, "off-node kernel, one SM: one copy of a token to another node") \
@@ -81,7 +81,7 @@ enum hw_scale { HW_SCALE_SAME, HW_SCALE_NVLINK, HW_SCALE_HBM, HW_SCALE_FP8, HW_S
     X(NORMAL_COMB_COPY_NS,   "normal.combine_copy_ns", "ns", 0, 1e5, 0, SAME, "one SM: one copy of a token to a rank") \
     X(NORMAL_COMB_COPY_KIB_NS, "normal.combine_copy_KiB_ns", "ns", 0, 1e5, 55, SAME, "the same, more per KiB of the copy") \
     X(NORMAL_COMB_PUSH_EFF,  "normal.combine_push_eff", "", 0.02, 1.2, 0.8, SAME, "most that all SMs move, as a share of nominal NVLink (local copies count)") \
-    X(NORMAL_COMB_NODE_US,   "normal.combine_node_us", "us", 0, 1000, 10, SAME, "off-node: more, once") \
+    X(NORMAL_COMB_NODE_US,   "normal.combine_node_us", "us", 0, 1000, 10, SAME, "off-node kernel: launch, barrier and first chunk (instead of fixed_us)") \
     X(NORMAL_COMB_RANK_NS,   "normal.combine_rank_ns", "ns", 0, 1e5, 300, SAME, "off-node: more per off-node rank") \
     X(NORMAL_COMB_NODE_TOKEN_NS, "normal.combine_node_token_ns", "ns", 0, 1e5, 400, SAME, "off-node kernel, one SM: more per token") \
     X(NORMAL_COMB_RDMA_NS,   "normal.combine_rdma_ns", "ns", 0, 1e5, 400, SAME, "off-node kernel, one SM: one copy of a token to another node") \

@@ -94,12 +94,8 @@ int hw_profile_new(const char *name, struct hw_profile **out)
     return 0;
 }
 
-void hw_profile_free(struct hw_profile *p)
+static void free_curves(struct hw_profile *p)
 {
-    if (!p)
-        return;
-    for (int i = 0; i < HW_FIELD_COUNT; i++)
-        free(p->f[i].source);
     for (int i = 0; i < p->num_tables; i++) {
         free(p->tables[i].name);
         free(p->tables[i].source);
@@ -118,6 +114,19 @@ void hw_profile_free(struct hw_profile *p)
     free(p->tables);
     free(p->covs);
     free(p->ranges);
+    p->tables = NULL;
+    p->covs = NULL;
+    p->ranges = NULL;
+    p->num_tables = p->num_covs = p->num_ranges = 0;
+}
+
+void hw_profile_free(struct hw_profile *p)
+{
+    if (!p)
+        return;
+    for (int i = 0; i < HW_FIELD_COUNT; i++)
+        free(p->f[i].source);
+    free_curves(p);
     free(p->name);
     free(p->path);
     free(p->description);
@@ -352,6 +361,17 @@ int hw_profile_copy(const struct hw_profile *p, struct hw_profile **out)
     }
     *out = q;
     return 0;
+}
+
+int hw_profile_forget(struct hw_profile *p)
+{
+    int rc = 0;
+
+    for (int i = 0; rc == 0 && i < HW_FIELD_COUNT; i++)
+        if (p->f[i].origin == HW_FITTED || p->f[i].origin == HW_ASSUMED)
+            rc = hw_field_set(p, (enum hw_field_id)i, fields[i].def, 0, HW_UNSET, "");
+    free_curves(p);
+    return rc;
 }
 
 static double scale_ratio(const struct hw_profile *p, const struct hw_profile *from,

@@ -103,6 +103,10 @@ const struct hw_range *hw_range_find(const struct hw_profile *p, const char *law
  * ratio of nominal rates where the field says so; the source names `from`. ERR_NOMEM. */
 int hw_profile_assume(struct hw_profile *p, const struct hw_profile *from);
 
+/* Back to what the vendor states and what was measured directly: drops every fitted or assumed
+ * field, all tables, covariances and ranges. ERR_NOMEM. */
+int hw_profile_forget(struct hw_profile *p);
+
 /* Draws the fitted fields from their covariance (multivariate normal, GSL's mt19937 from seed),
  * clamped to the fields' ranges; fields without covariance but with a standard error are drawn
  * alone. The caller frees *out. ERR_NOMEM, ERR_DATA (a covariance that is not positive). */

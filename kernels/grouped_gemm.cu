@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #include "kernels/grouped_gemm.h"
-#include "kernels/hopper.h"
+#include "kernels/hopper.cuh"
 #include "kernels/stamp.h"
 extern "C" {
 #include "base/err.h"

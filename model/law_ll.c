@@ -196,14 +196,14 @@ void law_normal_work(const double *v, const struct law_normal *in, struct cost_w
                       normal_field(v, in, HW_NORMAL_DISP_NIC_EFF);
     double most_GBps = normal_field(v, in, HW_NORMAL_DISP_PUSH_EFF) * v[HW_NET_NVLINK_GBPS];
     double sm_ns = normal_sm_ns(v, in) / in->sms, far = normal_far_ranks(in);
-    double fixed_ns = normal_field(v, in, HW_NORMAL_DISP_FIXED_US) * 1e3 +
-                      normal_field(v, in, HW_NORMAL_DISP_KIB_US) * 1e3 * in->hidden / 1024;
+    double fixed_us = normal_field(v, in, HW_NORMAL_DISP_FIXED_US);
 
     if (far > 0)
-        fixed_ns += normal_field(v, in, HW_NORMAL_DISP_NODE_US) * 1e3 +
-                    normal_field(v, in, HW_NORMAL_DISP_RANK_NS) * far;
+        fixed_us = normal_field(v, in, HW_NORMAL_DISP_NODE_US) +
+                   normal_field(v, in, HW_NORMAL_DISP_RANK_NS) * far / 1e3;
+    fixed_us += normal_field(v, in, HW_NORMAL_DISP_KIB_US) * in->hidden / 1024;
     work_init(v, in->sms, out);
-    out->head.fixed_ns = fixed_ns + law_normal_notify_ns(v, in);
+    out->head.fixed_ns = fixed_us * 1e3 + law_normal_notify_ns(v, in);
     out->push_GBps = most_GBps;
     if (in->copies > 0 && sm_ns > 0)
         out->push_GBps = law_saturate(in->copies * in->copy_bytes / sm_ns, most_GBps);

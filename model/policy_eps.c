@@ -43,7 +43,8 @@ static enum plan_gemm gemm_of(int kind)
 static int eps_layer(struct layer_builder *b, int main_stream, int compute, int comm, int after)
 {
     const struct knobs *k = b->knobs;
-    int PN = k->pipeline_num ? k->pipeline_num : 1, sms = b->sms_all - k->num_sms, gemm[EPS_MAX_GROUPS], sent = -1;
+    int PN = k->pipeline_num ? k->pipeline_num : 1, sms = b->sms_all - k->num_sms,
+        gemm[EPS_MAX_GROUPS], sent = -1;
     struct layer_ffn f = {sms, sms, sms, gemm_of(k->gate_up_gemm), gemm_of(k->down_gemm), 0, 0};
     int head = layer_head(b, main_stream, b->sms_all, after), last = -1;
 

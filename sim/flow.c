@@ -48,6 +48,7 @@ static int links_reserve(struct sim_flow_net *net, uint32_t room)
         (rc = GROW(net, net->queue, old, room)) || (rc = GROW(net, net->spare, old, room)) ||
         (rc = GROW(net, net->unfilled, old, room)) ||
         (rc = GROW(net, net->order, old ? old + ORDER_FIRST : 0, room + ORDER_FIRST)) ||
+        (rc = GROW(net, net->rank, old ? old + ORDER_FIRST : 0, room + ORDER_FIRST)) ||
         (rc = GROW(net, net->dirty, old ? old + 2 * ORDER_FIRST : 0, room + 2 * ORDER_FIRST)))
         return rc;
     net->link_room = room;
@@ -136,6 +137,7 @@ static int net_init(struct sim_flow_net *net, const struct sim_flow_cfg *cfg)
     sim_heap_open(&net->late);
     if ((rc = links_reserve(net, links)) || (rc = flows_reserve(net, cfg->flows_hint)))
         return rc;
+    net->rank[ORDER_FIRST - 1] = -1; /* below any level */
     net->link_count = LINK_FIRST;
     link_init(net, LINK_NONE, 0, 0);
     link_init(net, LINK_CAP, 0, 0);
@@ -186,6 +188,7 @@ void sim_flow_net_close(struct sim_flow_net *net)
     free(net->spare);
     free(net->unfilled);
     free(net->order);
+    free(net->rank);
     free(net->dirty);
     free(net->chunks);
     free(net->long_blocks);
@@ -225,6 +228,7 @@ int sim_link_add(struct sim_flow_net *net, double capacity_GBps, double latency_
     link_init(net, l, capacity_GBps, latency_ns);
     net->hot[l].place = net->order_end;
     net->dirty[net->order_end] = 0;
+    net->rank[net->order_end] = INFINITY;
     net->order[net->order_end++] = l;
     return (int)l;
 }
@@ -253,6 +257,7 @@ int sim_link_remove(struct sim_flow_net *net, uint32_t link)
     order_settle(net, link);
     last = net->order[--net->order_end];
     net->order[net->hot[link].place] = last;
+    net->rank[net->hot[link].place] = net->hot[last].level;
     net->dirty[net->hot[link].place] = net->dirty[net->order_end];
     net->dirty[net->order_end] = 0;
     net->hot[last].place = net->hot[link].place;

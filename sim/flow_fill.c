@@ -128,6 +128,7 @@ static void order_sort(struct sim_flow_net *net)
     qsort(net->queue, count, sizeof *net->queue, ranked_rise);
     for (uint32_t i = 0; i < count; i++) {
         net->order[ORDER_FIRST + i] = net->queue[i].id;
+        net->rank[ORDER_FIRST + i] = net->queue[i].key;
         net->hot[net->queue[i].id].place = ORDER_FIRST + i;
     }
     memset(net->dirty, 0, net->order_end);

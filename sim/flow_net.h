@@ -109,6 +109,7 @@ struct sim_flow_net {
     uint32_t links_free_count;
 
     uint32_t *order; /* links by rising level, from place ORDER_FIRST */
+    double *rank;    /* per place, the level of the link there */
     uint8_t *dirty;  /* per place: others or members changed */
     uint32_t order_end, cursor;
     bool sweep; /* any link from the cursor on may be dirty */

@@ -33,32 +33,31 @@ void others_add(struct sim_flow_net *net, const struct flow *f, double rate_GBps
     }
 }
 
+static void place_move(struct sim_flow_net *net, uint32_t from, uint32_t to)
+{
+    net->order[to] = net->order[from];
+    net->rank[to] = net->rank[from];
+    net->dirty[to] = net->dirty[from];
+    net->hot[net->order[to]].place = to;
+}
+
 /* Puts a link where its level belongs; equal levels stay as they are. */
 void order_settle(struct sim_flow_net *net, uint32_t l)
 {
-    struct link_hot *hot = net->hot;
-    uint32_t *order = net->order;
-    uint32_t place = hot[l].place;
-    double level = hot[l].level;
+    uint32_t place = net->hot[l].place;
+    double level = net->hot[l].level;
     uint8_t dirty = net->dirty[place];
 
     if (place < net->cursor)
         net->cursor = place;
-    while (place + 1 < net->order_end && hot[order[place + 1]].level < level) {
-        order[place] = order[place + 1];
-        net->dirty[place] = net->dirty[place + 1];
-        hot[order[place]].place = place;
-        place++;
-    }
-    while (place > ORDER_FIRST && hot[order[place - 1]].level > level) {
-        order[place] = order[place - 1];
-        net->dirty[place] = net->dirty[place - 1];
-        hot[order[place]].place = place;
-        place--;
-    }
-    order[place] = l;
+    for (; place + 1 < net->order_end && net->rank[place + 1] < level; place++)
+        place_move(net, place + 1, place);
+    for (; place > ORDER_FIRST && net->rank[place - 1] > level; place--)
+        place_move(net, place - 1, place);
+    net->order[place] = l;
+    net->rank[place] = level;
     net->dirty[place] = dirty;
-    hot[l].place = place;
+    net->hot[l].place = place;
     if (place < net->cursor)
         net->cursor = place;
 }
@@ -182,7 +181,7 @@ static void cursor_to_ties(struct sim_flow_net *net, uint32_t l)
     uint32_t place = net->hot[l].place;
     double low = net->hot[l].level * (1 - 2 * net->hysteresis);
 
-    while (place > ORDER_FIRST && net->hot[net->order[place - 1]].level >= low)
+    while (place > ORDER_FIRST && net->rank[place - 1] >= low)
         place--;
     if (place < net->cursor)
         net->cursor = place;
@@ -256,19 +255,15 @@ static bool crosses(const struct sim_flow_net *net, uint32_t l, double low, doub
     low *= 1 - 2 * net->hysteresis;
     high *= 1 + 2 * net->hysteresis;
     for (uint32_t p = net->hot[l].place + 1; p < net->order_end; p++) {
-        uint32_t m = net->order[p];
-
-        if (net->hot[m].level > high || net->hot[m].level == INFINITY)
+        if (net->rank[p] > high || net->rank[p] == INFINITY)
             break;
-        if (may_share(net, l, m))
+        if (may_share(net, l, net->order[p]))
             return true;
     }
     for (uint32_t p = net->hot[l].place; p > ORDER_FIRST; p--) {
-        uint32_t m = net->order[p - 1];
-
-        if (net->hot[m].level < low)
+        if (net->rank[p - 1] < low)
             break;
-        if (net->hot[m].level < INFINITY && may_share(net, l, m))
+        if (net->rank[p - 1] < INFINITY && may_share(net, l, net->order[p - 1]))
             return true;
     }
     return false;
@@ -306,13 +301,19 @@ static bool capped_leave(struct sim_flow_net *net, uint32_t l, double level)
 /* Members that another link holds back more leave for that link. */
 static bool slower_leave(struct sim_flow_net *net, uint32_t l, double level)
 {
-    struct link *k = &net->links[l];
+    const struct link *k = &net->links[l];
+    const struct link_hot *hot = net->hot;
+    double limit = level * (1 - net->hysteresis);
     bool left = false;
 
-    for (uint32_t i = net->hot[l].members; i-- > 0;) {
-        uint32_t m = least_other(net, k, l, i);
+    for (uint32_t i = hot[l].members; i-- > 0;) {
+        uint32_t m = k->other[i];
 
-        if (below(net, net->hot[m].level, level)) {
+        /* LINK_NONE, the third of most, has no level either. */
+        if (m != OTHER_LONG && hot[m].level >= limit && hot[k->third[i]].level >= limit)
+            continue;
+        m = least_other(net, k, l, i);
+        if (hot[m].level < limit) {
             flow_rebind(net, k->flow[i], m);
             left = true;
         }
@@ -388,12 +389,12 @@ static bool faster_links(const struct sim_flow_net *net, uint32_t l, double leve
     *count = 0;
     if (net->hot[l].level == INFINITY)
         return false;
-    while (p + 1 < net->order_end && net->hot[net->order[p + 1]].level <= high)
+    while (p + 1 < net->order_end && net->rank[p + 1] <= high)
         p++;
     for (; p >= ORDER_FIRST; p--) {
         uint32_t m = net->order[p];
 
-        if (!below(net, level, net->hot[m].level))
+        if (!below(net, level, net->rank[p]))
             break;
         if (m == l || !may_share(net, l, m))
             continue;
@@ -459,14 +460,45 @@ static void level_lower(struct sim_flow_net *net, uint32_t l, double level)
         level_publish(net, l, level_wanted(net, l), known);
 }
 
+/* Whether a level can change without passing that of another link or a cap. */
+static bool level_is_free(const struct sim_flow_net *net, uint32_t l, double level)
+{
+    const struct link_hot *h = &net->hot[l];
+    double low = (level < h->level ? level : h->level) * (1 - 2 * net->hysteresis);
+    double high = (level < h->level ? h->level : level) * (1 + 2 * net->hysteresis);
+
+    return h->members && high < INFINITY && net->rank[h->place - 1] < low &&
+           (h->place + 1 == net->order_end || net->rank[h->place + 1] > high) &&
+           net->links[l].cap_least >= high && net->links[l].capped_most <= low;
+}
+
+/* level_publish for a level that is free: most are. */
+static void level_shift(struct sim_flow_net *net, uint32_t l, double level)
+{
+    struct link_hot *h = &net->hot[l];
+    double by = level - h->level;
+
+    link_sync(net, l);
+    h->level = level;
+    net->rank[h->place] = level;
+    members_tell(net, l, 0, h->members, by);
+    link_touch(net, l);
+    net->stats.levels_solved++;
+}
+
 static void link_solve(struct sim_flow_net *net, uint32_t l)
 {
     double level = level_wanted(net, l);
 
+    net->links[l].ceiling = net->hot[l].capacity;
+    if (level_is_free(net, l, level)) {
+        if (level_differs(net, level, net->hot[l].level))
+            level_shift(net, l, level);
+        return;
+    }
     /* A level without members holds nobody back; flows elsewhere may now run above it. */
     if (!net->hot[l].members && net->hot[l].level < INFINITY)
         level_publish(net, l, INFINITY, 0);
-    net->links[l].ceiling = net->hot[l].capacity;
     if (!level_differs(net, level, net->hot[l].level))
         return;
     if (level > net->hot[l].level)

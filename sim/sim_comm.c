@@ -35,7 +35,7 @@ static void flow_start(struct sim *s, struct run *r, int dst, double bytes)
     for (uint32_t i = 0; i < path.link_count; i++)
         links[spec.link_count++] = path.links[i];
     spec.latency_ns = path.latency_ns;
-    spec.events = SIM_FLOW_DELIVERED | SIM_FLOW_DRAINED;
+    spec.events = path.off_node ? SIM_FLOW_DELIVERED : SIM_FLOW_DELIVERED | SIM_FLOW_DRAINED;
     spec.tag = (uint64_t)cell(s, r->rank, r->op) * (uint64_t)s->W + (uint64_t)dst;
     if (!path.off_node)
         r->held_flows++;
@@ -208,6 +208,10 @@ void send_finish(struct sim *s, struct run *r)
     sim_link_remove(s->net, r->push_link);
     r->push_link = 0;
     r->sent_all = true;
+    if (r->post_link && !r->posted_flows) {
+        sim_link_remove(s->net, r->post_link);
+        r->post_link = 0;
+    }
     flags_begin(s, r);
 }
 
@@ -252,18 +256,19 @@ void send_flags(struct sim *s, struct run *r, int off_node)
     sim_run_free(s, r);
 }
 
-static void drained(struct sim *s, struct run *r, int dst)
+static void drained(struct sim *s, struct run *r)
 {
-    if (sim_topology_off_node(s->topo, r->rank, dst)) {
-        if (--r->posted_flows == 0 && r->post_link && r->sent_all) {
-            sim_link_remove(s->net, r->post_link);
-            r->post_link = 0;
-            sim_run_free(s, r);
-        }
-        return;
-    }
     if (--r->held_flows == 0 && !r->posting && r->phase == PHASE_ISSUE)
         run_next(s, r);
+}
+
+/* The limit on posting goes with the last off-node flow; by then nothing else needs the run. */
+static void posted_arrived(struct sim *s, struct run *r)
+{
+    if (--r->posted_flows == 0 && r->post_link && r->sent_all) {
+        sim_link_remove(s->net, r->post_link);
+        r->post_link = 0;
+    }
 }
 
 void flow_event(struct sim *s, const struct sim_flow_event *e)
@@ -273,21 +278,23 @@ void flow_event(struct sim *s, const struct sim_flow_event *e)
     int rank = (int)(c / (size_t)s->num_ops), op = (int)(c % (size_t)s->num_ops);
     int id = s->run_of[c];
     struct run *r = id == SIM_NO_RUN ? NULL : run_at(s, id);
+    bool last = true; /* more may follow to this peer until all units are sent */
 
     if (e->kind == SIM_FLOW_DRAINED) {
         if (r)
-            drained(s, r, dst);
+            drained(s, r);
         return;
     }
     if (r && r->out) {
-        /* More may follow to this peer until all units are sent; the flag goes with the last. */
         r->out_flows--;
-        if (--r->out[dst] == 0 && r->sent_all)
-            deliver(s, rank, op, dst);
-        sim_run_free(s, r);
-        return;
+        last = --r->out[dst] == 0 && r->sent_all;
     }
-    deliver(s, rank, op, dst);
+    if (r && r->posted_flows && sim_topology_off_node(s->topo, rank, dst))
+        posted_arrived(s, r);
+    if (last)
+        deliver(s, rank, op, dst);
+    if (r)
+        sim_run_free(s, r);
 }
 
 bool recv_complete(struct sim *s, struct run *r)

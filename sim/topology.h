@@ -63,5 +63,8 @@ static inline void sim_topology_egress_GBps(const struct sim_topology *t, struct
     *nic = sim_link_rate_GBps(net, 4 + 4 * (uint32_t)r);
 }
 #include <stdlib.h>
-static inline void sim_topology_close(struct sim_topology *t) { free(t); }
+static inline void sim_topology_close(struct sim_topology *t)
+{
+    free(t);
+}
 #endif

@@ -19,6 +19,7 @@ job_command() {
         shopt -s nullglob
         seeds=("tests/fuzz/seeds/${1#fuzz_}"/*)
         [ "$1" = fuzz_moe ] && seeds+=(configs/models/*.json)
+        [ ${#seeds[@]} -gt 0 ] || seeds=(/dev/null)
         "$BUILD/tests/fuzz/$1" "$FUZZ_RUNS" "${seeds[@]}"
         ;;
     golden_*) tests/golden.sh "$PEOSIM" "${1#golden_}" ;;

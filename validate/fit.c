@@ -134,10 +134,10 @@ static void problem_bounds(struct problem *p)
     }
 }
 
-/* Takes parameter i out of the fit and puts it back where it stood. */
-static void problem_freeze(struct problem *p, int i, const struct hw_profile *profile)
+/* Takes parameter i out of the fit and holds it at `value`. */
+static void problem_freeze(struct problem *p, int i, double value)
 {
-    p->predictor.v[param_id(p, i)] = profile->f[param_id(p, i)].value;
+    p->predictor.v[param_id(p, i)] = value;
     p->num--;
     for (int j = i; j < p->num; j++) {
         p->param[j] = p->param[j + 1];
@@ -395,6 +395,10 @@ static int predict_fold(const struct problem *p, const int *group, int folds, in
     part.n = 0;
     if (!part.rows)
         return ERR_NOMEM;
+    /* The present values may come from these very rows: start and lean on the defaults instead. */
+    for (int i = 0; i < part.num; i++)
+        part.prior[i] =
+            param_transform(&part, i, hw_field_default((enum hw_field_id)param_id(&part, i)));
     for (size_t i = 0; i < p->n; i++)
         if (group[i] % folds != fold)
             part.rows[part.n++] = p->rows[i];
@@ -532,6 +536,9 @@ static int store_result(struct hw_profile *p, const struct problem *q, const cha
         field[i] = f->id;
         rc = hw_field_set(p, (enum hw_field_id)f->id, f->value, f->std_err, HW_FITTED, source);
     }
+    for (int i = 0; i < r->num_held && rc == 0; i++)
+        rc = hw_field_set(p, (enum hw_field_id)r->held[i].id, r->held[i].value, 0, HW_FITTED,
+                          source);
     if (rc == 0 && r->num_fields > 0)
         rc = hw_covariance_set(p, r->law, field, r->num_fields, r->cov);
     return rc ? rc : store_ranges(p, q);
@@ -558,8 +565,23 @@ static int undetermined(const struct fit_result *r)
     return index;
 }
 
-/* Fits, and as long as something is undetermined, holds the worst at its former value and fits
- * again: what the data cannot tell apart must not float. */
+/* Holds one parameter: at the bound where the data press it against one (mostly a cost that is not
+ * there: 0), else where it stood before. */
+static void hold(struct problem *q, int i, const struct hw_profile *p, struct fit_result *out)
+{
+    struct fit_field f = out->field[i];
+
+    if (f.at_bound) {
+        out->held[out->num_held++] = f;
+        problem_freeze(q, i, f.value);
+    } else {
+        out->open[out->num_open++] = f.id;
+        problem_freeze(q, i, p->f[f.id].value);
+    }
+}
+
+/* Fits, and as long as something is undetermined, holds the worst and fits again: what the data
+ * cannot tell apart must not float. */
 static int fit_determined(struct problem *q, const struct hw_profile *p,
                           const struct fit_options *o, struct fit_result *out)
 {
@@ -574,10 +596,8 @@ static int fit_determined(struct problem *q, const struct hw_profile *p,
         gsl_vector_free(x);
         starts = 0; /* from here on near a good point */
         worst = rc == 0 ? undetermined(out) : -1;
-        if (worst >= 0) {
-            out->open[out->num_open++] = param_id(q, worst);
-            problem_freeze(q, worst, p);
-        }
+        if (worst >= 0)
+            hold(q, worst, p, out);
     }
     if (rc == 0 && q->num == 0)
         out->num_fields = 0;

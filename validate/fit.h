@@ -30,6 +30,8 @@ struct fit_result {
     int num_fields;
     struct fit_field field[FIT_MAX_FIELDS];
     double cov[FIT_MAX_FIELDS * FIT_MAX_FIELDS];
+    int num_held; /* fields that the data press against a bound, held there */
+    struct fit_field held[FIT_MAX_FIELDS];
     int num_open; /* fields that these data cannot determine: left as they were */
     int open[FIT_MAX_FIELDS];
     struct stats_error in_sample;

@@ -1,8 +1,8 @@
-/* kernels/hopper.h: the instructions of sm_90a that CUDA C++ has no words for: memory barriers that
+/* kernels/hopper.cuh: the instructions of sm_90a that CUDA C++ has no words for: memory barriers that
  * count bytes, the tensor copy engine (TMA) and the asynchronous matrix product of a warpgroup
  * (wgmma). CUDA only. */
-#ifndef PEOSIM_KERNELS_HOPPER_H
-#define PEOSIM_KERNELS_HOPPER_H
+#ifndef PEOSIM_KERNELS_HOPPER_CUH
+#define PEOSIM_KERNELS_HOPPER_CUH
 
 #include <cuda.h>
 #include <stdint.h>

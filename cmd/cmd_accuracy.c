@@ -1,0 +1,164 @@
+#include "cmd/cmd_accuracy.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "cmd/cmd.h"
+#include "cmd/measured.h"
+#include "cmd/plot.h"
+#include "validate/accuracy.h"
+
+struct accuracy_args {
+    struct measured_args measured;
+    char *profile, *rows, *plot;
+    bool groups, markdown;
+};
+
+static const struct opt accuracy_opts[] = {
+    {.key = "profile",
+     .type = OPT_STRING,
+     .offset = offsetof(struct accuracy_args, profile),
+     .help = "a profile or several with commas; default: every shipped one that has rows"},
+    {.key = "rows",
+     .type = OPT_STRING,
+     .offset = offsetof(struct accuracy_args, rows),
+     .help = "write every row with its prediction to this CSV file"},
+    {.key = "plot",
+     .type = OPT_STRING,
+     .offset = offsetof(struct accuracy_args, plot),
+     .help = "draw predicted against measured to THIS.png and THIS.svg (needs --rows)"},
+    {.key = "groups",
+     .type = OPT_BOOL,
+     .offset = offsetof(struct accuracy_args, groups),
+     .def = "true",
+     .help = "one line per group of rows, not only per law"},
+    {.key = "markdown",
+     .type = OPT_BOOL,
+     .offset = offsetof(struct accuracy_args, markdown),
+     .def = "false",
+     .help = "the README's table"},
+    MEASURED_OPTS(struct accuracy_args),
+    {.key = NULL}};
+
+#define MAX_PROFILES 16
+#define MAX_RESULTS  1024
+
+struct results {
+    struct hw_profile *profile[MAX_PROFILES];
+    int num_profiles;
+    struct accuracy *all[MAX_RESULTS];
+    size_t num;
+};
+
+static int read_profiles(const char *names, struct results *r)
+{
+    char list[1024], *save = NULL;
+    int rc = 0;
+
+    snprintf(list, sizeof list, "%s", names);
+    for (char *name = strtok_r(list, ",", &save); name && rc == 0;
+         name = strtok_r(NULL, ",", &save)) {
+        if (r->num_profiles == MAX_PROFILES) {
+            log_error("at most %d profiles at once", MAX_PROFILES);
+            return ERR_USAGE;
+        }
+        rc = hw_profile_read(name, &r->profile[r->num_profiles]);
+        r->num_profiles += rc == 0;
+    }
+    return rc;
+}
+
+static int predict_files(struct results *r, const struct measured *m)
+{
+    int rc = 0;
+
+    for (size_t i = 0; i < m->num; i++)
+        for (int p = 0; p < r->num_profiles && rc == 0; p++) {
+            struct accuracy *a = NULL;
+
+            if (r->num == MAX_RESULTS)
+                return ERR_RANGE;
+            rc = accuracy_open(r->profile[p], m->set[i], &a);
+            if (rc == 0 && a->n > 0)
+                r->all[r->num++] = a;
+            else
+                accuracy_free(a);
+        }
+    if (rc == 0 && r->num == 0) {
+        log_error("no row of these files is of the profile's system");
+        rc = ERR_DATA;
+    }
+    return rc;
+}
+
+static int print_results(const struct accuracy_args *args, const struct cli *cli,
+                         const struct results *r)
+{
+    if (cli->json)
+        return accuracy_print_json(r->all, r->num, stdout);
+    if (args->markdown)
+        accuracy_print_markdown(r->all, r->num, stdout);
+    for (size_t i = 0; i < r->num && !args->markdown; i++)
+        accuracy_print(r->all[i], args->groups, stdout);
+    return 0;
+}
+
+/* Pictures are extra: a missing gnuplot is said and forgiven. */
+static void draw(const struct accuracy_args *args, const struct cli *cli)
+{
+    if (!args->plot || cli->no_plots)
+        return;
+    if (!args->rows) {
+        log_warn("--plot reads what --rows writes; give both");
+        return;
+    }
+    plot_draw("accuracy", args->rows, args->plot, "predicted against measured", NULL);
+}
+
+static int run(const struct accuracy_args *args, const struct cli *cli, struct results *r)
+{
+    struct measured m = {0};
+    int rc = read_profiles(args->profile ? args->profile : "h20,h800,h100,h200,b200", r);
+
+    if (rc == 0)
+        rc = measured_read(&args->measured, cli->words, (size_t)cli->num_words, &m);
+    if (rc == 0)
+        rc = predict_files(r, &m);
+    if (rc == 0)
+        rc = print_results(args, cli, r);
+    if (rc == 0 && args->rows)
+        rc = accuracy_write_rows(r->all, r->num, args->rows);
+    if (rc == 0)
+        draw(args, cli);
+    for (size_t i = 0; i < r->num; i++)
+        accuracy_free(r->all[i]);
+    for (int i = 0; i < r->num_profiles; i++)
+        hw_profile_free(r->profile[i]);
+    measured_free(&m);
+    return rc;
+}
+
+int cmd_accuracy(int argc, char **argv)
+{
+    struct accuracy_args args = {0};
+    struct results *results = calloc(1, sizeof *results);
+    struct cli cli = {0};
+    int rc = results ? cli_parse(&cli, argc, argv, accuracy_opts, &args) : ERR_NOMEM;
+
+    if (rc == 0 && cli.help) {
+        cli_help(cmd_find("accuracy"), accuracy_opts, false);
+    } else if (rc == 0 && cli.num_words == 0) {
+        log_error("accuracy: which files? (peosim accuracy --help)");
+        rc = ERR_USAGE;
+    } else if (rc == 0) {
+        rc = run(&args, &cli, results);
+    }
+    opt_free_strings(accuracy_opts, &args);
+    cli_free(&cli);
+    free(results);
+    return rc;
+}

@@ -1,0 +1,37 @@
+#include "cmd/measured.h"
+
+#include <stdlib.h>
+
+#include "base/err.h"
+
+int measured_read(const struct measured_args *args, const char *const *paths, size_t num,
+                  struct measured *out)
+{
+    struct data_hint hint = {.system = args->system,
+                             .tokens = args->tokens,
+                             .hidden = args->hidden,
+                             .experts = args->experts,
+                             .topk = args->topk,
+                             .ranks = args->ranks,
+                             .ranks_per_node = args->ranks_per_node};
+    int rc = 0;
+
+    out->num = 0;
+    out->set = calloc(num + 1, sizeof *out->set);
+    if (!out->set)
+        return ERR_NOMEM;
+    for (size_t i = 0; i < num && rc == 0; i++) {
+        rc = data_read(paths[i], &hint, args->strict, &out->set[i]);
+        out->num += rc == 0;
+    }
+    return rc;
+}
+
+void measured_free(struct measured *m)
+{
+    for (size_t i = 0; i < m->num; i++)
+        data_free(m->set[i]);
+    free(m->set);
+    m->set = NULL;
+    m->num = 0;
+}

@@ -1,0 +1,27 @@
+#!/bin/sh
+# The README's accuracy tables, in Markdown, from a folder of public measurements:
+#   hw/accuracy.sh DATA > accuracy.md
+# First what the laws say about rows they were not fitted to (a shape, an EP size, an SM or group
+# count left out), then how far the shipped profiles are off on every row of the files.
+set -eu
+cd "$(dirname "$0")/.."
+data=${1:?usage: hw/accuracy.sh DATA}
+peosim=${PEOSIM:-./peosim}
+files() {
+    for f in deepep_ll deepep_normal deepep_readme grouped_gemm moe_ffn_masked gemm nccl; do
+        printf '%s\n' "$data/$f.csv"
+    done
+}
+echo 'Error of the prediction in percent, median / p90:'
+echo
+echo '| profile | law | rows | all rows | shape left out | EP size left out | SM or group count left out |'
+echo '|---|---|---:|---:|---:|---:|---:|'
+for p in h20 h800 h100 h200 b200; do
+    # shellcheck disable=SC2046
+    $peosim calibrate --profile hw/$p.yaml --dry-run --cv --markdown --from $(files)
+done
+echo
+echo 'Every row of the public files, by the shipped profiles:'
+echo
+# shellcheck disable=SC2046
+$peosim accuracy --markdown $(files)

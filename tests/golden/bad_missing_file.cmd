@@ -1,0 +1,1 @@
+cd $OUT; peosim run nosuch.yaml 2>&1

@@ -1,0 +1,1 @@
+printf "model: nosuch\n" > $OUT/a.yaml; cd $OUT; peosim run a.yaml 2>&1

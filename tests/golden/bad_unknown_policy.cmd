@@ -1,0 +1,1 @@
+printf "policies:\n  - policy: poe\n" > $OUT/a.yaml; cd $OUT; peosim run a.yaml 2>&1

@@ -1,0 +1,1 @@
+peosim info model deepseek-v3 | sed 's#(.*configs#(configs#'

@@ -1,0 +1,1 @@
+peosim info policy peo

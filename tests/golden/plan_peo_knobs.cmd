@@ -1,0 +1,1 @@
+peosim plan configs/qwen_ep16.yaml --set policies=peo --set batch=4 --set overlap_method=3 --set num_rounds=2 --set peo.num_sms=16 --set deepep_send_num_sms=12 --set deepep_recv_num_sms=20 --set up_deepgemm_num_sms=60 --set down_deepgemm_num_sms=58
