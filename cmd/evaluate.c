@@ -334,7 +334,7 @@ static int starts_draw(struct evaluator *e, const struct scenario *s)
         gsl_rng_free(rng);
         return ERR_NOMEM;
     }
-    gsl_rng_set(rng, (unsigned long)s->seed + 7919);
+    gsl_rng_set(rng, (unsigned long)s->seed + 7919 + 31ul * (unsigned long)s->draw);
     for (int i = 0; i < W; i++) {
         double scale = e->what.no_skew ? 0 : s->skew_us * 1e3;
 
@@ -470,7 +470,7 @@ static int simulate(struct evaluator *e, const struct scenario *s, const struct 
         .tolerance = s->tolerance,
         .eager = s->eager,
         .jitter_sigma = e->what.no_jitter ? 0 : s->jitter,
-        .seed = (unsigned long)s->seed + 104729,
+        .seed = (unsigned long)s->seed + 104729 + 31ul * (unsigned long)s->draw,
         .counter_rank = counter_rank,
     };
     int err = cost_load(e, s);
@@ -506,6 +506,13 @@ static int simulate(struct evaluator *e, const struct scenario *s, const struct 
     else
         *trace_out = trace;
     return err;
+}
+
+int evaluate_run(struct evaluator *e, const struct scenario *s, const struct plan *plan,
+                 int counter_rank, struct evaluation *out, struct trace **trace)
+{
+    memset(out, 0, sizeof *out);
+    return simulate(e, s, plan, counter_rank, out, trace);
 }
 
 static int baseline_key(const struct scenario *s, int shared_expert, char key[KEY_SIZE])

@@ -24,6 +24,8 @@ static const struct cmd commands[] = {
      cmd_calibrate},
     {"accuracy", "[--profile P] FILE... [flags]", "how wrong a profile is on measured files",
      cmd_accuracy},
+    {"pass", "CONFIG [flags]", "predict whole decode steps and prefill passes: TPOT, tokens/s per GPU",
+     cmd_pass},
     {"help", "[COMMAND]", "this text, or that of a command", cmd_help},
 };
 

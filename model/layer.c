@@ -234,6 +234,34 @@ int layer_dense_mlp(struct layer_builder *b, int stream, int sms, int after)
     return add_mlp(b, stream, sms, b->spec->model->dense_inter, after);
 }
 
+int layer_embedding(struct layer_builder *b, int stream, int sms, int after)
+{
+    /* SiLU*mul moves 6 bytes a channel in BF16; a look-up reads and writes 4. */
+    struct plan_op op = {.kind = OP_MLP_ACT,
+                         .stream = stream,
+                         .sms = sms,
+                         .rows = tokens(b),
+                         .n = b->spec->model->hidden * 2 / 3,
+                         .dtype = DTYPE_BF16};
+
+    return add(b, &op, after);
+}
+
+int layer_lm_head(struct layer_builder *b, int stream, int sms, int rows, int after)
+{
+    int tp = b->err ? 1 : b->plan->attn.tp;
+    struct plan_op op = {.kind = OP_LM_HEAD,
+                         .stream = stream,
+                         .sms = sms,
+                         .rows = rows * tp,
+                         .n = (b->spec->model->vocab + tp - 1) / tp,
+                         .k = b->spec->model->hidden,
+                         .dtype = DTYPE_BF16,
+                         .gemm = GEMM_DENSE};
+
+    return add(b, &op, after);
+}
+
 /* DeepEP low-latency: every message carries a 16-byte head; normal kernels and NCCL do not.
  * FP8 adds a 4-byte scale per 128 channels, LogFMT-10 ten bits a value and the same scales. */
 static int message_bytes(const struct layer_spec *spec, enum plan_dtype dtype, bool head)
