@@ -119,3 +119,20 @@ $(BUILD)/a2a: $(BUILD)/tests/bench/a2a.o $(BUILD)/libpeosim.a
 $(BUILD)/bench_%: $(BUILD)/tests/bench/bench_%.o $(BUILD)/libpeosim.a
 	$(call SAY,link,$@)
 	$(Q)$(LINK) $(LDLIBS)
+
+# Medians of the engines; not timed tests. BENCH_FLAGS go to the flow engine's bench.
+bench: $(BUILD)/bench_layer $(patsubst tests/bench/%.c,$(BUILD)/%,$(filter-out tests/bench/bench_layer.c,$(wildcard tests/bench/bench_*.c)))
+	@for b in $^; do echo "== $$b"; $$b $(BENCH_FLAGS) || exit 1; done
+
+# The README's accuracy tables, from a folder of public measurements.
+DATA ?= $(or $(PEOSIM_DATA),../shared/data)
+accuracy: peosim
+	@hw/accuracy.sh $(DATA)
+
+# Runs every command that README.md shows, puts its output there, draws its pictures again.
+readme: peosim
+	@validate/readme.sh
+	@./peosim run configs/dpsk_ep64.yaml >/dev/null
+	@cp results/dpsk_ep64/timeline.png results/dpsk_ep64/gain_batch.png plots/gallery/
+
+.PHONY: bench accuracy readme

@@ -80,7 +80,7 @@ static const struct opt calibrate_opts[] = {
     {.key = "plot",
      .type = OPT_STRING,
      .offset = offsetof(struct calibrate_args, plot),
-     .help = "draw measured against predicted to THIS.png and THIS.svg (needs --rows)"},
+     .help = "draw the residuals to THIS.png and THIS.svg (needs --rows)"},
     {.key = "starts",
      .type = OPT_INT,
      .offset = offsetof(struct calibrate_args, starts),
@@ -174,7 +174,7 @@ static int print_residuals(const struct calibrate_args *args, const struct hw_pr
     if (rc == 0 && args->rows)
         rc = accuracy_write_rows(all, num, args->rows);
     if (rc == 0 && args->rows && args->plot)
-        plot_draw("accuracy", args->rows, args->plot, p->name, NULL);
+        plot_draw("calibrate", args->rows, args->plot, p->name, NULL);
     for (size_t i = 0; i < num; i++)
         accuracy_free(all[i]);
     free(all);

@@ -49,7 +49,12 @@ const struct opt scenario_options[] = {
     S_INT("cluster.gpus_per_node", gpus_per_node, 1, 128, "8", "GPUs", "GPUs of one machine"),
     S_INT("cluster.nvlink_domain", nvlink_domain, 0, 4096, "0", "GPUs",
           "GPUs that reach each other by NVLink; 0 = those of one node"),
-    S_ENUM("cluster.fabric", fabric, "rail|fat_tree", "rail", "how NICs are joined"),
+    S_ENUM("cluster.fabric", fabric, "flat|fat_tree|rail", "flat",
+           "how NICs are joined: one switch, a leaf for each group of nodes, or one per rail"),
+    S_INT("cluster.nodes_per_leaf", nodes_per_leaf, 0, 4096, "0", "nodes",
+          "fat_tree and rail: nodes that share a leaf (a rail's leaf); 0 = all"),
+    S_DOUBLE("cluster.spine_latency_us", spine_latency_us, 0, 1000, "1", "us",
+             "more for a path over the spine"),
     S_DOUBLE("cluster.nic_Gbitps", nic_Gbitps, 0, 100000, "0", "Gbit/s",
              "speed of one NIC; 0 = the profile's"),
     S_DOUBLE("cluster.nics_per_gpu", nics_per_gpu, 0, 16, "0", "NICs",
@@ -57,7 +62,7 @@ const struct opt scenario_options[] = {
     S_DOUBLE("cluster.nvlink_GBps", nvlink_GBps, 0, 100000, "0", "GB/s",
              "NVLink of one GPU per direction; 0 = the profile's"),
     S_DOUBLE("cluster.oversubscription", oversubscription, 1, 64, "1", NULL,
-             "NIC bandwidth of a node over its uplinks"),
+             "a leaf's NIC bandwidth over that of its uplinks"),
     S_ENUM("comm", comm, "auto|low_latency|normal|nccl", "auto",
            "communication kernels; auto: low-latency where the batch fits its buffers"),
     S_INT("max_dispatch_tokens", max_dispatch_tokens, 1, 1048576, "256", "tokens",
@@ -105,8 +110,8 @@ const struct opt scenario_options[] = {
              "log-normal spread of every op's own duration"),
     S_ENUM("simulation.fidelity", fidelity, "exact|coalesced", "coalesced",
            "bandwidth sharing: exact, or completions taken together within the tolerance"),
-    S_DOUBLE("simulation.tolerance", tolerance, 0, 0.1, "0", NULL,
-             "relative tolerance of coalesced; 0 = the engine's default"),
+    S_DOUBLE("simulation.tolerance", tolerance, 0, 0.1, "0.01", NULL,
+             "coalesced: relative tolerance of rates and completions; 0 = the flow engine's own"),
     {.key = NULL},
 };
 
@@ -457,7 +462,8 @@ static int files_check(const struct config *c)
 {
     static const struct {
         const char *key, *shipped;
-    } named[] = {{"model", "configs/models/%s.json"}, {"cluster.profile", "hw/%s.yaml"},
+    } named[] = {{"model", "configs/models/%s.json"},
+                 {"cluster.profile", "hw/%s.yaml"},
                  {"routing.file", "%s"}};
 
     for (size_t i = 0; i < sizeof named / sizeof *named; i++) {

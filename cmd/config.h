@@ -15,7 +15,6 @@ enum { PHASE_OF_DECODE, PHASE_OF_PREFILL };
 enum { COMM_CHOICE_AUTO, COMM_CHOICE_LOW_LATENCY, COMM_CHOICE_NORMAL, COMM_CHOICE_NCCL };
 enum { ATTENTION_AUTO, ATTENTION_ON, ATTENTION_OFF };
 enum { SKEW_NORMAL, SKEW_EXPONENTIAL, SKEW_UNIFORM };
-enum { FABRIC_RAIL, FABRIC_FAT_TREE };
 
 /* One value for every key of a configuration except the policies. */
 struct scenario {
@@ -24,7 +23,8 @@ struct scenario {
     /* cluster */
     char *profile;
     int nodes, gpus_per_node, nvlink_domain, fabric;
-    double nic_Gbitps, nics_per_gpu, nvlink_GBps, oversubscription;
+    int nodes_per_leaf;
+    double nic_Gbitps, nics_per_gpu, nvlink_GBps, oversubscription, spine_latency_us;
     /* kernels */
     int comm, max_dispatch_tokens, normal_num_sms;
     int dispatch_dtype, combine_dtype, gemm_dtype;

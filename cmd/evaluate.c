@@ -19,6 +19,8 @@
 #define SPAN_PERIOD 2
 /* Room for a scenario as text. */
 #define KEY_SIZE 4096
+/* A link that is never the limit. */
+#define NO_LIMIT_GBPS 1e6
 
 struct evaluator {
     struct moe_model *model;
@@ -389,6 +391,17 @@ static struct cost cost_of(struct evaluator *e, struct changed_cost *changed)
     return cost;
 }
 
+/* Mean over ranks and layers: bytes sent against what the links carry in a layer's time. */
+static void links_use(const struct plan *plan, const struct sim_topology_cfg *topo,
+                      const struct sim_stats *stats, struct evaluation *out)
+{
+    double ns = out->metrics.layer_ns * plan->num_layers * plan->ranks;
+    double nic_GBps = topo->nic_GBps * topo->nics_per_node / topo->per_node;
+
+    out->nvlink_util = topo->nvlink_GBps > 0 ? stats->nvlink_bytes / (topo->nvlink_GBps * ns) : 0;
+    out->nic_util = stats->nic_bytes / (nic_GBps * ns);
+}
+
 static double share_of_assumed(const struct cost *cost, const struct plan *plan,
                                const struct trace *trace, int rank)
 {
@@ -408,52 +421,33 @@ static double share_of_assumed(const struct cost *cost, const struct plan *plan,
     return all > 0 ? assumed / all : 0;
 }
 
-static int links_use(const struct plan *plan, const struct sim_topology *topo, double layer_ns,
-                     int layers, struct evaluation *out)
-{
-    double nvlink = 0, nic = 0, nvlink_GBps, nic_GBps;
-    int *rows = malloc((size_t)plan->ranks * sizeof *rows);
-    int *fwd = malloc((size_t)plan->ranks * sizeof *fwd);
-    int err = rows && fwd ? 0 : ERR_NOMEM;
-
-    for (int f = 0; f < plan->num_flows && !err; f++)
-        for (int src = 0; src < plan->ranks; src++) {
-            plan_flow_rows(plan, f, src, rows, fwd);
-            for (int dst = 0; dst < plan->ranks; dst++) {
-                double bytes = (double)(rows[dst] + fwd[dst]) * plan->flows[f].bytes_per_row;
-
-                if (dst == src)
-                    continue;
-                if (sim_topology_off_node(topo, src, dst))
-                    nic += bytes;
-                else
-                    nvlink += bytes;
-            }
-        }
-    sim_topology_rank_GBps(topo, &nvlink_GBps, &nic_GBps);
-    out->nvlink_util = nvlink / plan->ranks / layers / (nvlink_GBps * layer_ns);
-    out->nic_util = nic / plan->ranks / layers / (nic_GBps * layer_ns);
-    free(rows);
-    free(fwd);
-    return err;
-}
-
-static int topology_of(const struct evaluator *e, const struct scenario *s,
-                       struct sim_topology **out)
+/* The scenario's network: the profile's rates unless the scenario says otherwise. */
+static void topology_of(const struct evaluator *e, const struct scenario *s,
+                        struct sim_topology_cfg *out)
 {
     const struct hw_profile *p = evaluate_profile(e);
-    struct sim_topology *t = calloc(1, sizeof *t);
+    double nics = s->nics_per_gpu > 0 ? s->nics_per_gpu : hw_value(p, HW_NET_NICS_PER_GPU);
+    double nic = cost_nic_GBps(p) / hw_value(p, HW_NET_NICS_PER_GPU);
+    double nvlink = cost_nvlink_GBps(p);
 
-    if (!t)
-        return ERR_NOMEM;
-    t->ranks = ranks_of(s);
-    t->domain = s->nvlink_domain ? s->nvlink_domain : s->gpus_per_node;
-    t->nvlink_GBps = cost_nvlink_GBps(p);
-    t->nic_GBps = cost_nic_GBps(p);
-    t->nvlink_ns = hw_value(p, HW_NET_NVLINK_LAT_US) * 1e3;
-    t->nic_ns = hw_value(p, HW_NET_NIC_LAT_US) * 1e3;
-    *out = t;
-    return 0;
+    if (s->nic_Gbitps > 0)
+        nic *= s->nic_Gbitps / hw_value(p, HW_NET_NIC_GBITPS);
+    if (s->nvlink_GBps > 0)
+        nvlink *= s->nvlink_GBps / hw_value(p, HW_NET_NVLINK_GBPS);
+    *out = (struct sim_topology_cfg){
+        .endpoints = (uint32_t)ranks_of(s),
+        .per_node = (uint32_t)s->gpus_per_node,
+        .per_domain = (uint32_t)s->nvlink_domain,
+        .nvlink_GBps = e->what.infinite_nvlink ? NO_LIMIT_GBPS : nvlink,
+        .nvlink_latency_ns = hw_value(p, HW_NET_NVLINK_LAT_US) * 1e3,
+        .nics_per_node = (uint32_t)fmax(1, floor(nics * s->gpus_per_node + 0.5)),
+        .nic_GBps = e->what.infinite_nic ? NO_LIMIT_GBPS : nic,
+        .nic_latency_ns = hw_value(p, HW_NET_NIC_LAT_US) * 1e3,
+        .fabric = (enum sim_fabric)s->fabric,
+        .nodes_per_leaf = (uint32_t)s->nodes_per_leaf,
+        .oversubscription = s->oversubscription,
+        .spine_latency_ns = s->spine_latency_us * 1e3,
+    };
 }
 
 static int simulate(struct evaluator *e, const struct scenario *s, const struct plan *plan,
@@ -461,7 +455,7 @@ static int simulate(struct evaluator *e, const struct scenario *s, const struct 
 {
     struct changed_cost changed;
     struct cost cost;
-    struct sim_topology *topo = NULL;
+    struct sim_topology_cfg topo;
     struct trace *trace = NULL;
     struct trace_sink sink;
     struct sim_stats stats;
@@ -478,15 +472,14 @@ static int simulate(struct evaluator *e, const struct scenario *s, const struct 
     if (err)
         return err;
     cost = cost_of(e, &changed);
-    err = topology_of(e, s, &topo);
-    if (!err)
-        err = starts_draw(e, s);
+    topology_of(e, s, &topo);
+    err = starts_draw(e, s);
     options.start_ns = e->start_ns;
     if (!err)
         err = trace_new(&trace, "sim", plan->ranks);
     if (!err) {
         sink = trace_collect(trace);
-        err = sim_run(plan, &cost, topo, &options, &sink, &stats);
+        err = sim_run(plan, &cost, &topo, &options, &sink, &stats);
     }
     if (!err) {
         trace_sort(trace);
@@ -498,9 +491,8 @@ static int simulate(struct evaluator *e, const struct scenario *s, const struct 
         out->events = stats.events;
         out->num_sms = plan->num_sms;
         out->assumed_share = share_of_assumed(&cost, plan, trace, out->metrics.slowest_rank);
-        err = links_use(plan, topo, out->metrics.layer_ns, plan->num_layers, out);
+        links_use(plan, &topo, &stats, out);
     }
-    sim_topology_close(topo);
     if (err || !trace_out)
         trace_free(trace);
     else

@@ -33,11 +33,23 @@ static const char *first_value(const struct config *c, const char *key)
     return a ? a->values[0] : o->def;
 }
 
+/* What bandwidth sharing ran, and how far its layer times may be from exact (tests/test_policies.c
+ * holds it to that at the default tolerance). */
+static const char *fidelity_words(const struct config *c)
+{
+    const char *tolerance = first_value(c, "simulation.tolerance");
+
+    if (!strcmp(first_value(c, "simulation.fidelity"), "exact"))
+        return "exact sharing";
+    return strcmp(tolerance, "0.01") ? "coalesced sharing (no tested bound at this tolerance)"
+                                     : "coalesced sharing (within 0.5% of exact)";
+}
+
 void report_head(const struct config *c, FILE *f)
 {
-    fprintf(f, "peosim %s  config %s (%.12s)  profile %s  model %s  seed %s  %s\n", PEOSIM_VERSION,
+    fprintf(f, "peosim %s  %s (%.12s)  profile %s  model %s  seed %s  %s\n", PEOSIM_VERSION,
             c->path, c->hash, first_value(c, "cluster.profile"), first_value(c, "model"),
-            first_value(c, "seed"), first_value(c, "simulation.fidelity"));
+            first_value(c, "seed"), fidelity_words(c));
 }
 
 void report_point_name(const struct grid_point *p, char *buf, size_t size)
@@ -288,6 +300,8 @@ int report_json(const struct grid *g, char **text)
                      first_value(g->config, "model"), "results", results);
     if (root)
         json_object_set_new(root, "seed", json_integer(atoll(first_value(g->config, "seed"))));
+    if (root)
+        json_object_set_new(root, "fidelity", json_string(fidelity_words(g->config)));
     *text = root ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(root);
     return *text ? 0 : ERR_NOMEM;

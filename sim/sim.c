@@ -209,7 +209,7 @@ static int sim_open(struct sim *s)
     if (!err)
         err = sim_flow_net_open(&cfg, &s->net);
     if (!err)
-        err = sim_topology_links_add(s->topo, s->net);
+        err = sim_topology_open(s->topo_cfg, s->net, &s->topo);
     if (err)
         return err;
     order_ops(s);
@@ -249,6 +249,7 @@ static void sim_close(struct sim *s)
     free(s->rows);
     free(s->fwd);
     free(s->dirty_ranks);
+    sim_topology_close(s->topo);
     sim_heap_close(&s->heap);
     sim_flow_net_close(s->net);
 }
@@ -313,16 +314,23 @@ static void counter_emit(struct sim *s, int which, double value)
         sim_fail(s, err);
 }
 
+static double rate_of(struct sim *s, uint32_t link)
+{
+    return link ? sim_link_rate_GBps(s->net, link) : 0;
+}
+
 static void counters(struct sim *s)
 {
     int rank = s->options.counter_rank;
-    double nvlink, nic;
+    uint32_t nics = s->topo_cfg->nics_per_node / s->topo_cfg->per_node;
+    double nic = 0;
 
     if (rank < 0 || rank >= s->W || !s->sink->counter)
         return;
-    sim_topology_egress_GBps(s->topo, s->net, rank, &nvlink, &nic);
+    for (uint32_t n = 0; n < (nics ? nics : 1); n++)
+        nic += rate_of(s, sim_topology_nic(s->topo, (uint32_t)rank, n, true));
     counter_emit(s, 0, s->plan->num_sms - s->ranks[rank].free_sms);
-    counter_emit(s, 1, nvlink);
+    counter_emit(s, 1, rate_of(s, sim_topology_nvlink(s->topo, (uint32_t)rank, true)));
     counter_emit(s, 2, nic);
 }
 
@@ -356,12 +364,12 @@ static int sim_loop(struct sim *s)
     return s->err;
 }
 
-int sim_run(const struct plan *plan, const struct cost *cost, const struct sim_topology *topo,
+int sim_run(const struct plan *plan, const struct cost *cost, const struct sim_topology_cfg *topo,
             const struct sim_options *options, struct trace_sink *sink, struct sim_stats *stats)
 {
     struct sim s = {.plan = plan,
                     .cost = cost,
-                    .topo = topo,
+                    .topo_cfg = topo,
                     .options = *options,
                     .sink = sink,
                     .W = plan->ranks,
@@ -380,6 +388,8 @@ int sim_run(const struct plan *plan, const struct cost *cost, const struct sim_t
         for (size_t i = 0; i < (size_t)s.W * s.num_ops; i++)
             stats->end_ns = fmax(stats->end_ns, s.end_ns[i]);
         stats->memory_bytes = flows.memory_bytes;
+        stats->nvlink_bytes = s.nvlink_bytes;
+        stats->nic_bytes = s.nic_bytes;
     }
     sim_close(&s);
     return err;

@@ -43,18 +43,19 @@ struct sim_stats {
     uint64_t flows;
     double end_ns; /* the last op of the slowest rank */
     size_t memory_bytes;
+    double nvlink_bytes, nic_bytes; /* sent by all ranks inside domains and over NICs */
 };
 
 /* Runs the plan once. ERR_STALLED (the ops cannot all finish: logged, with the first that hangs),
  * ERR_NOMEM, or what the sink returned. plan must have passed plan_check; topo has plan->ranks
- * endpoints. stats may be NULL. */
-int sim_run(const struct plan *plan, const struct cost *cost, const struct sim_topology *topo,
+ * endpoints; off-node is what it routes over NICs. stats may be NULL. */
+int sim_run(const struct plan *plan, const struct cost *cost, const struct sim_topology_cfg *topo,
             const struct sim_options *options, struct trace_sink *sink, struct sim_stats *stats);
 
 /* The same as a back end; the struct lends its parts and owns nothing. */
 struct sim_backend {
     const struct cost *cost;
-    const struct sim_topology *topo;
+    const struct sim_topology_cfg *topo;
     struct sim_options options;
 };
 struct backend sim_backend(struct sim_backend *b);

@@ -9,6 +9,14 @@
 /* A push limit for laws that state none: far above any GPU's copy rate. */
 #define PUSH_UNLIMITED_GBPS 1e5
 
+bool sim_off_node(const struct sim *s, int src, int dst)
+{
+    struct sim_path path;
+
+    sim_topology_path(s->topo, (uint32_t)src, (uint32_t)dst, &path);
+    return path.kind == SIM_PATH_NIC;
+}
+
 static const struct plan_flow *group_of(const struct sim *s, int op)
 {
     return &s->plan->flows[s->send_flow[op]];
@@ -26,21 +34,26 @@ static void flow_start(struct sim *s, struct run *r, int dst, double bytes)
     uint32_t links[SIM_FLOW_PATH_MAX];
     struct sim_flow_spec spec = {.links = links, .cap_GBps = INFINITY, .bytes = bytes};
     uint32_t own;
+    bool off_node;
     int err;
 
-    sim_topology_path(s->topo, r->rank, dst, &path);
-    own = path.off_node ? r->post_link : r->push_link;
+    sim_topology_path(s->topo, (uint32_t)r->rank, (uint32_t)dst, &path);
+    off_node = path.kind == SIM_PATH_NIC;
+    own = off_node ? r->post_link : r->push_link;
     if (own)
         links[spec.link_count++] = own;
     for (uint32_t i = 0; i < path.link_count; i++)
         links[spec.link_count++] = path.links[i];
     spec.latency_ns = path.latency_ns;
-    spec.events = path.off_node ? SIM_FLOW_DELIVERED : SIM_FLOW_DELIVERED | SIM_FLOW_DRAINED;
+    spec.events = off_node ? SIM_FLOW_DELIVERED : SIM_FLOW_DELIVERED | SIM_FLOW_DRAINED;
     spec.tag = (uint64_t)cell(s, r->rank, r->op) * (uint64_t)s->W + (uint64_t)dst;
-    if (!path.off_node)
-        r->held_flows++;
-    else
+    if (off_node) {
         r->posted_flows++;
+        s->nic_bytes += bytes;
+    } else {
+        r->held_flows++;
+        s->nvlink_bytes += dst == r->rank ? 0 : bytes;
+    }
     if (r->out) {
         r->out[dst]++;
         r->out_flows++;
@@ -75,7 +88,7 @@ static void sums_of(const struct sim *s, const struct run *r, const int *rows, c
             continue;
         if (dst == r->rank)
             *local += bytes;
-        else if (sim_topology_off_node(s->topo, r->rank, dst))
+        else if (sim_off_node(s, r->rank, dst))
             *off_node += bytes;
         else
             *nvlink += bytes;
@@ -92,7 +105,7 @@ static void limits_open(struct sim *s, struct run *r, double off_node, double nv
     if (off_node > 0 && r->w.issue_ns > 0)
         r->post_link = own_link(s, off_node / r->w.issue_ns);
     r->push_floor_ns = (nvlink + local) / push;
-    r->nvlink_floor_ns = nvlink / sim_topology_nvlink_GBps(s->topo);
+    r->nvlink_floor_ns = s->topo_cfg->nvlink_GBps > 0 ? nvlink / s->topo_cfg->nvlink_GBps : 0;
 }
 
 static void rows_of(struct sim *s, const struct run *r)
@@ -190,13 +203,15 @@ static void flags_begin(struct sim *s, struct run *r)
         rows_of(s, r);
     for (int dst = 0; dst < s->W; dst++) {
         struct sim_path path;
+        int off_node;
 
         if (r->out ? r->out[dst] > 0 : s->rows[dst] || s->fwd[dst])
             continue;
         if (r->out)
             r->out[dst] = -1;
-        sim_topology_path(s->topo, r->rank, dst, &path);
-        latency_ns[path.off_node] = fmax(latency_ns[path.off_node], path.latency_ns);
+        sim_topology_path(s->topo, (uint32_t)r->rank, (uint32_t)dst, &path);
+        off_node = path.kind == SIM_PATH_NIC;
+        latency_ns[off_node] = fmax(latency_ns[off_node], path.latency_ns);
     }
     for (int i = 0; i < 2; i++)
         if (latency_ns[i] >= 0)
@@ -248,7 +263,7 @@ void send_flags(struct sim *s, struct run *r, int off_node)
         rows_of(s, r);
     for (int dst = 0; dst < s->W; dst++)
         if ((r->out ? r->out[dst] < 0 : !s->rows[dst] && !s->fwd[dst]) &&
-            sim_topology_off_node(s->topo, rank, dst) == (off_node != 0))
+            sim_off_node(s, rank, dst) == (off_node != 0))
             peers[n++] = dst;
     for (int i = 0; i < n; i++)
         deliver(s, rank, op, peers[i]);
@@ -289,7 +304,7 @@ void flow_event(struct sim *s, const struct sim_flow_event *e)
         r->out_flows--;
         last = --r->out[dst] == 0 && r->sent_all;
     }
-    if (r && r->posted_flows && sim_topology_off_node(s->topo, rank, dst))
+    if (r && r->posted_flows && sim_off_node(s, rank, dst))
         posted_arrived(s, r);
     if (last)
         deliver(s, rank, op, dst);
@@ -312,9 +327,7 @@ void recv_account(struct sim *s, struct run *r)
         double sent = s->issue_ns[cell(s, r->data_rank, r->data_op)];
 
         flight = s->now_ns - fmax(r->phase_ns, sent);
-        run_spend(s, r,
-                  sim_topology_off_node(s->topo, r->data_rank, r->rank) ? PART_NIC : PART_NVLINK,
-                  flight);
+        run_spend(s, r, sim_off_node(s, r->data_rank, r->rank) ? PART_NIC : PART_NVLINK, flight);
     }
     run_spend(s, r, PART_WAIT, ns - flight);
 }

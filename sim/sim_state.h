@@ -96,7 +96,8 @@ struct rank_state {
 struct sim {
     const struct plan *plan;
     const struct cost *cost;
-    const struct sim_topology *topo;
+    const struct sim_topology_cfg *topo_cfg;
+    struct sim_topology *topo;
     struct sim_options options;
     struct trace_sink *sink;
     struct sim_flow_net *net;
@@ -123,7 +124,7 @@ struct sim {
     int *rows, *fwd; /* scratch [W] */
     int done;        /* ops ended over all ranks */
     double last_counter[4];
-    bool counters_dirty;
+    double nvlink_bytes, nic_bytes;
     int *dirty_ranks, num_dirty;
 };
 
@@ -167,6 +168,8 @@ void work_more_ctas(struct sim *s, struct run *r, int ctas);
 void work_dirty(struct sim *s, int rank);
 void work_settle(struct sim *s); /* sets the paces of all dirty ranks */
 void work_expire(struct sim *s, struct rank_state *rank);
+
+bool sim_off_node(const struct sim *s, int src, int dst);
 
 /* sim_comm.c: sends, receives, collectives */
 void send_begin(struct sim *s, struct run *r);

@@ -276,6 +276,52 @@ static void test_no_overlap_is_the_sum_of_its_ops(void **state)
     world_close(&w);
 }
 
+static double worst_off;
+
+static void check_fidelity(struct world *w, const struct policy *p, const struct knobs *k)
+{
+    struct evaluation exact, coalesced;
+
+    w->s.fidelity = 0;
+    assert_int_equal(evaluate_point(w->e, &w->s, p, k, -1, &exact, NULL, NULL), 0);
+    w->s.fidelity = 1;
+    assert_int_equal(evaluate_point(w->e, &w->s, p, k, -1, &coalesced, NULL, NULL), 0);
+    worst_off = fmax(worst_off, fabs(coalesced.layer_us / exact.layer_us - 1));
+}
+
+/* The bound that results state for the default fidelity. */
+static void test_coalesced_layers_are_within_half_a_percent(void **state)
+{
+    static const char *const kinds[] = {"uniform", "lognormal", "zipf"};
+    static const char *const batches[] = {"8", "128"};
+    struct world w;
+
+    (void)state;
+    worst_off = 0;
+    for (int kind = 0; kind < 3; kind++)
+        for (int batch = 0; batch < 2; batch++) {
+            const char *const sets[] = {"model",
+                                        "deepseek-v3",
+                                        "cluster.profile",
+                                        "h20",
+                                        "cluster.nodes",
+                                        "4",
+                                        "skew.start_us",
+                                        "2",
+                                        "routing.kind",
+                                        kinds[kind],
+                                        "batch",
+                                        batches[batch],
+                                        NULL};
+
+            world_open(&w, sets);
+            each_policy(&w, check_fidelity);
+            world_close(&w);
+        }
+    assert_true(worst_off < 0.005);
+    assert_true(worst_off > 0); /* else both ran the same engine */
+}
+
 /* Rounds are not free: each walks all tokens, has fewer CTAs and smaller GEMMs. On NVLink there is
  * little to hide, so PEO must lose there at small batches. */
 static void test_peo_loses_where_there_is_nothing_to_hide(void **state)
@@ -337,6 +383,7 @@ int main(void)
         cmocka_unit_test(test_policies_conserve_flops_pairs_and_bytes),
         cmocka_unit_test(test_eps_conserves_flops_and_pairs),
         cmocka_unit_test(test_no_overlap_is_the_sum_of_its_ops),
+        cmocka_unit_test(test_coalesced_layers_are_within_half_a_percent),
         cmocka_unit_test(test_peo_loses_where_there_is_nothing_to_hide),
         cmocka_unit_test(test_infeasible_points_say_why),
     };

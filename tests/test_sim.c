@@ -16,13 +16,15 @@ enum { N = 100, OPS_MAX = 16 };
 #define TEST_NIC       50.0
 #define TEST_NIC_NS    5000.0
 
-static struct sim_topology *test_topology(int ranks, int domain)
+static struct sim_topology_cfg test_topology(int ranks, int domain)
 {
-    struct sim_topology *t = calloc(1, sizeof *t);
-
-    assert_non_null(t);
-    *t = (struct sim_topology){ranks, domain, TEST_NVLINK, TEST_NIC, TEST_NVLINK_NS, TEST_NIC_NS};
-    return t;
+    return (struct sim_topology_cfg){.endpoints = (uint32_t)ranks,
+                                     .per_node = (uint32_t)domain,
+                                     .nvlink_GBps = TEST_NVLINK,
+                                     .nvlink_latency_ns = TEST_NVLINK_NS,
+                                     .nics_per_node = (uint32_t)domain,
+                                     .nic_GBps = TEST_NIC,
+                                     .nic_latency_ns = TEST_NIC_NS};
 }
 
 /* Costs by op index. */
@@ -51,7 +53,7 @@ struct setup {
     struct plan *plan;
     struct made_up costs;
     struct cost cost;
-    struct sim_topology *topo;
+    struct sim_topology_cfg topo;
     struct sim_options options;
     struct trace *trace;
     int32_t expert[64];
@@ -81,7 +83,6 @@ static void setup_close(struct setup *s)
 {
     trace_free(s->trace);
     plan_free(s->plan);
-    sim_topology_close(s->topo);
 }
 
 static int op_add(struct setup *s, int stream, int sms, double fixed_ns, double sm_ns, double bytes)
@@ -109,7 +110,7 @@ static int simulate(struct setup *s)
     assert_int_equal(plan_check(s->plan), 0);
     assert_int_equal(trace_new(&s->trace, "sim", s->plan->ranks), 0);
     sink = trace_collect(s->trace);
-    return sim_run(s->plan, &s->cost, s->topo, &s->options, &sink, NULL);
+    return sim_run(s->plan, &s->cost, &s->topo, &s->options, &sink, NULL);
 }
 
 static const struct trace_span *span(const struct setup *s, int rank, int op)

@@ -1,0 +1,350 @@
+#include "tests/check.h"
+
+#include <math.h>
+
+#include "model/cost.h"
+#include "model/cost_coll.h"
+#include "model/law_gemm.h"
+#include "model/law_ll.h"
+#include "model/routing.h"
+#include "plan/plan.h"
+
+struct world {
+    struct hw_profile *profile;
+    struct plan_routing *routing;
+    struct plan *plan;
+    struct cost cost;
+    double v[HW_FIELD_COUNT];
+};
+
+static void world_open(struct world *w, const char *profile, int ranks, int tokens, int experts,
+                       int topk)
+{
+    struct routing_spec spec = {.kind = ROUTING_BALANCED, .n_group = 1, .topk_group = 1};
+
+    memset(w, 0, sizeof *w);
+    assert_int_equal(hw_profile_read(profile, &w->profile), 0);
+    assert_int_equal(cost_open(w->profile, &w->cost), 0);
+    assert_int_equal(routing_make(&spec, ranks, tokens, experts, topk, &w->routing), 0);
+    assert_int_equal(plan_new(&w->plan, ranks, experts, (int)hw_value(w->profile, HW_GPU_NUM_SMS)),
+                     0);
+    w->plan->ranks_per_node = ranks < 8 ? ranks : 8;
+    assert_true(plan_batch_add(w->plan, w->routing, 0, tokens) >= 0);
+    for (int i = 0; i < HW_FIELD_COUNT; i++)
+        w->v[i] = w->profile->f[i].value;
+}
+
+static void world_close(struct world *w)
+{
+    cost_close(&w->cost);
+    plan_free(w->plan);
+    routing_free(w->routing);
+    hw_profile_free(w->profile);
+}
+
+static struct cost_work work_of(struct world *w, const struct plan_op *op, int rank)
+{
+    int index = plan_op_add(w->plan, op);
+    struct cost_work out;
+
+    assert_true(index >= 0);
+    memset(&out, 0xff, sizeof out);
+    w->cost.work(w->cost.self, w->plan, rank, index, &out);
+    return out;
+}
+
+static struct plan_op op_of(const struct world *w, enum plan_op_kind kind, int sms)
+{
+    struct plan_op op = {.kind = kind,
+                         .sms = sms,
+                         .num_rounds = 1,
+                         .num_experts = w->plan->experts_per_rank,
+                         .n = 7168,
+                         .dtype = DTYPE_FP8};
+
+    return op;
+}
+
+/* DESIGN section 4's examples. */
+static void test_low_latency_grid_rule(void **state)
+{
+    (void)state;
+    assert_int_equal(law_ll_grid(64, 132), 64);
+    assert_int_equal(law_ll_grid(80, 24), 20);
+    assert_int_equal(law_ll_grid(256, 132), 128);
+    assert_int_equal(law_ll_grid(8, 132), 8);
+    assert_int_equal(law_ll_combine_grid(8, 1024, 132), 128);
+    assert_int_equal(law_ll_combine_grid(256, 3, 132), 128);
+}
+
+static void test_message_bytes(void **state)
+{
+    (void)state;
+    assert_int_equal(cost_message_bytes(FLOW_DISPATCH, DTYPE_FP8, 7168), 7408);
+    assert_int_equal(cost_message_bytes(FLOW_COMBINE, DTYPE_BF16, 7168), 14336);
+    assert_int_equal(cost_message_bytes(FLOW_DISPATCH, DTYPE_BF16, 7168), 14352);
+    assert_int_equal(cost_message_bytes(FLOW_COMBINE, DTYPE_LOGFMT10, 7168), 8960 + 224);
+}
+
+static void test_closed_form_of_one_kernel(void **state)
+{
+    struct cost_work w = {.head = {100, 50, 4000},
+                          .tail = {10, 500, 100},
+                          .issue_ns = 30,
+                          .push_GBps = 2,
+                          .hbm_GBps = 100};
+    struct law_traffic t = {.local_bytes = 100,
+                            .nvlink_bytes = 700,
+                            .nic_bytes = 900,
+                            .nvlink_GBps = 7,
+                            .nic_GBps = 3,
+                            .hbm_GBps = 40,
+                            .lat_ns = 5};
+
+    (void)state;
+    /* head 100 + max(50, 4000/40); send max(30, 800/2, 100, 300); latency 5; tail 10 + 500 */
+    assert_true(fabs(law_alone_ns(&w, &t) - (200 + 400 + 5 + 510)) < 1e-9);
+    t.nic_GBps = 1;
+    assert_true(fabs(law_alone_ns(&w, &t) - (200 + 900 + 5 + 510)) < 1e-9);
+}
+
+static void check_sane(const struct cost_work *w, int sms, const char *what)
+{
+    double numbers[] = {w->head.fixed_ns, w->head.sm_ns,     w->head.hbm_bytes, w->tail.fixed_ns,
+                        w->tail.sm_ns,    w->tail.hbm_bytes, w->issue_ns,       w->flops};
+
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        if (!(isfinite(numbers[i]) && numbers[i] >= 0))
+            fail_msg("%s: number %zu is %g", what, i, numbers[i]);
+    assert_in_range(w->grid, 1, sms);
+    assert_true(w->waves >= 1);
+    assert_true(isfinite(w->push_GBps) && w->push_GBps > 0);
+    assert_true(isfinite(w->hbm_GBps) && w->hbm_GBps > 0);
+}
+
+static void test_every_kind_has_a_cost(void **state)
+{
+    static const char *const names[] = {"h20", "h800", "h100", "h200", "b200"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        for (int kind = 0; kind < OP_KIND_COUNT; kind++)
+            for (int sms = 1; sms <= 64; sms *= 8) {
+                struct world w;
+                struct plan_op op;
+                struct cost_work out;
+
+                world_open(&w, names[i], 16, 32, 64, 8);
+                w.plan->attn = (struct plan_attn){.heads = 128,
+                                                  .kv_heads = 128,
+                                                  .qk_head_dim = 192,
+                                                  .v_head_dim = 128,
+                                                  .kv_lora_rank = 512,
+                                                  .qk_rope_head_dim = 64,
+                                                  .kv_bytes_per_token = 1152,
+                                                  .context_len = 4096,
+                                                  .q_tokens = 1,
+                                                  .tp = 1};
+                op = op_of(&w, (enum plan_op_kind)kind, sms);
+                op.rows = 32;
+                op.k = 2048;
+                op.coll_bytes = 1 << 20;
+                op.coll_ranks = 8;
+                out = work_of(&w, &op, 3);
+                check_sane(&out, sms, plan_op_kind_name((enum plan_op_kind)kind));
+                assert_int_equal(out.rendezvous,
+                                 plan_op_kind_class((enum plan_op_kind)kind) == OP_CLASS_COLL);
+                world_close(&w);
+            }
+}
+
+static void test_no_rows_cost_only_the_start(void **state)
+{
+    struct world w;
+    struct plan_op op;
+    struct cost_work out;
+
+    (void)state;
+    world_open(&w, "h200", 4, 16, 64, 2);
+    for (size_t i = 0; i < 4u * 16 * 2; i++)
+        w.routing->expert[i] = -1;
+    plan_batch_add(w.plan, w.routing, 0, 16);
+    for (int gemm = 0; gemm < GEMM_IMPL_COUNT; gemm++) {
+        op = op_of(&w, OP_GEMM_UP, 132);
+        op.batch = 1;
+        op.k = 2048;
+        op.gemm = (enum plan_gemm)gemm;
+        out = work_of(&w, &op, 0);
+        check_sane(&out, 132, "gemm without rows");
+        assert_true(out.flops == 0 && out.head.hbm_bytes == 0);
+    }
+    op = op_of(&w, OP_DISPATCH, 132);
+    op.batch = 1;
+    out = work_of(&w, &op, 0);
+    check_sane(&out, 132, "dispatch without rows");
+    world_close(&w);
+}
+
+static double alone_ns(struct world *w, const struct cost_work *out, double bytes)
+{
+    struct law_traffic t = {.local_bytes = bytes / 8,
+                            .nvlink_bytes = bytes * 7 / 8,
+                            .nvlink_GBps = cost_nvlink_GBps(w->profile),
+                            .nic_GBps = cost_nic_GBps(w->profile),
+                            .hbm_GBps = w->cost.hbm_GBps};
+
+    return law_alone_ns(out, &t);
+}
+
+/* The reason why overlap by rounds can lose: each round walks all tokens with fewer CTAs. */
+static void test_rounds_are_not_free(void **state)
+{
+    struct world w;
+    double whole, parts = 0;
+    double bytes = 512.0 * 8 * 7408;
+
+    (void)state;
+    world_open(&w, "h200", 8, 512, 256, 8);
+    {
+        struct plan_op op = op_of(&w, OP_DISPATCH_SEND, 132);
+        struct cost_work out = work_of(&w, &op, 0);
+
+        whole = alone_ns(&w, &out, bytes);
+    }
+    for (int r = 0; r < 4; r++) {
+        struct plan_op op = op_of(&w, OP_DISPATCH_SEND, 132);
+        struct cost_work out;
+
+        op.round = r;
+        op.num_rounds = 4;
+        op.num_experts = 8;
+        op.first_expert = 8 * r;
+        out = work_of(&w, &op, 0);
+        assert_int_equal(out.grid, 64);
+        parts += alone_ns(&w, &out, bytes / 4);
+    }
+    assert_true(parts > 1.05 * whole);
+    world_close(&w);
+}
+
+static void test_a_gemm_on_fewer_sms_takes_longer_but_runs_each_sm_faster(void **state)
+{
+    struct world w;
+    struct plan_op op;
+    struct cost_work all, half;
+
+    (void)state;
+    world_open(&w, "h200", 8, 2048, 64, 8);
+    op = op_of(&w, OP_GEMM_UP, 132);
+    op.k = 7168;
+    op.n = 4096;
+    all = work_of(&w, &op, 0);
+    op.sms = 66;
+    half = work_of(&w, &op, 0);
+    assert_true(half.head.sm_ns > 1.5 * all.head.sm_ns);
+    assert_true(half.head.sm_ns < 2.05 * all.head.sm_ns);
+    assert_true(half.waves > all.waves);
+    world_close(&w);
+}
+
+static void test_deepgemm_tile_rule(void **state)
+{
+    struct law_tile t = law_deepgemm_tile(GEMM_MASKED, 16, 4096, 4, 132);
+
+    (void)state;
+    /* 64-row blocks; one wave wants at most 33 column blocks per group: 128 wide */
+    assert_int_equal(t.m, 64);
+    assert_int_equal(t.n, 128);
+    assert_int_equal(t.sms, 128);
+    t = law_deepgemm_tile(GEMM_CONTIGUOUS, 8192, 4096, 1, 132);
+    assert_int_equal(t.m, 128);
+    assert_true(t.sms <= 132);
+}
+
+static void test_masked_padding_shows(void **state)
+{
+    struct world w;
+    int32_t one[8], full[8], more[8];
+    struct law_grouped in = {.layout = GEMM_MASKED,
+                             .dtype = DTYPE_FP8,
+                             .groups = 8,
+                             .n = 4096,
+                             .k = 7168,
+                             .expected_m = 64,
+                             .sms = 78,
+                             .num_sms = 78};
+    struct cost_work a, b, c;
+
+    (void)state;
+    world_open(&w, "h20", 8, 8, 64, 8);
+    for (int i = 0; i < 8; i++) {
+        one[i] = 1;
+        full[i] = 64;
+        more[i] = 65;
+    }
+    in.rows = one;
+    law_grouped_work(w.v, &in, &a);
+    in.rows = full;
+    law_grouped_work(w.v, &in, &b);
+    in.rows = more;
+    law_grouped_work(w.v, &in, &c);
+    assert_true(a.head.sm_ns == b.head.sm_ns);
+    assert_true(c.head.sm_ns > 1.5 * b.head.sm_ns);
+    world_close(&w);
+}
+
+static void test_work_is_pure(void **state)
+{
+    struct world w;
+    struct plan_op op;
+    struct cost_work a, b;
+
+    (void)state;
+    world_open(&w, "h100", 16, 64, 256, 8);
+    op = op_of(&w, OP_COMBINE, 24);
+    op.dtype = DTYPE_BF16;
+    a = work_of(&w, &op, 5);
+    b = work_of(&w, &op, 5);
+    assert_true(a.grid == b.grid && a.push_GBps == b.push_GBps && a.issue_ns == b.issue_ns &&
+                a.head.fixed_ns == b.head.fixed_ns && a.tail.sm_ns == b.tail.sm_ns);
+    assert_true(a.issue_ns > 0); /* half of the ranks are on another node */
+    world_close(&w);
+}
+
+static void test_collectives_come_from_tables(void **state)
+{
+    struct hw_profile *p = NULL;
+    double two, three, four;
+    bool outside, assumed;
+
+    (void)state;
+    assert_int_equal(hw_profile_read("h200", &p), 0);
+    assert_int_equal(cost_coll_ns(p, "all_reduce", 2, 1 << 20, &two, &outside, &assumed), 0);
+    assert_int_equal(cost_coll_ns(p, "all_reduce", 4, 1 << 20, &four, &outside, &assumed), 0);
+    assert_false(outside);
+    assert_int_equal(cost_coll_ns(p, "all_reduce", 3, 1 << 20, &three, &outside, &assumed), 0);
+    assert_true(three > fmin(two, four) && three < fmax(two, four));
+    cost_coll_ns(p, "all_reduce", 16, 1 << 20, &three, &outside, &assumed);
+    assert_true(outside);
+    assert_int_not_equal(cost_coll_ns(p, "no_such", 4, 1, &two, &outside, &assumed), 0);
+    hw_profile_free(p);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_low_latency_grid_rule),
+        cmocka_unit_test(test_message_bytes),
+        cmocka_unit_test(test_closed_form_of_one_kernel),
+        cmocka_unit_test(test_every_kind_has_a_cost),
+        cmocka_unit_test(test_no_rows_cost_only_the_start),
+        cmocka_unit_test(test_rounds_are_not_free),
+        cmocka_unit_test(test_a_gemm_on_fewer_sms_takes_longer_but_runs_each_sm_faster),
+        cmocka_unit_test(test_deepgemm_tile_rule),
+        cmocka_unit_test(test_masked_padding_shows),
+        cmocka_unit_test(test_work_is_pure),
+        cmocka_unit_test(test_collectives_come_from_tables),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
