@@ -24,6 +24,7 @@ int cmd_plan(int argc, char **argv);
 int cmd_info(int argc, char **argv);
 int cmd_diff(int argc, char **argv);
 int cmd_pass(int argc, char **argv);
+int cmd_capacity(int argc, char **argv);
 
 #define CLI_MAX_WORDS 64
 

@@ -64,6 +64,7 @@ struct point {
     struct pass_result r;
     struct pass_spread spread;
     struct memory_sum memory;
+    char why[400]; /* skipped: what does not fit */
 };
 
 struct passes {
@@ -81,16 +82,18 @@ static int point_memory(struct evaluator *e, const struct scenario *s, const str
     int requests = decode ? (s->batch + s->tokens_per_request - 1) / s->tokens_per_request
                           : pass_requests(s);
     double context = decode ? s->context_len + s->tokens_per_request : s->cached_len + s->prompt_len;
-    char text[200];
+    char text[160];
     int err = pass_memory(e, s, requests, context, f->reserve_GB, &spec, &p->memory);
 
     if (err || p->memory.total <= p->memory.capacity)
         return err;
     memory_text(&p->memory, text, sizeof text);
-    log_error("batch %d does not fit %s: %s; the largest that fits: %d requests", s->batch,
-              s->profile, text,
-              memory_max_requests(&spec, decode ? s->tokens_per_request : s->prompt_len));
-    return ERR_INFEASIBLE;
+    snprintf(p->why, sizeof p->why,
+             "batch %d does not fit %s: %s; the largest that fits: %d requests", s->batch,
+             s->profile, text,
+             memory_max_requests(&spec, decode ? s->tokens_per_request : s->prompt_len));
+    p->skipped = true;
+    return 0;
 }
 
 static int point_run(void *self, struct evaluator *e, size_t i)
@@ -110,9 +113,13 @@ static int point_run(void *self, struct evaluator *e, size_t i)
                     ? p->requests * pass_tokens_accepted(s.tokens_per_request - 1, a->flags->acceptance)
                     : s.batch;
     err = point_memory(e, &s, a->flags, p);
-    if (!err && a->flags->draws > 1)
+    if (!err && !p->skipped)
+        err = pass_knobs_resolve(e, &s, p->policy, &p->knobs);
+    if (err || p->skipped)
+        ;
+    else if (a->flags->draws > 1)
         err = pass_run_spread(e, &s, p->policy, &p->knobs, a->flags->draws, &p->r, &p->spread);
-    else if (!err)
+    else
         err = pass_run(e, &s, p->policy, &p->knobs, a->flags->all_layers, &p->r);
     scenario_free(&s);
     return err;
@@ -339,6 +346,27 @@ static int timeline(const struct passes *a, const char *folder, bool draw)
     return err;
 }
 
+/* What does not fit is named once per batch; if nothing does, that is the answer. */
+static int unfit_report(const struct passes *a)
+{
+    size_t left = 0;
+
+    for (size_t i = 0; i < a->n; i++)
+        left += !a->points[i].skipped;
+    for (size_t i = 0; i < a->n; i++) {
+        const char *why = a->points[i].why;
+
+        if (!*why || (i && !strcmp(why, a->points[i - 1].why)))
+            continue;
+        if (!left) {
+            log_error("%s", why);
+            return ERR_INFEASIBLE;
+        }
+        log_note("skipped: %s", why);
+    }
+    return 0;
+}
+
 static int results_write(const struct passes *a, const struct cli *cli)
 {
     struct file_out f = {0};
@@ -381,6 +409,8 @@ static int run(struct cli *cli, const struct pass_flags *flags)
     if (!err)
         err = pool_run(a.n, cli_jobs(cli), point_run, &a, progress_step, &progress);
     progress_close(&progress);
+    if (!err)
+        err = unfit_report(&a);
     if (!err && cli->json)
         err = json_print(&a, stdout);
     else if (!err && cli->csv)

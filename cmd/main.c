@@ -26,6 +26,8 @@ static const struct cmd commands[] = {
      cmd_accuracy},
     {"pass", "CONFIG [flags]", "predict whole decode steps and prefill passes: TPOT, tokens/s per GPU",
      cmd_pass},
+    {"capacity", "FILE [flags]", "the cheapest GPUs and pools that keep a traffic's TTFT and TPOT",
+     cmd_capacity},
     {"help", "[COMMAND]", "this text, or that of a command", cmd_help},
 };
 

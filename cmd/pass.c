@@ -9,6 +9,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/stats.h"
+#include "cmd/grid.h"
 #include "model/pass.h"
 
 /* Layers simulated in a row: the first fill the overlap, the last ones are the steady period. */
@@ -233,6 +234,18 @@ int pass_run(struct evaluator *e, const struct scenario *s, const struct policy 
     return err;
 }
 
+int pass_knobs_resolve(struct evaluator *e, const struct scenario *s, const struct policy *p,
+                       struct knobs *k)
+{
+    struct scenario on = *s;
+    struct evaluation ev;
+
+    if (p != &policy_eps)
+        return 0;
+    on.attention = ATTENTION_ON;
+    return grid_evaluate(e, &on, p, k, &ev);
+}
+
 /* Times of PASS_STEPS steps: every layer takes one of the layer times at random. */
 static int steps_draw(const double *layer_us, int draws, int layers, double rest_us,
                       unsigned long seed, struct pass_spread *out)
@@ -372,8 +385,8 @@ struct timeline {
 static int stretch_add(struct timeline *t, const struct trace_span *s, const struct plan *plan,
                        double start_ns, double end_ns)
 {
-    static const char *const names[] = {"attention", "dense, shared", "experts",
-                                        "dispatch",  "combine",       "ends"};
+    static const char *const names[] = {"attention", "dense/shared", "experts",
+                                        "dispatch",  "combine",      "LM head"};
     const struct plan_op *op = &plan->ops[s->op];
     enum stage stage = stage_of(op->kind);
     char label[32];

@@ -34,6 +34,10 @@ struct pass_result {
 int pass_run(struct evaluator *e, const struct scenario *s, const struct policy *p,
              const struct knobs *k, bool all, struct pass_result *out);
 
+/* Knobs left to the program (eps: groups and GEMM kinds) become those of the fastest layer. */
+int pass_knobs_resolve(struct evaluator *e, const struct scenario *s, const struct policy *p,
+                       struct knobs *k);
+
 /* Percentiles of the step time over steps whose tokens choose experts anew: `draws` layer times,
  * each from other routing, are drawn from for every layer of `PASS_STEPS` steps. */
 struct pass_spread {
