@@ -9,6 +9,12 @@ SAN ?=
 PKGS := yaml-0.1 gsl jansson
 ALL_CFLAGS = -std=c11 -D_GNU_SOURCE $(WARN) $(OPT) -ffp-contract=off -I. $(SAN) $(CFLAGS)
 LDLIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null || echo -lyaml -lgsl -lgslcblas -ljansson) -lmd -lm -lpthread
+# MPI spreads `peosim sweep` over machines: used where it is installed, left out with `make MPI=`.
+MPI ?= $(firstword $(shell for p in ompi-c mpich; do pkg-config --exists $$p && echo $$p; done))
+ifneq ($(MPI),)
+MPI_CFLAGS := -DPEOSIM_MPI $(patsubst -I%,-isystem %,$(shell pkg-config --cflags-only-I $(MPI)))
+LDLIBS += $(shell pkg-config --libs $(MPI))
+endif
 LINK = $(CC) $(SAN) $(LDFLAGS) -o $@ $(filter %.o %.a,$^)
 
 # make V=1 shows the commands.
@@ -32,6 +38,8 @@ $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	$(call SAY,cc  ,$@)
 	$(Q)$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
+
+$(BUILD)/cmd/sweep_mpi.o: ALL_CFLAGS += $(MPI_CFLAGS)
 
 $(BUILD)/libpeosim.a: $(LIB_OBJS)
 	@rm -f $@
@@ -136,3 +144,8 @@ readme: peosim
 	@cp results/dpsk_ep64/timeline.png results/dpsk_ep64/gain_batch.png plots/gallery/
 
 .PHONY: bench accuracy readme
+
+# Fits all shipped profiles again from such a folder.
+profiles: peosim
+	@hw/rebuild.sh $(DATA) --groups=false
+.PHONY: profiles

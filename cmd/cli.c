@@ -107,15 +107,17 @@ static int set_add(struct cli *cli, const char *text, bool own)
 /* --seed 7 and --batch=4,8 are --set seed=7 and --set batch=4,8. */
 static int key_flag(struct cli *cli, const char *name, const char *value)
 {
-    char text[1024], key[64];
-    size_t n = strlen(name);
+    char *text, *key;
+    int err;
 
-    if (n >= sizeof key)
-        return ERR_USAGE;
-    for (size_t i = 0; i <= n; i++)
-        key[i] = name[i] == '-' ? '_' : name[i];
-    snprintf(text, sizeof text, "%s=%s", key, value);
-    return set_add(cli, text, true);
+    if (asprintf(&text, "%s=%s", name, value) < 0)
+        return ERR_NOMEM;
+    for (key = text; *key != '='; key++)
+        if (*key == '-')
+            *key = '_';
+    err = set_add(cli, text, true);
+    free(text);
+    return err;
 }
 
 static bool is_key(const char *name)

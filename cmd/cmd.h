@@ -25,6 +25,9 @@ int cmd_info(int argc, char **argv);
 int cmd_diff(int argc, char **argv);
 int cmd_pass(int argc, char **argv);
 int cmd_capacity(int argc, char **argv);
+int cmd_sweep(int argc, char **argv);
+int cmd_recommend(int argc, char **argv);
+int cmd_why(int argc, char **argv);
 
 #define CLI_MAX_WORDS 64
 

@@ -275,7 +275,7 @@ int cmd_calibrate(int argc, char **argv)
     } else if (rc == 0 && !args.profile) {
         log_error("calibrate: which --profile? (peosim calibrate --help)");
         rc = ERR_USAGE;
-    } else if (rc == 0 && !args.from && !args.assume_from) {
+    } else if (rc == 0 && !args.from && !args.assume_from && !args.fresh) {
         log_error("calibrate: --from which files? (peosim calibrate --help)");
         rc = ERR_USAGE;
     } else if (rc == 0) {

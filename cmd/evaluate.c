@@ -29,6 +29,7 @@ struct evaluator {
     struct hw_profile *profile; /* as read, with the scenario's overrides applied in cost */
     char *profile_name;
     const struct hw_profile *borrowed;
+    struct hw_profile *scaled; /* with what.sm_factor times the SMs; NULL = as it is */
     struct whatif what;
 
     struct plan_routing *routing;
@@ -62,6 +63,7 @@ void evaluator_close(struct evaluator *e)
         return;
     moe_model_free(e->model);
     hw_profile_free(e->profile);
+    hw_profile_free(e->scaled);
     routing_free(e->routing);
     if (e->cost_key[0])
         cost_close(&e->cost);
@@ -71,8 +73,15 @@ void evaluator_close(struct evaluator *e)
     free(e);
 }
 
+static void scaled_forget(struct evaluator *e)
+{
+    hw_profile_free(e->scaled);
+    e->scaled = NULL;
+}
+
 void evaluator_use_profile(struct evaluator *e, const struct hw_profile *profile)
 {
+    scaled_forget(e);
     e->borrowed = profile;
     if (e->cost_key[0])
         cost_close(&e->cost);
@@ -83,12 +92,28 @@ void evaluator_use_profile(struct evaluator *e, const struct hw_profile *profile
 void evaluator_what_if(struct evaluator *e, const struct whatif *what)
 {
     e->what = what ? *what : (struct whatif){0};
+    scaled_forget(e);
     baseline_forget(e);
 }
 
 const struct hw_profile *evaluate_profile(const struct evaluator *e)
 {
-    return e->borrowed ? e->borrowed : e->profile;
+    return e->scaled ? e->scaled : e->borrowed ? e->borrowed : e->profile;
+}
+
+/* More SMs of the same kind: the tensor cores grow with them, HBM and links do not. */
+static int profile_scale(struct evaluator *e)
+{
+    static const enum hw_field_id fields[] = {HW_GPU_NUM_SMS, HW_GPU_BF16_TFLOPS,
+                                              HW_GPU_FP8_TFLOPS};
+    int err;
+
+    if (!(e->what.sm_factor > 0) || e->scaled)
+        return 0;
+    err = hw_profile_copy(evaluate_profile(e), &e->scaled);
+    for (size_t i = 0; i < sizeof fields / sizeof *fields && !err; i++)
+        e->scaled->f[fields[i]].value *= e->what.sm_factor;
+    return err;
 }
 
 static int name_keep(char **kept, const char *name)
@@ -124,6 +149,7 @@ static int profile_load(struct evaluator *e, const char *name)
     if (err)
         return err;
     hw_profile_free(e->profile);
+    scaled_forget(e);
     e->profile = p;
     if (e->cost_key[0])
         cost_close(&e->cost);
@@ -136,7 +162,8 @@ static int cost_load(struct evaluator *e, const struct scenario *s)
     char key[512];
     int err;
 
-    snprintf(key, sizeof key, "%s %p", s->profile, (const void *)e->borrowed);
+    snprintf(key, sizeof key, "%s %p %.17g", s->profile, (const void *)e->borrowed,
+             e->what.sm_factor);
     if (!strcmp(key, e->cost_key))
         return 0;
     if (e->cost_key[0])
@@ -250,9 +277,7 @@ static enum plan_comm comm_of(const struct scenario *s)
 
 static int num_sms_of(const struct evaluator *e)
 {
-    double n = hw_value(evaluate_profile(e), HW_GPU_NUM_SMS);
-
-    return (int)(e->what.sm_factor > 0 ? n * e->what.sm_factor : n);
+    return (int)hw_value(evaluate_profile(e), HW_GPU_NUM_SMS);
 }
 
 /* All of a spec that needs no routing. */
@@ -263,6 +288,8 @@ static int spec_fill(struct evaluator *e, const struct scenario *s, const struct
 
     if (!err)
         err = profile_load(e, s->profile);
+    if (!err)
+        err = profile_scale(e);
     if (err)
         return err;
     e->placed = *e->model;
@@ -628,7 +655,8 @@ static int scenario_check(struct evaluator *e, const struct config *c, size_t i,
 
         config_knobs(c, j, &p, &k, &entry);
         err = evaluate_check(e, &s, p, &k, why, sizeof why);
-        skip[i * per + j] = err == ERR_INFEASIBLE;
+        if (skip)
+            skip[i * per + j] = err == ERR_INFEASIBLE;
         if (err == ERR_INFEASIBLE) {
             skipped_note(list, num, why);
             snprintf(last_why[entry], sizeof *last_why, "%s", why);

@@ -65,9 +65,9 @@ int evaluate_spec(struct evaluator *e, const struct scenario *s, const struct po
 const struct hw_profile *evaluate_profile(const struct evaluator *e);
 
 /* Reads what all scenarios of a config name, so that mistakes surface before anything runs, and
- * finds the points that cannot run. skip[num_points] gets 1 for each of these (caller's array) and
- * is logged as a note with the count per reason; an entry of `policies` none of whose points can
- * run is ERR_INFEASIBLE, logged with its line. */
+ * finds the points that cannot run. skip[num_points] gets 1 for each of these (caller's array, may
+ * be NULL) and is logged as a note with the count per reason; an entry of `policies` none of whose
+ * points can run is ERR_INFEASIBLE, logged with its line. */
 int evaluate_config(struct evaluator *e, const struct config *c, unsigned char *skip);
 
 #endif

@@ -5,15 +5,6 @@
 
 #include "base/err.h"
 
-struct work {
-    struct grid *grid;
-    pthread_mutex_t lock; /* guards next, done, err and the progress calls */
-    size_t next, done;
-    int err;
-    void (*progress)(void *self, size_t done, size_t all);
-    void *self;
-};
-
 /* eps: each divisor of the local experts where pipeline_num is 0, each kind of GEMM where it is
  * auto. Returns the number of candidates written. */
 enum { CANDIDATES_MAX = 256 };
@@ -71,45 +62,92 @@ int grid_evaluate(struct evaluator *e, const struct scenario *s, const struct po
     return err;
 }
 
-/* Takes the next scenario; all its points go to one thread, which then simulates their baseline
- * once. False: nothing is left. */
-static bool take(struct work *w, size_t *scenario)
+/* What the threads of grid_work_run share; the lock guards err and every call of the user's. */
+struct shared {
+    const struct grid_work *work;
+    pthread_mutex_t lock;
+    int err;
+};
+
+static size_t chunks_per_scenario(const struct config *c)
+{
+    return (config_num_points_per_scenario(c) + GRID_CHUNK - 1) / GRID_CHUNK;
+}
+
+size_t grid_num_chunks(const struct config *c)
+{
+    return config_num_scenarios(c) * chunks_per_scenario(c);
+}
+
+void grid_chunk(const struct config *c, size_t chunk, size_t *first, size_t *count)
+{
+    size_t per = config_num_points_per_scenario(c), chunks = chunks_per_scenario(c);
+    size_t within = chunk % chunks * GRID_CHUNK;
+
+    *first = chunk / chunks * per + within;
+    *count = per - within < GRID_CHUNK ? per - within : GRID_CHUNK;
+}
+
+static bool chunk_take(struct shared *w, size_t *chunk)
 {
     bool got;
+    int err = 0;
 
     pthread_mutex_lock(&w->lock);
-    got = !w->err && w->next < config_num_scenarios(w->grid->config);
-    if (got)
-        *scenario = w->next++;
+    got = !w->err && w->work->take(w->work->self, chunk, &err);
+    if (err && !w->err)
+        w->err = err;
+    got = got && !err;
     pthread_mutex_unlock(&w->lock);
     return got;
 }
 
-static void report(struct work *w, int err)
+static int point_done(struct shared *w, size_t index, const struct grid_point *p, int err)
 {
     pthread_mutex_lock(&w->lock);
-    w->done++;
+    if (!err && !w->err)
+        err = w->work->done(w->work->self, index, p);
     if (err && !w->err)
         w->err = err;
-    if (w->progress && !err)
-        w->progress(w->self, w->done, w->grid->num_points);
+    err = w->err;
     pthread_mutex_unlock(&w->lock);
+    return err;
 }
 
-static int scenario_run(struct work *w, struct evaluator *e, size_t scenario)
+static int point_run(struct evaluator *e, const struct config *c, const struct scenario *s,
+                     size_t index, struct grid_point *p)
 {
-    size_t per = config_num_points_per_scenario(w->grid->config);
-    struct scenario s;
-    int err = config_scenario(w->grid->config, scenario, &s);
+    size_t per = config_num_points_per_scenario(c);
+    char why[200];
+    int err;
 
+    *p = (struct grid_point){.scenario = index / per};
+    config_knobs(c, index % per, &p->policy, &p->knobs, &p->entry);
+    err = evaluate_check(e, s, p->policy, &p->knobs, why, sizeof why);
+    p->skipped = err == ERR_INFEASIBLE;
+    if (p->skipped)
+        return 0;
+    return err ? err : grid_evaluate(e, s, p->policy, &p->knobs, &p->ev);
+}
+
+static int chunk_run(struct shared *w, struct evaluator *e, size_t chunk)
+{
+    const struct config *c = w->work->config;
+    size_t first, count;
+    struct scenario s;
+    int err;
+
+    grid_chunk(c, chunk, &first, &count);
+    err = config_scenario(c, first / config_num_points_per_scenario(c), &s);
     if (err)
         return err;
-    for (size_t j = 0; j < per && !err; j++) {
-        struct grid_point *p = &w->grid->points[scenario * per + j];
+    for (size_t i = first; i < first + count && !err; i++) {
+        struct grid_point p;
 
-        if (!p->skipped)
-            err = grid_evaluate(e, &s, p->policy, &p->knobs, &p->ev);
-        report(w, err);
+        if (w->work->have && w->work->have(w->work->self, i))
+            continue;
+        err = point_run(e, c, &s, i, &p);
+        err = point_done(w, i, &p, err);
     }
     scenario_free(&s);
     return err;
@@ -117,34 +155,22 @@ static int scenario_run(struct work *w, struct evaluator *e, size_t scenario)
 
 static void *worker(void *arg)
 {
-    struct work *w = arg;
-    struct evaluator *e;
-    size_t scenario;
+    struct shared *w = arg;
+    struct evaluator *e = NULL;
+    size_t chunk;
     int err = evaluator_open(&e);
 
-    while (!err && take(w, &scenario))
-        err = scenario_run(w, e, scenario);
+    while (!err && chunk_take(w, &chunk))
+        err = chunk_run(w, e, chunk);
     if (err)
-        report(w, err);
+        point_done(w, 0, NULL, err);
     evaluator_close(e);
     return NULL;
 }
 
-static int points_fill(struct grid *g, const unsigned char *skip)
-{
-    size_t per = config_num_points_per_scenario(g->config);
-
-    for (size_t i = 0; i < g->num_points; i++) {
-        struct grid_point *p = &g->points[i];
-
-        p->scenario = i / per;
-        p->skipped = skip[i];
-        config_knobs(g->config, i % per, &p->policy, &p->knobs, &p->entry);
-    }
-    return 0;
-}
-
-static int threads_run(struct work *w, int jobs)
+/* Runs a worker on `jobs` threads, this one among them: with one processor, or no threads to be
+ * had, the caller does it all. */
+static void threads_run(int jobs, void *(*run)(void *arg), void *arg)
 {
     pthread_t threads[256];
     int n = 0;
@@ -152,38 +178,115 @@ static int threads_run(struct work *w, int jobs)
     if (jobs > 256)
         jobs = 256;
     for (int i = 1; i < jobs; i++)
-        if (!pthread_create(&threads[n], NULL, worker, w))
+        if (!pthread_create(&threads[n], NULL, run, arg))
             n++;
-    worker(w); /* with one processor, or no threads to be had, the caller does it all */
+    run(arg);
     for (int i = 0; i < n; i++)
         pthread_join(threads[i], NULL);
-    return w->err;
+}
+
+int grid_work_run(const struct grid_work *work, int jobs)
+{
+    struct shared w = {.work = work};
+
+    pthread_mutex_init(&w.lock, NULL);
+    threads_run(jobs, worker, &w);
+    pthread_mutex_destroy(&w.lock);
+    return w.err;
+}
+
+struct each {
+    size_t n, next;
+    int (*fn)(void *self, struct evaluator *e, size_t i);
+    void *self;
+    pthread_mutex_t lock; /* guards next and err */
+    int err;
+};
+
+/* Books the last call's error and takes the next number. */
+static bool each_take(struct each *w, int err, size_t *i)
+{
+    bool got;
+
+    pthread_mutex_lock(&w->lock);
+    if (err && !w->err)
+        w->err = err;
+    got = !w->err && w->next < w->n;
+    if (got)
+        *i = w->next++;
+    pthread_mutex_unlock(&w->lock);
+    return got;
+}
+
+static void *each_worker(void *arg)
+{
+    struct each *w = arg;
+    struct evaluator *e = NULL;
+    int err = evaluator_open(&e);
+    size_t i;
+
+    while (each_take(w, err, &i))
+        err = w->fn(w->self, e, i);
+    evaluator_close(e);
+    return NULL;
+}
+
+int grid_each(size_t n, int jobs, int (*fn)(void *self, struct evaluator *e, size_t i), void *self)
+{
+    struct each w = {.n = n, .fn = fn, .self = self};
+
+    pthread_mutex_init(&w.lock, NULL);
+    threads_run(jobs, each_worker, &w);
+    pthread_mutex_destroy(&w.lock);
+    return w.err;
+}
+
+/* grid_run: all points are kept. */
+struct keep {
+    struct grid *grid;
+    size_t next, done;
+    void (*progress)(void *self, size_t done, size_t all);
+    void *self;
+};
+
+static bool keep_take(void *self, size_t *chunk, int *err)
+{
+    struct keep *k = self;
+
+    (void)err;
+    *chunk = k->next;
+    return k->next < grid_num_chunks(k->grid->config) ? (k->next++, true) : false;
+}
+
+static int keep_done(void *self, size_t index, const struct grid_point *p)
+{
+    struct keep *k = self;
+
+    k->grid->points[index] = *p;
+    k->done++;
+    if (k->progress)
+        k->progress(k->self, k->done, k->grid->num_points);
+    return 0;
 }
 
 int grid_run(const struct config *c, int jobs,
              void (*progress)(void *self, size_t done, size_t all), void *self, struct grid **out)
 {
     struct grid *g = calloc(1, sizeof *g);
-    struct work w = {.grid = g, .progress = progress, .self = self};
+    struct keep keep = {.grid = g, .progress = progress, .self = self};
+    struct grid_work work = {.config = c, .take = keep_take, .done = keep_done, .self = &keep};
     struct evaluator *e = NULL;
-    unsigned char *skip = NULL;
     int err = g ? evaluator_open(&e) : ERR_NOMEM;
 
-    if (err)
-        return err;
-    pthread_mutex_init(&w.lock, NULL);
-    g->config = c;
-    g->num_points = config_num_points(c);
-    g->points = calloc(g->num_points, sizeof *g->points);
-    skip = calloc(g->num_points, 1);
-    err = g->points && skip ? evaluate_config(e, c, skip) : ERR_NOMEM;
-    if (!err)
-        err = points_fill(g, skip);
-    if (!err)
-        err = threads_run(&w, jobs);
-    pthread_mutex_destroy(&w.lock);
-    free(skip);
+    if (!err) {
+        g->config = c;
+        g->num_points = config_num_points(c);
+        g->points = calloc(g->num_points, sizeof *g->points);
+        err = g->points ? evaluate_config(e, c, NULL) : ERR_NOMEM;
+    }
     evaluator_close(e);
+    if (!err)
+        err = grid_work_run(&work, jobs);
     if (err)
         grid_free(g);
     else

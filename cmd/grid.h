@@ -21,6 +21,27 @@ struct grid {
     struct grid_point *points; /* in grid order */
 };
 
+/* Threads take chunks of points of one scenario: small enough that a few slow points do not leave
+ * threads idle at the end, large enough to simulate the baseline of a scenario seldom. */
+#define GRID_CHUNK 8
+size_t grid_num_chunks(const struct config *c);
+void grid_chunk(const struct config *c, size_t chunk, size_t *first, size_t *count);
+
+/* Who hands out chunks and takes results. take and done are called from one thread at a time. */
+struct grid_work {
+    const struct config *config;
+    void *self;
+    bool (*take)(void *self, size_t *chunk, int *err); /* false: none is left */
+    bool (*have)(void *self, size_t index);            /* leave this point out; may be NULL */
+    int (*done)(void *self, size_t index, const struct grid_point *p); /* also skipped points */
+};
+/* Evaluates what take hands out on `jobs` threads. The first error ends the rest. */
+int grid_work_run(const struct grid_work *work, int jobs);
+
+/* Calls fn for i = 0..n-1 on `jobs` threads, each with an evaluator of its own. The first error
+ * ends the rest. */
+int grid_each(size_t n, int jobs, int (*fn)(void *self, struct evaluator *e, size_t i), void *self);
+
 /* Checks the config (evaluate_config), then evaluates all points. progress: done of all points are
  * ready; called from one thread at a time, may be NULL. The first error ends the rest. */
 int grid_run(const struct config *c, int jobs,

@@ -16,6 +16,12 @@ static int cmd_help(int argc, char **argv);
 static const struct cmd commands[] = {
     {"run", "CONFIG [flags]", "predict the layers of a configuration; tables, traces, pictures",
      cmd_run},
+    {"sweep", "CONFIG [flags]", "every combination of a configuration's lists; resumes; MPI",
+     cmd_sweep},
+    {"recommend", "CONFIG [flags]", "the best policy and knobs per batch, and what to set",
+     cmd_recommend},
+    {"why", "CONFIG [flags]", "what the critical path is made of, and what each fix is worth",
+     cmd_why},
     {"plan", "CONFIG [flags]", "print the schedule of each point, one op a line", cmd_plan},
     {"info", "[model|profile|policy NAME]", "what a model, a profile or a policy resolves to",
      cmd_info},

@@ -9,7 +9,7 @@
 #include "cmd/cmd.h"
 
 /* Scenario keys worth naming in a table: those that the file varies. */
-static void scenario_words(const struct config *c, size_t index, char *buf, size_t size)
+void report_scenario_words(const struct config *c, size_t index, char *buf, size_t size)
 {
     size_t at = 0, rest = index;
 
@@ -77,7 +77,7 @@ int report_num_sms(const struct grid_point *p)
 }
 
 /* The knobs that a reader sets: those of the policy that are not at their default. */
-static void knob_words(const struct grid_point *p, char *buf, size_t size)
+void report_knob_words(const struct grid_point *p, char *buf, size_t size)
 {
     struct knobs dflt;
     size_t at = 0;
@@ -128,7 +128,7 @@ static void table_row(const struct grid_point *p, FILE *f)
     const struct evaluation *ev = &p->ev;
 
     report_point_name(p, name, sizeof name);
-    knob_words(p, knobs, sizeof knobs);
+    report_knob_words(p, knobs, sizeof knobs);
     path_words(ev, path, sizeof path);
     fprintf(f, "  %-6s %10.1f %+7.1f%% %10.1f %5.0f%% %5.0f%% %5.0f%%  %-32s %s\n", name,
             ev->layer_us, ev->gain_pct, ev->metrics.exposed_comm_ns / 1e3,
@@ -186,7 +186,7 @@ static void table_scenario(const struct grid *g, size_t scenario, FILE *f)
     int n = rows_of(g, scenario, rows);
     char words[256];
 
-    scenario_words(g->config, scenario, words, sizeof words);
+    report_scenario_words(g->config, scenario, words, sizeof words);
     if (*words)
         fprintf(f, "%s\n", words);
     for (int i = 0; i < n; i++) {
@@ -221,7 +221,7 @@ void report_table(const struct grid *g, FILE *f)
                 100 * assumed, first_value(g->config, "cluster.profile"));
 }
 
-static int knobs_json(const struct grid_point *p, json_t *out)
+int report_knobs_json(const struct grid_point *p, struct json_t *out)
 {
     int err = 0;
 
@@ -250,7 +250,7 @@ static json_t *point_json(const struct grid *g, const struct grid_point *p)
         batch = s.batch;
         scenario_free(&s);
     }
-    knobs_json(p, knobs);
+    report_knobs_json(p, knobs);
     for (int i = 0; i < PART_COUNT; i++)
         json_object_set_new(parts, trace_part_name((enum trace_part)i),
                             json_real(ev->metrics.part_ns[i] / 1e3));
@@ -307,6 +307,38 @@ int report_json(const struct grid *g, char **text)
     return *text ? 0 : ERR_NOMEM;
 }
 
+/* A cell and its comma; file names may hold commas and quotes. */
+static void csv_cell(const char *text, FILE *f)
+{
+    if (!strpbrk(text, ",\"")) {
+        fprintf(f, "%s,", text);
+        return;
+    }
+    fputc('"', f);
+    for (; *text; text++)
+        fprintf(f, "%s%c", *text == '"' ? "\"" : "", *text);
+    fputs("\",", f);
+}
+
+void report_json_head(const struct config *c, FILE *f)
+{
+    const char *pairs[][2] = {{"version", PEOSIM_VERSION},
+                              {"config", c->path},
+                              {"config_hash", c->hash},
+                              {"profile", first_value(c, "cluster.profile")},
+                              {"model", first_value(c, "model")}};
+
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
+        json_t *text = json_string(pairs[i][1]);
+
+        fprintf(f, " \"%s\": ", pairs[i][0]);
+        json_dumpf(text, f, JSON_ENCODE_ANY);
+        fprintf(f, ",\n");
+        json_decref(text);
+    }
+    fprintf(f, " \"seed\": %lld,\n", atoll(first_value(c, "seed")));
+}
+
 /* Values of the varied scenario keys, as cells. */
 static void vary_csv(const struct config *c, size_t scenario, FILE *f, bool head)
 {
@@ -316,39 +348,39 @@ static void vary_csv(const struct config *c, size_t scenario, FILE *f, bool head
         for (int j = i + 1; j < c->num_axes; j++)
             below *= (size_t)c->axes[j].num_values;
         if (c->axes[i].num_values > 1 || !strcmp(c->axes[i].opt->key, "batch"))
-            fprintf(f, "%s,",
-                    head ? c->axes[i].opt->key
-                         : c->axes[i].values[scenario / below % (size_t)c->axes[i].num_values]);
+            csv_cell(head ? c->axes[i].opt->key
+                          : c->axes[i].values[scenario / below % (size_t)c->axes[i].num_values],
+                     f);
     }
 }
 
-static void csv_head(const struct config *c, FILE *f)
+void report_csv_head(const struct config *c, FILE *f)
 {
     vary_csv(c, 0, f, true);
     fprintf(f, "policy,method,num_rounds,num_sms,layer_us,none_us,gain_pct,exposed_comm_us,sm_util,"
                "nvlink_util,nic_util,assumed_share,events,knobs\n");
 }
 
-static void csv_row(const struct grid *g, const struct grid_point *p, const char *name, FILE *f)
+void report_csv_row(const struct config *c, const struct grid_point *p, const char *name, FILE *f)
 {
     const struct evaluation *ev = &p->ev;
     char knobs[512];
 
     policy_knobs_text(p->policy, &p->knobs, knobs, sizeof knobs);
-    vary_csv(g->config, p->scenario, f, false);
-    fprintf(f, "%s,%d,%d,%d,%.6g,%.6g,%.6g,%.6g,%.6g,%.6g,%.6g,%.6g,%llu,%s\n", name,
-            p->policy == &policy_peo ? p->knobs.overlap_method : 0, report_num_rounds(p),
-            report_num_sms(p), ev->layer_us, ev->none_us, ev->gain_pct,
+    vary_csv(c, p->scenario, f, false);
+    fprintf(f, "%s,%d,%d,%d,%.6g,%.6g,%.6g,%.6g,%.6g,%.6g,%.6g,%.6g,%llu,%s\n",
+            name ? name : p->policy->name, p->policy == &policy_peo ? p->knobs.overlap_method : 0,
+            report_num_rounds(p), report_num_sms(p), ev->layer_us, ev->none_us, ev->gain_pct,
             ev->metrics.exposed_comm_ns / 1e3, ev->metrics.sm_util, ev->nvlink_util, ev->nic_util,
             ev->assumed_share, (unsigned long long)ev->events, knobs);
 }
 
 void report_csv(const struct grid *g, FILE *f)
 {
-    csv_head(g->config, f);
+    report_csv_head(g->config, f);
     for (size_t i = 0; i < g->num_points; i++)
         if (!g->points[i].skipped)
-            csv_row(g, &g->points[i], g->points[i].policy->name, f);
+            report_csv_row(g->config, &g->points[i], NULL, f);
 }
 
 /* A policy measured with attention has its own zero line: `none` with attention. */
@@ -359,12 +391,12 @@ static void attention_none_row(const struct grid *g, const struct grid_point *p,
     none.policy = &policy_none;
     none.ev.layer_us = p->ev.none_us;
     none.ev.gain_pct = 0;
-    csv_row(g, &none, "none with attention", f);
+    report_csv_row(g->config, &none, "none with attention", f);
 }
 
 void report_best_csv(const struct grid *g, FILE *f)
 {
-    csv_head(g->config, f);
+    report_csv_head(g->config, f);
     for (size_t i = 0; i < config_num_scenarios(g->config); i++) {
         const struct grid_point *rows[ROWS_MAX];
         int n = rows_of(g, i, rows);
@@ -377,7 +409,7 @@ void report_best_csv(const struct grid *g, FILE *f)
                 attention_none_row(g, rows[j], f);
                 snprintf(name, sizeof name, "%s with attention", rows[j]->policy->name);
             }
-            csv_row(g, rows[j], name, f);
+            report_csv_row(g->config, rows[j], name, f);
         }
     }
 }

@@ -132,6 +132,7 @@ enum hw_scale { HW_SCALE_SAME, HW_SCALE_NVLINK, HW_SCALE_HBM, HW_SCALE_FP8, HW_S
     X(CONTIG_EFF,            "grouped.contiguous_eff", "", 0.05, 1.3, 0.85, SAME, "share of the nominal rate of one SM while few SMs run") \
     X(CONTIG_HBM_EFF,        "grouped.contiguous_hbm_eff", "", 0.05, 1.2, 0.8, SAME, "share of nominal HBM bandwidth while streaming weights") \
     X(MASKED_GROUP_NS,       "grouped.masked_group_ns", "ns", 0, 1e5, 350, SAME, "masked layout: scheduler passing an empty expert") \
+    X(GROUPED_TILE_RULE,    "grouped.tile_rule", "", 0, 1, 0, SAME, "which tile a grouped GEMM takes: 0 DeepGEMM's rule, 1 the validator's own kernel") \
     X(GROUPED_POWER_DROP,    "grouped.power_drop", "", 0, 0.9, 0.13, SAME, "how much slower an SM is when all run") \
     X(ACT_FIXED_US,        "act.fixed_us",        "us",      0, 1000,  2.0,         SAME, "SiLU*mul and quantisation: start and drain") \
     X(ACT_HBM_EFF,         "act.hbm_eff",         "",        0.02, 1,  0.6,         SAME, "share of nominal HBM bandwidth") \

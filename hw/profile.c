@@ -425,6 +425,15 @@ static int assume_table(struct hw_profile *p, const struct hw_profile *from,
     return rc;
 }
 
+/* What stood behind a field that is taken over stands behind it here too: ranges are joined. */
+static int assume_range(struct hw_profile *p, const struct hw_range *r)
+{
+    const struct hw_range *own = hw_range_find(p, r->law, r->variable);
+
+    return hw_range_set(p, r->law, r->variable, own ? fmin(own->min, r->min) : r->min,
+                        own ? fmax(own->max, r->max) : r->max);
+}
+
 int hw_profile_assume(struct hw_profile *p, const struct hw_profile *from)
 {
     int rc = 0;
@@ -437,5 +446,7 @@ int hw_profile_assume(struct hw_profile *p, const struct hw_profile *from)
         if (from->tables[i].origin != HW_ASSUMED && (!have || have->origin == HW_ASSUMED))
             rc = assume_table(p, from, &from->tables[i]);
     }
+    for (int i = 0; rc == 0 && from != p && i < from->num_ranges; i++)
+        rc = assume_range(p, &from->ranges[i]);
     return rc;
 }

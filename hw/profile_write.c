@@ -90,19 +90,27 @@ static void put_tables(FILE *f, const struct hw_profile *p)
     }
 }
 
+static bool range_law_seen(const struct hw_profile *p, int i)
+{
+    for (int j = 0; j < i; j++)
+        if (strcmp(p->ranges[j].law, p->ranges[i].law) == 0)
+            return true;
+    return false;
+}
+
+/* Ranges are kept in the order in which they came; here they stand law by law. */
 static void put_ranges(FILE *f, const struct hw_profile *p)
 {
-    const char *law = "";
-
     if (p->num_ranges > 0)
         fputs("\nranges:\n", f);
     for (int i = 0; i < p->num_ranges; i++) {
-        const struct hw_range *r = &p->ranges[i];
-
-        if (strcmp(r->law, law) != 0)
-            fprintf(f, "  %s:\n", r->law);
-        law = r->law;
-        fprintf(f, "    %s: [%.10g, %.10g]\n", r->variable, r->min, r->max);
+        if (range_law_seen(p, i))
+            continue;
+        fprintf(f, "  %s:\n", p->ranges[i].law);
+        for (int j = i; j < p->num_ranges; j++)
+            if (strcmp(p->ranges[j].law, p->ranges[i].law) == 0)
+                fprintf(f, "    %s: [%.10g, %.10g]\n", p->ranges[j].variable, p->ranges[j].min,
+                        p->ranges[j].max);
     }
 }
 

@@ -26,7 +26,7 @@ fit() { # profile flags...
 }
 
 for p in h100 h800 h20 b200; do
-    $peosim calibrate --profile hw/$p.yaml --fresh --overwrite --assume-from hw/$p.yaml
+    $peosim calibrate --profile hw/$p.yaml --fresh --overwrite
 done
 fit h200 --fresh "$@"
 assume h100 h200

@@ -29,6 +29,11 @@ static int grid_of(double tiles, int sms)
     return tiles < 1 ? 1 : tiles < sms ? (int)tiles : sms;
 }
 
+static int waves_of(double waves)
+{
+    return waves < 1 ? 1 : waves > 1e9 ? 1000000000 : (int)waves;
+}
+
 /* What is fitted of one GEMM kernel. */
 struct kernel {
     double fixed_ns, tile_ns, kblock_ns, load_ns, hbm_GBps, corner;
@@ -48,7 +53,8 @@ static double tile_ns(const struct kernel *q, int block_m, int block_n, double k
 
 /* Fewest waves; among equals the fullest last wave; then DeepGEMM's three tie breaks. */
 struct choice {
-    int m, n, waves, last, blocks;
+    int m, n;
+    int64_t waves, last, blocks;
 };
 
 static bool choice_better(const struct choice *a, const struct choice *b, int m, int n)
@@ -74,15 +80,33 @@ struct law_tile law_deepgemm_tile(enum plan_gemm layout, int m, int n, int group
 
             if (c.m > 128 && c.n > 128)
                 continue;
-            c.blocks = ceil_int(m, c.m) * ceil_int(n, c.n);
+            c.blocks = (int64_t)ceil_int(m, c.m) * ceil_int(n, c.n);
             if (layout == GEMM_MASKED)
                 c.blocks *= groups;
-            c.waves = ceil_int(c.blocks, sms);
+            c.waves = (c.blocks + sms - 1) / sms;
             c.last = c.blocks % sms == 0 ? sms : c.blocks % sms;
             if (choice_better(&c, &best, m, n))
                 best = c;
         }
-    return (struct law_tile){best.m, best.n, ceil_int(best.blocks, best.waves)};
+    return (struct law_tile){best.m, best.n, (int)((best.blocks + best.waves - 1) / best.waves)};
+}
+
+static int64_t passes(int m, int n, int groups, int block_m, int sms)
+{
+    int64_t blocks = (int64_t)ceil_int(m, block_m) * ceil_int(n, 128) * groups;
+
+    return (blocks + sms - 1) / sms;
+}
+
+struct law_tile law_own_tile(int m, int n, int groups, int sms)
+{
+    int block_m = m <= 64 ? 64 : 128;
+    int64_t blocks;
+
+    if (m > 128 && passes(m, n, groups, 256, sms) * 100 < passes(m, n, groups, 128, sms) * 58)
+        block_m = 256;
+    blocks = (int64_t)ceil_int(m, block_m) * ceil_int(n, 128) * groups;
+    return (struct law_tile){block_m, 128, blocks < sms ? (int)blocks : sms};
 }
 
 static struct kernel grouped_kernel(const double *v, const struct law_grouped *in)
@@ -142,7 +166,9 @@ void law_grouped_work(const double *v, const struct law_grouped *in, struct cost
     struct kernel q = grouped_kernel(v, in);
     struct grouped_sums s = grouped_sum(in);
     int m = grouped_expected_m(in, &s);
-    struct law_tile t = law_deepgemm_tile(in->layout, m, in->n, in->groups, in->sms);
+    struct law_tile t = v[HW_GROUPED_TILE_RULE] > 0.5
+                            ? law_own_tile(m, in->n, in->groups, in->sms)
+                            : law_deepgemm_tile(in->layout, m, in->n, in->groups, in->sms);
     double tiles = grouped_tiles_m(in, t.m) * ceil_int(in->n, t.n);
     double waves = ceil_div(tiles, t.sms);
 
@@ -155,7 +181,7 @@ void law_grouped_work(const double *v, const struct law_grouped *in, struct cost
     out->head.hbm_bytes = (double)s.active * in->n * in->k * q.width +
                           (double)s.rows * (in->k * q.width + in->n * 2.0);
     out->flops = 2.0 * (double)s.rows * in->n * in->k;
-    out->waves = waves < 1 ? 1 : (int)waves;
+    out->waves = waves_of(waves);
 }
 
 static struct kernel dense_kernel(const double *v, const struct law_dense *in)
@@ -194,7 +220,7 @@ static void dense_try(const struct kernel *q, const struct law_dense *in, int bl
     if (split > 1)
         ns += split_ns + 4.0 * in->m * in->n * split / q->hbm_GBps;
     if (ns < best->sm_ns)
-        *best = (struct dense_plan){ns, grid, waves < 1 ? 1 : (int)waves};
+        *best = (struct dense_plan){ns, grid, waves_of(waves)};
 }
 
 /* cuBLAS picks among many kernels: the fastest of a representative list. */
@@ -226,7 +252,7 @@ static struct dense_plan dense_fewest_waves(const struct kernel *q, const struct
     double waves = ceil_div(tiles, t.sms);
 
     return (struct dense_plan){waves * tile_ns(q, t.m, t.n, in->k, t.sms, in->num_sms), t.sms,
-                               waves < 1 ? 1 : (int)waves};
+                               waves_of(waves)};
 }
 
 static double quantise_ns(const double *v, const struct law_dense *in)

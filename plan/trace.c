@@ -149,6 +149,8 @@ struct measure {
     const struct trace_span **at; /* [ranks * num_ops], NULL where the op has no span */
     double from_ns, to_ns;
     struct trace_metrics *out;
+    struct trace_step *steps; /* trace_path; else NULL */
+    size_t num_steps;
 };
 
 static const struct trace_span *measure_span(const struct measure *m, int rank, int op)
@@ -396,35 +398,64 @@ static void path_begin(const struct measure *m, const struct trace_span *s, doub
     m->out->launch_ns += path_step(m, t_ns, m->from_ns);
 }
 
+/* What was booked since `before` is the step of span s. */
+static void path_note(struct measure *m, const struct trace_span *s,
+                      const struct trace_metrics *before)
+{
+    struct trace_step *step = &m->steps[m->num_steps++];
+
+    step->rank = s->rank;
+    step->op = s->op;
+    for (int p = 0; p < PART_COUNT; p++)
+        step->part_ns[p] = m->out->part_ns[p] - before->part_ns[p];
+    step->launch_ns = m->out->launch_ns - before->launch_ns;
+}
+
+/* One step back from s, booked; returns the span that it leads to, or NULL at the beginning. */
+static const struct trace_span *path_back(struct measure *m, const struct trace_span *s,
+                                          double *t_ns, bool *as_sender)
+{
+    const struct trace_span *data = path_data(m, s, *as_sender), *cause;
+
+    if (data) {
+        double own_ns = span_part_sum(s, false);
+
+        path_book(m, s, false, t_ns, fmax(data->start_ns, fmin(*t_ns, s->end_ns) - own_ns));
+        if (data->rank != s->rank)
+            path_wait(m, s, path_flight_part(m, s, data->rank), t_ns, data->end_ns);
+        else
+            m->out->launch_ns += path_step(m, t_ns, data->end_ns);
+        *as_sender = true;
+        return data;
+    }
+    path_book(m, s, !*as_sender, t_ns, s->start_ns);
+    cause = path_cause(m, s);
+    if (cause)
+        m->out->launch_ns += path_step(m, t_ns, cause->end_ns);
+    else
+        path_begin(m, s, t_ns);
+    *as_sender = false;
+    return cause;
+}
+
+/* Each step goes back in time; the bound only guards against spans of no length in a ring. */
+static size_t path_bound(const struct measure *m)
+{
+    return 2 * m->trace->num_spans + 1;
+}
+
 static void measure_path(struct measure *m, const struct trace_span *s)
 {
     double t_ns = m->to_ns;
     bool as_sender = false;
 
-    /* Each step goes back in time; the bound only guards against spans of no length in a ring. */
-    for (size_t steps = 0; s && t_ns > m->from_ns && steps <= 2 * m->trace->num_spans; steps++) {
-        const struct trace_span *data = path_data(m, s, as_sender), *cause;
+    for (size_t steps = 0; s && t_ns > m->from_ns && steps < path_bound(m); steps++) {
+        struct trace_metrics before = *m->out;
+        const struct trace_span *next = path_back(m, s, &t_ns, &as_sender);
 
-        if (data) {
-            double own_ns = span_part_sum(s, false);
-
-            path_book(m, s, false, &t_ns, fmax(data->start_ns, fmin(t_ns, s->end_ns) - own_ns));
-            if (data->rank != s->rank)
-                path_wait(m, s, path_flight_part(m, s, data->rank), &t_ns, data->end_ns);
-            else
-                m->out->launch_ns += path_step(m, &t_ns, data->end_ns);
-            s = data;
-            as_sender = true;
-            continue;
-        }
-        path_book(m, s, !as_sender, &t_ns, s->start_ns);
-        cause = path_cause(m, s);
-        if (cause)
-            m->out->launch_ns += path_step(m, &t_ns, cause->end_ns);
-        else
-            path_begin(m, s, &t_ns);
-        s = cause;
-        as_sender = false;
+        if (m->steps)
+            path_note(m, s, &before);
+        s = next;
     }
     m->out->launch_ns += path_step(m, &t_ns, m->from_ns);
 }
@@ -442,6 +473,20 @@ static void measure_per_layer(struct trace_metrics *x, int layers)
         x->kind_ns[k] /= layers;
 }
 
+/* The span that ends last, and the stretch of time that a layer's time is measured over. */
+static const struct trace_span *measure_window(struct measure *m)
+{
+    const struct trace_span *last = measure_last(m);
+    int layers = m->plan->num_layers, period = m->plan->period_layers;
+
+    if (!last)
+        return NULL;
+    m->to_ns = last->end_ns;
+    if (period > 0 && period < layers)
+        m->from_ns = measure_layer_end(m, last->rank, layers - 1 - period);
+    return last;
+}
+
 int trace_measure(const struct trace *trace, const struct plan *plan, struct trace_metrics *out)
 {
     struct measure m = {.trace = trace, .plan = plan, .out = out};
@@ -452,18 +497,15 @@ int trace_measure(const struct trace *trace, const struct plan *plan, struct tra
     *out = (struct trace_metrics){0};
     if (err)
         goto out;
-    last = measure_last(&m);
+    last = measure_window(&m);
     if (!last) {
         log_error("the trace has no spans");
         err = ERR_DATA;
         goto out;
     }
     out->slowest_rank = last->rank;
-    m.to_ns = last->end_ns;
-    if (plan->period_layers > 0 && plan->period_layers < layers) {
-        m.from_ns = measure_layer_end(&m, last->rank, layers - 1 - plan->period_layers);
+    if (m.from_ns > 0)
         layers = plan->period_layers;
-    }
     out->layer_ns = m.to_ns - m.from_ns;
     err = measure_classes(&m);
     if (err)
@@ -474,4 +516,28 @@ int trace_measure(const struct trace *trace, const struct plan *plan, struct tra
 out:
     free(m.at);
     return err;
+}
+
+int trace_path(const struct trace *trace, const struct plan *plan, struct trace_step **steps,
+               size_t *num)
+{
+    struct trace_metrics metrics = {0};
+    struct measure m = {.trace = trace, .plan = plan, .out = &metrics};
+    const struct trace_span *last;
+    int err = measure_index(&m);
+
+    if (!err) {
+        m.steps = malloc((path_bound(&m) + 1) * sizeof *m.steps);
+        err = m.steps ? 0 : ERR_NOMEM;
+    }
+    if (!err) {
+        last = measure_window(&m);
+        measure_path(&m, last);
+    }
+    free(m.at);
+    if (err)
+        return err;
+    *steps = m.steps;
+    *num = m.num_steps;
+    return 0;
 }

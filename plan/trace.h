@@ -91,4 +91,21 @@ struct trace_metrics {
 };
 int trace_measure(const struct trace *trace, const struct plan *plan, struct trace_metrics *out);
 
+/* A stretch of the critical path: the time that one span is on it, and what that time was. */
+struct trace_step {
+    int rank, op;
+    double part_ns[PART_COUNT];
+    double launch_ns; /* the gap before it */
+};
+/* The path whose parts trace_measure adds up, from its end to its beginning; all layers measured
+ * together. The caller frees *steps. */
+int trace_path(const struct trace *trace, const struct plan *plan, struct trace_step **steps,
+               size_t *num);
+
+/* By how much each span could end later without moving the end of the trace: slack_ns[rank *
+ * plan->num_ops + op], the caller's array of ranks * num_ops; NAN for ops without a span. Waits for
+ * SMs and for data count where the trace names them as what was waited for last, so that a slack is
+ * an upper bound: using it up may make another wait the last one. */
+int trace_slack(const struct trace *trace, const struct plan *plan, double *slack_ns);
+
 #endif

@@ -44,7 +44,8 @@ static int links_reserve(struct sim_flow_net *net, uint32_t room)
     if ((rc = GROW(net, net->hot, old, room)) || (rc = GROW(net, net->links, old, room)) ||
         (rc = GROW(net, net->next_ns, old, room)) || (rc = GROW(net, net->block_ns, old, room)) ||
         (rc = GROW(net, net->block_stale, old, room)) ||
-        (rc = GROW(net, net->links_free, old, room)) || (rc = GROW(net, net->touched, old, room)) ||
+        (rc = GROW(net, net->links_free, old, room)) ||
+        (rc = GROW(net, net->rounded, old, room)) || (rc = GROW(net, net->touched, old, room)) ||
         (rc = GROW(net, net->queue, old, room)) || (rc = GROW(net, net->spare, old, room)) ||
         (rc = GROW(net, net->unfilled, old, room)) ||
         (rc = GROW(net, net->order, old ? old + ORDER_FIRST : 0, room + ORDER_FIRST)) ||
@@ -98,10 +99,17 @@ static int flows_reserve(struct sim_flow_net *net, uint32_t room)
     return 0;
 }
 
+static void capacity_note(struct sim_flow_net *net, double capacity)
+{
+    if (capacity > 0 && capacity < net->capacity_least)
+        net->capacity_least = capacity;
+}
+
 static void link_init(struct sim_flow_net *net, uint32_t l, double capacity, double latency_ns)
 {
     struct link *k = &net->links[l];
 
+    capacity_note(net, capacity);
     net->hot[l] = (struct link_hot){.level = INFINITY, .capacity = capacity};
     k->first = NONE;
     k->service = 0;
@@ -131,6 +139,7 @@ static int net_init(struct sim_flow_net *net, const struct sim_flow_cfg *cfg)
     net->slack = coalesced ? tolerance : EXACT_SLACK;
     net->memory = sizeof *net;
     net->flows_free = NONE;
+    net->capacity_least = INFINITY;
     net->order_end = net->cursor = ORDER_FIRST;
     for (int i = 0; i < LANES; i++)
         net->lanes[i].head = NONE;
@@ -184,6 +193,7 @@ void sim_flow_net_close(struct sim_flow_net *net)
     free(net->block_stale);
     free(net->links_free);
     free(net->touched);
+    free(net->rounded);
     free(net->queue);
     free(net->spare);
     free(net->unfilled);
@@ -237,6 +247,10 @@ int sim_link_capacity_set(struct sim_flow_net *net, uint32_t link, double capaci
 {
     if (!link_ok(net, link) || !quantity_ok(capacity_GBps))
         return ERR_RANGE;
+    /* What rounding left behind at the old capacity may be much at the new one. */
+    if (capacity_GBps < net->hot[link].capacity)
+        rounding_note(net, link);
+    capacity_note(net, capacity_GBps);
     net->hot[link].capacity = capacity_GBps;
     if (net->links[link].ceiling < capacity_GBps)
         net->links[link].ceiling = capacity_GBps;

@@ -18,7 +18,7 @@
  *   coalesced  a flow may be drained early by up to `tolerance` of its own duration, together with
  *              others; the bytes are owed by the flows that stay. A level is told to other links
  * only when it is off by more than 2 tolerances, and a flow changes its bottleneck only for one
- * that is lower by 6. No link is loaded above 1 + 2 tolerances of its capacity. The makespan stays
+ * that is lower by 6. No link is loaded above 1 + 8 tolerances of its capacity. The makespan stays
  * within 0.5% of exact at the default tolerance: tested on skewed, uniform and incast traffic
  * (tests/test_flow.c), not proven. Single flows may be off by several percent. The factors were
  * chosen by measurement (tests/bench).

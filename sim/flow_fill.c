@@ -134,6 +134,8 @@ static void order_sort(struct sim_flow_net *net)
     memset(net->dirty, 0, net->order_end);
     net->cursor = net->order_end;
     net->sweep = false;
+    while (net->rounded_count)
+        net->links[net->rounded[--net->rounded_count]].rounded = false;
 }
 
 void rates_fill(struct sim_flow_net *net)

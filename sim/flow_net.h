@@ -77,7 +77,7 @@ struct link {
     double latency_ns;
     double drained_bytes;
     uint32_t slots; /* bit i: some flow had the link as hop i; alike single bits share no flow */
-    bool live, touched;
+    bool live, touched, rounded;
 };
 
 /* Flows that wait to be delivered and have the same latency: first in, first out. */
@@ -117,6 +117,9 @@ struct sim_flow_net {
 
     uint32_t *touched; /* links whose next_ns is to be computed again */
     uint32_t touched_count;
+    uint32_t *rounded; /* links whose others may keep the rounding of far larger rates */
+    uint32_t rounded_count;
+    double capacity_least; /* of all links so far that have any */
 
     struct flow **chunks;
     uint32_t chunk_count, chunk_room;
@@ -184,6 +187,7 @@ void touched_settle(struct sim_flow_net *net);
 double next_drain_ns(struct sim_flow_net *net);
 
 /* sim/flow_rates.c */
+void rounding_note(struct sim_flow_net *net, uint32_t l);
 void order_settle(struct sim_flow_net *net, uint32_t l);
 void link_mark(struct sim_flow_net *net, uint32_t l);
 void others_add(struct sim_flow_net *net, const struct flow *f, double rate_GBps);

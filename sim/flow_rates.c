@@ -21,14 +21,26 @@ void link_mark(struct sim_flow_net *net, uint32_t l)
         net->cursor = place;
 }
 
-/* Adds to the rate that every link of the flow but its bottleneck sees. */
+void rounding_note(struct sim_flow_net *net, uint32_t l)
+{
+    if (l >= LINK_FIRST && !net->links[l].rounded) {
+        net->links[l].rounded = true;
+        net->rounded[net->rounded_count++] = l;
+    }
+}
+
+/* Adds to the rate that every link of the flow but its bottleneck sees. Where next to nothing of a
+ * rate taken away is left, what is left may be rounding. */
 void others_add(struct sim_flow_net *net, const struct flow *f, double rate_GBps)
 {
     for (uint32_t i = 0; i < f->links; i++) {
         uint32_t l = f->path[i].link;
 
-        if (l != f->bottleneck)
+        if (l != f->bottleneck) {
             net->hot[l].others += rate_GBps;
+            if (net->hot[l].others < -1e-6 * rate_GBps)
+                rounding_note(net, l);
+        }
         link_mark(net, l);
     }
 }
@@ -175,6 +187,23 @@ static void members_tell(struct sim_flow_net *net, uint32_t l, uint32_t from, ui
     }
 }
 
+/* Where capacities differ by many orders, a rate may for a moment be far above what other links of
+ * the path can carry; when it has come down again, their others keep the rounding of the large
+ * value. Such links are remembered, and their others summed up anew in the end. */
+static void flow_rounding_note(struct sim_flow_net *net, const struct flow *f, double rate)
+{
+    for (uint32_t j = 0; j < f->links; j++)
+        if (rate > 16 * net->hot[f->path[j].link].capacity)
+            rounding_note(net, f->path[j].link);
+}
+
+static void members_rounding_note(struct sim_flow_net *net, uint32_t l, double level)
+{
+    if (level > 16 * net->capacity_least)
+        for (uint32_t i = 0; i < net->hot[l].members; i++)
+            flow_rounding_note(net, flow_at(net, net->links[l].flow[i]), level);
+}
+
 /* Links that members have in common with l stand above it, or below it by less than hysteresis. */
 static void cursor_to_ties(struct sim_flow_net *net, uint32_t l)
 {
@@ -196,6 +225,7 @@ static void level_publish(struct sim_flow_net *net, uint32_t l, double level, ui
 
     link_sync(net, l);
     h->level = level;
+    members_rounding_note(net, l, level);
     if (known && level != old)
         members_tell(net, l, 0, known, level - old);
     if (known < h->members)
@@ -235,6 +265,8 @@ static void flow_rebind(struct sim_flow_net *net, uint32_t id, uint32_t to)
     member_remove(net, id);
     member_add(net, to, id);
     others_add(net, f, flow_rate(net, f));
+    if (flow_rate(net, f) > 16 * net->capacity_least)
+        flow_rounding_note(net, f, flow_rate(net, f));
     net->stats.moves++;
 }
 
@@ -434,7 +466,7 @@ static uint32_t slowed_keep(struct sim_flow_net *net, uint32_t l, uint32_t count
 
         before = count;
         for (uint32_t i = count; i-- > 0 && h->members + count > 1;) {
-            if (below(net, level, net->ranked[i].key))
+            if (net->ranked[i].key > level)
                 continue;
             left -= net->ranked[i].key;
             net->ranked[i] = net->ranked[--count];
@@ -478,12 +510,35 @@ static void level_shift(struct sim_flow_net *net, uint32_t l, double level)
     struct link_hot *h = &net->hot[l];
     double by = level - h->level;
 
+    members_rounding_note(net, l, level);
     link_sync(net, l);
     h->level = level;
     net->rank[h->place] = level;
     members_tell(net, l, 0, h->members, by);
     link_touch(net, l);
     net->stats.levels_solved++;
+}
+
+static bool rounding_mend(struct sim_flow_net *net)
+{
+    if (!net->rounded_count)
+        return false;
+    while (net->rounded_count) {
+        uint32_t l = net->rounded[--net->rounded_count];
+        const struct link *k = &net->links[l];
+
+        net->links[l].rounded = false;
+        net->hot[l].others = 0;
+        for (uint32_t i = 0; i < k->all_count; i++) {
+            const struct flow *f = flow_at(net, k->all[i]);
+
+            if (f->bottleneck != l)
+                net->hot[l].others += flow_rate(net, f);
+        }
+        if (k->live)
+            link_mark(net, l);
+    }
+    return true;
 }
 
 static void link_solve(struct sim_flow_net *net, uint32_t l)
@@ -602,11 +657,13 @@ void rates_solve(struct sim_flow_net *net)
         for (uint32_t i = 0; i < net->fresh_count; i++)
             fresh_place(net, net->fresh[i]);
         net->fresh_count = 0;
-        while ((place = dirty_next(net)) != NONE && net->stats.levels_solved < limit) {
-            net->dirty[place] = 0;
-            net->cursor = place + 1;
-            link_solve(net, net->order[place]);
-        }
+        do {
+            while ((place = dirty_next(net)) != NONE && net->stats.levels_solved < limit) {
+                net->dirty[place] = 0;
+                net->cursor = place + 1;
+                link_solve(net, net->order[place]);
+            }
+        } while (rounding_mend(net));
         if (place != NONE)
             rates_fill(net);
     }

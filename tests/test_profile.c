@@ -96,6 +96,8 @@ static void test_writes_what_it_reads(void **state)
     assert_int_equal(hw_field_set(p, HW_LL_DISP_FIXED_US, 7.25, 0.5, HW_FITTED, "f.csv"), 0);
     assert_int_equal(hw_covariance_set(p, "ll", field, 2, cov), 0);
     assert_int_equal(hw_range_set(p, "ll_dispatch", "tokens", 1, 1024), 0);
+    assert_int_equal(hw_range_set(p, "ll_combine", "tokens", 1, 512), 0);
+    assert_int_equal(hw_range_set(p, "ll_dispatch", "ranks", 8, 32), 0); /* not beside its law */
     assert_int_equal(hw_profile_write(p, path), 0);
     assert_int_equal(hw_profile_read(path, &q), 0);
     assert_string_equal(q->f[HW_LL_DISP_FIXED_US].source, "f.csv");
@@ -105,6 +107,7 @@ static void test_writes_what_it_reads(void **state)
     assert_int_equal(q->num_covs, 1);
     assert_true(fabs(q->covs[0].cov[1] - 0.01) < 1e-12);
     assert_true(hw_range_find(q, "ll_dispatch", "tokens")->max == 1024);
+    assert_true(hw_range_find(q, "ll_dispatch", "ranks")->min == 8);
     unlink(path);
     hw_profile_free(p);
     hw_profile_free(q);

@@ -9,7 +9,7 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "validate/predict.h"
+#include "validate/fit_predict.h"
 
 void accuracy_free(struct accuracy *a)
 {

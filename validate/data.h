@@ -66,7 +66,8 @@ struct data_set {
     char sha256[65];
     struct data_row *rows;
     size_t n, cap;
-    size_t bad; /* rows skipped, each named on stderr (the first few of a kind) */
+    bool repeats; /* the format holds repeated measurements of one shape */
+    size_t bad;   /* rows skipped, each named on stderr (the first few of a kind) */
     void *arena;
 };
 

@@ -17,7 +17,7 @@
 #include "model/law_ll.h"
 #include "validate/fit_laws.h"
 #include "validate/fit_table.h"
-#include "validate/predict.h"
+#include "validate/fit_predict.h"
 
 #define RESIDUAL_SCALE 0.05 /* a residual of 5% counts 1; beyond, the loss grows linearly */
 #define PRIOR_SIGMA    2.0  /* of the transformed parameter: almost flat */
@@ -444,6 +444,15 @@ static int result_cv(const struct problem *p, const struct fit_options *o, struc
     return rc;
 }
 
+/* Fused low-latency kernels of one round say nothing of the parts; a GEMM on all SMs nothing of how
+ * SMs slow each other. */
+static bool row_varies(enum fit_needs needs, const struct data_row *r)
+{
+    if (needs == FIT_NEEDS_PARTS)
+        return r->part != DATA_FUSED || r->rounds > 1;
+    return needs == FIT_NEEDS_NOTHING || r->num_sms > 0;
+}
+
 static bool row_fits(const struct hw_profile *p, const struct fit_law *law,
                      const struct data_row *r)
 {
@@ -453,6 +462,8 @@ static bool row_fits(const struct hw_profile *p, const struct fit_law *law,
         return false;
     if (law->notify_only && !(r->notify_us > 0))
         return false;
+    if (law->needs == FIT_NEEDS_NOTHING && r->part != DATA_FUSED)
+        return false; /* without the shares a part cannot be predicted */
     return nodes >= law->min_nodes && nodes <= law->max_nodes;
 }
 
@@ -625,6 +636,7 @@ static int fit_one(struct hw_profile *p, const struct fit_law *law, struct data_
         rc = result_cv(&q, o, out);
     if (rc == 0) {
         out->law = law->name;
+        out->replaces = law->instead_of;
         out->rows = q.n;
         report->num++;
         source_text(&q, sets, num_sets, o->date, source, sizeof source);
@@ -635,6 +647,29 @@ static int fit_one(struct hw_profile *p, const struct fit_law *law, struct data_
 out:
     free(q.rows);
     return rc;
+}
+
+#define MIN_VARIED 6
+
+/* Do the rows vary in what the law needs, often enough to determine its extra parameters? */
+static bool needs_met(const struct hw_profile *p, const struct fit_law *law,
+                      struct data_set *const *sets, size_t num_sets)
+{
+    size_t varied = 0;
+
+    for (size_t s = 0; s < num_sets; s++)
+        for (size_t i = 0; i < sets[s]->n; i++)
+            varied +=
+                row_fits(p, law, &sets[s]->rows[i]) && row_varies(law->needs, &sets[s]->rows[i]);
+    return law->needs == FIT_NEEDS_NOTHING || varied >= MIN_VARIED;
+}
+
+static bool already_fitted(const struct fit_report *report, const char *law)
+{
+    for (int i = 0; i < report->num; i++)
+        if (report->law[i].replaces && strcmp(report->law[i].replaces, law) == 0)
+            return true;
+    return false;
 }
 
 static bool selected(const struct fit_options *o, const char *name)
@@ -661,8 +696,9 @@ int fit_profile(struct hw_profile *p, struct data_set *const *sets, size_t num_s
 
     report->num = 0;
     for (int i = 0; i < fit_num_laws && rc == 0; i++)
-        if (selected(options, fit_laws[i].name) &&
-            !sets_hold(p, sets, num_sets, fit_laws[i].unless))
+        if (selected(options, fit_laws[i].name) && !already_fitted(report, fit_laws[i].name) &&
+            !sets_hold(p, sets, num_sets, fit_laws[i].unless) &&
+            needs_met(p, &fit_laws[i], sets, num_sets))
             rc = fit_one(work, &fit_laws[i], sets, num_sets, options, report);
     if (rc == 0 && selected(options, "collective"))
         rc = fit_tables(work, sets, num_sets, options, report);

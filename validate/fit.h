@@ -26,6 +26,7 @@ struct fit_field {
 
 struct fit_result {
     const char *law;
+    const char *replaces; /* a law with fewer parameters that it stands for; NULL = none */
     size_t rows, groups;
     int num_fields;
     struct fit_field field[FIT_MAX_FIELDS];

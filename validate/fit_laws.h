@@ -9,9 +9,14 @@ struct fit_param {
     double lo, hi; /* bounds of the fit, inside the field's own */
 };
 
+/* What the rows must vary in for a law to be worth its extra parameters. */
+enum fit_needs { FIT_NEEDS_NOTHING, FIT_NEEDS_PARTS, FIT_NEEDS_SMS };
+
 struct fit_law {
     const char *name;
-    unsigned rows; /* bit set of enum data_law */
+    enum fit_needs needs;
+    const char *instead_of; /* a law with fewer parameters that is then skipped */
+    unsigned rows;          /* bit set of enum data_law */
     int min_nodes, max_nodes;
     bool notify_only; /* predict and fit the notify part */
     unsigned unless;  /* skipped when the sets hold rows of these laws */

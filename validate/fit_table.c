@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "base/err.h"
-#include "validate/predict.h"
+#include "validate/fit_predict.h"
 
 struct curves {
     struct hw_profile *p;

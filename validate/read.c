@@ -102,10 +102,10 @@ static int row_compare_shape(const struct data_row *a, const struct data_row *b)
 {
     const double x[] = {a->law,    a->part,  a->ranks,   a->nodes, a->num_sms, a->tokens,
                         a->hidden, a->inter, a->experts, a->topk,  a->rounds,  a->groups,
-                        a->rows,   a->n,     a->k,       a->dtype, a->bytes};
+                        a->rows,   a->round, a->n,       a->k,     a->dtype,   a->bytes};
     const double y[] = {b->law,    b->part,  b->ranks,   b->nodes, b->num_sms, b->tokens,
                         b->hidden, b->inter, b->experts, b->topk,  b->rounds,  b->groups,
-                        b->rows,   b->n,     b->k,       b->dtype, b->bytes};
+                        b->rows,   b->round, b->n,       b->k,     b->dtype,   b->bytes};
     int c = strcmp(a->system, b->system);
 
     if (c == 0)
@@ -170,6 +170,9 @@ static void mark_duplicates(struct data_set *set, struct data_row **order, bool 
     qsort(order, set->n, sizeof *order, order_compare);
     for (size_t i = 1; i < set->n; i++) {
         if (row_compare_shape(order[i - 1], order[i]) != 0)
+            continue;
+        /* Microbenchmarks repeat; only a row that repeats the result too was copied. */
+        if (set->repeats && order[i - 1]->latency_us != order[i]->latency_us)
             continue;
         drop[order[i] - set->rows] = true;
         data_bad(set, order[i]->line, "the same measurement stands in line %d", order[i - 1]->line);

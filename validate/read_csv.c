@@ -80,6 +80,14 @@ static void cell_system(struct cells *c, const char *col, struct data_row *r)
         snprintf(r->system, sizeof r->system, "%s", text);
 }
 
+static void check_ranks(struct cells *c, const struct data_row *r)
+{
+    if (!c->err && (r->nodes > r->ranks || r->ranks % r->nodes != 0))
+        cell_bad(c, "nodes", "does not divide ep");
+    if (!c->err && r->topk > r->experts)
+        cell_bad(c, "topk", "is more than num_experts");
+}
+
 static void read_low_latency(struct cells *c, struct data_row *r)
 {
     const char *phase = cell_text(c, "phase"), *dtype = cell_text(c, "dtype");
@@ -99,6 +107,7 @@ static void read_low_latency(struct cells *c, struct data_row *r)
         r->law = DATA_LL_COMBINE;
     else
         cell_bad(c, "phase", "is neither dispatch nor combine");
+    check_ranks(c, r);
     r->dtype = strcmp(dtype, "fp8") == 0 ? DTYPE_FP8 : DTYPE_BF16;
     r->num_local = r->ranks ? r->experts / r->ranks : 0;
     snprintf(r->group, sizeof r->group, "EP%d %d/%d/%d", r->ranks, r->hidden, r->experts, r->topk);
@@ -128,6 +137,7 @@ static void read_normal(struct cells *c, struct data_row *r)
         r->law = DATA_NORMAL_COMBINE;
     else
         cell_bad(c, "phase", "is neither dispatch nor combine");
+    check_ranks(c, r);
     r->dtype = r->law == DATA_NORMAL_DISPATCH ? DTYPE_FP8 : DTYPE_BF16;
     snprintf(r->group, sizeof r->group, "EP%d %d/%d/%d %d SMs", r->ranks, r->hidden, r->experts,
              r->topk, r->num_sms);
@@ -161,21 +171,33 @@ static void read_readme(struct cells *c, struct data_row *r)
     r->bytes = (double)r->tokens * r->topk *
                (r->law == DATA_LL_DISPATCH ? 16 + r->hidden + r->hidden / 32 : 2 * r->hidden);
     cell_latency(c, "latency_us", r);
+    if (r->ranks > 8 && r->ranks % 8 != 0)
+        cell_bad(c, "ep", "is no whole number of nodes");
     snprintf(r->group, sizeof r->group, "EP%d %d/%d/%d", r->ranks, r->hidden, r->experts, r->topk);
 }
 
-/* Rows per group: the benchmarks draw each expert's rows from 0.7..1.3 of the mean, once per
- * measurement. We take the quantiles of that range; how far one draw strays from them is stated as
- * the row's sigma. */
+#define SPREAD_DRAWS 16
+
+/* Rows per group: DeepGEMM's benchmarks draw each expert's rows from 0.7..1.3 of the mean, once per
+ * measurement, and do not print them. We predict the mean over draws of our own (each group's share
+ * of the range in another order per draw); how far one draw strays is stated as the row's sigma. */
 static int draw_spread(struct data_set *set, struct data_row *r, int mean, bool spread)
 {
+    int draws = spread && r->groups < 64 ? SPREAD_DRAWS : 1;
+
     r->num_local = r->groups;
-    r->num_draws = 1;
-    r->expert_rows = arena_alloc(set->arena, (size_t)r->groups * sizeof *r->expert_rows);
+    r->num_draws = draws;
+    r->expert_rows = arena_alloc(set->arena, (size_t)(draws * r->groups) * sizeof *r->expert_rows);
     if (!r->expert_rows)
         return ERR_NOMEM;
-    for (int i = 0; i < r->groups; i++)
-        r->expert_rows[i] = spread ? (int32_t)(mean * (0.7 + 0.6 * (i + 0.5) / r->groups)) : mean;
+    for (int d = 0; d < draws; d++)
+        for (int i = 0; i < r->groups; i++) {
+            /* Stratified in each group over the draws; 7 is prime to the 16 draws. */
+            double u = draws > 1 ? ((d * (2 * i + 1) + 7 * i) % draws + 0.5) / draws
+                                 : (i + 0.5) / r->groups;
+
+            r->expert_rows[d * r->groups + i] = spread ? (int32_t)(mean * (0.7 + 0.6 * u)) : mean;
+        }
     /* A uniform draw of width 0.6 has a standard deviation of 0.6/sqrt(12). */
     r->sigma = spread ? 0.6 / sqrt(12.0 * r->groups) : 0;
     return 0;
@@ -186,7 +208,7 @@ static void read_grouped(struct cells *c, struct data_row *r)
     const char *layout = cell_text(c, "layout"), *note = cell_text(c, "note");
 
     cell_system(c, "system", r);
-    r->groups = cell_int(c, "groups", 1, 1 << 16);
+    r->groups = cell_int(c, "groups", 1, 1 << 14);
     r->rows = cell_int(c, "tokens_per_group", 1, 1 << 24);
     r->n = cell_int(c, "n", 1, 1 << 20);
     r->k = cell_int(c, "k", 1, 1 << 20);
@@ -318,6 +340,8 @@ static void read_ffn(struct cells *c, struct data_row *r)
         cell_bad(c, "distribution", "is neither uniform nor power_law_<exponent>");
     if (!c->err && r->experts % r->ranks != 0)
         cell_bad(c, "ep", "does not divide num_experts");
+    if ((double)r->tokens * r->ranks * r->topk > 1 << 30)
+        cell_bad(c, "tokens_per_rank", "is absurdly large");
     if (c->err)
         return;
     r->num_local = r->experts / r->ranks;
@@ -460,7 +484,7 @@ static void read_bench(struct cells *c, struct data_row *r)
     r->hidden = (int)cell_optional(c, "hidden", 1 << 20);
     r->inter = (int)cell_optional(c, "inter", 1 << 20);
     r->rows = (int)cell_optional(c, "rows", 1 << 24);
-    r->groups = (int)cell_optional(c, "groups", 1 << 16);
+    r->groups = (int)cell_optional(c, "groups", 1 << 14);
     r->n = (int)cell_optional(c, "n", 1 << 24);
     r->k = (int)cell_optional(c, "k", 1 << 24);
     r->topk = (int)cell_optional(c, "topk", 64);
@@ -573,6 +597,7 @@ int read_csv(struct data_set *set, const struct csv *csv)
     if (!f)
         return fail_format(csv, nearest);
     set->format = f->name;
+    set->repeats = f->read == read_bench;
     for (size_t i = 0; i < csv->num_rows; i++) {
         struct cells c = {set, csv, i, false};
         struct data_row r = {.line = csv->line[i], .rounds = 1};

@@ -40,7 +40,7 @@ static struct data_row log_row(const struct log_state *s, enum data_law law, int
     r.rounds = 1;
     r.reference = true;
     r.ranks = log_ranks(s);
-    r.nodes = (r.ranks + per_node - 1) / per_node;
+    r.nodes = r.ranks > per_node && r.ranks % per_node == 0 ? r.ranks / per_node : 1;
     r.tokens = or_default(r.tokens, s->hint->tokens, tokens);
     r.hidden = or_default(r.hidden, s->hint->hidden, 7168);
     r.topk = or_default(r.topk, s->hint->topk, 8);
@@ -52,15 +52,26 @@ static struct data_row log_row(const struct log_state *s, enum data_law law, int
     return r;
 }
 
+static bool shape_absurd(struct log_state *s, const struct data_row *r)
+{
+    if (r->tokens <= 1 << 24 && r->hidden <= 1 << 20 && r->topk <= 64 && r->topk <= r->experts)
+        return false;
+    data_bad(s->set, r->line, "absurd shape: %d tokens, hidden %d, top-%d of %d experts", r->tokens,
+             r->hidden, r->topk, r->experts);
+    return true;
+}
+
 static int add_low_latency(struct log_state *s, enum data_law law, enum data_part part, int line,
                            double GBps, double us)
 {
     struct data_row r = log_row(s, law, line, 128);
 
-    if (!(us > 0)) {
+    if (!(us > 0 && us < 1e7)) {
         data_bad(s->set, line, "a time of %g us", us);
         return 0;
     }
+    if (shape_absurd(s, &r))
+        return 0;
     r.part = part;
     r.latency_us = us;
     r.bytes = GBps * us * 1e3;
@@ -74,13 +85,15 @@ static int read_low_latency_line(struct log_state *s, const char *text, int line
     double d_GBps, d_us, c_GBps, c_us, send_us, recv_us, c_send_us, c_recv_us;
     int rank, rc = 0;
 
-    if (sscanf(text, "[rank %d]", &rank) != 1)
+    const char *end = strchr(text, ']');
+
+    if (!end || sscanf(text, "[rank %d", &rank) != 1 || rank < 0 || rank >= 1 << 16)
         return 0;
     if (rank + 1 > s->ranks_seen)
         s->ranks_seen = rank + 1;
     if (rank != 0)
         return 0;
-    text = strchr(text, ']') + 1;
+    text = end + 1;
     if (sscanf(text,
                " Dispatch bandwidth: %lf GB/s, avg_t=%lf us | Combine bandwidth: %lf GB/s, "
                "avg_t=%lf us",
@@ -136,10 +149,13 @@ static int read_tuning_line(struct log_state *s, const char *text, int line)
         data_bad(s->set, line, "no SM count in a [tuning] line");
         return 0;
     }
-    if (!tuning_times(text, &notify_us, &us) || !(us > 0)) {
+    if (!tuning_times(text, &notify_us, &us) || !(us > 0 && us < 1e7 && notify_us >= 0) ||
+        !(notify_us < 1e7)) {
         data_bad(s->set, line, "this version of the test prints no time");
         return 0;
     }
+    if (shape_absurd(s, &r))
+        return 0;
     r.latency_us = us + notify_us;
     r.notify_us = notify_us;
     snprintf(r.group, sizeof r.group, "EP%d %d/%d/%d %d SMs", r.ranks, r.hidden, r.experts, r.topk,

@@ -1,4 +1,4 @@
-#include "validate/predict.h"
+#include "validate/fit_predict.h"
 
 #include <math.h>
 #include <string.h>

@@ -1,6 +1,6 @@
-/* validate/predict.h: what the laws say about a measured row. */
-#ifndef PEOSIM_VALIDATE_PREDICT_H
-#define PEOSIM_VALIDATE_PREDICT_H
+/* validate/fit_predict.h: what the laws say about a measured row. */
+#ifndef PEOSIM_VALIDATE_FIT_PREDICT_H
+#define PEOSIM_VALIDATE_FIT_PREDICT_H
 
 #include "hw/profile.h"
 #include "validate/data.h"

@@ -1,0 +1,281 @@
+/* peosim recommend: the best policy and knobs per batch size, how sure and how sharp, and what to
+ * set in the engines. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <jansson.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "cmd/cmd.h"
+#include "cmd/engine.h"
+#include "cmd/recommend.h"
+#include "cmd/report.h"
+
+struct flags {
+    int draws;
+};
+
+static const struct opt flag_options[] = {
+    {.key = "draws",
+     .type = OPT_INT,
+     .offset = offsetof(struct flags, draws),
+     .min = 0,
+     .max = 1000,
+     .def = "20",
+     .help = "profiles drawn from the fits' covariance for each interval; 0 = no intervals"},
+    {.key = NULL},
+};
+
+static struct grid_point point_of(const struct recommend *r, const struct recommend_pick *p)
+{
+    return (struct grid_point){.scenario = p->scenario,
+                               .policy = r->config->policies[p->best].policy,
+                               .entry = p->best,
+                               .knobs = p->entry[p->best].knobs,
+                               .ev = p->entry[p->best].ev};
+}
+
+static void interval_words(const struct recommend_pick *p, char *buf, size_t size)
+{
+    snprintf(buf, size, "%s", "");
+    if (p->has_interval)
+        snprintf(buf, size, "[%+.1f, %+.1f]", p->gain_low_pct, p->gain_high_pct);
+}
+
+/* "num_rounds 2..4 of 2..4, num_sms 8..12 of 4..36" */
+static void flat_words(const struct search_result *s, char *buf, size_t size)
+{
+    size_t at = 0;
+
+    buf[0] = '\0';
+    for (int i = 0; i < s->num_flat && at < size; i++) {
+        const struct search_flat *f = &s->flat[i];
+
+        at += (size_t)snprintf(buf + at, size - at, "%s%s %d..%d of %d..%d", i ? ", " : "",
+                               f->opt->key, f->low, f->high, f->range_low, f->range_high);
+    }
+}
+
+static void pick_print(const struct recommend *r, const struct recommend_pick *p)
+{
+    struct grid_point point = point_of(r, p);
+    const struct evaluation *ev = &point.ev;
+    char name[24], knobs[256], words[256], interval[48], flat[256];
+
+    report_point_name(&point, name, sizeof name);
+    report_knob_words(&point, knobs, sizeof knobs);
+    report_scenario_words(r->config, p->scenario, words, sizeof words);
+    interval_words(p, interval, sizeof interval);
+    flat_words(&p->entry[p->best], flat, sizeof flat);
+    if (recommend_pays(p)) {
+        printf("  %-22s %-6s %9.1f %9.1f %+7.1f%% %-17s %s\n", words, name, ev->none_us,
+               ev->layer_us, ev->gain_pct, interval, knobs);
+        if (*flat)
+            printf("  %-22s within 2%%: %s\n", "", flat);
+    } else {
+        printf("  %-22s none   %9.1f %9s %8s %-17s do not enable overlap here\n", words,
+               ev->none_us, "", "", "");
+        printf("  %-22s the nearest is %s, %.1f us (%+.1f%%%s%s)\n", "", name, ev->layer_us,
+               ev->gain_pct, *interval ? " " : "", interval);
+    }
+    if (recommend_pays(p) && p->has_interval && p->gain_low_pct <= 0)
+        printf("  %-22s the interval holds zero: measure before you enable it\n", "");
+}
+
+/* Scenarios that have the same winner with the same knobs get their settings once. */
+static bool settings_seen(const struct recommend *r, size_t index)
+{
+    struct grid_point a = point_of(r, &r->pick[index]);
+
+    for (size_t i = 0; i < index; i++) {
+        struct grid_point b;
+
+        if (!recommend_pays(&r->pick[i]))
+            continue;
+        b = point_of(r, &r->pick[i]);
+        if (a.policy == b.policy && a.ev.num_sms == b.ev.num_sms &&
+            !memcmp(&a.knobs, &b.knobs, sizeof a.knobs))
+            return true;
+    }
+    return false;
+}
+
+static int settings_print(const struct recommend *r)
+{
+    bool any = false;
+    int err = 0;
+
+    for (size_t i = 0; i < r->num_picks && !err; i++) {
+        struct grid_point point;
+        struct scenario s;
+        char name[24], knobs[256];
+
+        if (!recommend_pays(&r->pick[i]) || settings_seen(r, i))
+            continue;
+        point = point_of(r, &r->pick[i]);
+        report_point_name(&point, name, sizeof name);
+        report_knob_words(&point, knobs, sizeof knobs);
+        err = config_scenario(r->config, i, &s);
+        if (err)
+            break;
+        printf("%s  %s%s%s\n", any ? "" : "settings\n", name, *knobs ? ", " : "", knobs);
+        any = true;
+        engine_settings_print(point.policy, &point.knobs, point.ev.num_sms,
+                              s.phase == PHASE_OF_DECODE, strstr(s.profile, "b200") != NULL, "    ",
+                              stdout);
+        scenario_free(&s);
+    }
+    return err;
+}
+
+static void turns_print(const struct recommend *r)
+{
+    bool pays = false, loses = false;
+
+    for (size_t i = 0; i < r->num_picks; i++) {
+        pays |= recommend_pays(&r->pick[i]);
+        loses |= !recommend_pays(&r->pick[i]);
+    }
+    for (size_t i = 0; i < r->num_turns; i++) {
+        const struct recommend_turn *t = &r->turn[i];
+        char words[256];
+
+        report_scenario_words(r->config, t->scenario, words, sizeof words);
+        printf("break-even: overlap %s batch %d (found by simulation; after %s)\n",
+               t->pays_above ? "pays from" : "ceases to pay at", t->batch, words);
+    }
+    if (!loses)
+        printf("break-even: overlap pays at every point listed\n");
+    if (!pays)
+        printf("no policy listed beats none anywhere: do not enable overlap here\n");
+}
+
+static int table_print(const struct recommend *r)
+{
+    int err;
+
+    report_head(r->config, stdout);
+    printf("  %-22s %-6s %9s %9s %8s %-17s %s\n", "", "policy", "none us", "layer us", "gain",
+           r->certain ? "" : "90% interval", "knobs");
+    for (size_t i = 0; i < r->num_picks; i++)
+        if (r->pick[i].best >= 0)
+            pick_print(r, &r->pick[i]);
+    turns_print(r);
+    err = settings_print(r);
+    printf("pattern search from several starts: %zu simulations; the full grid over the same "
+           "values has %.0f points\n",
+           r->simulations, r->grid);
+    if (r->draws > 0 && r->certain)
+        printf("no interval: the profile's fields carry no standard errors\n");
+    else if (r->draws > 0)
+        printf("interval: 5%% to 95%% of %d profiles drawn from the fits' covariance\n", r->draws);
+    return err;
+}
+
+static json_t *flat_json(const struct search_result *s)
+{
+    json_t *out = json_object();
+
+    for (int i = 0; i < s->num_flat; i++)
+        json_object_set_new(out, s->flat[i].opt->key,
+                            json_pack("{s:i,s:i,s:i}", "best", s->flat[i].best, "low",
+                                      s->flat[i].low, "high", s->flat[i].high));
+    return out;
+}
+
+static json_t *pick_json(const struct recommend *r, const struct recommend_pick *p)
+{
+    struct grid_point point = point_of(r, p);
+    char name[24], words[256], *settings = NULL;
+    size_t len;
+    json_t *knobs = json_object(), *j;
+    FILE *f = open_memstream(&settings, &len);
+
+    report_point_name(&point, name, sizeof name);
+    report_scenario_words(r->config, p->scenario, words, sizeof words);
+    report_knobs_json(&point, knobs);
+    j = json_pack("{s:s,s:s,s:b,s:f,s:f,s:f,s:o,s:o}", "scenario", words, "policy", name, "enable",
+                  recommend_pays(p), "layer_us", point.ev.layer_us, "none_us", point.ev.none_us,
+                  "gain_pct", point.ev.gain_pct, "knobs", knobs, "within_2_pct",
+                  flat_json(&p->entry[p->best]));
+    if (p->has_interval)
+        json_object_set_new(j, "gain_interval_pct",
+                            json_pack("[f,f]", p->gain_low_pct, p->gain_high_pct));
+    if (f) {
+        engine_settings_print(point.policy, &point.knobs, point.ev.num_sms, true, false, "", f);
+        fclose(f);
+        json_object_set_new(j, "settings", json_string(settings));
+    }
+    free(settings);
+    return j;
+}
+
+static int json_print(const struct recommend *r)
+{
+    json_t *results = json_array(), *turns = json_array(), *root;
+    char *text;
+
+    for (size_t i = 0; i < r->num_picks; i++)
+        if (r->pick[i].best >= 0)
+            json_array_append_new(results, pick_json(r, &r->pick[i]));
+    for (size_t i = 0; i < r->num_turns; i++)
+        json_array_append_new(turns, json_pack("{s:i,s:b}", "batch", r->turn[i].batch, "pays_above",
+                                               r->turn[i].pays_above));
+    root = json_pack("{s:s,s:s,s:s,s:I,s:f,s:o,s:o}", "version", PEOSIM_VERSION, "config",
+                     r->config->path, "config_hash", r->config->hash, "simulations",
+                     (json_int_t)r->simulations, "grid_points", r->grid, "break_even", turns,
+                     "results", results);
+    text = root ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
+    if (text)
+        printf("%s\n", text);
+    free(text);
+    json_decref(root);
+    return text ? 0 : ERR_NOMEM;
+}
+
+static int csv_print(const struct recommend *r)
+{
+    report_csv_head(r->config, stdout);
+    for (size_t i = 0; i < r->num_picks; i++)
+        if (r->pick[i].best >= 0) {
+            struct grid_point p = point_of(r, &r->pick[i]);
+
+            report_csv_row(r->config, &p, NULL, stdout);
+        }
+    return 0;
+}
+
+static int recommend(const struct cli *cli, const struct flags *flags)
+{
+    struct config *c = NULL;
+    struct recommend *r = NULL;
+    int err = config_read(cli->words[0], cli->sets, (size_t)cli->num_sets, &c);
+
+    if (!err)
+        err = recommend_run(c, cli_jobs(cli), flags->draws, &r);
+    if (!err)
+        err = cli->json ? json_print(r) : cli->csv ? csv_print(r) : table_print(r);
+    recommend_free(r);
+    config_free(c);
+    return err;
+}
+
+int cmd_recommend(int argc, char **argv)
+{
+    struct cli cli = {0};
+    struct flags flags = {0};
+    int err = cli_parse(&cli, argc, argv, flag_options, &flags);
+
+    if (!err && cli.help) {
+        cli_help(cmd_find("recommend"), flag_options, true);
+    } else if (!err && cli.num_words != 1) {
+        log_error("peosim recommend takes one configuration file");
+        err = ERR_USAGE;
+    } else if (!err) {
+        err = recommend(&cli, &flags);
+    }
+    cli_free(&cli);
+    return err;
+}

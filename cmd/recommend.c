@@ -1,0 +1,354 @@
+#include "cmd/recommend.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "base/stats.h"
+#include "cmd/grid.h"
+
+/* A gain below this is none: one part in ten thousand. */
+#define LEAST_GAIN_PCT 0.01
+
+bool recommend_pays(const struct recommend_pick *p)
+{
+    return p->best >= 0 && p->entry[p->best].ev.gain_pct > LEAST_GAIN_PCT;
+}
+
+static bool is_none(const struct config *c, int entry)
+{
+    return c->policies[entry].policy == &policy_none;
+}
+
+/* Task i: one entry of one scenario. The last come first: batches mostly ascend, and the longest
+ * tasks should not be the last. */
+static int search_task(void *self, struct evaluator *e, size_t i)
+{
+    struct recommend *r = self;
+    const struct config *c = r->config;
+    size_t task = r->num_picks * (size_t)c->num_policies - 1 - i;
+    int entry = (int)(task % (size_t)c->num_policies), err;
+    struct recommend_pick *p = &r->pick[task / (size_t)c->num_policies];
+    struct search_space space;
+    struct scenario s;
+
+    if (is_none(c, entry))
+        return 0;
+    err = config_scenario(c, p->scenario, &s);
+    if (err)
+        return err;
+    err = search_space_of(e, c, &s, entry, &space);
+    if (!err)
+        err = search_run(e, &s, &space, &p->entry[entry]);
+    scenario_free(&s);
+    return err;
+}
+
+static void winner_set(struct recommend *r, struct recommend_pick *p)
+{
+    p->best = -1;
+    for (int i = 0; i < r->config->num_policies; i++) {
+        const struct search_result *s = &p->entry[i];
+
+        r->simulations += s->simulations;
+        r->grid += s->grid;
+        if (s->found && (p->best < 0 || search_saved_us(s) > search_saved_us(&p->entry[p->best])))
+            p->best = i;
+    }
+}
+
+/* Profiles drawn from each profile that the scenarios name. */
+struct draws {
+    struct recommend *r;
+    struct draws_of {
+        char *name;
+        struct hw_profile **drawn; /* [r->draws], NULL where the profile is certain */
+    } * of;
+    size_t num;
+    double *gain_pct; /* [num_picks][draws] */
+};
+
+static bool profile_uncertain(const struct hw_profile *p)
+{
+    for (int i = 0; i < HW_FIELD_COUNT; i++)
+        if (p->f[i].std_err > 0)
+            return true;
+    return p->num_covs > 0;
+}
+
+static int drawn_fill(struct draws *d, struct draws_of *of, const char *name)
+{
+    struct hw_profile *p;
+    int err = hw_profile_read(name, &p);
+
+    if (err)
+        return err;
+    if (profile_uncertain(p)) {
+        d->r->certain = false;
+        of->drawn = calloc((size_t)d->r->draws, sizeof *of->drawn);
+        err = of->drawn ? 0 : ERR_NOMEM;
+        for (int i = 0; i < d->r->draws && !err; i++)
+            err = hw_profile_sample(p, 1000 + (unsigned long)i, &of->drawn[i]);
+    }
+    hw_profile_free(p);
+    return err;
+}
+
+static const struct draws_of *draws_find(const struct draws *d, const char *name)
+{
+    for (size_t i = 0; i < d->num; i++)
+        if (!strcmp(d->of[i].name, name))
+            return &d->of[i];
+    return NULL;
+}
+
+static int draws_add(struct draws *d, const char *name)
+{
+    struct draws_of *more;
+
+    if (draws_find(d, name))
+        return 0;
+    more = realloc(d->of, (d->num + 1) * sizeof *more);
+    if (!more)
+        return ERR_NOMEM;
+    d->of = more;
+    more[d->num] = (struct draws_of){.name = strdup(name)};
+    if (!more[d->num].name)
+        return ERR_NOMEM;
+    return drawn_fill(d, &more[d->num++], name);
+}
+
+static void draws_free(struct draws *d)
+{
+    for (size_t i = 0; i < d->num; i++) {
+        for (int j = 0; j < d->r->draws && d->of[i].drawn; j++)
+            hw_profile_free(d->of[i].drawn[j]);
+        free(d->of[i].drawn);
+        free(d->of[i].name);
+    }
+    free(d->of);
+    free(d->gain_pct);
+}
+
+/* One draw of one scenario: its winner and the baseline on a profile drawn. */
+static int draw_task(void *self, struct evaluator *e, size_t i)
+{
+    struct draws *d = self;
+    const struct recommend *r = d->r;
+    size_t task = r->num_picks * (size_t)r->draws - 1 - i, draw = task % (size_t)r->draws;
+    const struct recommend_pick *p = &r->pick[task / (size_t)r->draws];
+    const struct draws_of *of;
+    struct evaluation ev;
+    struct scenario s;
+    int err = config_scenario(r->config, p->scenario, &s);
+
+    if (err)
+        return err;
+    of = draws_find(d, s.profile);
+    if (p->best >= 0 && of->drawn) {
+        evaluator_use_profile(e, of->drawn[draw]);
+        err = evaluate_point(e, &s, r->config->policies[p->best].policy, &p->entry[p->best].knobs,
+                             -1, &ev, NULL, NULL);
+        d->gain_pct[task] = err ? 0 : ev.gain_pct;
+        evaluator_use_profile(e, NULL);
+    }
+    scenario_free(&s);
+    return err;
+}
+
+static int intervals_set(struct recommend *r, int jobs)
+{
+    struct draws d = {.r = r};
+    size_t n = (size_t)r->draws;
+    struct scenario s;
+    int err = 0;
+
+    d.gain_pct = calloc(r->num_picks * n, sizeof *d.gain_pct);
+    if (!d.gain_pct)
+        return ERR_NOMEM;
+    for (size_t i = 0; i < r->num_picks && !err; i++) {
+        err = config_scenario(r->config, i, &s);
+        if (!err) {
+            err = draws_add(&d, s.profile);
+            scenario_free(&s);
+        }
+    }
+    if (!err && !r->certain)
+        err = grid_each(r->num_picks * n, jobs, draw_task, &d);
+    for (size_t i = 0; i < r->num_picks && !err && !r->certain; i++) {
+        struct recommend_pick *p = &r->pick[i];
+
+        p->has_interval = p->best >= 0;
+        p->gain_low_pct = stats_quantile(&d.gain_pct[i * n], n, 0.05);
+        p->gain_high_pct = stats_quantile(&d.gain_pct[i * n], n, 0.95);
+    }
+    draws_free(&d);
+    return err;
+}
+
+/* The greater gain of two winners at a batch size between theirs. */
+static int gain_at(struct evaluator *e, const struct recommend *r, struct scenario *s, int batch,
+                   const struct recommend_pick *const two[2], double *gain_pct)
+{
+    int err = 0;
+
+    *gain_pct = -100;
+    s->batch = batch;
+    for (int i = 0; i < 2 && !err; i++) {
+        const struct policy *policy = r->config->policies[two[i]->best].policy;
+        const struct knobs *k = &two[i]->entry[two[i]->best].knobs;
+        struct evaluation ev;
+        char why[200];
+
+        err = evaluate_check(e, s, policy, k, why, sizeof why);
+        if (!err)
+            err = evaluate_point(e, s, policy, k, -1, &ev, NULL, NULL);
+        if (!err && ev.gain_pct > *gain_pct)
+            *gain_pct = ev.gain_pct;
+        if (err == ERR_INFEASIBLE)
+            err = 0;
+    }
+    return err;
+}
+
+/* Halves the interval between two listed batches, one of which pays, down to 1/16 of its end. */
+static int turn_find(struct evaluator *e, struct recommend *r, const struct recommend_pick *low,
+                     const struct recommend_pick *high, int low_batch, int high_batch)
+{
+    const struct recommend_pick *const two[2] = {low, high};
+    bool pays_above = recommend_pays(high);
+    struct scenario s;
+    int err = config_scenario(r->config, low->scenario, &s);
+
+    if (err)
+        return err;
+    while (!err && high_batch - low_batch > 1 + high_batch / 16) {
+        int middle = low_batch + (high_batch - low_batch) / 2;
+        double gain;
+
+        err = gain_at(e, r, &s, middle, two, &gain);
+        if ((gain > LEAST_GAIN_PCT) == pays_above)
+            high_batch = middle;
+        else
+            low_batch = middle;
+    }
+    scenario_free(&s);
+    r->turn[r->num_turns++] = (struct recommend_turn){low->scenario, pays_above, high_batch};
+    return err;
+}
+
+/* Neighbours along the batch axis, all else equal. */
+static int turns_find(struct recommend *r)
+{
+    const struct axis *batch = config_axis(r->config, "batch");
+    struct evaluator *e = NULL;
+    size_t step = 1;
+    int err;
+
+    if (!batch || batch->num_values < 2)
+        return 0;
+    for (int i = r->config->num_axes - 1; &r->config->axes[i] != batch; i--)
+        step *= (size_t)r->config->axes[i].num_values;
+    err = evaluator_open(&e);
+    for (size_t i = 0; i + step < r->num_picks && !err; i++) {
+        size_t at = i / step % (size_t)batch->num_values;
+        const struct recommend_pick *a = &r->pick[i], *b = &r->pick[i + step];
+        int low, high;
+
+        if (at + 1 == (size_t)batch->num_values || a->best < 0 || b->best < 0 ||
+            recommend_pays(a) == recommend_pays(b))
+            continue;
+        low = atoi(batch->values[at]);
+        high = atoi(batch->values[at + 1]);
+        if (low < high)
+            err = turn_find(e, r, a, b, low, high);
+    }
+    evaluator_close(e);
+    return err;
+}
+
+static int check(const struct config *c)
+{
+    struct evaluator *e = NULL;
+    bool any = false;
+    int err = evaluator_open(&e);
+
+    for (int i = 0; i < c->num_policies; i++)
+        any |= !is_none(c, i);
+    if (!err && !any) {
+        log_error_at(c->path, 0, "policies: nothing but none is listed: nothing to recommend");
+        err = ERR_CONFIG;
+    }
+    if (!err)
+        err = evaluate_config(e, c, NULL);
+    evaluator_close(e);
+    return err;
+}
+
+static int picks_alloc(struct recommend *r)
+{
+    r->num_picks = config_num_scenarios(r->config);
+    r->pick = calloc(r->num_picks, sizeof *r->pick);
+    r->turn = calloc(r->num_picks, sizeof *r->turn);
+    if (!r->pick || !r->turn)
+        return ERR_NOMEM;
+    for (size_t i = 0; i < r->num_picks; i++) {
+        r->pick[i].scenario = i;
+        r->pick[i].entry = calloc((size_t)r->config->num_policies, sizeof *r->pick[i].entry);
+        if (!r->pick[i].entry)
+            return ERR_NOMEM;
+    }
+    return 0;
+}
+
+int recommend_run(const struct config *c, int jobs, int draws, struct recommend **out)
+{
+    struct recommend *r = calloc(1, sizeof *r);
+    int err = r ? check(c) : ERR_NOMEM;
+
+    if (!err) {
+        r->config = c;
+        r->draws = draws;
+        r->certain = true;
+        err = picks_alloc(r);
+    }
+    if (!err)
+        err = grid_each(r->num_picks * (size_t)c->num_policies, jobs, search_task, r);
+    for (size_t i = 0; i < (err ? 0 : r->num_picks); i++)
+        winner_set(r, &r->pick[i]);
+    if (!err && draws > 0)
+        err = intervals_set(r, jobs);
+    if (!err)
+        err = turns_find(r);
+    if (err)
+        recommend_free(r);
+    else
+        *out = r;
+    return err;
+}
+
+void recommend_free(struct recommend *r)
+{
+    if (!r)
+        return;
+    for (size_t i = 0; i < r->num_picks && r->pick; i++)
+        free(r->pick[i].entry);
+    free(r->pick);
+    free(r->turn);
+    free(r);
+}
+
+const struct recommend_pick *recommend_best(const struct recommend *r)
+{
+    const struct recommend_pick *best = NULL;
+
+    for (size_t i = 0; i < r->num_picks; i++) {
+        const struct recommend_pick *p = &r->pick[i];
+
+        if (p->best >= 0 &&
+            (!best || p->entry[p->best].ev.gain_pct > best->entry[best->best].ev.gain_pct))
+            best = p;
+    }
+    return best;
+}

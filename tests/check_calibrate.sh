@@ -1,0 +1,53 @@
+#!/bin/sh
+# What users rely on of `calibrate` and `accuracy`: nothing is overwritten unasked, a failed fit
+# leaves the old profile, exit statuses. Says each fault and exits 1.
+set -u
+cd "$(dirname "$0")/.." || exit 2
+peosim=${PEOSIM:-build/peosim}
+[ -x "$peosim" ] || peosim=./peosim
+dir=$(mktemp -d) || exit 2
+trap 'rm -rf "$dir"' EXIT
+faults=0
+fault() {
+    echo "$1"
+    faults=1
+}
+want() { # status, what, command...
+    status=$1 what=$2
+    shift 2
+    "$@" >"$dir/out" 2>"$dir/err"
+    rc=$?
+    [ $rc = "$status" ] || { fault "$what: exit $rc, want $status" && cat "$dir/err"; }
+}
+
+{
+    echo system,nodes,ep,hidden,num_experts,topk,tokens_per_rank,phase,dtype,bytes_per_rank,latency_us
+    for t in 1 2 4 8 16 32 64 128 256 512; do
+        echo h200,1,8,7168,256,8,$t,dispatch,fp8,$((t * 59264)),$((12 + t / 5)).5
+    done
+} >"$dir/ll.csv"
+echo 'system,dtype,m,n,k' >"$dir/short.csv"
+cp hw/h200.yaml "$dir/p.yaml"
+
+want 2 "an existing profile" "$peosim" calibrate --profile "$dir/p.yaml" --from "$dir/ll.csv"
+grep -q -- --overwrite "$dir/err" || fault "the message does not name --overwrite"
+cmp -s hw/h200.yaml "$dir/p.yaml" || fault "the profile changed without --overwrite"
+want 0 "a new file" "$peosim" calibrate --profile "$dir/p.yaml" --from "$dir/ll.csv" --out "$dir/q.yaml"
+[ -s "$dir/q.yaml" ] || fault "--out wrote nothing"
+want 0 "the result reads" "$peosim" accuracy --profile "$dir/q.yaml" "$dir/ll.csv"
+want 0 "a dry run" "$peosim" calibrate --profile "$dir/p.yaml" --from "$dir/ll.csv" --dry-run
+cmp -s hw/h200.yaml "$dir/p.yaml" || fault "a dry run changed the profile"
+want 2 "missing columns" "$peosim" calibrate --profile "$dir/p.yaml" --from "$dir/short.csv" --overwrite
+cmp -s hw/h200.yaml "$dir/p.yaml" || fault "a failed read changed the profile"
+want 1 "nothing to fit" "$peosim" calibrate --profile hw/h20.yaml --from "$dir/ll.csv" --out "$dir/r.yaml"
+[ -e "$dir/r.yaml" ] && fault "a failed fit left a file"
+want 1 "an unwritable folder" "$peosim" calibrate --profile "$dir/p.yaml" --from "$dir/ll.csv" --out "$dir/no/x.yaml"
+want 2 "no files" "$peosim" accuracy
+want 2 "an unknown flag" "$peosim" accuracy --profil h200 "$dir/ll.csv"
+grep -q "did you mean" "$dir/err" || fault "an unknown flag names no other"
+want 1 "strict" sh -c "sed 2s/12.5/-1/ '$dir/ll.csv' > '$dir/bad.csv'; '$peosim' accuracy --strict --profile h200 '$dir/bad.csv'"
+grep -q 'bad.csv:2: ' "$dir/err" || fault "a bad row is not named by file and line"
+want 0 "json" "$peosim" accuracy --json --profile h200 "$dir/ll.csv"
+grep -q '"median_ape"' "$dir/out" || fault "no median_ape in --json"
+[ $(find "$dir" -name '*.tmp*' | wc -l) = 0 ] || fault "temporary files are left"
+exit $faults

@@ -1,0 +1,36 @@
+/* Measurements from any bytes, in every format: what is read must be predictable. */
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "hw/profile.h"
+#include "validate/accuracy.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static struct hw_profile *profile;
+    struct data_set *set = NULL;
+    struct accuracy *a = NULL;
+    char *text = malloc(size + 1);
+
+    if (!profile && hw_profile_read("hw/h200.yaml", &profile) != 0)
+        abort();
+    if (!text)
+        abort();
+    memcpy(text, data, size);
+    text[size] = '\0';
+    if (data_parse(text, size, "fuzz.csv", NULL, false, &set) == 0) {
+        for (size_t i = 0; i < set->n; i++)
+            if (!(isfinite(set->rows[i].latency_us) && set->rows[i].latency_us > 0))
+                abort();
+        if (accuracy_open(profile, set, &a) != 0)
+            abort();
+    }
+    accuracy_free(a);
+    data_free(set);
+    free(text);
+    return 0;
+}
