@@ -230,16 +230,57 @@ static int verdict(const struct run *r)
     return ERR_INFEASIBLE;
 }
 
+/* What the journal's points depend on: the question, the files that it names, and this program. */
+static int key_add(char **text, const char *path)
+{
+    char hex[65], *more = NULL;
+    int err = file_hash(path, hex);
+
+    if (!err && asprintf(&more, "%s %s", *text, hex) < 0)
+        err = ERR_NOMEM;
+    if (!err) {
+        free(*text);
+        *text = more;
+    }
+    return err;
+}
+
+static int key_make(const struct run *r, char key[65])
+{
+    char *text = strdup(r->config->hash);
+    int err = text ? key_add(&text, "/proc/self/exe") : ERR_NOMEM;
+
+    if (!err)
+        err = key_add(&text, r->k->model->path);
+    if (!err && r->config->base.routing_file && *r->config->base.routing_file)
+        err = key_add(&text, r->config->base.routing_file);
+    for (int g = 0; g < r->config->num_gpus && !err; g++) {
+        struct hw_profile *p = NULL;
+
+        err = hw_profile_read(r->config->gpus[g].profile, &p);
+        if (!err)
+            err = key_add(&text, p->path);
+        hw_profile_free(p);
+    }
+    if (!err)
+        file_hash_text(text, strlen(text), key);
+    free(text);
+    return err;
+}
+
 static int search(struct run *r, bool restart)
 {
     struct journal *journal = NULL;
     struct progress progress;
+    char key[65];
     int err = file_mkdirs(r->folder);
 
     if (!err && restart)
         err = journal_remove(r->folder);
     if (!err)
-        err = journal_open(r->folder, r->config->hash, r->k->num_points, &journal);
+        err = key_make(r, key);
+    if (!err)
+        err = journal_open(r->folder, key, r->k->num_points, &journal);
     if (!err)
         err = journal_begin(journal, 0);
     progress_open(&progress, "points", r->cli->quiet);

@@ -12,9 +12,13 @@
 #include "cmd/grid.h"
 #include "model/pass.h"
 
-/* Layers simulated in a row: the first fill the overlap, the last ones are the steady period. */
-#define PASS_LAYERS       4
+/* Layers simulated in a row: the first fill the overlap, the last ones are the steady period. Where
+ * kernels of several layers wait for each other on two streams (tbo in prefill), ranks drift apart
+ * for some layers before they keep a common pace. */
+#define PASS_LAYERS       6
 #define PASS_PERIOD       2
+#define PASS_DRIFT_LAYERS 16
+#define PASS_DRIFT_PERIOD 8
 #define PASS_STEPS        2000
 
 const char pass_metrics_help[] =
@@ -100,6 +104,17 @@ static int spec_of(struct evaluator *e, const struct scenario *s, const struct p
     return err;
 }
 
+/* How many layers stand for count; exact != 0: just so many. */
+static void repeated_layers(struct layer_spec *spec, const struct policy *p, int exact, int count)
+{
+    bool drift = p->spans_layers && !spec->decode;
+    int layers = drift ? PASS_DRIFT_LAYERS : PASS_LAYERS;
+    int period = drift ? PASS_DRIFT_PERIOD : PASS_PERIOD;
+
+    spec->layers = exact ? exact : count < layers ? count : layers;
+    spec->period_layers = spec->layers > period ? period : spec->layers;
+}
+
 static int moe_section(struct evaluator *e, const struct scenario *s, const struct policy *p,
                        const struct knobs *k, int count, bool all, struct section *out)
 {
@@ -110,8 +125,7 @@ static int moe_section(struct evaluator *e, const struct scenario *s, const stru
 
     if (err)
         return err;
-    spec.layers = all || count < PASS_LAYERS ? count : PASS_LAYERS;
-    spec.period_layers = spec.layers > PASS_PERIOD ? PASS_PERIOD : spec.layers;
+    repeated_layers(&spec, p, all ? count : 0, count);
     err = p->check(&spec, k, why, sizeof why);
     if (err == ERR_INFEASIBLE)
         log_error("policy %s cannot run: %s", p->name, why);
