@@ -18,12 +18,23 @@ struct microbench_args {
 };
 
 static const struct opt microbench_opts[] = {
-    {.key = "gpus", .type = OPT_INT, .offset = offsetof(struct microbench_args, gpus), .min = 1,
-     .max = 64, .def = "1", .help = "GPUs of this host, one process each"},
-    {.key = "output", .type = OPT_STRING, .offset = offsetof(struct microbench_args, output),
-     .def = "microbench.csv", .help = "the CSV file"},
-    {.key = "quick", .type = OPT_BOOL, .offset = offsetof(struct microbench_args, quick),
-     .def = "false", .help = "a few points, to see that it runs"},
+    {.key = "gpus",
+     .type = OPT_INT,
+     .offset = offsetof(struct microbench_args, gpus),
+     .min = 1,
+     .max = 64,
+     .def = "1",
+     .help = "GPUs of this host, one process each"},
+    {.key = "output",
+     .type = OPT_STRING,
+     .offset = offsetof(struct microbench_args, output),
+     .def = "microbench.csv",
+     .help = "the CSV file"},
+    {.key = "quick",
+     .type = OPT_BOOL,
+     .offset = offsetof(struct microbench_args, quick),
+     .def = "false",
+     .help = "a few points, to see that it runs"},
     {.key = NULL},
 };
 

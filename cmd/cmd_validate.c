@@ -73,7 +73,8 @@ static int point_of(const struct context *x, size_t index, struct validate_point
     return 0;
 }
 
-/* --- a rank ------------------------------------------------------------------------------------ */
+/* --- a rank ------------------------------------------------------------------------------------
+ */
 
 static int largest_batch(const struct context *x, int *out)
 {
@@ -163,7 +164,8 @@ static int rank_main(struct context *x, struct gpu_team *team)
     return err;
 }
 
-/* --- the parent -------------------------------------------------------------------------------- */
+/* --- the parent --------------------------------------------------------------------------------
+ */
 
 static int trace_restore(const struct record *head, const struct trace_span *spans, int ranks,
                          struct trace **out)
@@ -207,10 +209,10 @@ static int result_take(void *self, const void *data, size_t bytes)
                 p->policy->name, name, p->gpu.median_us);
     p->kinds = head.num_spans > 0;
     return head.num_spans
-               ? trace_restore(&head,
-                               (const struct trace_span *)(const void *)((const char *)data +
-                                                                         sizeof head),
-                               x->args->gpus, &p->trace)
+               ? trace_restore(
+                     &head,
+                     (const struct trace_span *)(const void *)((const char *)data + sizeof head),
+                     x->args->gpus, &p->trace)
                : 0;
 }
 

@@ -219,12 +219,13 @@ void validate_layers_csv(const struct validate_set *v, FILE *f)
 
         if (!p->measured)
             continue;
-        fprintf(f, "%s,%d,%d,%d,%d,%d,%d,%d,%d,%.3f,%.3f,%.3f,%d,%.3f,%.4f,%.3f,%d,%.3e,%d,%016llx,%d\n",
-                p->policy->name, method_of(p), rounds_of(p), sms_of(p), p->batch, p->experts,
-                p->hidden, p->inter, p->ranks, p->gpu.median_us, p->gpu.p95_us, p->gpu.min_us,
-                p->gpu.n, p->predicted_us, validate_ape(p), p->gpu.traced_us, p->gpu.spans_ok,
-                p->gpu.worst_error, p->gpu.checked, (unsigned long long)p->gpu.hash,
-                p->gpu.emulated_ranks);
+        fprintf(
+            f,
+            "%s,%d,%d,%d,%d,%d,%d,%d,%d,%.3f,%.3f,%.3f,%d,%.3f,%.4f,%.3f,%d,%.3e,%d,%016llx,%d\n",
+            p->policy->name, method_of(p), rounds_of(p), sms_of(p), p->batch, p->experts, p->hidden,
+            p->inter, p->ranks, p->gpu.median_us, p->gpu.p95_us, p->gpu.min_us, p->gpu.n,
+            p->predicted_us, validate_ape(p), p->gpu.traced_us, p->gpu.spans_ok, p->gpu.worst_error,
+            p->gpu.checked, (unsigned long long)p->gpu.hash, p->gpu.emulated_ranks);
     }
 }
 
@@ -270,17 +271,15 @@ int validate_json(const struct validate_set *v, char **text)
 
         if (p->measured)
             json_array_append_new(
-                points,
-                json_pack("{s:s,s:i,s:i,s:i,s:o,s:i,s:f,s:f,s:f,s:f,s:i,s:f}", "policy",
-                          p->policy->name, "method", method_of(p), "num_rounds", rounds_of(p),
-                          "num_sms", sms_of(p), "knobs", knobs_json(p), "batch", p->batch,
-                          "measured_us", p->gpu.median_us, "predicted_us", p->predicted_us, "ape",
-                          validate_ape(p), "p95_us", p->gpu.p95_us, "n", p->gpu.n, "worst_error",
-                          p->gpu.worst_error));
+                points, json_pack("{s:s,s:i,s:i,s:i,s:o,s:i,s:f,s:f,s:f,s:f,s:i,s:f}", "policy",
+                                  p->policy->name, "method", method_of(p), "num_rounds",
+                                  rounds_of(p), "num_sms", sms_of(p), "knobs", knobs_json(p),
+                                  "batch", p->batch, "measured_us", p->gpu.median_us,
+                                  "predicted_us", p->predicted_us, "ape", validate_ape(p), "p95_us",
+                                  p->gpu.p95_us, "n", p->gpu.n, "worst_error", p->gpu.worst_error));
     }
-    root = json_pack("{s:s,s:s,s:s,s:s,s:o}", "version", PEOSIM_VERSION, "config",
-                     v->config->name, "config_hash", v->config->hash, "machine", v->versions,
-                     "points", points);
+    root = json_pack("{s:s,s:s,s:s,s:s,s:o}", "version", PEOSIM_VERSION, "config", v->config->name,
+                     "config_hash", v->config->hash, "machine", v->versions, "points", points);
     *text = root ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(root);
     return *text ? 0 : ERR_NOMEM;
@@ -354,8 +353,7 @@ static void sign_summary(const struct validate_set *v, FILE *f)
     fprintf(f, "sign of the gain (beyond %.0f%%): losses %d of %d right, gains %d of %d right",
             SIGN_FLOOR_PCT, right[0], all[0], right[1], all[1]);
     if (all[0] && all[1])
-        fprintf(f, "; balanced accuracy %.2f",
-                0.5 * right[0] / all[0] + 0.5 * right[1] / all[1]);
+        fprintf(f, "; balanced accuracy %.2f", 0.5 * right[0] / all[0] + 0.5 * right[1] / all[1]);
     fprintf(f, "\n");
 }
 
@@ -415,8 +413,9 @@ void validate_summary(const struct validate_set *v, FILE *f)
         predicted[n++] = v->point[i].predicted_us;
     }
     stats_error_of(predicted, measured, n, &e);
-    fprintf(f, "\nlayer time, %zu points: median error %.1f%%, p90 %.1f%%, largest %.1f%%, bias "
-               "%+.1f%%\n",
+    fprintf(f,
+            "\nlayer time, %zu points: median error %.1f%%, p90 %.1f%%, largest %.1f%%, bias "
+            "%+.1f%%\n",
             e.n, e.median_ape * 100, e.p90_ape * 100, e.max_ape * 100, e.bias * 100);
     fprintf(f, "op kinds, waiting excluded:\n");
     kinds_summary(v, measured, predicted, f);
@@ -428,8 +427,9 @@ void validate_summary(const struct validate_set *v, FILE *f)
 
         worst = isfinite(loss) && loss > worst ? loss : worst;
     }
-    fprintf(f, "the schedule picked by prediction is at most %.1f%% slower than the best one "
-               "measured\n",
+    fprintf(f,
+            "the schedule picked by prediction is at most %.1f%% slower than the best one "
+            "measured\n",
             worst * 100);
     fprintf(f, "measured on %s\n", v->versions);
     free(measured);

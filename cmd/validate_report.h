@@ -42,7 +42,8 @@ const struct validate_point *validate_none(const struct validate_set *v,
                                            const struct validate_point *p);
 
 void validate_table(const struct validate_set *v, FILE *f);
-/* Errors, op kinds, order of the methods, sign of the gain, and whether outputs agree bit by bit. */
+/* Errors, op kinds, order of the methods, sign of the gain, and whether outputs agree bit by bit.
+ */
 void validate_summary(const struct validate_set *v, FILE *f);
 void validate_layers_csv(const struct validate_set *v, FILE *f);
 void validate_ops_csv(const struct validate_set *v, FILE *f);
