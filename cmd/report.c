@@ -376,6 +376,8 @@ void report_csv_row(const struct config *c, const struct grid_point *p, const ch
 
 void report_csv(const struct grid *g, FILE *f)
 {
+    fputs("# ", f);
+    report_head(g->config, f);
     report_csv_head(g->config, f);
     for (size_t i = 0; i < g->num_points; i++)
         if (!g->points[i].skipped)

@@ -86,6 +86,8 @@ struct trace_metrics {
     double sm_util;             /* mean over ranks: SM-ns held / (num_sms * layer time), 0..1 */
     double part_ns[PART_COUNT]; /* along the critical path, in the layer measured */
     double launch_ns;           /* along the critical path: gaps, launches */
+    double kind_ns[OP_KIND_COUNT]; /* the critical path again, by kind of op; with launch_ns it adds
+                                      up to layer_ns as the parts do */
 };
 int trace_measure(const struct trace *trace, const struct plan *plan, struct trace_metrics *out);
 
