@@ -220,8 +220,8 @@ static int point_spread(const struct capacity_config *c, struct evaluator *e,
     int err;
 
     capacity_scenario(c, p, &s);
-    err = pass_run_spread(e, &s, c->policies[p->policy].policy, &p->knobs, c->num.draws, &r,
-                          &spread);
+    err =
+        pass_run_spread(e, &s, c->policies[p->policy].policy, &p->knobs, c->num.draws, &r, &spread);
     if (!err) {
         p->at_us = pass_spread_at(&spread, c->num.percentile) + c->num.step_overhead_us;
         p->spread = true;
@@ -303,7 +303,8 @@ static void first_token(const struct capacity *k, const struct capacity_config *
 {
     const struct capacity_point *d = out->decode, *p = out->prefill;
     double passes = ceil(prompt_of(&c->num) / p->size), pass_ms = p->at_us / 1e3;
-    double nic = fmin(k->nic_GBps[d->gpu] * (1 - d->nic_util), k->nic_GBps[p->gpu] * (1 - p->nic_util));
+    double nic =
+        fmin(k->nic_GBps[d->gpu] * (1 - d->nic_util), k->nic_GBps[p->gpu] * (1 - p->nic_util));
     double kv_bytes = (double)moe_kv_elements(k->model) * (c->base.kv_dtype ? 1 : 2) *
                       k->model->num_layers * c->num.isl;
 
@@ -316,7 +317,8 @@ static void first_token(const struct capacity *k, const struct capacity_config *
 }
 
 /* How long the steps of one request take per token, and what a GPU yields. */
-static void decode_rate(const struct capacity_config *c, struct capacity_plan *out, double *tokens_s)
+static void decode_rate(const struct capacity_config *c, struct capacity_plan *out,
+                        double *tokens_s)
 {
     const struct capacity_numbers *n = &c->num;
     const struct capacity_point *d = out->decode, *p = out->prefill;
@@ -339,7 +341,7 @@ static void judge(const struct capacity_config *c, struct capacity_plan *out)
 
     out->worst = fmax(tpot, fmax(ttft, nodes));
     out->ok = out->worst <= 1;
-    out->miss = out->ok                ? NULL
+    out->miss = out->ok              ? NULL
                 : out->worst == tpot ? "TPOT"
                 : out->worst == ttft ? "TTFT"
                                      : "max_nodes";
@@ -357,7 +359,8 @@ void capacity_plan_of(const struct capacity *k, const struct capacity_config *c,
                       bool shared, struct capacity_plan *out)
 {
     const struct capacity_numbers *n = &c->num;
-    double tokens_s, prompt_s = prefill->size / prefill->step_us * 1e6, per_node = c->base.gpus_per_node;
+    double tokens_s, prompt_s = prefill->size / prefill->step_us * 1e6,
+                     per_node = c->base.gpus_per_node;
     double out_s = n->requests_s * n->osl, gpu_share;
 
     *out = (struct capacity_plan){.decode = decode, .prefill = prefill, .shared = shared};
@@ -367,8 +370,8 @@ void capacity_plan_of(const struct capacity *k, const struct capacity_config *c,
     out->decode_instances = instances(out_s, tokens_s * decode->ep, n->utilization);
     gpu_share = 1 / tokens_s;
     if (!shared) {
-        out->prefill_instances = instances(n->requests_s * prompt_of(n), prompt_s * prefill->ep,
-                                           n->utilization);
+        out->prefill_instances =
+            instances(n->requests_s * prompt_of(n), prompt_s * prefill->ep, n->utilization);
         gpu_share += prompt_of(n) / n->osl / prompt_s;
     }
     out->tokens_s_gpu = n->utilization / gpu_share;

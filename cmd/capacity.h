@@ -1,5 +1,6 @@
 /* cmd/capacity.h: which GPUs, how many, in which pools, serve a traffic within its promises at the
- * least cost. Every candidate's step is simulated (cmd/pass.h); pools are put together from them. */
+ * least cost. Every candidate's step is simulated (cmd/pass.h); pools are put together from them.
+ */
 #ifndef PEOSIM_CMD_CAPACITY_H
 #define PEOSIM_CMD_CAPACITY_H
 
@@ -37,7 +38,7 @@ struct capacity {
     struct capacity_point *points;
     size_t num_points;
     double nic_GBps[CAPACITY_MAX_LIST]; /* of each kind of GPU */
-    struct capacity_plan *plans;        /* one per decode point: with its best prefill; best first */
+    struct capacity_plan *plans; /* one per decode point: with its best prefill; best first */
     size_t num_plans;
     size_t num_reused; /* points taken from the journal */
 };

@@ -87,7 +87,8 @@ static void nic_double(struct capacity_config *c, struct hw_profile *p)
 
 static bool many_nodes(const struct capacity_config *c, const struct capacity_plan *winner)
 {
-    return winner->decode->ep > c->base.gpus_per_node || winner->prefill->ep > c->base.gpus_per_node;
+    return winner->decode->ep > c->base.gpus_per_node ||
+           winner->prefill->ep > c->base.gpus_per_node;
 }
 
 static void hbm_down(struct capacity_config *c, struct hw_profile *p)

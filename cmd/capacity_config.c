@@ -84,10 +84,14 @@ const struct opt capacity_lists[] = {
 
 /* Keys of a scenario that the search sets itself, and what to write instead. */
 static const char *const taken[][2] = {
-    {"batch", "decode.batch, prefill.tokens"}, {"phase", "decode, prefill"},
-    {"cluster.profile", "gpus"},               {"cluster.nodes", "decode.ep, prefill.ep"},
-    {"attention.context_len", "traffic"},      {"attention.prompt_len", "traffic"},
-    {"attention.cached_len", "traffic"},       {"attention.tokens_per_request", "mtp.draft_tokens"},
+    {"batch", "decode.batch, prefill.tokens"},
+    {"phase", "decode, prefill"},
+    {"cluster.profile", "gpus"},
+    {"cluster.nodes", "decode.ep, prefill.ep"},
+    {"attention.context_len", "traffic"},
+    {"attention.prompt_len", "traffic"},
+    {"attention.cached_len", "traffic"},
+    {"attention.tokens_per_request", "mtp.draft_tokens"},
 };
 
 static int list_add(struct capacity_list *list, int v)

@@ -83,9 +83,11 @@ static void skipped_print(const struct capacity *k, FILE *f)
 
 static void winner_print(const struct capacity *k, const struct capacity_plan *p, FILE *f)
 {
-    fprintf(f, "TTFT of the first: waiting %.0f + prefill %.0f + KV transfer %.1f + decode step %.0f ms",
-            p->wait_ms, p->prefill_ms, p->transfer_ms,
-            p->ttft_ms - p->wait_ms - p->prefill_ms - p->transfer_ms);
+    fprintf(
+        f,
+        "TTFT of the first: waiting %.0f + prefill %.0f + KV transfer %.1f + decode step %.0f ms",
+        p->wait_ms, p->prefill_ms, p->transfer_ms,
+        p->ttft_ms - p->wait_ms - p->prefill_ms - p->transfer_ms);
     if (!p->shared)
         fprintf(f, "; GPUs prefill : decode %d : %d", p->prefill_instances * p->prefill->ep,
                 p->decode_instances * p->decode->ep);
@@ -244,11 +246,11 @@ static json_t *pool_json(const struct capacity *k, const struct capacity_point *
 
 static json_t *plan_json(const struct capacity *k, const struct capacity_plan *p)
 {
-    json_t *o = json_pack("{s:b, s:i, s:i, s:f, s:f, s:f, s:f, s:f, s:f}", "ok", p->ok, "gpus",
-                          p->gpus, "nodes", p->nodes, "usd_per_hour", p->usd_per_hour,
-                          "usd_per_Mtoken", p->usd_per_Mtoken, "ttft_ms", p->ttft_ms, "tpot_ms",
-                          p->tpot_ms, "tokens_s_gpu", p->tokens_s_gpu, "tokens_s_user",
-                          p->tokens_s_user);
+    json_t *o =
+        json_pack("{s:b, s:i, s:i, s:f, s:f, s:f, s:f, s:f, s:f}", "ok", p->ok, "gpus", p->gpus,
+                  "nodes", p->nodes, "usd_per_hour", p->usd_per_hour, "usd_per_Mtoken",
+                  p->usd_per_Mtoken, "ttft_ms", p->ttft_ms, "tpot_ms", p->tpot_ms, "tokens_s_gpu",
+                  p->tokens_s_gpu, "tokens_s_user", p->tokens_s_user);
 
     json_object_set_new(o, "decode", pool_json(k, p->decode, p->decode_instances));
     if (!p->shared)
@@ -259,8 +261,9 @@ static json_t *plan_json(const struct capacity *k, const struct capacity_plan *p
 int capacity_report_json(const struct capacity *k, const struct capacity_change *changes, int num,
                          char **text)
 {
-    json_t *root = json_pack("{s:s, s:s, s:s, s:i}", "version", PEOSIM_VERSION, "config",
-                             k->config->path, "hash", k->config->hash, "seed", k->config->base.seed);
+    json_t *root =
+        json_pack("{s:s, s:s, s:s, s:i}", "version", PEOSIM_VERSION, "config", k->config->path,
+                  "hash", k->config->hash, "seed", k->config->base.seed);
     json_t *plans = json_array(), *list = json_array();
 
     for (size_t i = 0; i < k->num_plans && i < 50; i++)

@@ -23,12 +23,13 @@ static void info_work(const struct moe_model *m)
 
     pass_work_of(m, context, true, DTYPE_FP8, 2, &decode);
     pass_work_of(m, context / 2, false, DTYPE_FP8, 2, &prefill);
-    printf("  per token, all layers: %.2f GFLOP in weights; attention core %.2f GFLOP in decode over "
-           "%.0f tokens, %.2f GFLOP in prefill of as many\n",
-           decode.linear_flops / 1e9, decode.attention_flops / 1e9, context,
-           prefill.attention_flops / 1e9);
-    printf("  weights %.1f GB in FP8, of which one token needs %.1f GB\n", decode.weight_bytes / 1e9,
-           decode.active_bytes / 1e9);
+    printf(
+        "  per token, all layers: %.2f GFLOP in weights; attention core %.2f GFLOP in decode over "
+        "%.0f tokens, %.2f GFLOP in prefill of as many\n",
+        decode.linear_flops / 1e9, decode.attention_flops / 1e9, context,
+        prefill.attention_flops / 1e9);
+    printf("  weights %.1f GB in FP8, of which one token needs %.1f GB\n",
+           decode.weight_bytes / 1e9, decode.active_bytes / 1e9);
     printf("  KV cache in BF16: %.1f KB written per token, %.2f GB read per token at %.0f\n",
            decode.kv_write_bytes / 1e3, decode.kv_read_bytes / 1e9, context);
     printf("  messages per token: dispatch %.2f MB (FP8), combine %.2f MB (BF16)\n",

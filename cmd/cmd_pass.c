@@ -79,9 +79,10 @@ static int point_memory(struct evaluator *e, const struct scenario *s, const str
 {
     struct memory_spec spec;
     bool decode = s->phase == PHASE_OF_DECODE;
-    int requests = decode ? (s->batch + s->tokens_per_request - 1) / s->tokens_per_request
-                          : pass_requests(s);
-    double context = decode ? s->context_len + s->tokens_per_request : s->cached_len + s->prompt_len;
+    int requests =
+        decode ? (s->batch + s->tokens_per_request - 1) / s->tokens_per_request : pass_requests(s);
+    double context =
+        decode ? s->context_len + s->tokens_per_request : s->cached_len + s->prompt_len;
     char text[160];
     int err = pass_memory(e, s, requests, context, f->reserve_GB, &spec, &p->memory);
 
@@ -108,10 +109,12 @@ static int point_run(void *self, struct evaluator *e, size_t i)
     p->batch = s.batch;
     p->phase = s.phase;
     p->ranks = s.nodes * s.gpus_per_node;
-    p->requests = (double)s.batch / (s.phase == PHASE_OF_DECODE ? s.tokens_per_request : s.prompt_len);
-    p->tokens = s.phase == PHASE_OF_DECODE
-                    ? p->requests * pass_tokens_accepted(s.tokens_per_request - 1, a->flags->acceptance)
-                    : s.batch;
+    p->requests =
+        (double)s.batch / (s.phase == PHASE_OF_DECODE ? s.tokens_per_request : s.prompt_len);
+    p->tokens =
+        s.phase == PHASE_OF_DECODE
+            ? p->requests * pass_tokens_accepted(s.tokens_per_request - 1, a->flags->acceptance)
+            : s.batch;
     err = point_memory(e, &s, a->flags, p);
     if (!err && !p->skipped)
         err = pass_knobs_resolve(e, &s, p->policy, &p->knobs);

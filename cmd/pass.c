@@ -18,7 +18,7 @@
 #define PASS_LAYERS       6
 #define PASS_PERIOD       2
 #define PASS_DRIFT_LAYERS 16
-#define PASS_DRIFT_PERIOD 8
+#define PASS_DRIFT_PERIOD 2
 #define PASS_STEPS        2000
 
 const char pass_metrics_help[] =
@@ -28,8 +28,10 @@ const char pass_metrics_help[] =
     "  TPOT           time per output token of one request: decode step time / tokens it yields\n"
     "                 per request; with shared pools, prefill work in between included\n"
     "  tokens/s/user  1 / TPOT\n"
-    "  TTFT           time to the first token: wait for the pass in progress (the percentile's share\n"
-    "                 of a pass), all passes of the prompt, transfer of its KV cache, one decode step\n"
+    "  TTFT           time to the first token: wait for the pass in progress (the percentile's "
+    "share\n"
+    "                 of a pass), all passes of the prompt, transfer of its KV cache, one decode "
+    "step\n"
     "  tokens/s/GPU   output tokens per second over all GPUs of the pools; in tables of one pass,\n"
     "                 that pass's tokens over its time and GPUs (prompt tokens in prefill)\n"
     "  percentile     over steps whose tokens choose experts anew\n"
@@ -57,6 +59,42 @@ struct section {
     int layers;
 };
 
+/* When a rank is through with a layer and all before it. */
+static double layer_end_ns(const struct trace *t, const struct plan *plan, int rank, int layer)
+{
+    double end = 0;
+
+    for (size_t i = 0; i < t->num_spans; i++)
+        if (t->spans[i].rank == rank && plan->ops[t->spans[i].op].layer <= layer)
+            end = fmax(end, t->spans[i].end_ns);
+    return end;
+}
+
+static void metrics_scale(struct trace_metrics *x, double by)
+{
+    x->layer_ns *= by;
+    x->launch_ns *= by;
+    x->exposed_comm_ns *= by;
+    for (int k = 0; k < OP_KIND_COUNT; k++)
+        x->kind_ns[k] *= by;
+    for (int p = 0; p < PART_COUNT; p++)
+        x->part_ns[p] *= by;
+}
+
+/* The last layer of a plan has no next layer to share its time with, so the pace is taken between
+ * the ends of layers before it. */
+static void pace_correct(struct section *s, const struct trace *t, const struct plan *plan)
+{
+    int last = plan->num_layers - 2, period = plan->period_layers;
+    int rank = s->steady.slowest_rank;
+    double ns;
+
+    if (last - period < 0 || period >= plan->num_layers)
+        return;
+    ns = layer_end_ns(t, plan, rank, last) - layer_end_ns(t, plan, rank, last - period);
+    metrics_scale(&s->steady, ns / period / s->steady.layer_ns);
+}
+
 static int section_run(struct evaluator *e, const struct scenario *s, struct plan *plan,
                        struct section *out)
 {
@@ -65,9 +103,11 @@ static int section_run(struct evaluator *e, const struct scenario *s, struct pla
 
     out->steady = out->ev.metrics;
     out->layers = plan->num_layers;
-    plan->period_layers = plan->num_layers;
-    if (!err)
+    if (!err) {
+        pace_correct(out, trace, plan);
+        plan->period_layers = plan->num_layers;
         err = trace_measure(trace, plan, &out->whole);
+    }
     trace_free(trace);
     return err;
 }
@@ -192,7 +232,8 @@ static int layers_of(struct evaluator *e, const struct scenario *s, struct pass_
     int err = evaluate_spec(e, s, &policy_none, &spec);
 
     if (!err)
-        pass_layers_of(spec.model, s->phase == PHASE_OF_DECODE ? s->tokens_per_request - 1 : 0, out);
+        pass_layers_of(spec.model, s->phase == PHASE_OF_DECODE ? s->tokens_per_request - 1 : 0,
+                       out);
     return err;
 }
 
@@ -357,7 +398,14 @@ int pass_memory(struct evaluator *e, const struct scenario *s, int requests, dou
 }
 
 /* Lanes of the timeline of a whole pass. */
-enum stage { STAGE_ATTENTION, STAGE_MLP, STAGE_EXPERTS, STAGE_DISPATCH, STAGE_COMBINE, STAGE_OTHER };
+enum stage {
+    STAGE_ATTENTION,
+    STAGE_MLP,
+    STAGE_EXPERTS,
+    STAGE_DISPATCH,
+    STAGE_COMBINE,
+    STAGE_OTHER
+};
 
 static enum stage stage_of(enum plan_op_kind kind)
 {

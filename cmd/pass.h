@@ -19,9 +19,9 @@ struct pass_result {
     double kind_us[OP_KIND_COUNT]; /* by kind of op along the critical path, with launch_us */
     double cause_us[PART_COUNT];   /* by what limited it along the critical path, with launch_us */
     double launch_us;
-    double layer_us;      /* steady period of one MoE layer */
-    double extra_us;      /* MoE section besides its layers: filling and draining the overlap */
-    double exposed_us;    /* communication that nothing hides, all MoE layers */
+    double layer_us;   /* steady period of one MoE layer */
+    double extra_us;   /* MoE section besides its layers: filling and draining the overlap */
+    double exposed_us; /* communication that nothing hides, all MoE layers */
     double sm_util, nic_util, nvlink_util; /* of the MoE layers */
     double assumed_share, max_over_mean_rank;
     int num_moe; /* MoE layers, drafting ones included */

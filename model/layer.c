@@ -209,8 +209,7 @@ int layer_router(struct layer_builder *b, int stream, int sms, int after)
 {
     int experts = b->spec->router_experts ? b->spec->router_experts : b->spec->model->experts;
 
-    return add_dense(b, OP_ROUTER, stream, sms, tokens(b), experts,
-                     b->spec->model->hidden, after);
+    return add_dense(b, OP_ROUTER, stream, sms, tokens(b), experts, b->spec->model->hidden, after);
 }
 
 static int add_mlp(struct layer_builder *b, int stream, int sms, int inter, int after)

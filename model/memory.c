@@ -60,8 +60,8 @@ static void weights_sum(const struct memory_spec *s, int tp, struct memory_sum *
     double table = 2.0 * m->vocab * m->hidden / tp, local = ceil((double)m->experts / s->ranks);
     int dense = m->num_layers - m->moe_layers, moe = m->moe_layers + s->mtp_layers;
 
-    out->attention =
-        (m->num_layers + s->mtp_layers) * memory_weight_bytes(attention_params(m, tp), s->weight_dtype);
+    out->attention = (m->num_layers + s->mtp_layers) *
+                     memory_weight_bytes(attention_params(m, tp), s->weight_dtype);
     out->dense = dense * memory_weight_bytes(3.0 * m->hidden * m->dense_inter, s->weight_dtype) +
                  s->mtp_layers * memory_weight_bytes(2.0 * m->hidden * m->hidden, s->weight_dtype);
     out->experts = moe * local * memory_weight_bytes(moe_params_expert(m), s->weight_dtype);
@@ -86,8 +86,8 @@ static double activations(const struct memory_spec *s, int tp)
 {
     const struct moe_model *m = s->model;
     double qk = m->head_dim, v = m->v_head_dim, heads = (double)m->heads / tp, logits;
-    double kv_heads = m->attention == MOE_ATTN_MLA ? (s->decode ? 0 : heads)
-                                                   : fmax(1, (double)m->kv_heads / tp);
+    double kv_heads =
+        m->attention == MOE_ATTN_MLA ? (s->decode ? 0 : heads) : fmax(1, (double)m->kv_heads / tp);
     double attn = (double)s->tokens * tp * 2 * (heads * (qk + v) + kv_heads * (qk + v));
     /* FP8 rows in, BF16 gate and up, FP8 product, BF16 rows out. */
     double ffn = expert_rows(s) * (m->hidden + 4.0 * m->inter + m->inter + 2.0 * m->hidden);

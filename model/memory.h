@@ -12,10 +12,10 @@ struct memory_spec {
     const struct moe_model *model; /* experts: logical and redundant ones */
     bool decode;
     int ranks, ranks_per_node;
-    int attention_tp;      /* attention weights and GQA heads are split over so many ranks */
-    int requests;          /* whose KV cache lies on this GPU */
-    double context_len;    /* tokens of each at its longest */
-    int tokens;            /* in one step or chunk, on this GPU */
+    int attention_tp;   /* attention weights and GQA heads are split over so many ranks */
+    int requests;       /* whose KV cache lies on this GPU */
+    double context_len; /* tokens of each at its longest */
+    int tokens;         /* in one step or chunk, on this GPU */
     int max_dispatch_tokens;
     enum plan_comm comm;
     int normal_num_sms;
@@ -33,7 +33,8 @@ struct memory_sum {
 };
 
 void memory_sum(const struct memory_spec *spec, struct memory_sum *out);
-/* Most requests whose step (tokens = requests * tokens_per_request) still fits; 0 = not even one. */
+/* Most requests whose step (tokens = requests * tokens_per_request) still fits; 0 = not even one.
+ */
 int memory_max_requests(const struct memory_spec *spec, int tokens_per_request);
 /* "weights 28.1 + KV cache 36.8 + buffers 1.9 + activations 2.0 + reserve 4.0 = 72.8 GB of 80.0" */
 void memory_text(const struct memory_sum *sum, char *buf, size_t size);

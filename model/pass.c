@@ -25,8 +25,7 @@ void pass_work_of(const struct moe_model *m, double context, bool absorbed,
 
     *out = (struct pass_work){
         .linear_flops = 2 * moe_params_active(m),
-        .attention_flops =
-            2.0 * m->num_layers * m->heads * attention_width(m, absorbed) * context,
+        .attention_flops = 2.0 * m->num_layers * m->heads * attention_width(m, absorbed) * context,
         .weight_bytes = memory_weight_bytes(moe_params_total(m), weight_dtype),
         .active_bytes = memory_weight_bytes(moe_params_active(m), weight_dtype),
         .kv_read_bytes = kv * context,

@@ -24,8 +24,7 @@ struct pass_work {
 };
 /* absorbed: MLA in decode works on the latent KV (kv_lora_rank wide). */
 void pass_work_of(const struct moe_model *m, double context, bool absorbed,
-                  enum plan_dtype weight_dtype, double kv_bytes_per_element,
-                  struct pass_work *out);
+                  enum plan_dtype weight_dtype, double kv_bytes_per_element, struct pass_work *out);
 
 /* The plan of what stands before and after the layers: embedding of the spec's tokens, final norm
  * and LM head over head_rows rows (the last token of each prompt in prefill). spec->dense must be

@@ -72,7 +72,8 @@ static int place_node(const double *loads, const int *experts, int n, int copies
 {
     int slots = n + copies, each = slots / ranks, k = 0, err;
     double *load = malloc((size_t)slots * sizeof *load);
-    int *count = malloc((size_t)slots * sizeof *count), *owner = malloc((size_t)slots * sizeof *owner);
+    int *count = malloc((size_t)slots * sizeof *count),
+        *owner = malloc((size_t)slots * sizeof *owner);
     int *pack = malloc((size_t)slots * sizeof *pack), *at = malloc((size_t)slots * sizeof *at);
 
     err = load && count && owner && pack && at ? 0 : ERR_NOMEM;

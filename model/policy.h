@@ -54,7 +54,7 @@ struct layer_spec {
     int period_layers;           /* of which the last ones give the steady period */
     int router_experts; /* what the gate scores; 0 = the model's (fewer than with redundant experts)
                          */
-    bool dense; /* a dense layer (first_k_dense_replace): attention and MLP, no experts */
+    bool dense;         /* a dense layer (first_k_dense_replace): attention and MLP, no experts */
 };
 
 struct policy {
