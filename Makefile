@@ -111,7 +111,7 @@ install: peosim
 	install -m 644 -t $(SHARE)/configs $(wildcard configs/*.yaml)
 	install -m 644 -t $(SHARE)/configs/models $(wildcard configs/models/*.json)
 	install -m 644 -t $(SHARE)/configs/capacity $(wildcard configs/capacity/*.yaml)
-	install -m 644 -t $(SHARE)/plots $(wildcard plots/*)
+	install -m 644 -t $(SHARE)/plots $(wildcard plots/*.gp)
 	install -m 644 -t $(SHARE) LICENSE
 
 clean:
@@ -121,6 +121,8 @@ clean:
 .PHONY: all deps tests check test demo asan libfuzzer golden-update format format-check install clean
 .SECONDARY:
 
+# Programs to measure with, at the end of the build folder: build/a2a SIZES.csv runs the flow engine on
+# anyone's matrix of flow sizes.
 $(BUILD)/a2a: $(BUILD)/tests/bench/a2a.o $(BUILD)/libpeosim.a
 	$(call SAY,link,$@)
 	$(Q)$(LINK) $(LDLIBS)
@@ -129,9 +131,20 @@ $(BUILD)/bench_%: $(BUILD)/tests/bench/bench_%.o $(BUILD)/libpeosim.a
 	$(call SAY,link,$@)
 	$(Q)$(LINK) $(LDLIBS)
 
-# Medians of the engines; not timed tests. BENCH_FLAGS go to the flow engine's bench.
-bench: $(BUILD)/bench_layer $(patsubst tests/bench/%.c,$(BUILD)/%,$(filter-out tests/bench/bench_layer.c,$(wildcard tests/bench/bench_*.c)))
-	@for b in $^; do echo "== $$b"; $$b $(BENCH_FLAGS) || exit 1; done
+CXX ?= g++
+HAVE_SIMGRID := $(wildcard /usr/include/simgrid/s4u.hpp)
+$(BUILD)/simgrid_a2a: tests/bench/simgrid_a2a.cpp
+	$(call SAY,c++,$@)
+	$(Q)mkdir -p $(@D) && $(CXX) -std=c++17 -O2 -Wall -Wextra -o $@ $< -lsimgrid
+
+# Medians, not timed tests; SimGrid on the same sizes where it is installed. Larger ones take minutes.
+SIMGRID_MOST ?= 64
+EXACT_MOST ?= 320
+bench: $(addprefix $(BUILD)/bench_,layer flow heap) $(if $(HAVE_SIMGRID),$(BUILD)/simgrid_a2a)
+	$(BUILD)/bench_layer
+	$(BUILD)/bench_flow --exact-most $(EXACT_MOST) \
+		$(if $(HAVE_SIMGRID),--simgrid $(BUILD)/simgrid_a2a --simgrid-most $(SIMGRID_MOST))
+	$(BUILD)/bench_heap
 
 # The README's accuracy tables, from a folder of public measurements.
 DATA ?= $(or $(PEOSIM_DATA),../shared/data)
@@ -150,3 +163,52 @@ readme: peosim
 profiles: peosim
 	@hw/rebuild.sh $(DATA) --groups=false
 .PHONY: profiles
+# The GPU half: the same program with kernels/ and validate/gpu_*.c, in a build folder of its own.
+# STATIC=1 links the libraries that a GPU machine may lack; NCCL and cuBLASLt stay shared.
+CUDA_HOME ?= /usr/local/cuda
+NCCL_HOME ?=
+STATIC ?=
+GPU_BUILD := build-gpu
+NVCC = $(CUDA_HOME)/bin/nvcc
+GPU_ARCH := -gencode=arch=compute_90a,code=sm_90a
+NVCCFLAGS ?= -O3 -std=c++17 -Xcompiler -Wall,-Wextra,-Wno-unused-parameter
+GPU_INCLUDE := -isystem $(CUDA_HOME)/include $(if $(NCCL_HOME),-isystem $(NCCL_HOME)/include)
+GPU_LIBS = $(if $(NCCL_HOME),-L$(NCCL_HOME)/lib) -L$(CUDA_HOME)/lib64 -L$(CUDA_HOME)/lib -L/usr/local/lib \
+	-lnccl -lcublasLt -lcudart_static -ldl -lrt
+GPU_KERNELS := $(patsubst %.cu,$(GPU_BUILD)/%.o,$(wildcard kernels/*.cu)) $(patsubst %.c,$(GPU_BUILD)/%.o,$(wildcard kernels/*.c))
+GPU_HOST := $(patsubst %.c,$(GPU_BUILD)/%.o,$(wildcard validate/gpu_*.c))
+GPU_COMMON := $(patsubst $(BUILD)/%,$(GPU_BUILD)/%,$(LIB_OBJS))
+GPU_TESTS := $(patsubst %.c,$(GPU_BUILD)/%,$(wildcard tests/gpu/test_*.c))
+GPU_BENCHES := $(patsubst %.c,$(GPU_BUILD)/%,$(wildcard tests/gpu/bench_*.c))
+STATIC_LIBS := -l:libyaml.a -l:libgsl.a -l:libgslcblas.a -l:libjansson.a -l:libmd.a -lm -lpthread
+GPU_LDLIBS = $(if $(STATIC),$(STATIC_LIBS) -static-libstdc++ -static-libgcc,$(LDLIBS))
+
+$(GPU_BUILD)/kernels/%.o: kernels/%.cu
+	@mkdir -p $(@D)
+	$(call SAY,nvcc,$<)
+	$(Q)$(NVCC) $(NVCCFLAGS) $(GPU_ARCH) -I. $(GPU_INCLUDE) -MMD -MP -c $< -o $@
+
+# The references of the checks run on the CPU, next to the GPUs: worth optimising.
+$(GPU_BUILD)/validate/gpu_data.o: OPT := -O3 -g
+$(GPU_BUILD)/%.o: %.c
+	@mkdir -p $(@D)
+	$(call SAY,cc,$<)
+	$(Q)$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -DPEOSIM_GPU $(GPU_INCLUDE) -MMD -MP -c $< -o $@
+
+$(GPU_BUILD)/peosim: $(GPU_BUILD)/cmd/main.o $(GPU_COMMON) $(GPU_HOST) $(GPU_KERNELS)
+	$(call SAY,link,$@)
+	$(Q)g++ $(LDFLAGS) -o $@ $(filter %.o,$^) $(GPU_LIBS) $(GPU_LDLIBS)
+
+$(GPU_BUILD)/tests/gpu/%: $(GPU_BUILD)/tests/gpu/%.o $(GPU_KERNELS) $(GPU_BUILD)/base/err.o $(GPU_BUILD)/base/log.o
+	$(call SAY,link,$@)
+	$(Q)g++ $(LDFLAGS) -o $@ $(filter %.o,$^) $(GPU_LIBS) -lm -lpthread $(if $(STATIC),-static-libstdc++ -static-libgcc)
+
+gpu: $(GPU_BUILD)/peosim $(GPU_TESTS) $(GPU_BENCHES)
+	@cp -f $< peosim
+
+# Each test says "skipped" where there is no GPU.
+gpu-test: gpu
+	@fail=0; for t in $(GPU_TESTS); do echo "== $$t"; $$t || fail=1; done; tests/gpu/validate.sh $(GPU_BUILD)/peosim || fail=1; exit $$fail
+
+-include $(shell find $(GPU_BUILD) -name '*.d' 2>/dev/null)
+.PHONY: gpu gpu-test

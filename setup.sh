@@ -22,7 +22,7 @@ clang|cmd clang|clang|ci|second compiler
 clang-format|cmd clang-format|clang-format|ci|format check
 CUDA|cuda|-|-|GPU half
 NCCL|nccl|-|-|GPU half
-MPI|lib ompi|-|-|more than one host, optional
+MPI|lib ompi|libopenmpi-dev|ci|sweeps over several machines, optional
 SimGrid|lib simgrid|-|-|cross-check of flow sharing, optional
 END
 }

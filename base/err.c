@@ -26,6 +26,8 @@ int err_exit_status(int code)
     case ERR_USAGE:
     case ERR_NOTFOUND:
     case ERR_INFEASIBLE:
+    case ERR_DATA:
+    case ERR_IO:
         return 2;
     default:
         return 1;

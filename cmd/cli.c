@@ -189,6 +189,10 @@ int cli_parse(struct cli *cli, int argc, char **argv, const struct opt *extra, v
             cli->words[cli->num_words++] = argv[i];
         }
     }
+    if (!err && cli->json && cli->csv) {
+        log_error("--json and --csv exclude each other");
+        err = ERR_USAGE;
+    }
     return err;
 }
 

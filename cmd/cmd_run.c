@@ -5,69 +5,44 @@
 #include <unistd.h>
 
 #include "base/err.h"
-#include "base/file.h"
 #include "base/log.h"
 #include "cmd/cmd.h"
+#include "cmd/confidence.h"
 #include "cmd/eps_rule.h"
 #include "cmd/grid.h"
 #include "cmd/plot.h"
 #include "cmd/progress.h"
 #include "cmd/report.h"
+#include "cmd/results.h"
 #include "plan/trace_chrome.h"
 #include "plan/trace_csv.h"
 #include "plan/trace_log.h"
 
 struct output {
-    char folder[512];
+    struct results results;
     struct cli *cli;
     struct grid *grid;
 };
 
-static int path_of(const struct output *o, const char *name, char *buf, size_t size)
-{
-    if ((size_t)snprintf(buf, size, "%s/%s", o->folder, name) < size)
-        return 0;
-    log_error("%s: the path is too long", o->folder);
-    return ERR_RANGE;
-}
-
-/* Opens name in the results folder; a full disk or an unwritable folder leaves nothing half-made.
- */
-static int out_open(const struct output *o, const char *name, struct file_out *f)
-{
-    char path[1024];
-    int err = path_of(o, name, path, sizeof path);
-
-    return err ? err : file_create(f, path);
-}
-
-static int out_close(struct file_out *f, int err)
-{
-    if (!err)
-        err = file_commit(f);
-    file_abort(f);
-    return err;
-}
-
 static int json_write(const struct output *o, const char *text)
 {
     struct file_out f = {0};
-    int err = out_open(o, "summary.json", &f);
+    int err = results_create(&o->results, "summary.json", &f);
 
     if (!err)
         fprintf(f.f, "%s\n", text);
-    return out_close(&f, err);
+    return results_done(&f, err);
 }
 
 static int csv_write(const struct output *o, const char *name,
                      void (*write)(const struct grid *, FILE *))
 {
     struct file_out f = {0};
-    int err = out_open(o, name, &f);
+    int err = results_create(&o->results, name, &f);
 
     if (!err)
         write(o->grid, f.f);
-    return out_close(&f, err);
+    return results_done(&f, err);
 }
 
 /* The point worth a timeline: the largest gain; where nothing gains, `none` of the last scenario.
@@ -90,7 +65,7 @@ static const struct grid_point *point_to_show(const struct grid *g)
 
 static void title_of(const struct grid_point *p, const struct scenario *s, char *buf, size_t size)
 {
-    char name[24], knobs[200] = "";
+    char name[24], knobs[64] = "";
 
     report_point_name(p, name, sizeof name);
     if (p->policy == &policy_peo)
@@ -109,22 +84,22 @@ static int trace_files(const struct output *o, const char *prefix, const struct 
     int err;
 
     snprintf(name, sizeof name, "%sspans.csv", prefix);
-    err = out_open(o, name, &f);
+    err = results_create(&o->results, name, &f);
     if (!err)
         err = trace_csv_write(log, f.f);
-    err = out_close(&f, err);
+    err = results_done(&f, err);
     if (err || *prefix)
         return err;
-    err = out_open(o, "counters.csv", &f);
+    err = results_create(&o->results, "counters.csv", &f);
     if (!err)
         err = trace_csv_write_counters(log, f.f);
-    err = out_close(&f, err);
+    err = results_done(&f, err);
     if (err)
         return err;
-    err = out_open(o, "trace.json", &f);
+    err = results_create(&o->results, "trace.json", &f);
     if (!err)
         err = trace_chrome_write(log, f.f, title, NULL);
-    return out_close(&f, err);
+    return results_done(&f, err);
 }
 
 static void timeline_draw(const struct output *o, const char *prefix, const char *title, int rank,
@@ -133,8 +108,8 @@ static void timeline_draw(const struct output *o, const char *prefix, const char
     char csv[1200], out[1200], rank_text[16], sms[16];
     const char *extra[] = {rank_text, sms, NULL};
 
-    snprintf(csv, sizeof csv, "%s/%sspans.csv", o->folder, prefix);
-    snprintf(out, sizeof out, "%s/%stimeline", o->folder, prefix);
+    snprintf(csv, sizeof csv, "%s/%sspans.csv", o->results.part, prefix);
+    snprintf(out, sizeof out, "%s/%stimeline", o->results.part, prefix);
     snprintf(rank_text, sizeof rank_text, "%d", rank);
     snprintf(sms, sizeof sms, "%d", num_sms);
     plot_draw("timeline", csv, out, title, extra);
@@ -149,7 +124,7 @@ static int timeline(const struct output *o, struct evaluator *e, const struct gr
     struct plan *plan = NULL;
     struct trace_log *log = NULL;
     struct evaluation ev;
-    char title[256];
+    char title[512];
     int err = config_scenario(o->grid->config, p->scenario, &s);
 
     if (err)
@@ -200,21 +175,21 @@ static void batch_pictures(const struct output *o)
     if (!batch || batch->num_values < 2 ||
         config_num_scenarios(o->grid->config) != (size_t)batch->num_values)
         return;
-    snprintf(csv, sizeof csv, "%s/best.csv", o->folder);
-    snprintf(out, sizeof out, "%s/latency_batch", o->folder);
+    snprintf(csv, sizeof csv, "%s/best.csv", o->results.part);
+    snprintf(out, sizeof out, "%s/latency_batch", o->results.part);
     snprintf(title, sizeof title, "%s: layer time, best knobs of each policy",
              o->grid->config->name);
     plot_draw("latency_batch", csv, out, title, NULL);
-    snprintf(out, sizeof out, "%s/gain_batch", o->folder);
+    snprintf(out, sizeof out, "%s/gain_batch", o->results.part);
     snprintf(title, sizeof title, "%s: gain over no overlap, best knobs of each policy",
              o->grid->config->name);
     plot_draw("gain_batch", csv, out, title, NULL);
 }
 
-static int results_write(struct output *o, const char *json)
+static int results_write(struct output *o, const char *folder, const char *json)
 {
     bool draw = !o->cli->no_plots && plot_available();
-    int err = file_mkdirs(o->folder);
+    int err = results_open(&o->results, folder);
 
     if (!err)
         err = json_write(o, json);
@@ -226,8 +201,11 @@ static int results_write(struct output *o, const char *json)
         err = timelines(o, draw);
     if (!err && draw)
         batch_pictures(o);
+    if (!err)
+        err = results_commit(&o->results);
+    results_abort(&o->results);
     if (!err && !o->cli->no_plots && !draw)
-        log_warn("gnuplot is not installed: the results are in %s, without pictures", o->folder);
+        log_warn("gnuplot is not installed: the results are in %s, without pictures", folder);
     return err;
 }
 
@@ -268,12 +246,39 @@ static int stdout_write(const struct output *o, const char *json)
     return o->cli->json || o->cli->csv ? 0 : eps_rules(o->grid);
 }
 
-static int run(struct cli *cli)
+struct run_flags {
+    int confidence;
+};
+
+static const struct opt run_flags[] = {
+    {.key = "confidence",
+     .type = OPT_INT,
+     .offset = offsetof(struct run_flags, confidence),
+     .min = 0,
+     .max = 10000,
+     .def = "0",
+     .unit = "draws",
+     .help = "repeat with profiles drawn from the fits' covariance; 0 = do not"},
+    {.key = NULL},
+};
+
+static int confidence(const struct grid *g, const struct cli *cli, const struct run_flags *flags)
+{
+    struct confidence *c = NULL;
+    int err = confidence_run(g, flags->confidence, cli_jobs(cli), &c);
+
+    if (!err)
+        confidence_print(c, g, cli->json || cli->csv ? stderr : stdout);
+    confidence_free(c);
+    return err;
+}
+
+static int run(struct cli *cli, const struct run_flags *flags)
 {
     struct config *c = NULL;
     struct output o = {.cli = cli};
     struct progress progress;
-    char *json = NULL;
+    char *json = NULL, folder[512];
     int err = config_read(cli->words[0], cli->sets, (size_t)cli->num_sets, &c);
 
     if (err)
@@ -283,16 +288,15 @@ static int run(struct cli *cli)
     progress_close(&progress);
     if (!err)
         err = report_json(o.grid, &json);
-    if (cli->output_dir)
-        snprintf(o.folder, sizeof o.folder, "%s", cli->output_dir);
-    else
-        snprintf(o.folder, sizeof o.folder, "results/%s", c->name);
+    snprintf(folder, sizeof folder, "results/%s", c->name);
     if (!err)
-        err = results_write(&o, json);
+        err = results_write(&o, cli->output_dir ? cli->output_dir : folder, json);
     if (!err)
         err = stdout_write(&o, json);
+    if (!err && flags->confidence > 1)
+        err = confidence(o.grid, cli, flags);
     if (!err && !cli->json && !cli->csv)
-        printf("results: %s/\n", o.folder);
+        printf("results: %s/\n", cli->output_dir ? cli->output_dir : folder);
     free(json);
     grid_free(o.grid);
     config_free(c);
@@ -302,15 +306,16 @@ static int run(struct cli *cli)
 int cmd_run(int argc, char **argv)
 {
     struct cli cli = {0};
-    int err = cli_parse(&cli, argc, argv, NULL, NULL);
+    struct run_flags flags = {0};
+    int err = cli_parse(&cli, argc, argv, run_flags, &flags);
 
     if (!err && cli.help) {
-        cli_help(cmd_find("run"), NULL, true);
+        cli_help(cmd_find("run"), run_flags, true);
     } else if (!err && cli.num_words != 1) {
         log_error("peosim run takes one configuration file");
         err = ERR_USAGE;
     } else if (!err) {
-        err = run(&cli);
+        err = run(&cli, &flags);
     }
     cli_free(&cli);
     return err;

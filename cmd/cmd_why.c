@@ -13,6 +13,7 @@
 #include "cmd/grid.h"
 #include "cmd/recommend.h"
 #include "cmd/report.h"
+#include "cmd/terms.h"
 #include "cmd/why.h"
 
 /* Rows of the table of ops; --json has them all. */
@@ -204,6 +205,33 @@ static void csv_print(const struct why *w)
                    w->fix[i].layer_us, w->fix[i].none_us, w->fix[i].gain_pct);
 }
 
+/* Terms are told of a layer by itself: a policy measured over several layers has no such steps. */
+static int terms(const struct config *c, const struct why *w)
+{
+    struct evaluator *e = NULL;
+    struct scenario s;
+    struct terms t;
+    char name[24];
+    int err;
+
+    if (w->point.policy == &policy_none || w->point.policy->spans_layers)
+        return 0;
+    err = config_scenario(c, w->point.scenario, &s);
+    if (err)
+        return err;
+    err = evaluator_open(&e);
+    if (!err)
+        err = terms_of(e, &s, w->point.policy, &w->point.knobs, &t);
+    if (!err) {
+        report_point_name(&w->point, name, sizeof name);
+        printf("\n");
+        terms_print(&t, name, stdout);
+    }
+    evaluator_close(e);
+    scenario_free(&s);
+    return err;
+}
+
 static int explain(const struct cli *cli)
 {
     struct config *c = NULL;
@@ -223,6 +251,7 @@ static int explain(const struct cli *cli)
         point_print(c, w);
         path_print(w);
         ops_print(w);
+        err = terms(c, w);
         fixes_print(w);
     }
     why_free(w);

@@ -29,7 +29,8 @@ struct evaluator {
     struct hw_profile *profile; /* as read, with the scenario's overrides applied in cost */
     char *profile_name;
     const struct hw_profile *borrowed;
-    struct hw_profile *scaled; /* with what.sm_factor times the SMs; NULL = as it is */
+    struct hw_profile *changed; /* as a counterfactual or the scenario has it; NULL = as it is */
+    double changed_sms, changed_nvlink_GBps; /* the factor and the rate it was made for */
     struct whatif what;
 
     struct plan_routing *routing;
@@ -57,63 +58,88 @@ static void baseline_forget(struct evaluator *e)
     e->none_key[0][0] = e->none_key[1][0] = '\0';
 }
 
+static void cost_forget(struct evaluator *e)
+{
+    if (e->cost_key[0])
+        cost_close(&e->cost);
+    e->cost_key[0] = '\0';
+}
+
 void evaluator_close(struct evaluator *e)
 {
     if (!e)
         return;
     moe_model_free(e->model);
     hw_profile_free(e->profile);
-    hw_profile_free(e->scaled);
+    hw_profile_free(e->changed);
     routing_free(e->routing);
-    if (e->cost_key[0])
-        cost_close(&e->cost);
+    cost_forget(e);
     free(e->model_name);
     free(e->profile_name);
     free(e->start_ns);
     free(e);
 }
 
-static void scaled_forget(struct evaluator *e)
+static void changed_forget(struct evaluator *e)
 {
-    hw_profile_free(e->scaled);
-    e->scaled = NULL;
+    if (e->changed)
+        cost_forget(e);
+    hw_profile_free(e->changed);
+    e->changed = NULL;
 }
 
 void evaluator_use_profile(struct evaluator *e, const struct hw_profile *profile)
 {
-    scaled_forget(e);
+    changed_forget(e);
     e->borrowed = profile;
-    if (e->cost_key[0])
-        cost_close(&e->cost);
-    e->cost_key[0] = '\0';
+    cost_forget(e);
     baseline_forget(e);
 }
 
 void evaluator_what_if(struct evaluator *e, const struct whatif *what)
 {
     e->what = what ? *what : (struct whatif){0};
-    scaled_forget(e);
+    changed_forget(e);
     baseline_forget(e);
 }
 
 const struct hw_profile *evaluate_profile(const struct evaluator *e)
 {
-    return e->scaled ? e->scaled : e->borrowed ? e->borrowed : e->profile;
+    return e->changed ? e->changed : e->borrowed ? e->borrowed : e->profile;
 }
 
 /* More SMs of the same kind: the tensor cores grow with them, HBM and links do not. */
-static int profile_scale(struct evaluator *e)
+static void sms_scale(struct hw_profile *p, double factor)
 {
     static const enum hw_field_id fields[] = {HW_GPU_NUM_SMS, HW_GPU_BF16_TFLOPS,
                                               HW_GPU_FP8_TFLOPS};
+
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
+        p->f[fields[i]].value *= factor;
+}
+
+/* The profile that the cost laws read. What kernels push to their peers is bound by NVLink, so they
+ * must see another NVLink too. */
+static int profile_change(struct evaluator *e, const struct scenario *s)
+{
+    double sms = e->what.sm_factor > 0 ? e->what.sm_factor : 1;
+    double nvlink = e->what.infinite_nvlink ? NO_LIMIT_GBPS : s->nvlink_GBps;
     int err;
 
-    if (!(e->what.sm_factor > 0) || e->scaled)
+    if (e->changed && e->changed_sms == sms && e->changed_nvlink_GBps == nvlink)
         return 0;
-    err = hw_profile_copy(evaluate_profile(e), &e->scaled);
-    for (size_t i = 0; i < sizeof fields / sizeof *fields && !err; i++)
-        e->scaled->f[fields[i]].value *= e->what.sm_factor;
-    return err;
+    changed_forget(e);
+    if (sms == 1 && !(nvlink > 0))
+        return 0;
+    err = hw_profile_copy(evaluate_profile(e), &e->changed);
+    if (err)
+        return err;
+    e->changed_sms = sms;
+    e->changed_nvlink_GBps = nvlink;
+    sms_scale(e->changed, sms);
+    if (nvlink > 0)
+        e->changed->f[HW_NET_NVLINK_GBPS].value = nvlink;
+    return 0;
 }
 
 static int name_keep(char **kept, const char *name)
@@ -149,11 +175,9 @@ static int profile_load(struct evaluator *e, const char *name)
     if (err)
         return err;
     hw_profile_free(e->profile);
-    scaled_forget(e);
+    changed_forget(e);
     e->profile = p;
-    if (e->cost_key[0])
-        cost_close(&e->cost);
-    e->cost_key[0] = '\0';
+    cost_forget(e);
     return name_keep(&e->profile_name, name);
 }
 
@@ -162,13 +186,11 @@ static int cost_load(struct evaluator *e, const struct scenario *s)
     char key[512];
     int err;
 
-    snprintf(key, sizeof key, "%s %p %.17g", s->profile, (const void *)e->borrowed,
-             e->what.sm_factor);
+    snprintf(key, sizeof key, "%s %p %.17g %.17g", s->profile, (const void *)e->borrowed,
+             e->changed ? e->changed_sms : 1, e->changed ? e->changed_nvlink_GBps : 0);
     if (!strcmp(key, e->cost_key))
         return 0;
-    if (e->cost_key[0])
-        cost_close(&e->cost);
-    e->cost_key[0] = '\0';
+    cost_forget(e);
     err = cost_open(evaluate_profile(e), &e->cost);
     if (!err)
         memcpy(e->cost_key, key, sizeof key);
@@ -289,7 +311,7 @@ static int spec_fill(struct evaluator *e, const struct scenario *s, const struct
     if (!err)
         err = profile_load(e, s->profile);
     if (!err)
-        err = profile_scale(e);
+        err = profile_change(e, s);
     if (err)
         return err;
     e->placed = *e->model;
@@ -332,12 +354,35 @@ int evaluate_spec(struct evaluator *e, const struct scenario *s, const struct po
     return err;
 }
 
+/* Scenario keys that do not fit together. */
+static int scenario_check_keys(const struct scenario *s, char *why, size_t size)
+{
+    int domain = s->nvlink_domain, node = s->gpus_per_node;
+
+    if (s->fabric == SIM_FABRIC_FLAT && s->oversubscription > 1)
+        snprintf(why, size,
+                 "cluster.oversubscription %g needs leaves: cluster.fabric fat_tree or "
+                 "rail",
+                 s->oversubscription);
+    else if (domain && domain % node && node % domain)
+        snprintf(why, size, "cluster.nvlink_domain %d does not fit nodes of %d GPUs", domain, node);
+    else if (s->routing == ROUTING_FILE && !*s->routing_file)
+        snprintf(why, size, "routing.kind file needs routing.file");
+    else if (s->routing != ROUTING_FILE && *s->routing_file)
+        snprintf(why, size, "routing.file is given but routing.kind is not file");
+    else
+        return 0;
+    return ERR_INFEASIBLE;
+}
+
 int evaluate_check(struct evaluator *e, const struct scenario *s, const struct policy *p,
                    const struct knobs *k, char *why, size_t size)
 {
     struct layer_spec spec;
     int err = spec_fill(e, s, p, &spec);
 
+    if (!err)
+        err = scenario_check_keys(s, why, size);
     return err ? err : p->check(&spec, k, why, size);
 }
 
@@ -454,18 +499,16 @@ static void topology_of(const struct evaluator *e, const struct scenario *s,
 {
     const struct hw_profile *p = evaluate_profile(e);
     double nics = s->nics_per_gpu > 0 ? s->nics_per_gpu : hw_value(p, HW_NET_NICS_PER_GPU);
-    double nic = cost_nic_GBps(p) / hw_value(p, HW_NET_NICS_PER_GPU);
-    double nvlink = cost_nvlink_GBps(p);
+    double nic =
+        cost_nic_GBps(p) / hw_value(p, HW_NET_NICS_PER_GPU) * hw_value(p, HW_NET_FABRIC_DERATE);
 
     if (s->nic_Gbitps > 0)
         nic *= s->nic_Gbitps / hw_value(p, HW_NET_NIC_GBITPS);
-    if (s->nvlink_GBps > 0)
-        nvlink *= s->nvlink_GBps / hw_value(p, HW_NET_NVLINK_GBPS);
     *out = (struct sim_topology_cfg){
         .endpoints = (uint32_t)ranks_of(s),
         .per_node = (uint32_t)s->gpus_per_node,
         .per_domain = (uint32_t)s->nvlink_domain,
-        .nvlink_GBps = e->what.infinite_nvlink ? NO_LIMIT_GBPS : nvlink,
+        .nvlink_GBps = cost_nvlink_GBps(p),
         .nvlink_latency_ns = hw_value(p, HW_NET_NVLINK_LAT_US) * 1e3,
         .nics_per_node = (uint32_t)fmax(1, floor(nics * s->gpus_per_node + 0.5)),
         .nic_GBps = e->what.infinite_nic ? NO_LIMIT_GBPS : nic,
@@ -477,8 +520,8 @@ static void topology_of(const struct evaluator *e, const struct scenario *s,
     };
 }
 
-static int simulate(struct evaluator *e, const struct scenario *s, const struct plan *plan,
-                    int counter_rank, struct evaluation *out, struct trace **trace_out)
+int evaluate_simulate(struct evaluator *e, const struct scenario *s, const struct plan *plan,
+                      int counter_rank, struct evaluation *out, struct trace **trace_out)
 {
     struct changed_cost changed;
     struct cost cost;
@@ -496,6 +539,7 @@ static int simulate(struct evaluator *e, const struct scenario *s, const struct 
     };
     int err = cost_load(e, s);
 
+    memset(out, 0, sizeof *out);
     if (err)
         return err;
     cost = cost_of(e, &changed);
@@ -509,7 +553,8 @@ static int simulate(struct evaluator *e, const struct scenario *s, const struct 
         err = sim_run(plan, &cost, &topo, &options, &sink, &stats);
     }
     if (!err) {
-        trace_sort(trace);
+        if (trace_out) /* measures do not depend on the order */
+            trace_sort(trace);
         trace->events = stats.events;
         err = trace_measure(trace, plan, &out->metrics);
     }
@@ -527,13 +572,6 @@ static int simulate(struct evaluator *e, const struct scenario *s, const struct 
     return err;
 }
 
-int evaluate_run(struct evaluator *e, const struct scenario *s, const struct plan *plan,
-                 int counter_rank, struct evaluation *out, struct trace **trace)
-{
-    memset(out, 0, sizeof *out);
-    return simulate(e, s, plan, counter_rank, out, trace);
-}
-
 static int baseline_key(const struct scenario *s, int shared_expert, char key[KEY_SIZE])
 {
     int at = snprintf(key, KEY_SIZE, "shared=%d ", shared_expert);
@@ -541,34 +579,36 @@ static int baseline_key(const struct scenario *s, int shared_expert, char key[KE
     return scenario_text(s, key + at, (size_t)(KEY_SIZE - at));
 }
 
-/* `none` with the same ops: with attention and as a steady period where the policy is so. */
+/* `none` with the same ops: with attention and as a steady period where the policy is so. A point
+ * that is this baseline itself brings its time, own_us. */
 static int baseline(struct evaluator *e, const struct scenario *s, const struct policy *p,
-                    const struct knobs *k, double *none_us)
+                    const struct knobs *k, double own_us, double *none_us)
 {
     struct layer_spec spec;
     struct knobs none;
     struct evaluation ev = {0};
     struct plan *plan = NULL;
     char key[KEY_SIZE];
-    int slot = p->spans_layers, err = evaluate_spec(e, s, p, &spec);
+    bool own = p == &policy_none && !k->split_phases;
+    int slot = p->spans_layers, err = baseline_key(s, k->shared_expert, key);
 
-    if (err)
-        return err;
-    knobs_default(&policy_none, &none);
-    none.shared_expert = k->shared_expert;
-    err = baseline_key(s, none.shared_expert, key);
-    if (err)
-        return err;
-    if (!strcmp(key, e->none_key[slot])) {
+    if (!err && !own && !strcmp(key, e->none_key[slot])) {
         *none_us = e->none_us[slot];
         return 0;
     }
-    err = policy_none.build(&spec, &none, &plan);
-    if (!err)
-        err = simulate(e, s, plan, -1, &ev, NULL);
+    knobs_default(&policy_none, &none);
+    none.shared_expert = k->shared_expert;
+    if (!err && !own)
+        err = evaluate_spec(e, s, p, &spec);
+    if (!err && !own)
+        err = policy_none.build(&spec, &none, &plan);
+    if (!err && !own)
+        err = evaluate_simulate(e, s, plan, -1, &ev, NULL);
     plan_free(plan);
     if (err)
         return err;
+    if (own)
+        ev.layer_us = own_us;
     memcpy(e->none_key[slot], key, sizeof key);
     *none_us = e->none_us[slot] = ev.layer_us;
     return 0;
@@ -584,12 +624,12 @@ int evaluate_point(struct evaluator *e, const struct scenario *s, const struct p
 
     memset(out, 0, sizeof *out);
     if (!err)
-        err = simulate(e, s, plan, counter_rank < -1 ? -1 : counter_rank, out,
-                       counter_rank < -1 ? NULL : trace);
+        err = evaluate_simulate(e, s, plan, counter_rank < -1 ? -1 : counter_rank, out,
+                                counter_rank < -1 ? NULL : trace);
     if (!err && counter_rank < -1)
-        err = simulate(e, s, plan, out->metrics.slowest_rank, out, trace);
+        err = evaluate_simulate(e, s, plan, out->metrics.slowest_rank, out, trace);
     if (!err)
-        err = baseline(e, s, p, k, &out->none_us);
+        err = baseline(e, s, p, k, out->layer_us, &out->none_us);
     if (!err) {
         out->gain_pct = (out->none_us / out->layer_us - 1) * 100;
         routing_stats_of(e->routing, ranks_of(s), &routing);
@@ -616,21 +656,32 @@ static void skipped_note(struct skipped *list, int *num, const char *why)
     while (i < *num && strcmp(list[i].why, why))
         i++;
     if (i == *num) {
-        if (*num == SKIPPED_MAX) {
-            list[SKIPPED_MAX - 1].count++;
-            return;
-        }
-        snprintf(list[(*num)++].why, sizeof list->why, "%s", why);
-        list[i].count = 0;
+        if (*num == SKIPPED_MAX)
+            i--;
+        else
+            *num += 1;
+        snprintf(list[i].why, sizeof list->why, "%s", *num < SKIPPED_MAX ? why : "other reasons");
     }
     list[i].count++;
+}
+
+/* The line of the key that a reason names, else that of the policy. */
+static int line_of(const struct config *c, const struct config_policy *p, const char *why)
+{
+    for (int i = 0; i < p->num_axes; i++)
+        if (strstr(why, p->axes[i].opt->key))
+            return p->axes[i].line;
+    for (int i = 0; i < c->num_axes; i++)
+        if (strstr(why, c->axes[i].opt->key))
+            return c->axes[i].line;
+    return p->line;
 }
 
 static int entry_all_skipped(const struct config *c, const size_t *good, const char (*why)[200])
 {
     for (int i = 0; i < c->num_policies; i++)
         if (!good[i]) {
-            log_error_at(c->path, c->policies[i].line, "policy %s cannot run: %s",
+            log_error_at(c->path, line_of(c, &c->policies[i], why[i]), "policy %s cannot run: %s",
                          c->policies[i].policy->name, why[i]);
             return ERR_INFEASIBLE;
         }
@@ -675,7 +726,7 @@ int evaluate_config(struct evaluator *e, const struct config *c, unsigned char *
 {
     size_t *good = calloc((size_t)c->num_policies, sizeof *good);
     char(*why)[200] = calloc((size_t)c->num_policies, sizeof *why);
-    struct skipped list[SKIPPED_MAX];
+    struct skipped list[SKIPPED_MAX] = {{.count = 0}};
     int num = 0, err = good && why ? 0 : ERR_NOMEM;
 
     for (size_t i = 0; i < config_num_scenarios(c) && !err; i++)

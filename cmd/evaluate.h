@@ -54,10 +54,10 @@ int evaluate_point(struct evaluator *e, const struct scenario *s, const struct p
                    const struct knobs *k, int counter_rank, struct evaluation *out,
                    struct trace **trace, struct plan **plan);
 
-/* Simulates a plan of the caller's own on the machine of a scenario that evaluate_spec was called
- * with; no baseline, no gain. trace as above. */
-int evaluate_run(struct evaluator *e, const struct scenario *s, const struct plan *plan,
-                 int counter_rank, struct evaluation *out, struct trace **trace);
+/* Simulates a plan that evaluate_plan gave, or one changed from it (not the baseline: none_us and
+ * gain_pct stay 0). */
+int evaluate_simulate(struct evaluator *e, const struct scenario *s, const struct plan *plan,
+                      int counter_rank, struct evaluation *out, struct trace **trace);
 
 /* What a scenario resolves to, valid until the next call with another scenario. */
 int evaluate_spec(struct evaluator *e, const struct scenario *s, const struct policy *p,

@@ -99,7 +99,7 @@ static int section_run(struct evaluator *e, const struct scenario *s, struct pla
                        struct section *out)
 {
     struct trace *trace = NULL;
-    int err = evaluate_run(e, s, plan, -1, &out->ev, &trace);
+    int err = evaluate_simulate(e, s, plan, -1, &out->ev, &trace);
 
     out->steady = out->ev.metrics;
     out->layers = plan->num_layers;
@@ -516,7 +516,7 @@ static int section_timeline(struct timeline *t, struct evaluator *e, const struc
     int err;
 
     plan->period_layers = plan->num_layers;
-    err = evaluate_run(e, s, plan, -1, &ev, &trace);
+    err = evaluate_simulate(e, s, plan, -1, &ev, &trace);
     if (!err)
         err = section_record(t, trace, plan, ev.metrics.slowest_rank);
     trace_free(trace);

@@ -160,6 +160,22 @@ static void remove_pictures(const char *out)
     }
 }
 
+/* gnuplot reports no error when the disk is full: a whole picture ends as its format says. */
+static bool is_whole(const char *out, const char *ext, const char *end, size_t len)
+{
+    char path[4096], tail[64] = "";
+    size_t n = 0;
+    FILE *f;
+
+    snprintf(path, sizeof path, "%s.%s", out, ext);
+    f = fopen(path, "rb");
+    if (f && !fseek(f, -(long)sizeof tail, SEEK_END))
+        n = fread(tail, 1, sizeof tail, f);
+    if (f)
+        fclose(f);
+    return n && memmem(tail, n, end, len);
+}
+
 int plot_draw(const char *name, const char *csv, const char *out, const char *title,
               const char *const *extra)
 {
@@ -179,6 +195,10 @@ int plot_draw(const char *name, const char *csv, const char *out, const char *ti
     argv[n] = NULL;
     /* posix_spawn takes char *const[] but does not change the strings. */
     err = run((char **)argv, script);
+    if (!err && (!is_whole(out, "png", "IEND", 4) || !is_whole(out, "svg", "</svg>", 6))) {
+        log_warn("%s: gnuplot could not write the whole picture", out);
+        err = ERR_IO;
+    }
     if (err && err != ERR_NOTFOUND)
         remove_pictures(out);
     free(script);

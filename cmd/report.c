@@ -86,7 +86,8 @@ void report_knob_words(const struct grid_point *p, char *buf, size_t size)
     knobs_default(p->policy, &dflt);
     for (const struct opt *o = p->policy->knobs; o->key && at < size; o++) {
         char value[64], usual[64];
-        bool main_knob = !strcmp(o->key, "num_rounds") || !strcmp(o->key, "num_sms") ||
+        bool main_knob = !strcmp(o->key, "num_rounds") ||
+                         (!strcmp(o->key, "num_sms") && p->policy != &policy_tbo) ||
                          !strcmp(o->key, "combine_num_sms") || !strcmp(o->key, "pipeline_num");
 
         opt_format(o, &p->knobs, value, sizeof value);
@@ -152,16 +153,14 @@ static const struct grid_point *row_best(const struct grid *g, size_t scenario, 
     return best;
 }
 
-enum { ROWS_MAX = 32 };
-
 /* The rows of a scenario in the order of the grid; returns how many. */
-static int rows_of(const struct grid *g, size_t scenario, const struct grid_point **rows)
+int report_rows(const struct grid *g, size_t scenario, const struct grid_point **rows)
 {
     size_t per = config_num_points_per_scenario(g->config);
-    char names[ROWS_MAX][24];
+    char names[REPORT_ROWS_MAX][24];
     int n = 0;
 
-    for (size_t i = scenario * per; i < (scenario + 1) * per && n < ROWS_MAX; i++) {
+    for (size_t i = scenario * per; i < (scenario + 1) * per && n < REPORT_ROWS_MAX; i++) {
         char name[24];
         int seen = 0;
 
@@ -182,8 +181,8 @@ static bool spans(const struct grid_point *p)
 
 static void table_scenario(const struct grid *g, size_t scenario, FILE *f)
 {
-    const struct grid_point *rows[ROWS_MAX], *best = NULL;
-    int n = rows_of(g, scenario, rows);
+    const struct grid_point *rows[REPORT_ROWS_MAX], *best = NULL;
+    int n = report_rows(g, scenario, rows);
     char words[256];
 
     report_scenario_words(g->config, scenario, words, sizeof words);
@@ -204,7 +203,7 @@ static void table_scenario(const struct grid *g, size_t scenario, FILE *f)
 
 void report_table(const struct grid *g, FILE *f)
 {
-    double assumed = 0;
+    double assumed = 0, n = 0;
 
     report_head(g->config, f);
     fprintf(f, "  %-6s %10s %8s %10s %6s %6s %6s  %-32s %s\n", "policy", "layer us", "gain",
@@ -212,13 +211,15 @@ void report_table(const struct grid *g, FILE *f)
     for (size_t i = 0; i < config_num_scenarios(g->config); i++)
         table_scenario(g, i, f);
     for (size_t i = 0; i < g->num_points; i++)
-        if (!g->points[i].skipped && g->points[i].ev.assumed_share > assumed)
-            assumed = g->points[i].ev.assumed_share;
+        if (!g->points[i].skipped) {
+            assumed += g->points[i].ev.assumed_share;
+            n++;
+        }
     if (assumed > 0)
         fprintf(f,
-                "up to %.0f%% of the time rests on profile fields without data of their own "
-                "(peosim info profile %s)\n",
-                100 * assumed, first_value(g->config, "cluster.profile"));
+                "%.0f%% of the ops' time, on average, rests on profile fields without data of "
+                "their own (peosim info profile %s)\n",
+                100 * assumed / n, first_value(g->config, "cluster.profile"));
 }
 
 int report_knobs_json(const struct grid_point *p, struct json_t *out)
@@ -377,6 +378,8 @@ void report_csv_row(const struct config *c, const struct grid_point *p, const ch
 
 void report_csv(const struct grid *g, FILE *f)
 {
+    fputs("# ", f);
+    report_head(g->config, f);
     report_csv_head(g->config, f);
     for (size_t i = 0; i < g->num_points; i++)
         if (!g->points[i].skipped)
@@ -398,8 +401,8 @@ void report_best_csv(const struct grid *g, FILE *f)
 {
     report_csv_head(g->config, f);
     for (size_t i = 0; i < config_num_scenarios(g->config); i++) {
-        const struct grid_point *rows[ROWS_MAX];
-        int n = rows_of(g, i, rows);
+        const struct grid_point *rows[REPORT_ROWS_MAX];
+        int n = report_rows(g, i, rows);
 
         for (int j = 0; j < n; j++) {
             char name[48];

@@ -539,6 +539,34 @@ struct table {
     size_t scenarios;
 };
 
+/* Prints the knobs that are worth a reader's time: those that are not at their defaults, and not
+ * the method, which stands in the policy's name. */
+static void knobs_print(const char *name, const char *text, FILE *f)
+{
+    char policy_name[32], usual[512];
+    const struct policy *policy;
+    struct knobs dflt;
+
+    snprintf(policy_name, sizeof policy_name, "%.*s", (int)strcspn(name, " "), name);
+    policy = policy_find(policy_name);
+    if (policy) {
+        knobs_default(policy, &dflt);
+        policy_knobs_text(policy, &dflt, usual + 1, sizeof usual - 1);
+    }
+    usual[0] = ' ';
+    for (const char *at = text; *at; at += strspn(at, " ")) {
+        char word[80];
+        int len = (int)strcspn(at, " ");
+        bool main_knob = !strncmp(at, "num_", 4) || !strncmp(at, "combine_num_sms", 15);
+
+        snprintf(word, sizeof word, " %.*s", len, at);
+        if (!policy || main_knob ||
+            (strncmp(at, "overlap_method", 14) != 0 && !strstr(usual, word)))
+            fprintf(f, " %.*s", len, at);
+        at += len;
+    }
+}
+
 static void table_flush(struct table *t)
 {
     char *cells[CELLS_MAX];
@@ -550,9 +578,11 @@ static void table_flush(struct table *t)
         cells_split(t->best, cells);
         for (int i = 0; i < vary; i++)
             fprintf(t->f, " %*s", i ? 16 : 7, cells[i]);
-        fprintf(t->f, "  %-20s %10s %+7.1f%%  %s\n", cells[vary + CELL_POLICY],
-                cells[vary + CELL_LAYER_US], t->gain_pct,
-                t->gain_pct > 0 ? cells[vary + CELL_KNOBS] : "do not overlap here");
+        fprintf(t->f, "  %-20s %10s %+7.1f%% ", cells[vary + CELL_POLICY],
+                cells[vary + CELL_LAYER_US], t->gain_pct);
+        if (t->gain_pct > 0)
+            knobs_print(cells[vary + CELL_POLICY], cells[vary + CELL_KNOBS], t->f);
+        fprintf(t->f, "%s\n", t->gain_pct > 0 ? "" : " do not overlap here");
     }
     *t->best = '\0';
 }

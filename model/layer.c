@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "model/cost.h"
 
 int layer_infeasible(char *why, size_t size, const char *fmt, ...)
 {
@@ -21,11 +22,19 @@ int layer_check(const struct layer_spec *spec, const struct knobs *k, char *why,
     const struct moe_model *m = spec->model;
 
     (void)k;
+    if (spec->comm != COMM_LOW_LATENCY && spec->normal_num_sms > spec->num_sms)
+        return layer_infeasible(why, size, "normal_num_sms %d is above the GPU's %d SMs",
+                                spec->normal_num_sms, spec->num_sms);
+    if (spec->attention && spec->attention_tp > 1 && spec->ranks % spec->attention_tp)
+        return layer_infeasible(why, size, "attention.tp %d does not divide %d ranks",
+                                spec->attention_tp, spec->ranks);
     if (spec->dense)
         return 0;
     if (m->experts % spec->ranks)
-        return layer_infeasible(why, size, "%d experts are not divisible by EP %d", m->experts,
-                                spec->ranks);
+        return layer_infeasible(why, size,
+                                "%d experts are not divisible by EP %d (cluster.nodes times "
+                                "cluster.gpus_per_node)",
+                                m->experts, spec->ranks);
     if (spec->comm == COMM_LOW_LATENCY && spec->tokens > spec->max_dispatch_tokens)
         return layer_infeasible(why, size,
                                 "batch %d is above max_dispatch_tokens %d of the low-latency "
@@ -261,16 +270,12 @@ int layer_lm_head(struct layer_builder *b, int stream, int sms, int rows, int af
     return add(b, &op, after);
 }
 
-/* DeepEP low-latency: every message carries a 16-byte head; normal kernels and NCCL do not.
- * FP8 adds a 4-byte scale per 128 channels, LogFMT-10 ten bits a value and the same scales. */
-static int message_bytes(const struct layer_spec *spec, enum plan_dtype dtype, bool head)
+static int message_bytes(const struct layer_spec *spec, enum plan_flow_dir dir,
+                         enum plan_dtype dtype)
 {
-    int h = spec->model->hidden, scales = 4 * ((h + 127) / 128);
-    int payload = dtype == DTYPE_BF16  ? 2 * h
-                  : dtype == DTYPE_FP8 ? h + scales
-                                       : h * 10 / 8 + scales;
-
-    return payload + (head && spec->comm == COMM_LOW_LATENCY ? 16 : 0);
+    if (spec->comm == COMM_LOW_LATENCY)
+        return cost_message_bytes(dir, dtype, spec->model->hidden);
+    return cost_copy_bytes(dir, dtype, spec->model->hidden, spec->model->topk);
 }
 
 static struct plan_op comm_op(const struct layer_builder *b, enum plan_op_kind kind,
@@ -311,7 +316,7 @@ static void flow_of(struct layer_builder *b, int send_op, int recv_op)
     f.batch = o->batch;
     f.first_expert = o->first_expert;
     f.num_experts = o->num_experts;
-    f.bytes_per_row = message_bytes(b->spec, o->dtype, f.dir == FLOW_DISPATCH);
+    f.bytes_per_row = message_bytes(b->spec, f.dir, o->dtype);
     f.bytes_per_flag = b->spec->comm == COMM_NCCL ? 0 : 4;
     add_flow(b, &f);
 }

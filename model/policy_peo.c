@@ -44,6 +44,9 @@ static int peo_check_sms(const struct layer_spec *spec, const struct knobs *k, c
     if (n >= N || least < 1)
         return layer_infeasible(why, size, "num_sms %d leaves no SM of %d to the GEMMs (method %d)",
                                 n, N, k->overlap_method);
+    if (k->overlap_method == 3 && k->deepep_recv_num_sms >= N)
+        return layer_infeasible(why, size, "deepep_recv_num_sms %d leaves no SM of %d (method 3)",
+                                k->deepep_recv_num_sms, N);
     if (k->deepep_send_num_sms > N || k->deepep_recv_num_sms > N || k->up_deepgemm_num_sms > N ||
         k->down_deepgemm_num_sms > N)
         return layer_infeasible(why, size, "an SM count is above the GPU's %d", N);
@@ -107,13 +110,12 @@ static void dispatch_method2(struct peo *p)
 /* Method 3: sends on M, receives beside them on K; the last receive returns to M. */
 static void dispatch_method3(struct peo *p)
 {
-    int n = p->b.knobs->num_sms, last = p->R - 1, sent[PEO_MAX_ROUNDS];
+    int last = p->R - 1, sent[PEO_MAX_ROUNDS];
 
     for (int i = 0; i < p->R; i++)
         sent[i] = send(p, i, p->main_stream, i ? p->send_sms : p->N, -1);
     for (int i = 0; i < last; i++)
-        recv(p, i, p->comm, i ? p->recv_sms : first_set(p->b.knobs->deepep_recv_num_sms, p->N - n),
-             sent[i], sent[i]);
+        recv(p, i, p->comm, i ? p->recv_sms : p->N - p->recv_sms, sent[i], sent[i]);
     recv(p, last, p->main_stream, p->recv_sms, sent[last], p->dispatched[last - 1]);
 }
 

@@ -17,7 +17,7 @@ static int tbo_check(const struct layer_spec *spec, const struct knobs *k, char 
         return layer_infeasible(why, size, "a batch of %d cannot be halved", spec->tokens);
     if (spec->comm == COMM_NCCL)
         return layer_infeasible(why, size, "tbo runs on the low-latency or the normal kernels");
-    if (spec->comm == COMM_NORMAL && k->num_sms >= spec->num_sms)
+    if (k->num_sms >= spec->num_sms)
         return layer_infeasible(why, size, "num_sms %d leaves no SM of %d to the GEMMs", k->num_sms,
                                 spec->num_sms);
     return layer_check(spec, k, why, size);

@@ -22,12 +22,14 @@ set title heading
 set xlabel "batch (tokens per rank)"
 set ylabel "layer time (µs)"
 set logscale x 2
+set logscale y 10
 set autoscale x
-set offsets graph 0.04, graph 0.04, graph 0.05, 0
-set yrange [0:*]
+set offsets graph 0.04, graph 0.04, 0, 0
+set yrange [*:*]
+set mytics 10
+set ytics (10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000, 100000)
 set xtics () nomirror
 do for [i = 1:words(batches)] { set xtics add (word(batches, i) real(word(batches, i))) }
-set ytics nomirror
 set grid
 set border 3
 set key outside right top Left reverse samplen 2 spacing 1.3

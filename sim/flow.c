@@ -44,10 +44,9 @@ static int links_reserve(struct sim_flow_net *net, uint32_t room)
     if ((rc = GROW(net, net->hot, old, room)) || (rc = GROW(net, net->links, old, room)) ||
         (rc = GROW(net, net->next_ns, old, room)) || (rc = GROW(net, net->block_ns, old, room)) ||
         (rc = GROW(net, net->block_stale, old, room)) ||
-        (rc = GROW(net, net->links_free, old, room)) ||
-        (rc = GROW(net, net->rounded, old, room)) || (rc = GROW(net, net->touched, old, room)) ||
-        (rc = GROW(net, net->queue, old, room)) || (rc = GROW(net, net->spare, old, room)) ||
-        (rc = GROW(net, net->unfilled, old, room)) ||
+        (rc = GROW(net, net->links_free, old, room)) || (rc = GROW(net, net->rounded, old, room)) ||
+        (rc = GROW(net, net->touched, old, room)) || (rc = GROW(net, net->queue, old, room)) ||
+        (rc = GROW(net, net->spare, old, room)) || (rc = GROW(net, net->unfilled, old, room)) ||
         (rc = GROW(net, net->order, old ? old + ORDER_FIRST : 0, room + ORDER_FIRST)) ||
         (rc = GROW(net, net->rank, old ? old + ORDER_FIRST : 0, room + ORDER_FIRST)) ||
         (rc = GROW(net, net->dirty, old ? old + 2 * ORDER_FIRST : 0, room + 2 * ORDER_FIRST)))
@@ -134,7 +133,7 @@ static int net_init(struct sim_flow_net *net, const struct sim_flow_cfg *cfg)
     if (coalesced && !(tolerance > 0 && tolerance <= 0.1))
         return ERR_RANGE;
     net->fidelity = cfg->fidelity;
-    net->tolerance = coalesced ? 2 * tolerance : EXACT_TOLERANCE;
+    net->tolerance = coalesced ? tolerance : EXACT_TOLERANCE;
     net->hysteresis = coalesced ? 6 * tolerance : EXACT_TOLERANCE;
     net->slack = coalesced ? tolerance : EXACT_SLACK;
     net->memory = sizeof *net;
@@ -359,7 +358,7 @@ static struct hop *long_path_take(struct sim_flow_net *net)
     struct hop *path = net->long_free;
 
     if (path) {
-        memcpy(&net->long_free, (void *)path, sizeof net->long_free);
+        memcpy(&net->long_free, (void *)path, sizeof(void *));
         return path;
     }
     if (net->long_count == net->long_room) {
@@ -379,7 +378,7 @@ static struct hop *long_path_take(struct sim_flow_net *net)
 
 static void long_path_give(struct sim_flow_net *net, struct hop *path)
 {
-    memcpy((void *)path, &net->long_free, sizeof net->long_free);
+    memcpy((void *)path, &net->long_free, sizeof(void *));
     net->long_free = path;
 }
 
@@ -571,6 +570,14 @@ static void link_drain(struct sim_flow_net *net, uint32_t l, double slack_ns)
         k->service -= owed / net->hot[l].members;
 }
 
+/* Few flows are drained at once, most of the time. */
+static void ranked_insert(struct ranked *ranked, uint32_t at, struct ranked item)
+{
+    for (; at > 0 && ranked[at - 1].key > item.key; at--)
+        ranked[at] = ranked[at - 1];
+    ranked[at] = item;
+}
+
 static int ranked_rise(const void *pa, const void *pb)
 {
     const struct ranked *a = pa, *b = pb;
@@ -588,9 +595,15 @@ static void done_sort(struct sim_flow_net *net, uint32_t from)
     for (uint32_t i = 0; i < count; i++) {
         uint32_t id = net->done[from + i];
 
-        net->ranked[i] = (struct ranked){(double)flow_at(net, id)->delivery.seq, id};
+        struct ranked item = {(double)flow_at(net, id)->delivery.seq, id};
+
+        if (count <= 32)
+            ranked_insert(net->ranked, i, item);
+        else
+            net->ranked[i] = item;
     }
-    qsort(net->ranked, count, sizeof *net->ranked, ranked_rise);
+    if (count > 32)
+        qsort(net->ranked, count, sizeof *net->ranked, ranked_rise);
     for (uint32_t i = 0; i < count; i++)
         net->done[from + i] = net->ranked[i].id;
 }

@@ -17,14 +17,13 @@
  *   exact      levels are solved to 1e-12 at every event.
  *   coalesced  a flow may be drained early by up to `tolerance` of its own duration, together with
  *              others; the bytes are owed by the flows that stay. A level is told to other links
- * only when it is off by more than 2 tolerances, and a flow changes its bottleneck only for one
- * that is lower by 6. No link is loaded above 1 + 8 tolerances of its capacity. The makespan stays
- * within 0.5% of exact at the default tolerance: tested on skewed, uniform and incast traffic
- * (tests/test_flow.c), not proven. Single flows may be off by several percent. The factors were
- * chosen by measurement (tests/bench).
+ * only when it is off by more than `tolerance`, and a flow changes its bottleneck only for one that
+ * is lower by 6 times that. No link is loaded above 1 + 8 tolerances of its capacity (fuzzed). The
+ * makespan stays within 0.5% of exact at the default tolerance: tested on skewed, uniform and
+ * incast traffic (tests/test_flow.c), not proven. Single flows may be off by several percent.
  *
- * One thread per net; any number of nets. Events at one time come in the order in which their flows
- * were started. Units are ns, bytes and GB/s (1e9 bytes/s) throughout.
+ * One thread per net; any number of nets. At one time deliveries come before drains, each in the
+ * order in which the flows were started. Units are ns, bytes and GB/s (1e9 bytes/s) throughout.
  */
 #ifndef PEOSIM_SIM_FLOW_H
 #define PEOSIM_SIM_FLOW_H

@@ -168,7 +168,7 @@ static double block_least(const struct sim_flow_net *net, uint32_t block)
 }
 
 /* About half of all links change at an event, and a scan of blocks costs less than that many moves
- * in a heap of links (measured: see tests/bench/bench_flow.c). */
+ * in a heap of links. */
 double next_drain_ns(struct sim_flow_net *net)
 {
     double least = INFINITY;

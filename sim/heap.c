@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/err.h"
 
@@ -23,9 +24,15 @@ void sim_heap_node_init(struct sim_heap_node *node)
     *node = (struct sim_heap_node){.at = SIM_HEAP_OUT};
 }
 
-static bool slot_before(const struct sim_heap_slot *a, const struct sim_heap_slot *b)
+/* Doubles that are not NaN rise as their bits do, once the negative ones are turned round. */
+static unsigned __int128 key_of(double t_ns, uint64_t seq)
 {
-    return a->t_ns < b->t_ns || (a->t_ns == b->t_ns && a->seq < b->seq);
+    double t = t_ns + 0.0; /* -0 is 0 */
+    uint64_t bits, turn;
+
+    memcpy(&bits, &t, sizeof bits);
+    turn = bits >> 63 ? UINT64_MAX : (uint64_t)1 << 63;
+    return (unsigned __int128)(bits ^ turn) << 64 | seq;
 }
 
 static void slot_put(struct sim_heap *heap, uint32_t at, struct sim_heap_slot slot)
@@ -39,7 +46,7 @@ static void sift_up(struct sim_heap *heap, uint32_t at, struct sim_heap_slot slo
     while (at > 0) {
         uint32_t parent = (at - 1) / ARITY;
 
-        if (!slot_before(&slot, &heap->slots[parent]))
+        if (slot.key >= heap->slots[parent].key)
             break;
         slot_put(heap, at, heap->slots[parent]);
         at = parent;
@@ -50,10 +57,17 @@ static void sift_up(struct sim_heap *heap, uint32_t at, struct sim_heap_slot slo
 static uint32_t least_child(const struct sim_heap *heap, uint32_t at)
 {
     uint32_t first = at * ARITY + 1, best = first;
+    const struct sim_heap_slot *slots = heap->slots;
     uint32_t end = first + ARITY < heap->count ? first + ARITY : heap->count;
 
+    if (end == first + ARITY) {
+        uint32_t left = first + (slots[first + 1].key < slots[first].key);
+        uint32_t right = first + 2 + (slots[first + 3].key < slots[first + 2].key);
+
+        return slots[right].key < slots[left].key ? right : left;
+    }
     for (uint32_t i = first + 1; i < end; i++)
-        if (slot_before(&heap->slots[i], &heap->slots[best]))
+        if (slots[i].key < slots[best].key)
             best = i;
     return best;
 }
@@ -63,7 +77,7 @@ static void sift_down(struct sim_heap *heap, uint32_t at, struct sim_heap_slot s
     while ((uint64_t)at * ARITY + 1 < heap->count) {
         uint32_t child = least_child(heap, at);
 
-        if (!slot_before(&heap->slots[child], &slot))
+        if (heap->slots[child].key >= slot.key)
             break;
         slot_put(heap, at, heap->slots[child]);
         at = child;
@@ -106,7 +120,7 @@ int sim_heap_push(struct sim_heap *heap, struct sim_heap_node *node, double t_ns
     }
     node->t_ns = t_ns;
     node->seq = seq;
-    sift_up(heap, heap->count++, (struct sim_heap_slot){t_ns, seq, node});
+    sift_up(heap, heap->count++, (struct sim_heap_slot){key_of(t_ns, seq), node});
     return 0;
 }
 
@@ -126,7 +140,7 @@ struct sim_heap_node *sim_heap_pop(struct sim_heap *heap)
 
 static void slot_place(struct sim_heap *heap, uint32_t at, struct sim_heap_slot slot)
 {
-    if (at > 0 && slot_before(&slot, &heap->slots[(at - 1) / ARITY]))
+    if (at > 0 && slot.key < heap->slots[(at - 1) / ARITY].key)
         sift_up(heap, at, slot);
     else
         sift_down(heap, at, slot);
@@ -136,7 +150,7 @@ void sim_heap_move(struct sim_heap *heap, struct sim_heap_node *node, double t_n
 {
     assert(node->at < heap->count && heap->slots[node->at].node == node && t_ns == t_ns);
     node->t_ns = t_ns;
-    slot_place(heap, node->at, (struct sim_heap_slot){t_ns, node->seq, node});
+    slot_place(heap, node->at, (struct sim_heap_slot){key_of(t_ns, node->seq), node});
 }
 
 void sim_heap_remove(struct sim_heap *heap, struct sim_heap_node *node)

@@ -8,6 +8,7 @@ cd "$(dirname "$0")/.." || exit 2
 export BUILD=${1:?usage: run.sh BUILD [SUMMARY]}
 summary=${2:-$BUILD/test-summary}
 export PEOSIM=$BUILD/peosim PEOSIM_HOME=$PWD LC_ALL=C
+export PEOSIM_FUZZ_RUNS=${PEOSIM_FUZZ_RUNS:-3000}
 export FUZZ_RUNS=${FUZZ_RUNS:-100000} TEST_TIMEOUT=${TEST_TIMEOUT:-110}
 logs=$BUILD/logs
 mkdir -p "$logs"

@@ -25,7 +25,8 @@ static void exit_status_tells_input_from_run(void **state)
     assert_int_equal(err_exit_status(ERR_RANGE), 2);
     assert_int_equal(err_exit_status(ERR_USAGE), 2);
     assert_int_equal(err_exit_status(ERR_NOTFOUND), 2);
-    assert_int_equal(err_exit_status(ERR_IO), 1);
+    assert_int_equal(err_exit_status(ERR_IO), 2);
+    assert_int_equal(err_exit_status(ERR_DATA), 2);
     assert_int_equal(err_exit_status(ERR_NOMEM), 1);
     assert_int_equal(err_exit_status(-1000), 1);
 }

@@ -299,11 +299,11 @@ static void two_at_once_are_refused(void **state)
     assert_non_null(f);
     assert_int_equal(flock(fileno(f), LOCK_EX), 0);
     assert_int_equal(sh(d, "$P sweep $D/c.yaml --no-plots --output-dir $D/clean >$D/out 2>$D/err"),
-                     1);
+                     2);
     assert_int_equal(sh(d, "grep -q 'another sweep is writing here' $D/err"), 0);
     assert_int_equal(sh(d, "$P sweep $D/c.yaml --no-plots --restart --output-dir $D/clean >$D/out "
                            "2>$D/err"),
-                     1);
+                     2);
     fclose(f);
 }
 

@@ -12,7 +12,7 @@ trap 'rm -rf "$out"' EXIT
 gains() {
     "$peosim" run "configs/$1.yaml" --csv --no-plots --output-dir "$out" \
         --set "policies=none,$2" --set "batch=$3" |
-        awk -F, -v policy="$2" 'NR == 1 { for (i = 1; i <= NF; i++) col[$i] = i; next }
+        grep -v '^#' | awk -F, -v policy="$2" 'NR == 1 { for (i = 1; i <= NF; i++) col[$i] = i; next }
             $col["policy"] == policy && (!n++ || $col["gain_pct"] > best) {
                 best = $col["gain_pct"]; method = $col["method"]; rounds = $col["num_rounds"]
                 sms = $col["num_sms"] }

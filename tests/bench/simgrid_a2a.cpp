@@ -64,6 +64,8 @@ static void run(std::vector<double> const &capacity_Bps, std::vector<Flow> &flow
 
         for (int l : flows[i].links)
             route.emplace_back(links[l]);
+        if (flows[i].cap > 0) /* a link of its own caps a flow */
+            route.emplace_back(zone->create_link("c" + std::to_string(i), flows[i].cap)->seal());
         zone->add_route(src->get_netpoint(), dst->get_netpoint(), nullptr, nullptr, route, false);
         ends.emplace_back(src, dst);
     }
@@ -75,8 +77,6 @@ static void run(std::vector<double> const &capacity_Bps, std::vector<Flow> &flow
             sg4::this_actor::sleep_until(f.start_s);
             auto comm = sg4::Comm::sendto_init(ends[i].first, ends[i].second);
             comm->set_payload_size(static_cast<uint64_t>(f.bytes));
-            if (f.cap > 0)
-                comm->set_rate(f.cap);
             comm->wait();
             f.finish_s = sg4::Engine::get_clock();
         });

@@ -1,0 +1,436 @@
+#include "cmd/validate_report.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/csv.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "base/stats.h"
+#include "cmd/cmd.h"
+
+#define CSV_BYTES      ((size_t)64 << 20)
+#define SIGN_FLOOR_PCT 3.0 /* smaller gains and losses are noise: not counted in the sign */
+
+double validate_ape(const struct validate_point *p)
+{
+    return fabs(p->predicted_us / p->gpu.median_us - 1);
+}
+
+const struct validate_point *validate_none(const struct validate_set *v,
+                                           const struct validate_point *p)
+{
+    for (size_t i = 0; i < v->num_points; i++) {
+        const struct validate_point *q = &v->point[i];
+
+        if (q->scenario == p->scenario && q->policy == &policy_none && q->measured)
+            return q;
+    }
+    return NULL;
+}
+
+static bool has_knob(const struct validate_point *p, const char *key)
+{
+    return opt_find(p->policy->knobs, key) != NULL;
+}
+
+static int method_of(const struct validate_point *p)
+{
+    return has_knob(p, "overlap_method") ? p->knobs.overlap_method : 0;
+}
+
+static int rounds_of(const struct validate_point *p)
+{
+    return has_knob(p, "num_rounds")     ? p->knobs.num_rounds
+           : has_knob(p, "pipeline_num") ? p->knobs.pipeline_num
+                                         : 1;
+}
+
+static int sms_of(const struct validate_point *p)
+{
+    return has_knob(p, "num_sms")           ? p->knobs.num_sms
+           : has_knob(p, "combine_num_sms") ? p->knobs.combine_num_sms
+                                            : 0;
+}
+
+static void name_of(const struct validate_point *p, char *buf, size_t size)
+{
+    if (method_of(p))
+        snprintf(buf, size, "%s %d", p->policy->name, method_of(p));
+    else
+        snprintf(buf, size, "%s", p->policy->name);
+}
+
+static double column(const struct csv *c, size_t row, const char *name)
+{
+    double value = 0;
+    int col = csv_col(c, name);
+
+    return col >= 0 && csv_double(c, row, col, &value) == 0 ? value : -1;
+}
+
+static const char *text_column(const struct csv *c, size_t row, const char *name)
+{
+    int col = csv_col(c, name);
+
+    return col >= 0 ? csv_at(c, row, col) : "";
+}
+
+static int batch_of(const struct validate_set *v, const struct validate_point *p)
+{
+    struct scenario s;
+    int batch;
+
+    if (config_scenario(v->config, p->scenario, &s))
+        return -1;
+    batch = s.batch;
+    scenario_free(&s);
+    return batch;
+}
+
+/* The point of a row: in files as in the grid, points of equal columns keep their order. */
+static struct validate_point *point_find(const struct validate_set *v, const struct csv *c,
+                                         size_t row, size_t *from)
+{
+    for (size_t i = *from; i < v->num_points; i++) {
+        struct validate_point *p = &v->point[i];
+
+        if (strcmp(text_column(c, row, "policy"), p->policy->name) != 0 ||
+            (int)column(c, row, "method") != method_of(p) ||
+            (int)column(c, row, "num_rounds") != rounds_of(p) ||
+            (int)column(c, row, "num_sms") != sms_of(p) ||
+            (int)column(c, row, "batch") != batch_of(v, p))
+            continue;
+        *from = i;
+        return p;
+    }
+    log_error_at(c->path, c->line[row], "this is no point of %s, or not in its order",
+                 v->config->path);
+    return NULL;
+}
+
+static int layers_read(struct validate_set *v, const char *folder)
+{
+    char path[1024];
+    struct csv *c = NULL;
+    size_t from = 0;
+    int err;
+
+    snprintf(path, sizeof path, "%s/layers.csv", folder);
+    err = csv_read(path, CSV_BYTES, &c);
+    for (size_t row = 0; !err && row < c->num_rows; row++) {
+        struct validate_point *p = point_find(v, c, row, &from);
+
+        if (!p) {
+            err = ERR_DATA;
+            break;
+        }
+        from++;
+        p->measured = true;
+        p->gpu.median_us = column(c, row, "measured_us");
+        p->gpu.p95_us = column(c, row, "p95_us");
+        p->gpu.min_us = column(c, row, "min_us");
+        p->gpu.n = (int)column(c, row, "n");
+        p->gpu.traced_us = column(c, row, "traced_us");
+        p->gpu.spans_ok = column(c, row, "spans_ok") > 0;
+        p->gpu.worst_error = column(c, row, "worst_error");
+        p->gpu.checked = (int)column(c, row, "checked");
+        p->gpu.emulated_ranks = (int)column(c, row, "emulated_ranks");
+        p->gpu.hash = strtoull(text_column(c, row, "hash"), NULL, 16);
+    }
+    csv_free(c);
+    return err;
+}
+
+static int ops_read(struct validate_set *v, const char *folder)
+{
+    char path[1024];
+    struct csv *c = NULL;
+    size_t from = 0;
+    int err;
+
+    snprintf(path, sizeof path, "%s/ops.csv", folder);
+    err = csv_read(path, CSV_BYTES, &c);
+    for (size_t row = 0; !err && row < c->num_rows; row++) {
+        struct validate_point *p = point_find(v, c, row, &from);
+
+        for (int k = 0; p && k < OP_KIND_COUNT; k++) {
+            if (!p->kinds)
+                p->gpu.kind_us[k] = p->gpu.kind_wait_us[k] = -1;
+            if (strcmp(text_column(c, row, "kind"), plan_op_kind_name((enum plan_op_kind)k)) != 0)
+                continue;
+            p->gpu.kind_us[k] = column(c, row, "measured_us");
+            p->gpu.kind_wait_us[k] = column(c, row, "wait_us");
+        }
+        if (p)
+            p->kinds = true;
+        else
+            err = ERR_DATA;
+    }
+    csv_free(c);
+    return err;
+}
+
+int validate_read(struct validate_set *v, const char *folder)
+{
+    int err = layers_read(v, folder);
+
+    snprintf(v->versions, sizeof v->versions, "an earlier run, read from %.200s", folder);
+    return err ? err : ops_read(v, folder);
+}
+
+static double gain_pct(double none_us, double us)
+{
+    return (none_us / us - 1) * 100;
+}
+
+void validate_table(const struct validate_set *v, FILE *f)
+{
+    fprintf(f, "%-7s %5s %3s %4s | %10s %10s %10s %6s | %7s %7s | %9s %s\n", "policy", "batch", "R",
+            "SMs", "measured", "p95", "predicted", "error", "gain", "pred.", "output", "spans");
+    for (size_t i = 0; i < v->num_points; i++) {
+        const struct validate_point *p = &v->point[i], *none = validate_none(v, p);
+        char name[32];
+
+        if (!p->measured)
+            continue;
+        name_of(p, name, sizeof name);
+        fprintf(f, "%-7s %5d %3d %4d | %8.1fus %8.1fus %8.1fus %+5.1f%% | ", name, p->batch,
+                rounds_of(p), sms_of(p), p->gpu.median_us, p->gpu.p95_us, p->predicted_us,
+                (p->predicted_us / p->gpu.median_us - 1) * 100);
+        if (none)
+            fprintf(f, "%+6.1f%% %+6.1f%% | ", gain_pct(none->gpu.median_us, p->gpu.median_us),
+                    gain_pct(none->predicted_us, p->predicted_us));
+        else
+            fprintf(f, "%7s %7s | ", "", "");
+        fprintf(f, "%9.2e %s\n", p->gpu.worst_error, p->kinds ? "yes" : "refused");
+    }
+}
+
+void validate_layers_csv(const struct validate_set *v, FILE *f)
+{
+    fprintf(f, "policy,method,num_rounds,num_sms,batch,experts,hidden,inter,ranks,measured_us,"
+               "p95_us,min_us,n,predicted_us,ape,traced_us,spans_ok,worst_error,checked,hash,"
+               "emulated_ranks\n");
+    for (size_t i = 0; i < v->num_points; i++) {
+        const struct validate_point *p = &v->point[i];
+
+        if (!p->measured)
+            continue;
+        fprintf(
+            f,
+            "%s,%d,%d,%d,%d,%d,%d,%d,%d,%.3f,%.3f,%.3f,%d,%.3f,%.4f,%.3f,%d,%.3e,%d,%016llx,%d\n",
+            p->policy->name, method_of(p), rounds_of(p), sms_of(p), p->batch, p->experts, p->hidden,
+            p->inter, p->ranks, p->gpu.median_us, p->gpu.p95_us, p->gpu.min_us, p->gpu.n,
+            p->predicted_us, validate_ape(p), p->gpu.traced_us, p->gpu.spans_ok, p->gpu.worst_error,
+            p->gpu.checked, (unsigned long long)p->gpu.hash, p->gpu.emulated_ranks);
+    }
+}
+
+void validate_ops_csv(const struct validate_set *v, FILE *f)
+{
+    fprintf(f, "policy,method,num_rounds,num_sms,batch,experts,hidden,inter,ranks,kind,measured_us,"
+               "wait_us,predicted_us,predicted_wait_us,ape\n");
+    for (size_t i = 0; i < v->num_points; i++) {
+        const struct validate_point *p = &v->point[i];
+
+        for (int k = 0; p->measured && p->kinds && k < OP_KIND_COUNT; k++) {
+            if (p->gpu.kind_us[k] < 0)
+                continue;
+            fprintf(f, "%s,%d,%d,%d,%d,%d,%d,%d,%d,%s,%.3f,%.3f,%.3f,%.3f,%.4f\n", p->policy->name,
+                    method_of(p), rounds_of(p), sms_of(p), p->batch, p->experts, p->hidden,
+                    p->inter, p->ranks, plan_op_kind_name((enum plan_op_kind)k), p->gpu.kind_us[k],
+                    p->gpu.kind_wait_us[k], p->kind_us[k], p->kind_wait_us[k],
+                    fabs(p->kind_us[k] / p->gpu.kind_us[k] - 1));
+        }
+    }
+}
+
+static json_t *knobs_json(const struct validate_point *p)
+{
+    json_t *out = json_object();
+
+    for (const struct opt *o = p->policy->knobs; o->key; o++) {
+        char text[64];
+
+        if (opt_format(o, &p->knobs, text, sizeof text) == 0)
+            json_object_set_new(out, o->key,
+                                o->type == OPT_INT ? json_integer(atoi(text)) : json_string(text));
+    }
+    return out;
+}
+
+int validate_json(const struct validate_set *v, char **text)
+{
+    json_t *points = json_array(), *root;
+
+    for (size_t i = 0; i < v->num_points; i++) {
+        const struct validate_point *p = &v->point[i];
+
+        if (p->measured)
+            json_array_append_new(
+                points, json_pack("{s:s,s:i,s:i,s:i,s:o,s:i,s:f,s:f,s:f,s:f,s:i,s:f}", "policy",
+                                  p->policy->name, "method", method_of(p), "num_rounds",
+                                  rounds_of(p), "num_sms", sms_of(p), "knobs", knobs_json(p),
+                                  "batch", p->batch, "measured_us", p->gpu.median_us,
+                                  "predicted_us", p->predicted_us, "ape", validate_ape(p), "p95_us",
+                                  p->gpu.p95_us, "n", p->gpu.n, "worst_error", p->gpu.worst_error));
+    }
+    root = json_pack("{s:s,s:s,s:s,s:s,s:o}", "version", PEOSIM_VERSION, "config", v->config->name,
+                     "config_hash", v->config->hash, "machine", v->versions, "points", points);
+    *text = root ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
+    json_decref(root);
+    return *text ? 0 : ERR_NOMEM;
+}
+
+/* The same experts on the same bytes in the same order: these policies must agree to the bit. */
+static bool same_bits_expected(const struct policy *p)
+{
+    return p == &policy_none || p == &policy_peo || p == &policy_sbo;
+}
+
+int validate_bits(const struct validate_set *v)
+{
+    int err = 0;
+
+    for (size_t i = 0; i < v->num_points; i++) {
+        const struct validate_point *p = &v->point[i], *none = validate_none(v, p);
+
+        if (!p->measured || !none || !same_bits_expected(p->policy) ||
+            p->gpu.hash == none->gpu.hash)
+            continue;
+        log_error("%s at batch %d: its output differs from none's", p->policy->name, p->batch);
+        err = ERR_DATA;
+    }
+    return err;
+}
+
+/* Kendall's tau of the policies of each scenario, each at its best knobs; the mean over scenarios.
+ */
+static double order_tau(const struct validate_set *v, size_t *scenarios)
+{
+    double measured[64], predicted[64], sum = 0;
+    size_t n;
+
+    *scenarios = 0;
+    for (size_t s = 0; s < config_num_scenarios(v->config); s++) {
+        double tau;
+
+        n = 0;
+        for (size_t i = 0; i < v->num_points && n < 64; i++) {
+            if (!v->point[i].measured || v->point[i].scenario != s)
+                continue;
+            measured[n] = v->point[i].gpu.median_us;
+            predicted[n++] = v->point[i].predicted_us;
+        }
+        tau = n > 1 ? stats_kendall_tau(measured, predicted, n) : NAN;
+        if (!isfinite(tau))
+            continue;
+        sum += tau;
+        ++*scenarios;
+    }
+    return *scenarios ? sum / (double)*scenarios : NAN;
+}
+
+static void sign_summary(const struct validate_set *v, FILE *f)
+{
+    int right[2] = {0}, all[2] = {0};
+
+    for (size_t i = 0; i < v->num_points; i++) {
+        const struct validate_point *p = &v->point[i], *none = validate_none(v, p);
+        double measured;
+
+        if (!p->measured || !none || p == none)
+            continue;
+        measured = gain_pct(none->gpu.median_us, p->gpu.median_us);
+        if (fabs(measured) < SIGN_FLOOR_PCT)
+            continue;
+        all[measured > 0]++;
+        right[measured > 0] += (none->predicted_us > p->predicted_us) == (measured > 0);
+    }
+    fprintf(f, "sign of the gain (beyond %.0f%%): losses %d of %d right, gains %d of %d right",
+            SIGN_FLOOR_PCT, right[0], all[0], right[1], all[1]);
+    if (all[0] && all[1])
+        fprintf(f, "; balanced accuracy %.2f", 0.5 * right[0] / all[0] + 0.5 * right[1] / all[1]);
+    fprintf(f, "\n");
+}
+
+/* Is the schedule that the prediction picks near the best one measured? */
+static double pick_loss(const struct validate_set *v, size_t scenario)
+{
+    const struct validate_point *pick = NULL;
+    double best = INFINITY;
+
+    for (size_t i = 0; i < v->num_points; i++) {
+        const struct validate_point *p = &v->point[i];
+
+        if (!p->measured || p->scenario != scenario)
+            continue;
+        best = fmin(best, p->gpu.median_us);
+        if (!pick || p->predicted_us < pick->predicted_us)
+            pick = p;
+    }
+    return pick ? pick->gpu.median_us / best - 1 : NAN;
+}
+
+static void kinds_summary(const struct validate_set *v, double *measured, double *predicted,
+                          FILE *f)
+{
+    for (int k = 0; k < OP_KIND_COUNT; k++) {
+        struct stats_error e;
+        size_t n = 0;
+
+        for (size_t i = 0; i < v->num_points; i++) {
+            if (!v->point[i].measured || !v->point[i].kinds || v->point[i].gpu.kind_us[k] <= 0)
+                continue;
+            measured[n] = v->point[i].gpu.kind_us[k];
+            predicted[n++] = v->point[i].kind_us[k];
+        }
+        if (!n)
+            continue;
+        stats_error_of(predicted, measured, n, &e);
+        fprintf(f, "  %-16s n %3zu  median error %5.1f%%  p90 %5.1f%%  bias %+5.1f%%\n",
+                plan_op_kind_name((enum plan_op_kind)k), e.n, e.median_ape * 100, e.p90_ape * 100,
+                e.bias * 100);
+    }
+}
+
+void validate_summary(const struct validate_set *v, FILE *f)
+{
+    double *measured = calloc(2 * v->num_points + 1, sizeof *measured), worst = 0;
+    double *predicted = measured + v->num_points, tau;
+    struct stats_error e;
+    size_t n = 0, scenarios;
+
+    if (!measured)
+        return;
+    for (size_t i = 0; i < v->num_points; i++) {
+        if (!v->point[i].measured)
+            continue;
+        measured[n] = v->point[i].gpu.median_us;
+        predicted[n++] = v->point[i].predicted_us;
+    }
+    stats_error_of(predicted, measured, n, &e);
+    fprintf(f,
+            "\nlayer time, %zu points: median error %.1f%%, p90 %.1f%%, largest %.1f%%, bias "
+            "%+.1f%%\n",
+            e.n, e.median_ape * 100, e.p90_ape * 100, e.max_ape * 100, e.bias * 100);
+    fprintf(f, "op kinds, waiting excluded:\n");
+    kinds_summary(v, measured, predicted, f);
+    tau = order_tau(v, &scenarios);
+    fprintf(f, "order of the schedules: Kendall tau %.2f, mean of %zu scenarios\n", tau, scenarios);
+    sign_summary(v, f);
+    for (size_t s = 0; s < config_num_scenarios(v->config); s++) {
+        double loss = pick_loss(v, s);
+
+        worst = isfinite(loss) && loss > worst ? loss : worst;
+    }
+    fprintf(f,
+            "the schedule picked by prediction is at most %.1f%% slower than the best one "
+            "measured\n",
+            worst * 100);
+    fprintf(f, "measured on %s\n", v->versions);
+    free(measured);
+}

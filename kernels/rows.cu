@@ -1,0 +1,195 @@
+/* See rows.h. A warp takes a row; a lane 8 BF16 values, so that 16 lanes hold a group of 128. */
+#include <cuda_bf16.h>
+#include <cuda_runtime.h>
+
+#include "kernels/quant.h"
+#include "kernels/rows.h"
+#include "kernels/stamp.h"
+extern "C" {
+#include "base/err.h"
+#include "base/log.h"
+}
+
+namespace {
+
+constexpr int THREADS = 512;
+constexpr int LANE_VALUES = 8;
+constexpr int STEP = 32 * LANE_VALUES; /* values of a row that a warp handles at once */
+
+struct span {
+    int first, step, lane;
+};
+
+__device__ __forceinline__ span warps()
+{
+    return {(int)(blockIdx.x * (THREADS / 32) + threadIdx.x / 32),
+            (int)(gridDim.x * (THREADS / 32)), (int)(threadIdx.x % 32)};
+}
+
+__device__ __forceinline__ void unpack8(uint4 raw, float *v)
+{
+    const __nv_bfloat162 *pair = reinterpret_cast<const __nv_bfloat162 *>(&raw);
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const float2 f = __bfloat1622float2(pair[i]);
+        v[2 * i] = f.x;
+        v[2 * i + 1] = f.y;
+    }
+}
+
+__device__ __forceinline__ uint4 pack8(const float *v)
+{
+    uint4 raw;
+    __nv_bfloat162 *pair = reinterpret_cast<__nv_bfloat162 *>(&raw);
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        pair[i] = __floats2bfloat162_rn(v[2 * i], v[2 * i + 1]);
+    return raw;
+}
+
+__device__ void cast_row(const char *from, char *to, int hidden, int lane)
+{
+    float *scales = reinterpret_cast<float *>(to + hidden);
+    for (int at = lane * LANE_VALUES; at < hidden; at += STEP) {
+        float v[LANE_VALUES], amax = 0;
+        unpack8(*reinterpret_cast<const uint4 *>(from + 2 * at), v);
+#pragma unroll
+        for (int i = 0; i < LANE_VALUES; i++)
+            amax = fmaxf(amax, fabsf(v[i]));
+#pragma unroll
+        for (int mask = 8; mask > 0; mask /= 2)
+            amax = fmaxf(amax, __shfl_xor_sync(~0u, amax, mask));
+        const float factor = quant_factor(amax);
+        uint2 bytes;
+        bytes.x = quant_pack4(v[0] * factor, v[1] * factor, v[2] * factor, v[3] * factor);
+        bytes.y = quant_pack4(v[4] * factor, v[5] * factor, v[6] * factor, v[7] * factor);
+        *reinterpret_cast<uint2 *>(to + at) = bytes;
+        if (lane % 16 == 0)
+            scales[at / 128] = quant_scale(amax);
+    }
+}
+
+__device__ __forceinline__ void copy_row(const char *from, char *to, size_t bytes, int lane)
+{
+    for (size_t at = (size_t)lane * 16; at < bytes; at += 512)
+        *reinterpret_cast<uint4 *>(to + at) = *reinterpret_cast<const uint4 *>(from + at);
+}
+
+__device__ __forceinline__ void finish(struct kernel_stamp *stamp)
+{
+    __syncthreads();
+    if (threadIdx.x == 0)
+        stamp_end(stamp);
+}
+
+__global__ void __launch_bounds__(THREADS) pack_kernel(const rows_args p)
+{
+    if (threadIdx.x == 0)
+        stamp_begin(p.stamp);
+    const span w = warps();
+    const size_t row = 2 * (size_t)p.hidden, message = KERNELS_ROWS_MESSAGE(p.hidden, p.fp8);
+    for (int i = w.first; i < p.rows; i += w.step) {
+        const char *from = static_cast<const char *>(p.from) + row * p.index[i];
+        char *to = static_cast<char *>(p.to) + message * i;
+        if (p.fp8)
+            cast_row(from, to, p.hidden, w.lane);
+        else
+            copy_row(from, to, row, w.lane);
+    }
+    finish(p.stamp);
+}
+
+__global__ void __launch_bounds__(THREADS) unpack_kernel(const rows_args p)
+{
+    if (threadIdx.x == 0)
+        stamp_begin(p.stamp);
+    const span w = warps();
+    const int groups = p.hidden / 128;
+    const size_t row = (size_t)p.hidden * (p.fp8 ? 1 : 2);
+    const size_t message = KERNELS_ROWS_MESSAGE(p.hidden, p.fp8);
+    for (int i = w.first; i < p.rows; i += w.step) {
+        const char *from = static_cast<const char *>(p.from) + message * i;
+        copy_row(from, static_cast<char *>(p.to) + row * p.index[i], row, w.lane);
+        const float *scales = reinterpret_cast<const float *>(from + p.hidden);
+        for (int g = w.lane; p.fp8 && g < groups; g += 32)
+            p.scales[(size_t)p.index[i] * groups + g] = scales[g];
+    }
+    finish(p.stamp);
+}
+
+__global__ void __launch_bounds__(THREADS) gather_kernel(const rows_args p)
+{
+    if (threadIdx.x == 0)
+        stamp_begin(p.stamp);
+    const span w = warps();
+    const size_t row = 2 * (size_t)p.hidden;
+    for (int i = w.first; i < p.rows; i += w.step)
+        copy_row(static_cast<const char *>(p.from) + row * p.index[i],
+                 static_cast<char *>(p.to) + row * i, row, w.lane);
+    finish(p.stamp);
+}
+
+__global__ void __launch_bounds__(THREADS) sum_kernel(const rows_args p)
+{
+    if (threadIdx.x == 0)
+        stamp_begin(p.stamp);
+    const span w = warps();
+    const size_t row = 2 * (size_t)p.hidden;
+    for (int i = w.first; i < p.rows; i += w.step) {
+        for (int at = w.lane * LANE_VALUES; at < p.hidden; at += STEP) {
+            float sum[LANE_VALUES] = {0};
+            for (int k = 0; k < p.topk; k++) {
+                const int source = p.index[i * p.topk + k];
+                if (source < 0)
+                    continue;
+                const float weight = p.weights[i * p.topk + k];
+                float v[LANE_VALUES];
+                unpack8(*reinterpret_cast<const uint4 *>(static_cast<const char *>(p.from) +
+                                                         row * source + 2 * at),
+                        v);
+#pragma unroll
+                for (int j = 0; j < LANE_VALUES; j++)
+                    sum[j] = fmaf(weight, v[j], sum[j]);
+            }
+            *reinterpret_cast<uint4 *>(static_cast<char *>(p.to) + row * i + 2 * at) = pack8(sum);
+        }
+    }
+    finish(p.stamp);
+}
+
+int launch(void (*kernel)(rows_args), const struct rows_args *args, cudaStream_t stream)
+{
+    if (args->ctas < 1 || args->rows < 0 || args->hidden < 512 || args->hidden % 512 != 0) {
+        log_error("rows: %d CTAs, %d rows of %d values: out of range", args->ctas, args->rows,
+                  args->hidden);
+        return ERR_RANGE;
+    }
+    kernel<<<args->ctas, THREADS, 0, stream>>>(*args);
+    const cudaError_t status = cudaGetLastError();
+    if (status == cudaSuccess)
+        return 0;
+    log_error("rows: launch: %s", cudaGetErrorString(status));
+    return ERR_GPU;
+}
+
+} // namespace
+
+int kernels_rows_pack_launch(const struct rows_args *args, cudaStream_t stream)
+{
+    return launch(pack_kernel, args, stream);
+}
+
+int kernels_rows_unpack_launch(const struct rows_args *args, cudaStream_t stream)
+{
+    return launch(unpack_kernel, args, stream);
+}
+
+int kernels_rows_gather_launch(const struct rows_args *args, cudaStream_t stream)
+{
+    return launch(gather_kernel, args, stream);
+}
+
+int kernels_rows_sum_launch(const struct rows_args *args, cudaStream_t stream)
+{
+    return launch(sum_kernel, args, stream);
+}

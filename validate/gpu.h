@@ -1,0 +1,95 @@
+/* validate/gpu.h: back end 2 as commands see it: the same plan on real GPUs. Plain C, no CUDA
+ * header. Where the program was built without CUDA, gpu_built() is false and everything else
+ * returns ERR_UNSUPPORTED (validate/no_gpu.c).
+ *
+ * One process per GPU. On one host a parent, which never initialises CUDA, starts its own program
+ * once per rank; on several hosts mpirun or srun starts all of them. Rank 0 holds the results. */
+#ifndef PEOSIM_VALIDATE_GPU_H
+#define PEOSIM_VALIDATE_GPU_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "plan/plan.h"
+#include "plan/trace.h"
+
+bool gpu_built(void);
+
+/* Who takes what rank 0 sends: records in the order sent. 0, or an error that ends the run. */
+struct gpu_receiver {
+    void *self;
+    int (*take)(void *self, const void *record, size_t bytes);
+};
+
+struct gpu_team {
+    int rank, ranks;  /* processes */
+    int id_fd;        /* where NCCL's id is written (rank 0) or read; -1: id_path */
+    int result_fd;    /* rank 0 of a spawned team: to the parent; -1: receiver */
+    char id_path[512]; /* a file all ranks see, for mpirun and srun */
+    struct gpu_receiver receiver;
+};
+
+/* Is this process a rank? 1: *team is filled, from the parent's variables or from those of Open
+ * MPI, MPICH/PMI or Slurm (PEOSIM_ID_FILE then names a file that all ranks see and that does not
+ * exist yet); 0: no; or ERR_USAGE. */
+int gpu_team_join(struct gpu_team *team);
+
+/* Starts this program with argv as `ranks` ranks and hands every record that rank 0 sends to the
+ * receiver. When a rank fails or deadline_s has passed since the last record, ends the others. 0,
+ * ERR_GPU (a rank failed, it said why), ERR_TIMEOUT, ERR_IO, or what the receiver returned. */
+int gpu_team_spawn(int ranks, char **argv, double deadline_s, const struct gpu_receiver *receiver);
+
+/* Rank 0: passes a record on. */
+int gpu_team_send(struct gpu_team *team, const void *record, size_t bytes);
+
+struct gpu_options {
+    int repeats;      /* samples of the layer time, after the first, which is discarded */
+    int layers;       /* layers in one graph, so that its start is shared; >= 2 */
+    bool eager;       /* launched one by one, no graph */
+    int max_tokens;   /* buffers are made for so many tokens per rank */
+    int check_tokens; /* tokens per rank compared with the reference; 0 = all */
+    double pace_GBps; /* > 0: receives are held back as a network of this rate would (emulation) */
+    double pace_us;   /* and this latency */
+    uint64_t seed;    /* of inputs and weights */
+};
+
+/* What one plan took and gave. The same on rank 0 only; others get zeros. */
+struct gpu_result {
+    int n;                             /* samples; each is the slowest rank's time of one layer */
+    double median_us, p95_us, min_us;  /* untraced */
+    double traced_us;                  /* median with stamps */
+    bool spans_ok;                     /* tracing moved the total by at most 5% */
+    int checked;                       /* tokens compared, all ranks */
+    double worst_error;                /* largest ||y - ref|| / ||ref|| of a token */
+    uint64_t hash;                     /* of all ranks' outputs */
+    double clock_residual_us;          /* half the longest best round trip to rank 0 */
+    double kind_us[OP_KIND_COUNT];     /* sum over the ops of a kind, waiting excluded (fused
+                                          kernels wait while they send: theirs is counted): mean
+                                          over ranks, median over traced layers; < 0: none */
+    double kind_wait_us[OP_KIND_COUNT];
+    int emulated_ranks;                /* > 0: slice mode, the EP size emulated */
+};
+
+struct gpu_session;
+
+/* Collective. Refuses GPUs other than sm_90. */
+int gpu_session_open(struct gpu_session **out, struct gpu_team *team);
+void gpu_session_close(struct gpu_session *s); /* accepts NULL */
+
+/* Collective: runs a plan whose ranks are the processes, or a multiple of them (slice mode: each
+ * GPU carries the local experts of one rank of the larger group, and as many rows). Measures, checks
+ * the output, and on rank 0 makes a trace (caller frees; spans only if spans_ok; NULL elsewhere).
+ * ERR_UNSUPPORTED for ops without a kernel, ERR_INFEASIBLE for grids that cannot be (logged; the
+ * session stays good after these two), ERR_GPU, ERR_TIMEOUT, ERR_DATA (wrong output). */
+int gpu_session_run(struct gpu_session *s, const struct plan *plan, const struct gpu_options *o,
+                    struct gpu_result *result, struct trace **trace);
+
+/* Collective: the microbenchmarks that profiles are fitted to, never whole layers. Rank 0 writes
+ * the CSV (columns in gpu_bench.c). quick: a few points, to see that it runs. */
+int gpu_bench(struct gpu_session *s, const char *csv_path, bool quick);
+
+/* "driver 13000, CUDA 13000, NCCL 22809, NVIDIA H200": of this process's GPU. */
+void gpu_versions(const struct gpu_session *s, char *buf, size_t size);
+
+#endif

@@ -1,0 +1,356 @@
+#include "validate/gpu_backend.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "kernels/delay.h"
+
+#define TOLERANCE_FP8  2e-2
+#define TOLERANCE_BF16 5e-3
+
+static const struct plan_op *op_of_kind(const struct plan *plan, enum plan_op_kind kind)
+{
+    for (int i = 0; i < plan->num_ops; i++)
+        if (plan->ops[i].kind == kind)
+            return &plan->ops[i];
+    return NULL;
+}
+
+static const struct plan_op *first_dispatch(const struct plan *plan)
+{
+    for (int i = 0; i < plan->num_flows; i++)
+        if (plan->flows[i].dir == FLOW_DISPATCH)
+            return &plan->ops[plan->flows[i].send_op];
+    return NULL;
+}
+
+/* What the plan says about the layer as a whole; ERR_UNSUPPORTED where it is none that the kernels
+ * know. */
+static int shape_of(struct gpu_run *r, struct gpu_shape *shape)
+{
+    const struct plan *p = r->plan;
+    const struct plan_op *dispatch = first_dispatch(p), *act = op_of_kind(p, OP_ACT_QUANT);
+    const struct plan_op *up = op_of_kind(p, OP_GEMM_UP);
+    const char *why = NULL;
+
+    if (!dispatch || !act || !up)
+        why = "it has no experts";
+    else if (p->ranks % r->s->ranks)
+        why = "its ranks are not a multiple of the GPUs";
+    else if ((dispatch->dtype == DTYPE_FP8) != (up->dtype == DTYPE_FP8))
+        why = "dispatch and GEMMs must have one data type (both fp8 or both bf16)";
+    else if (p->num_sms != r->s->sm_count)
+        why = "its SM count is not this GPU's";
+    else if (p->num_streams > GPU_MAX_STREAMS)
+        why = "it has too many streams";
+    else if (p->num_layers != 1)
+        why = "plans of several layers are not built for the GPU back end";
+    if (why) {
+        if (r->s->rank == 0)
+            log_warn("%s: this plan cannot run on the GPUs here: %s", p->policy, why);
+        return ERR_UNSUPPORTED;
+    }
+    r->hidden = dispatch->n;
+    r->inter = act->n;
+    r->topk = p->batches[0].routing->topk;
+    *shape = (struct gpu_shape){.vranks = p->ranks,
+                                .experts = p->experts,
+                                .hidden = r->hidden,
+                                .inter = r->inter,
+                                .topk = r->topk,
+                                .max_tokens = r->o->max_tokens,
+                                .fp8 = dispatch->dtype == DTYPE_FP8};
+    return 0;
+}
+
+/* Who waits for whom: across streams by events, unit by unit by tile signals. */
+static int deps_read(struct gpu_run *r)
+{
+    const struct plan *p = r->plan;
+    int err = 0;
+
+    for (int i = 0; i < p->num_ops; i++) {
+        const struct plan_op *o = &p->ops[i];
+
+        for (int d = o->first_dep; d < o->first_dep + o->num_deps; d++) {
+            const struct plan_dep *dep = &p->deps[d];
+
+            if (dep->kind == DEP_UNIT) {
+                r->op[i].follows = true;
+                r->op[dep->op].signals = true;
+            } else if (p->ops[dep->op].stream != o->stream) {
+                r->op[dep->op].event_wanted = true;
+            }
+        }
+    }
+    for (int i = 0; !err && i < p->num_ops; i++)
+        if (r->op[i].event_wanted)
+            err = GPU(cudaEventCreateWithFlags(&r->op[i].event, cudaEventDisableTiming));
+    return err;
+}
+
+static int dense_prepare(struct gpu_run *r, int op)
+{
+    const struct plan_op *o = &r->plan->ops[op];
+    struct dense_gemm_shape shape = {.dtype = o->kind != OP_ROUTER && o->dtype == DTYPE_FP8
+                                                  ? GEMM_FP8
+                                                  : GEMM_BF16,
+                                     .m = o->rows,
+                                     .n = o->n,
+                                     .k = o->k,
+                                     .num_sms = o->sms < r->plan->num_sms ? o->sms : 0};
+
+    return run_op_is_library(o) ? gpu_dense_find(r->s, shape, &r->op[op].dense) : 0;
+}
+
+static int ops_prepare(struct gpu_run *r)
+{
+    const struct plan *p = r->plan;
+    struct gpu_dense_memory *d = &r->s->layer->dense;
+    const struct plan_op *mlp = op_of_kind(p, OP_MLP_ACT);
+    int err = gpu_dense_open(r->s, mlp ? mlp->n : 0), rows = p->batches[0].num_tokens;
+
+    if (!err && mlp)
+        err = gpu_upload(d->rows, &rows, sizeof rows);
+    for (int i = 0; !err && i < p->num_ops; i++) {
+        for (int rank = 0; plan_op_is_expert_gemm(p->ops[i].kind) && rank < p->ranks; rank++) {
+            int most = 0;
+
+            plan_op_rows(p, i, rank, &most);
+            r->op[i].rows_hint = most > r->op[i].rows_hint ? most : r->op[i].rows_hint;
+        }
+        if (p->ops[i].buffer)
+            err = gpu_half_open(r->s, p->ops[i].buffer);
+        if (!err)
+            err = dense_prepare(r, i);
+    }
+    return err;
+}
+
+bool run_op_follows(const struct plan *plan, int op, int next)
+{
+    const struct plan_op *o = &plan->ops[next];
+
+    if (next <= op)
+        return false;
+    for (int d = o->first_dep; d < o->first_dep + o->num_deps; d++)
+        if (plan->deps[d].op == op)
+            return true;
+    return o->stream == plan->ops[op].stream;
+}
+
+static bool needs_marks(const struct plan *plan)
+{
+    for (int i = 0; i < plan->num_ops; i++) {
+        bool bounded = !run_op_is_library(&plan->ops[i]);
+
+        for (int next = i + 1; !bounded && next < plan->num_ops; next++)
+            bounded = run_op_follows(plan, i, next) && !run_op_is_library(&plan->ops[next]);
+        if (!bounded)
+            return true;
+    }
+    return false;
+}
+
+static int streams_open(struct gpu_run *r)
+{
+    int least, most, err = GPU(cudaDeviceGetStreamPriorityRange(&least, &most));
+
+    for (int i = 0; !err && i < r->plan->num_streams; i++) {
+        int priority = r->plan->streams[i].priority;
+
+        priority = priority < most ? most : priority > least ? least : priority;
+        err = GPU(cudaStreamCreateWithPriority(&r->stream[i], cudaStreamNonBlocking, priority));
+        if (!err)
+            err = GPU(cudaEventCreateWithFlags(&r->join[i], cudaEventDisableTiming));
+    }
+    return err ? err : GPU(cudaEventCreateWithFlags(&r->fork, cudaEventDisableTiming));
+}
+
+static int pacing_set(struct gpu_run *r)
+{
+    if (r->o->pace_GBps > 0)
+        r->pacing = (struct kernels_pacing){.bytes_per_ns = r->o->pace_GBps,
+                                            .latency_ns = (long long)(r->o->pace_us * 1e3),
+                                            .clock_offset_ns = r->s->pace_offset_ns};
+    return r->o->pace_GBps > 0 ? gpu_clocks(r->s) : 0;
+}
+
+int run_open(struct gpu_run *r, struct gpu_session *s, const struct plan *plan,
+             const struct gpu_options *o)
+{
+    struct gpu_shape shape;
+    int err;
+
+    memset(r, 0, sizeof *r);
+    r->s = s;
+    r->plan = plan;
+    r->o = o;
+    err = shape_of(r, &shape);
+    if (err)
+        return err;
+    r->marked = needs_marks(plan);
+    r->op = calloc((size_t)plan->num_ops, sizeof *r->op);
+    if (!r->op)
+        return ERR_NOMEM;
+    err = deps_read(r);
+    for (int i = 0; !err && i < plan->num_ops; i++)
+        err = run_op_check(r, i);
+    if (!err)
+        err = gpu_layer_open(s, &shape, o->seed);
+    if (!err)
+        err = gpu_inputs(s, plan->batches[0].routing, plan->batches[0].routing->tokens, o->seed);
+    if (!err)
+        err = ops_prepare(r);
+    if (!err && op_of_kind(plan, OP_A2A_DISPATCH))
+        err = gpu_a2a_open(&r->a2a, s, plan);
+    if (!err)
+        err = streams_open(r);
+    if (!err)
+        err = gpu_alloc((void **)&r->stamps,
+                        (size_t)o->layers * (size_t)run_marks(r) * sizeof *r->stamps);
+    return err ? err : pacing_set(r);
+}
+
+void run_close(struct gpu_run *r)
+{
+    cudaDeviceSynchronize();
+    for (int i = 0; r->op && i < r->plan->num_ops; i++)
+        if (r->op[i].event)
+            cudaEventDestroy(r->op[i].event);
+    for (int i = 0; i < GPU_MAX_STREAMS; i++) {
+        if (r->stream[i])
+            cudaStreamDestroy(r->stream[i]);
+        if (r->join[i])
+            cudaEventDestroy(r->join[i]);
+    }
+    if (r->fork)
+        cudaEventDestroy(r->fork);
+    cudaFree(r->stamps);
+    gpu_a2a_close(r->a2a);
+    free(r->op);
+    memset(r, 0, sizeof *r);
+}
+
+/* A kernel of one CTA that only leaves a stamp. */
+static int mark(struct gpu_run *r, struct kernel_stamp *stamp)
+{
+    struct delay_args a = {.ctas = 1, .stamp = stamp};
+
+    return stamp ? kernels_delay_launch(&a, r->stream[0]) : 0;
+}
+
+static int layer_fork(struct gpu_run *r)
+{
+    int err = GPU(cudaEventRecord(r->fork, r->stream[0]));
+
+    for (int i = 1; !err && i < r->plan->num_streams; i++)
+        err = GPU(cudaStreamWaitEvent(r->stream[i], r->fork, 0));
+    return err;
+}
+
+static int layer_join(struct gpu_run *r)
+{
+    int err = 0;
+
+    for (int i = 1; !err && i < r->plan->num_streams; i++) {
+        err = GPU(cudaEventRecord(r->join[i], r->stream[i]));
+        if (!err)
+            err = GPU(cudaStreamWaitEvent(r->stream[0], r->join[i], 0));
+    }
+    return err;
+}
+
+static int op_issue(struct gpu_run *r, int op, struct kernel_stamp *stamp)
+{
+    const struct plan *p = r->plan;
+    const struct plan_op *o = &p->ops[op];
+    cudaStream_t stream = r->stream[o->stream];
+    int err = 0;
+
+    for (int d = o->first_dep; !err && d < o->first_dep + o->num_deps; d++) {
+        const struct plan_dep *dep = &p->deps[d];
+
+        if (dep->kind == DEP_END && p->ops[dep->op].stream != o->stream)
+            err = GPU(cudaStreamWaitEvent(stream, r->op[dep->op].event, 0));
+    }
+    if (!err)
+        err = run_op(r, op, stream, stamp);
+    if (!err && r->op[op].event_wanted)
+        err = GPU(cudaEventRecord(r->op[op].event, stream));
+    return err;
+}
+
+int run_layer(struct gpu_run *r, struct kernel_stamp *stamps, bool last)
+{
+    int n = r->plan->num_ops;
+    int err = mark(r, stamps && r->marked ? stamps + n : NULL);
+
+    if (!err)
+        err = layer_fork(r);
+    for (int i = 0; !err && i < n; i++)
+        err = op_issue(r, i, stamps ? stamps + i : NULL);
+    if (!err)
+        err = layer_join(r);
+    return err ? err : mark(r, stamps && r->marked && last ? stamps + n + 1 : NULL);
+}
+
+/* Runs the layer once on poisoned memory and compares the output. All ranks learn the worst. */
+static int output_check(struct gpu_run *r, struct gpu_result *result)
+{
+    struct gpu_session *s = r->s;
+    struct gpu_layer *l = s->layer;
+    size_t bytes = (size_t)l->inputs.tokens * (size_t)r->hidden * 2;
+    struct {
+        double worst;
+        uint64_t hash;
+        int checked, pad;
+    } mine = {0}, all[GPU_MAX_RANKS];
+    int err = GPU(cudaMemsetAsync(l->y, 0xff, bytes, r->stream[0]));
+
+    if (!err)
+        err = run_layer(r, NULL, true);
+    if (!err)
+        err = gpu_wait(s, r->stream[0]);
+    if (!err)
+        err = gpu_output_check(s, r->o->check_tokens, &mine.worst, &mine.checked, &mine.hash);
+    r->hash = mine.hash;
+    if (!err)
+        err = gpu_gather(s, &mine, all, sizeof mine);
+    result->hash = DATA_HASH_START;
+    for (int i = 0; !err && i < s->ranks; i++) {
+        result->worst_error = fmax(result->worst_error, all[i].worst);
+        result->checked += all[i].checked;
+        result->hash = data_hash(result->hash, &all[i].hash, sizeof all[i].hash);
+    }
+    if (!err && !(result->worst_error <= (l->shape.fp8 ? TOLERANCE_FP8 : TOLERANCE_BF16))) {
+        if (s->rank == 0)
+            log_error("%s: wrong output: a token is %.3g off its reference", r->plan->policy,
+                      result->worst_error);
+        err = ERR_DATA;
+    }
+    return err;
+}
+
+int gpu_session_run(struct gpu_session *s, const struct plan *plan, const struct gpu_options *o,
+                    struct gpu_result *result, struct trace **trace)
+{
+    struct gpu_run r;
+    int err;
+
+    memset(result, 0, sizeof *result);
+    *trace = NULL;
+    err = run_open(&r, s, plan, o);
+    if (!err)
+        err = output_check(&r, result);
+    if (!err)
+        err = run_measure(&r, result, trace);
+    if (!err && plan->ranks != s->ranks)
+        result->emulated_ranks = plan->ranks;
+    if (r.s)
+        run_close(&r);
+    return err;
+}

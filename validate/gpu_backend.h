@@ -1,0 +1,69 @@
+/* validate/gpu_backend.h: one plan on this rank's GPU: its streams, events and kernels. Inside back
+ * end 2 only. */
+#ifndef PEOSIM_VALIDATE_GPU_BACKEND_H
+#define PEOSIM_VALIDATE_GPU_BACKEND_H
+
+#include "validate/gpu_a2a.h"
+#include "validate/gpu_session.h"
+
+#define GPU_MAX_STREAMS 8
+
+/* What a kernel of one op left; times of this rank's GPU, in ns. */
+struct gpu_mark {
+    long long start_ns, end_ns, wait_ns;
+    int sms, stamped; /* stamped 0: a library kernel */
+};
+
+struct gpu_op {
+    bool event_wanted; /* another stream waits for it */
+    cudaEvent_t event;
+    bool signals, follows; /* tiles: counts them, waits for them */
+    int rows_hint;
+    struct gpu_dense_entry *dense;
+};
+
+/* A plan made ready. Stamps: [layers][num_ops + 2], the last two being marks at the layer's start
+ * and, in the last layer, at its end. */
+struct gpu_run {
+    struct gpu_session *s;
+    const struct plan *plan;
+    const struct gpu_options *o;
+    int hidden, inter, topk;
+    struct gpu_op *op;
+    cudaStream_t stream[GPU_MAX_STREAMS];
+    cudaEvent_t fork, join[GPU_MAX_STREAMS];
+    struct kernel_stamp *stamps; /* device */
+    struct kernels_pacing pacing;
+    struct gpu_a2a *a2a; /* NULL: the plan has no library all-to-alls */
+    bool marked;   /* a layer ends with a library kernel: only a mark after it shows when */
+    uint64_t hash; /* of this rank's checked output */
+};
+
+static inline int run_marks(const struct gpu_run *r)
+{
+    return r->plan->num_ops + 2;
+}
+
+/* Looks at the plan, opens the layer's memory, makes streams and events. ERR_UNSUPPORTED,
+ * ERR_INFEASIBLE: this plan cannot run; on all ranks alike. */
+int run_open(struct gpu_run *r, struct gpu_session *s, const struct plan *plan,
+             const struct gpu_options *o);
+void run_close(struct gpu_run *r);
+
+/* Enqueues one layer, or captures it: all streams start after what is on stream 0, and stream 0
+ * goes on after all of them. stamps: of this layer, or NULL; last: of the layers in a row. */
+int run_layer(struct gpu_run *r, struct kernel_stamp *stamps, bool last);
+/* Does `next` wait for `op`, by its stream or by a dependency? */
+bool run_op_follows(const struct plan *plan, int op, int next);
+
+/* One op on its stream (gpu_ops.c). */
+int run_op(struct gpu_run *r, int op, cudaStream_t stream, struct kernel_stamp *stamp);
+/* Can its kernel run at all? Logs why not. */
+int run_op_check(struct gpu_run *r, int op);
+/* Kernels that leave no stamp: their times follow from their neighbours'. */
+bool run_op_is_library(const struct plan_op *op);
+
+/* Totals, then stamps (gpu_measure.c). */
+int run_measure(struct gpu_run *r, struct gpu_result *result, struct trace **trace);
+
+#endif

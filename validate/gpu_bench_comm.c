@@ -1,0 +1,466 @@
+/* validate/gpu_bench_comm.c: microbenchmarks of what GPUs do together. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/stats.h"
+#include "kernels/delay.h"
+#include "kernels/grouped_gemm.h"
+#include "validate/gpu_bench.h"
+
+#define PUSH_MAX  ((size_t)16 << 20)
+#define MAX_ROUNDS 8
+
+static struct dispatch_args dispatch_of(struct bench *b, int round, int rounds, int num_sms)
+{
+    struct gpu_layer *l = b->s->layer;
+    struct gpu_half *h = &l->half[0];
+
+    return (struct dispatch_args){.comm = l->comm,
+                                  .round = round,
+                                  .rounds = rounds,
+                                  .num_sms = num_sms,
+                                  .tokens = l->inputs.tokens,
+                                  .x = l->x,
+                                  .topk_idx = l->topk_idx,
+                                  .topk_idx_bytes = 4,
+                                  .packed_x = h->packed_x,
+                                  .packed_scales = h->packed_scales,
+                                  .scale_row = l->shape.hidden / 128,
+                                  .scale_group = 1,
+                                  .sources = h->sources,
+                                  .rows = h->rows,
+                                  .segments = h->segments};
+}
+
+static struct combine_args combine_of(struct bench *b, int round, int rounds, int num_sms)
+{
+    struct gpu_layer *l = b->s->layer;
+    struct gpu_half *h = &l->half[0];
+
+    return (struct combine_args){.comm = l->comm,
+                                 .round = round,
+                                 .rounds = rounds,
+                                 .num_sms = num_sms,
+                                 .y_packed = h->y_packed,
+                                 .sources = h->sources,
+                                 .rows = h->rows,
+                                 .segments = h->segments,
+                                 .tokens = l->inputs.tokens,
+                                 .topk_idx = l->topk_idx,
+                                 .topk_idx_bytes = 4,
+                                 .topk_weights = l->topk_weights,
+                                 .y = l->y};
+}
+
+/* Uniform choices, all different, for every rank. */
+static int inputs_draw(struct bench *b, int tokens)
+{
+    const struct gpu_shape *shape = &b->s->layer->shape;
+    size_t num = (size_t)b->s->ranks * (size_t)tokens;
+    struct plan_routing r = {.ranks = b->s->ranks,
+                             .tokens = tokens,
+                             .topk = shape->topk,
+                             .experts = shape->experts};
+    uint64_t state = 7 + (uint64_t)tokens;
+    int err;
+
+    r.expert = malloc(num * (size_t)shape->topk * sizeof *r.expert);
+    if (!r.expert)
+        return ERR_NOMEM;
+    for (size_t t = 0; t < num; t++)
+        for (int k = 0; k < shape->topk; k++) {
+            int32_t *e = r.expert + t * (size_t)shape->topk;
+            bool taken;
+
+            do {
+                e[k] = (int32_t)(data_random(&state) % (uint64_t)shape->experts);
+                taken = false;
+                for (int j = 0; j < k; j++)
+                    taken |= e[j] == e[k];
+            } while (taken);
+        }
+    err = gpu_inputs(b->s, &r, tokens, 1);
+    free(r.expert);
+    return err;
+}
+
+/* The one receive of several rounds has all SMs, as in every plan. */
+static int combine_recv_sms(const struct bench *b, int rounds, int num_sms)
+{
+    return rounds > 1 ? b->s->sm_count : num_sms;
+}
+
+static int barrier(struct bench *b)
+{
+    return kernels_comm_barrier(b->s->control, b->s->main);
+}
+
+/* One exchange in phases with barriers between them, so that every receive finds its data. Stamps:
+ * dispatch send of each round, dispatch receive, combine send, then the combine receive. */
+static int phases_pass(struct bench *b, int rounds, int num_sms)
+{
+    int at = 0, err = bench_stamps_reset(b);
+    cudaStream_t stream = b->s->main;
+
+    if (!err)
+        err = barrier(b);
+    for (int phase = 0; phase < 2; phase++) {
+        for (int r = 0; !err && r < rounds; r++) {
+            struct dispatch_args a = dispatch_of(b, r, rounds, num_sms);
+
+            a.stamp = b->stamps + at++;
+            err = phase ? kernels_dispatch_recv_launch(&a, stream)
+                        : kernels_dispatch_send_launch(&a, stream);
+        }
+        if (!err)
+            err = barrier(b);
+    }
+    for (int r = 0; !err && r < rounds; r++) {
+        struct combine_args a = combine_of(b, r, rounds, num_sms);
+
+        a.stamp = b->stamps + at++;
+        err = kernels_combine_send_launch(&a, stream);
+    }
+    if (!err)
+        err = barrier(b);
+    if (!err) {
+        struct combine_args a = combine_of(b, 0, 1, combine_recv_sms(b, rounds, num_sms));
+
+        a.stamp = b->stamps + at;
+        err = kernels_combine_recv_launch(&a, stream);
+    }
+    return err ? err : bench_stamps_read(b);
+}
+
+/* Can every kernel of these rounds run on so few SMs? */
+static bool grid_possible(const struct bench *b, int rounds, int num_sms)
+{
+    const struct gpu_layer *l = b->s->layer;
+    struct kernels_grid grid;
+
+    return l->slots.experts_local % rounds == 0 &&
+           kernels_comm_grid(l->shape.experts / rounds, num_sms, 1, &grid) == 0;
+}
+
+static int phases_report(struct bench *b, struct bench_row row, double us[3][2][64], int n0, int n1,
+                         const double *recv_us, int n)
+{
+    static const char *const kinds[] = {"ll_dispatch_send", "ll_dispatch_recv", "ll_combine_send"};
+    int err = 0;
+
+    for (int kind = 0; !err && kind < 3; kind++) {
+        row.kind = kinds[kind];
+        row.dtype = kind < 2 ? "fp8" : "bf16";
+        row.round = 0;
+        err = bench_report(b, &row, us[kind][0], n0);
+        row.round = 1;
+        if (!err && n1 > 0)
+            err = bench_report(b, &row, us[kind][1], n1);
+    }
+    row.kind = "ll_combine_recv";
+    row.dtype = "bf16";
+    row.num_sms = combine_recv_sms(b, row.rounds, row.num_sms);
+    row.rounds = 1;
+    row.round = 0;
+    return err ? err : bench_report(b, &row, recv_us, n);
+}
+
+static int phases_point(struct bench *b, struct bench_row row)
+{
+    double us[3][2][64], recv_us[BENCH_REPS];
+    int n0 = 0, n1 = 0, err = 0, rounds = row.rounds;
+
+    for (int rep = -1; !err && rep < BENCH_REPS; rep++) {
+        err = phases_pass(b, rounds, row.num_sms);
+        if (err || rep < 0)
+            continue;
+        for (int kind = 0; kind < 3; kind++)
+            for (int r = 0; r < rounds; r++)
+                us[kind][r > 0][r > 0 ? n1 + r - 1 : n0] = bench_us(b, kind * rounds + r);
+        recv_us[rep] = bench_us(b, 3 * rounds);
+        n0++;
+        n1 += rounds - 1;
+    }
+    return err ? err : phases_report(b, row, us, n0, n1, recv_us, BENCH_REPS);
+}
+
+static int fused_point(struct bench *b, struct bench_row row)
+{
+    double us[2][BENCH_REPS];
+    int err = 0;
+
+    for (int rep = -1; !err && rep < BENCH_REPS; rep++) {
+        struct dispatch_args d = dispatch_of(b, 0, 1, row.num_sms);
+        struct combine_args c = combine_of(b, 0, 1, row.num_sms);
+
+        d.stamp = b->stamps;
+        c.stamp = b->stamps + 1;
+        err = bench_stamps_reset(b);
+        if (!err)
+            err = barrier(b);
+        if (!err)
+            err = kernels_dispatch_fused_launch(&d, b->s->main);
+        if (!err)
+            err = barrier(b);
+        if (!err)
+            err = kernels_combine_fused_launch(&c, b->s->main);
+        if (!err)
+            err = bench_stamps_read(b);
+        for (int i = 0; !err && rep >= 0 && i < 2; i++)
+            us[i][rep] = bench_us(b, i);
+    }
+    row.kind = "ll_dispatch";
+    row.dtype = "fp8";
+    if (!err)
+        err = bench_report(b, &row, us[0], BENCH_REPS);
+    row.kind = "ll_combine";
+    row.dtype = "bf16";
+    return err ? err : bench_report(b, &row, us[1], BENCH_REPS);
+}
+
+int bench_exchange(struct bench *b, const int *tokens, int num_tokens)
+{
+    static const int points[][2] = {{1, 132}, {1, 100}, {1, 64}, {1, 32}, {1, 24}, {2, 132},
+                                    {2, 100}, {2, 32},  {2, 16}, {4, 132}, {4, 64}, {4, 32},
+                                    {4, 24},  {4, 16},  {4, 8},  {8, 132}, {8, 64}, {8, 32},
+                                    {8, 16},  {8, 8}};
+    const struct gpu_shape *shape = &b->s->layer->shape;
+    int err = 0;
+
+    for (int t = 0; !err && t < num_tokens; t++) {
+        err = inputs_draw(b, tokens[t]);
+        for (size_t i = 0; !err && i < sizeof points / sizeof *points; i++) {
+            struct bench_row row = {.num_sms = points[i][1],
+                                    .tokens = tokens[t],
+                                    .experts = shape->experts,
+                                    .rounds = points[i][0],
+                                    .hidden = shape->hidden,
+                                    .topk = shape->topk};
+
+            if (!grid_possible(b, points[i][0], points[i][1]))
+                continue;
+            err = phases_point(b, row);
+            if (!err && points[i][0] == 1)
+                err = fused_point(b, row);
+        }
+    }
+    return err;
+}
+
+static int push_points(struct bench *b, struct kernels_comm *comm)
+{
+    static const int sms[] = {1, 2, 4, 8, 12, 16, 24, 32, 64, 100, 132};
+    static const size_t sizes[] = {4096, (size_t)64 << 10, (size_t)1 << 20, PUSH_MAX};
+    void *from = NULL;
+    int err = gpu_alloc(&from, PUSH_MAX);
+
+    for (int i = 0; !err && i < 4; i++)
+        for (int j = 0; !err && j < 11; j++) {
+            struct push_args a = {.comm = comm, .ctas = sms[j], .bytes = sizes[i], .from = from,
+                                  .stamp = b->stamps};
+            struct bench_row row = {.kind = "push", .num_sms = sms[j],
+                                    .bytes = (double)sizes[i] * (b->s->ranks - 1)};
+            double us[5];
+
+            for (int rep = -1; !err && rep < 5; rep++) {
+                err = bench_stamps_reset(b);
+                if (!err)
+                    err = barrier(b);
+                if (!err)
+                    err = kernels_push_launch(&a, b->s->main);
+                if (!err)
+                    err = bench_stamps_read(b);
+                if (!err && rep >= 0)
+                    us[rep] = bench_us(b, 0);
+            }
+            if (!err)
+                err = bench_report(b, &row, us, 5);
+        }
+    cudaFree(from);
+    return err;
+}
+
+/* NCCL's all-to-all on few CTAs; bytes: what a rank sends in all, its own share included. */
+static int alltoall_point(struct bench *b, int ctas, size_t bytes, const void *send, void *recv)
+{
+    struct gpu_session *s = b->s;
+    size_t counts[GPU_MAX_RANKS], offsets[GPU_MAX_RANKS];
+    struct alltoall_args a = {s->control, ctas, send, recv, counts, offsets, counts, offsets};
+    struct bench_row row = {.kind = "a2a", .num_sms = ctas, .bytes = (double)bytes};
+    cudaEvent_t event[2] = {NULL, NULL};
+    double us[BENCH_REPS];
+    int err = 0;
+
+    for (int r = 0; r < s->ranks; r++) {
+        counts[r] = bytes / (size_t)s->ranks;
+        offsets[r] = counts[r] * (size_t)r;
+    }
+    for (int i = 0; !err && i < 2; i++)
+        err = GPU(cudaEventCreate(&event[i]));
+    for (int rep = -2; !err && rep < BENCH_REPS; rep++) {
+        float ms = 0;
+
+        err = barrier(b);
+        if (!err)
+            err = kernels_alltoall_launch(&a, s->main); /* takes up the ranks' skew */
+        if (!err)
+            err = GPU(cudaEventRecord(event[0], s->main));
+        for (int i = 0; !err && i < 4; i++)
+            err = kernels_alltoall_launch(&a, s->main);
+        if (!err)
+            err = GPU(cudaEventRecord(event[1], s->main));
+        if (!err)
+            err = gpu_wait(s, s->main);
+        if (!err)
+            err = GPU(cudaEventElapsedTime(&ms, event[0], event[1]));
+        if (!err && rep >= 0)
+            us[rep] = (double)ms * 1e3 / 4;
+    }
+    for (int i = 0; i < 2; i++)
+        if (event[i])
+            cudaEventDestroy(event[i]);
+    return err ? err : bench_report(b, &row, us, BENCH_REPS);
+}
+
+static int alltoall_points(struct bench *b)
+{
+    static const int ctas[] = {4, 8, 16, 32};
+    size_t most = (size_t)64 << 20;
+    void *memory = NULL;
+    int err = gpu_alloc(&memory, 2 * most);
+
+    for (int i = 0; !err && i < 4; i++) {
+        err = kernels_comm_alltoall_open(b->s->control, ctas[i]);
+        for (size_t bytes = (size_t)64 << 10; !err && bytes <= most; bytes *= 4)
+            err = alltoall_point(b, ctas[i], bytes, memory, (char *)memory + most);
+    }
+    cudaFree(memory);
+    return err;
+}
+
+int bench_links(struct bench *b)
+{
+    struct gpu_shape shape = {.vranks = b->s->ranks, .experts = b->s->ranks, .hidden = 512,
+                              .topk = 1, .max_tokens = 1, .fp8 = true};
+    struct bench_row row = {.kind = "flag_rtt"};
+    struct kernels_comm *comm = NULL;
+    double trip_us = 0;
+    int err = 0;
+
+    if (b->s->ranks < 2)
+        return 0;
+    for (int r = 1; r < b->s->ranks; r++)
+        trip_us += (double)b->s->clock_trip_ns[r] * 1e-3 / (b->s->ranks - 1);
+    err = bench_report(b, &row, &trip_us, 1);
+    if (!err)
+        err = gpu_comm_open(b->s, &shape, PUSH_MAX * (size_t)b->s->ranks, &comm);
+    if (!err)
+        err = push_points(b, comm);
+    kernels_comm_close(comm);
+    return err ? err : alltoall_points(b);
+}
+
+/* Combine sends of all rounds on n SMs beside a gate+up GEMM on the rest, or either alone. Stamp 0:
+ * the GEMM; 1..: the sends. The exchange is then finished. */
+static int beside_pass(struct bench *b, int n, bool gemm, bool sends)
+{
+    struct gpu_session *s = b->s;
+    int locals = s->layer->slots.experts_local, rounds = locals % 4 == 0 ? 4 : 1;
+    cudaEvent_t event[2] = {NULL, NULL};
+    int mean = s->layer->inputs.tokens * s->layer->shape.topk * s->ranks / s->layer->shape.experts;
+    struct grouped_gemm_args g =
+        bench_gemm_args(b, true, 0, locals, s->sm_count - n, mean + mean / 4 + 1);
+    int err = bench_stamps_reset(b);
+    struct dispatch_args d = dispatch_of(b, 0, 1, s->sm_count);
+    struct combine_args c = combine_of(b, 0, 1, s->sm_count);
+
+    g.stamp = b->stamps;
+    for (int i = 0; !err && i < 2; i++)
+        err = GPU(cudaEventCreateWithFlags(&event[i], cudaEventDisableTiming));
+    if (!err)
+        err = kernels_dispatch_fused_launch(&d, s->main);
+    if (!err)
+        err = barrier(b);
+    if (!err)
+        err = GPU(cudaEventRecord(event[0], s->main));
+    if (!err)
+        err = GPU(cudaStreamWaitEvent(b->side, event[0], 0));
+    for (int r = 0; !err && sends && r < rounds; r++) {
+        struct combine_args a = combine_of(b, r, rounds, n);
+
+        a.stamp = b->stamps + 1 + r;
+        err = kernels_combine_send_launch(&a, s->main);
+    }
+    if (!err && gemm)
+        err = kernels_grouped_gemm_launch(&g, b->side);
+    if (!err)
+        err = GPU(cudaEventRecord(event[1], b->side));
+    if (!err)
+        err = GPU(cudaStreamWaitEvent(s->main, event[1], 0));
+    if (!err && !sends)
+        err = kernels_combine_send_launch(&c, s->main);
+    if (!err)
+        err = kernels_combine_recv_launch(&c, s->main);
+    if (!err)
+        err = bench_stamps_read(b);
+    for (int i = 0; i < 2; i++)
+        if (event[i])
+            cudaEventDestroy(event[i]);
+    return err;
+}
+
+/* What a running send does to a GEMM's time, and the GEMM to the sends' that lie within it. */
+static int interference_point(struct bench *b, int n)
+{
+    double gemm[2][BENCH_REPS], send[2][BENCH_REPS], alone;
+    const struct gpu_layer *l = b->s->layer;
+    struct bench_row row = {.kind = "interference",
+                            .num_sms = n,
+                            .tokens = l->inputs.tokens,
+                            .experts = l->shape.experts,
+                            .hidden = l->shape.hidden,
+                            .topk = l->shape.topk};
+    int err = 0;
+
+    for (int rep = -1; !err && rep < BENCH_REPS; rep++)
+        for (int together = 0; !err && together < 2; together++) {
+            double sum = 0;
+
+            err = beside_pass(b, n, true, together);
+            if (!err && rep >= 0)
+                gemm[together][rep] = bench_us(b, 0);
+            if (!err && !together)
+                err = beside_pass(b, n, false, true);
+            for (int r = 0; !err && r < 4; r++)
+                sum += b->got[1 + r].ctas ? bench_us(b, 1 + r) : 0;
+            if (!err && rep >= 0)
+                send[together][rep] = sum;
+        }
+    for (int kind = 0; !err && kind < 2; kind++) {
+        double (*us)[BENCH_REPS] = kind ? send : gemm;
+        double all[GPU_MAX_RANKS];
+
+        alone = stats_median(us[0], BENCH_REPS);
+        err = gpu_gather(b->s, &alone, all, sizeof alone);
+        row.dtype = kind ? "comm" : "compute";
+        row.alone_us = 0;
+        for (int r = 0; !err && r < b->s->ranks; r++)
+            row.alone_us += all[r] / b->s->ranks;
+        if (!err)
+            err = bench_report(b, &row, us[1], BENCH_REPS);
+    }
+    return err;
+}
+
+int bench_interference(struct bench *b)
+{
+    static const int sms[] = {16, 32, 64};
+    const struct gpu_layer *l = b->s->layer;
+    int err = inputs_draw(b, l->shape.max_tokens < 256 ? l->shape.max_tokens : 256);
+
+    for (int i = 0; !err && i < 3; i++)
+        if (grid_possible(b, l->slots.experts_local % 4 ? 1 : 4, sms[i]))
+            err = interference_point(b, sms[i]);
+    return err;
+}

@@ -1,0 +1,455 @@
+/* validate/gpu_measure.c: how long a layer takes, and where its ops stood in it.
+ *
+ * A graph holds several layers one after another, so that what it costs to start a graph is spread;
+ * replays follow one another without the host in between. Totals come from graphs without stamps.
+ * The same graph with stamps gives the spans, and is refused where the stamps moved its total. */
+#include <limits.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "base/stats.h"
+#include "validate/gpu_backend.h"
+
+#define TRACED_REPLAYS   7
+#define TRACE_MOVES_MOST 0.05
+
+struct replay {
+    struct gpu_run *r;
+    bool stamped;
+    cudaGraphExec_t exec; /* NULL: eager */
+};
+
+static int layers_enqueue(const struct replay *p)
+{
+    struct gpu_run *r = p->r;
+    int err = 0;
+
+    for (int i = 0; !err && i < r->o->layers; i++)
+        err = run_layer(r, p->stamped ? r->stamps + (size_t)i * (size_t)run_marks(r) : NULL,
+                        i + 1 == r->o->layers);
+    return err;
+}
+
+static int replay_open(struct replay *p, struct gpu_run *r, bool stamped)
+{
+    cudaGraph_t graph = NULL;
+    int err, ended;
+
+    *p = (struct replay){.r = r, .stamped = stamped};
+    if (r->o->eager)
+        return 0;
+    err = GPU(cudaStreamBeginCapture(r->stream[0], cudaStreamCaptureModeThreadLocal));
+    if (err)
+        return err;
+    err = layers_enqueue(p);
+    ended = GPU(cudaStreamEndCapture(r->stream[0], &graph));
+    err = err ? err : ended;
+    if (!err)
+        err = GPU(cudaGraphInstantiate(&p->exec, graph, 0));
+    if (!err)
+        err = GPU(cudaGraphUpload(p->exec, r->stream[0]));
+    if (graph)
+        cudaGraphDestroy(graph);
+    return err;
+}
+
+static void replay_close(struct replay *p)
+{
+    if (p->exec)
+        cudaGraphExecDestroy(p->exec);
+    p->exec = NULL;
+}
+
+static int replay_start(const struct replay *p)
+{
+    return p->exec ? GPU(cudaGraphLaunch(p->exec, p->r->stream[0])) : layers_enqueue(p);
+}
+
+/* sample_us[n]: time of one layer in each of n replays that follow a first one; the slowest rank's.
+ */
+static int totals(const struct replay *p, double *sample_us, int n)
+{
+    struct gpu_run *r = p->r;
+    struct gpu_session *s = r->s;
+    cudaEvent_t *event = calloc((size_t)n + 2, sizeof *event);
+    double *all = calloc((size_t)n * (size_t)s->ranks, sizeof *all);
+    int err = event && all ? 0 : ERR_NOMEM;
+
+    for (int i = 0; !err && i < n + 2; i++)
+        err = GPU(cudaEventCreate(&event[i]));
+    if (!err)
+        err = replay_start(p); /* brings caches, clocks and code to where they stay */
+    if (!err)
+        err = kernels_comm_barrier(s->control, r->stream[0]);
+    for (int i = 0; !err && i < n + 2; i++) {
+        err = GPU(cudaEventRecord(event[i], r->stream[0]));
+        if (!err && i < n + 1)
+            err = replay_start(p);
+    }
+    if (!err)
+        err = gpu_wait(s, r->stream[0]);
+    for (int i = 0; !err && i < n; i++) {
+        float ms;
+
+        err = GPU(cudaEventElapsedTime(&ms, event[i + 1], event[i + 2]));
+        sample_us[i] = err ? 0 : (double)ms * 1e3 / r->o->layers;
+    }
+    if (!err)
+        err = gpu_gather(s, sample_us, all, (size_t)n * sizeof *all);
+    for (int i = 0; !err && i < n; i++)
+        for (int rank = 0; rank < s->ranks; rank++)
+            sample_us[i] = fmax(sample_us[i], all[(size_t)rank * (size_t)n + (size_t)i]);
+    for (int i = 0; event && i < n + 2; i++)
+        if (event[i])
+            cudaEventDestroy(event[i]);
+    free(event);
+    free(all);
+    return err;
+}
+
+/* When an op could begin by the order of its stream and by its dependencies. */
+static long long ready_of(const struct gpu_run *r, const struct gpu_mark *m, int op, bool *first)
+{
+    const struct plan *p = r->plan;
+    const struct plan_op *o = &p->ops[op];
+    long long ready = m[p->num_ops].end_ns;
+
+    *first = true;
+    for (int i = 0; i < op; i++)
+        if (p->ops[i].stream == o->stream && m[i].end_ns >= ready) {
+            ready = m[i].end_ns;
+            *first = false;
+        }
+    for (int d = o->first_dep; d < o->first_dep + o->num_deps; d++)
+        if (p->deps[d].kind == DEP_END && m[p->deps[d].op].end_ns >= ready) {
+            ready = m[p->deps[d].op].end_ns;
+            *first = false;
+        }
+    return ready;
+}
+
+/* A library kernel leaves no stamp: it began one launch gap after what it waited for, and ended one
+ * gap before the first that waited for it. Library kernels in a row would need one more rule; plans
+ * have none, since an activation lies between two GEMMs. */
+static void library_marks(const struct gpu_run *r, struct gpu_mark *m)
+{
+    const struct plan *p = r->plan;
+    long long gap = (long long)r->s->gap_ns;
+
+    for (int i = 0; i < p->num_ops; i++) {
+        bool first;
+        long long end = m[p->num_ops + 1].start_ns;
+
+        if (!run_op_is_library(&p->ops[i]))
+            continue;
+        m[i].start_ns = ready_of(r, m, i, &first) + gap;
+        for (int next = i + 1; next < p->num_ops; next++)
+            if (run_op_follows(p, i, next) && m[next].stamped && m[next].start_ns < end)
+                end = m[next].start_ns;
+        m[i].end_ns = end - gap > m[i].start_ns ? end - gap : m[i].start_ns;
+        m[i].sms = p->ops[i].sms;
+    }
+}
+
+static struct gpu_mark mark_of(const struct gpu_run *r, const struct kernel_stamp *stamp)
+{
+    long long offset = r->s->clock_offset_ns[r->s->rank];
+
+    return (struct gpu_mark){.start_ns = (long long)stamp->start_ns - offset,
+                             .end_ns = (long long)stamp->end_ns - offset,
+                             .wait_ns = (long long)stamp->wait_max_ns,
+                             .sms = (int)stamp_sm_count(stamp),
+                             .stamped = 1};
+}
+
+/* Layer l >= 1 of a graph. It begins where the mark before it ends, or where the last op of the
+ * layer before it ended. */
+static void marks_of_layer(const struct gpu_run *r, const struct kernel_stamp *graph, int l,
+                           struct gpu_mark *m)
+{
+    int n = r->plan->num_ops;
+    const struct kernel_stamp *stamps = graph + (size_t)l * (size_t)run_marks(r);
+    const struct kernel_stamp *before = stamps - run_marks(r), *after = stamps + run_marks(r) + n;
+
+    for (int i = 0; i < n; i++) {
+        m[i] = mark_of(r, stamps + i);
+        m[i].stamped = !run_op_is_library(&r->plan->ops[i]);
+    }
+    if (r->marked) {
+        m[n] = mark_of(r, stamps + n);
+        m[n + 1] = mark_of(r, l + 1 < r->o->layers ? after : stamps + n + 1);
+    } else {
+        m[n] = m[n + 1] = (struct gpu_mark){.start_ns = LLONG_MAX};
+        for (int i = 0; i < n; i++) {
+            struct gpu_mark last = mark_of(r, before + i);
+
+            if (!run_op_is_library(&r->plan->ops[i]) && last.end_ns > m[n].end_ns)
+                m[n].end_ns = last.end_ns;
+        }
+    }
+    library_marks(r, m);
+}
+
+/* Replays the stamped graph; marks[TRACED_REPLAYS][layers][run_marks] of this rank. */
+static int stamps_collect(const struct replay *p, struct gpu_mark *marks, double *traced_us)
+{
+    struct gpu_run *r = p->r;
+    size_t per_layer = (size_t)run_marks(r), n = per_layer * (size_t)r->o->layers;
+    size_t bytes = n * sizeof(struct kernel_stamp);
+    struct kernel_stamp *reset = NULL, *got = NULL;
+    cudaEvent_t event[2] = {NULL, NULL};
+    int err = GPU(cudaMallocHost((void **)&reset, bytes));
+
+    if (!err)
+        err = GPU(cudaMallocHost((void **)&got, bytes));
+    for (size_t i = 0; !err && i < n; i++)
+        stamp_reset(&reset[i]);
+    for (int i = 0; !err && i < 2; i++)
+        err = GPU(cudaEventCreate(&event[i]));
+    for (int k = -1; !err && k < TRACED_REPLAYS; k++) {
+        float ms = 0;
+
+        err = GPU(cudaMemcpyAsync(r->stamps, reset, bytes, cudaMemcpyHostToDevice, r->stream[0]));
+        if (!err)
+            err = kernels_comm_barrier(r->s->control, r->stream[0]);
+        if (!err)
+            err = GPU(cudaEventRecord(event[0], r->stream[0]));
+        if (!err)
+            err = replay_start(p);
+        if (!err)
+            err = GPU(cudaEventRecord(event[1], r->stream[0]));
+        if (!err)
+            err = GPU(cudaMemcpyAsync(got, r->stamps, bytes, cudaMemcpyDeviceToHost, r->stream[0]));
+        if (!err)
+            err = gpu_wait(r->s, r->stream[0]);
+        if (!err)
+            err = GPU(cudaEventElapsedTime(&ms, event[0], event[1]));
+        if (err || k < 0) /* the first replay warms up */
+            continue;
+        traced_us[k] = (double)ms * 1e3 / r->o->layers;
+        for (int l = 1; l < r->o->layers; l++)
+            marks_of_layer(r, got, l, marks + (size_t)k * n + (size_t)l * per_layer);
+    }
+    for (int i = 0; i < 2; i++)
+        if (event[i])
+            cudaEventDestroy(event[i]);
+    cudaFreeHost(reset);
+    cudaFreeHost(got);
+    return err;
+}
+
+/* All ranks' marks of one layer: all + rank * stride. */
+struct layer_view {
+    const struct gpu_run *r;
+    const struct gpu_mark *all;
+    size_t stride; /* marks per rank */
+};
+
+static const struct gpu_mark *view_rank(const struct layer_view *v, int rank)
+{
+    return v->all + (size_t)rank * v->stride;
+}
+
+static void view_ends(const struct layer_view *v, long long *start, long long *end)
+{
+    int n = v->r->plan->num_ops;
+
+    *start = view_rank(v, 0)[n].end_ns;
+    *end = *start;
+    for (int rank = 0; rank < v->r->s->ranks; rank++) {
+        const struct gpu_mark *m = view_rank(v, rank);
+
+        *start = m[n].end_ns < *start ? m[n].end_ns : *start;
+        for (int i = 0; i < n; i++)
+            *end = m[i].end_ns > *end ? m[i].end_ns : *end;
+    }
+}
+
+static int trace_make(const struct layer_view *v, struct trace **out)
+{
+    const struct gpu_run *r = v->r;
+    struct trace_sink sink;
+    long long start, end;
+    int err = trace_new(out, "gpu", r->s->ranks);
+
+    if (err)
+        return err;
+    sink = trace_collect(*out);
+    view_ends(v, &start, &end);
+    for (int rank = 0; rank < r->s->ranks; rank++) {
+        const struct gpu_mark *m = view_rank(v, rank);
+
+        for (int i = 0; !err && i < r->plan->num_ops; i++) {
+            bool first;
+            double wait = (double)m[i].wait_ns, length = (double)(m[i].end_ns - m[i].start_ns);
+            struct trace_span span = {.rank = rank,
+                                      .stream = r->plan->ops[i].stream,
+                                      .op = i,
+                                      .ready_ns = (double)(ready_of(r, m, i, &first) - start),
+                                      .start_ns = (double)(m[i].start_ns - start),
+                                      .end_ns = (double)(m[i].end_ns - start),
+                                      .sms = m[i].sms,
+                                      .cause = CAUSE_UNKNOWN,
+                                      .cause_op = -1,
+                                      .data_rank = -1,
+                                      .data_op = -1};
+
+            span.wait_ns = wait < length ? wait : length;
+            span.part_ns[PART_WAIT] = (float)span.wait_ns;
+            span.part_ns[PART_SM] = (float)(length - span.wait_ns);
+            err = sink.span(sink.self, &span);
+        }
+    }
+    (*out)->end_ns = (double)(end - start);
+    if (!err)
+        trace_sort(*out);
+    return err;
+}
+
+/* kind_us of one layer: the mean over ranks of the time of all ops of a kind. */
+static void kinds_of(const struct layer_view *v, double *busy_us, double *wait_us)
+{
+    const struct plan *p = v->r->plan;
+
+    for (int k = 0; k < OP_KIND_COUNT; k++)
+        busy_us[k] = wait_us[k] = 0;
+    for (int rank = 0; rank < v->r->s->ranks; rank++) {
+        const struct gpu_mark *m = view_rank(v, rank);
+
+        for (int i = 0; i < p->num_ops; i++) {
+            double length = (double)(m[i].end_ns - m[i].start_ns) * 1e-3;
+            double wait = fmin((double)m[i].wait_ns * 1e-3, length);
+
+            if (plan_op_sends(p->ops[i].kind) && plan_op_recvs(p->ops[i].kind))
+                wait = 0;
+            busy_us[p->ops[i].kind] += (length - wait) / v->r->s->ranks;
+            wait_us[p->ops[i].kind] += wait / v->r->s->ranks;
+        }
+    }
+}
+
+static void kinds_summarise(const struct gpu_run *r, const double *busy, const double *wait, int n,
+                            struct gpu_result *result)
+{
+    double column[2][1024];
+
+    for (int k = 0; k < OP_KIND_COUNT; k++) {
+        bool any = false;
+
+        for (int i = 0; i < r->plan->num_ops; i++)
+            any |= (int)r->plan->ops[i].kind == k;
+        for (int i = 0; i < n; i++) {
+            column[0][i] = busy[i * OP_KIND_COUNT + k];
+            column[1][i] = wait[i * OP_KIND_COUNT + k];
+        }
+        result->kind_us[k] = any ? stats_median(column[0], (size_t)n) : -1;
+        result->kind_wait_us[k] = any ? stats_median(column[1], (size_t)n) : -1;
+    }
+}
+
+/* From all ranks' marks: medians per kind, and the trace of the layer whose length is the median.
+ * The first layer of a graph is left out: it carries the ranks' skew. */
+static int marks_evaluate(const struct gpu_run *r, const struct gpu_mark *all,
+                          struct gpu_result *result, struct trace **trace)
+{
+    int layers = r->o->layers, n = 0, pick = 0, count = TRACED_REPLAYS * (layers - 1);
+    size_t per_layer = (size_t)run_marks(r), stride = per_layer * (size_t)layers * TRACED_REPLAYS;
+    struct layer_view *view = calloc((size_t)count, sizeof *view);
+    double *length = calloc((size_t)count, sizeof *length), middle;
+    double *busy = calloc((size_t)count * 2 * OP_KIND_COUNT, sizeof *busy);
+    double *wait = busy ? busy + (size_t)count * OP_KIND_COUNT : NULL;
+    int err = view && length && busy ? 0 : ERR_NOMEM;
+
+    for (int k = 0; !err && k < TRACED_REPLAYS; k++)
+        for (int l = 1; l < layers; l++, n++) {
+            long long start, end;
+
+            view[n] = (struct layer_view){r, all + ((size_t)k * (size_t)layers + (size_t)l) * per_layer,
+                                          stride};
+            view_ends(&view[n], &start, &end);
+            length[n] = (double)(end - start);
+            kinds_of(&view[n], busy + n * OP_KIND_COUNT, wait + n * OP_KIND_COUNT);
+        }
+    if (!err) {
+        middle = stats_median(length, (size_t)n);
+        for (int i = 1; i < n; i++)
+            if (fabs(length[i] - middle) < fabs(length[pick] - middle))
+                pick = i;
+        kinds_summarise(r, busy, wait, n, result);
+        err = trace_make(&view[pick], trace);
+    }
+    free(view);
+    free(length);
+    free(busy);
+    return err;
+}
+
+static int spans_measure(struct gpu_run *r, struct gpu_result *result, struct trace **trace)
+{
+    struct gpu_session *s = r->s;
+    size_t n = (size_t)run_marks(r) * (size_t)r->o->layers * TRACED_REPLAYS;
+    struct gpu_mark *mine = calloc(n, sizeof *mine), *all = calloc(n * (size_t)s->ranks, sizeof *all);
+    double traced_us[TRACED_REPLAYS] = {0}, every[GPU_MAX_RANKS * TRACED_REPLAYS];
+    struct replay p = {0};
+    int err = mine && all ? gpu_clocks(s) : ERR_NOMEM;
+
+    if (!err)
+        err = replay_open(&p, r, true);
+    if (!err)
+        err = stamps_collect(&p, mine, traced_us);
+    if (!err)
+        err = gpu_gather(s, mine, all, n * sizeof *mine);
+    if (!err)
+        err = gpu_gather(s, traced_us, every, sizeof traced_us);
+    for (int i = 0; !err && i < s->ranks * TRACED_REPLAYS; i++)
+        traced_us[i % TRACED_REPLAYS] = fmax(traced_us[i % TRACED_REPLAYS], every[i]);
+    for (int i = 0; i < s->ranks; i++)
+        result->clock_residual_us =
+            fmax(result->clock_residual_us, (double)s->clock_trip_ns[i] * 0.5e-3);
+    if (!err) {
+        result->traced_us = stats_median(traced_us, TRACED_REPLAYS);
+        result->spans_ok = fabs(result->traced_us / result->median_us - 1) <= TRACE_MOVES_MOST;
+    }
+    if (!err && s->rank == 0)
+        err = marks_evaluate(r, all, result, trace);
+    replay_close(&p);
+    free(mine);
+    free(all);
+    return err;
+}
+
+int run_measure(struct gpu_run *r, struct gpu_result *result, struct trace **trace)
+{
+    int n = r->o->repeats;
+    double *sample_us = calloc((size_t)n, sizeof *sample_us), worst;
+    struct replay p = {0};
+    uint64_t hash;
+    int checked, err = sample_us ? replay_open(&p, r, false) : ERR_NOMEM;
+
+    if (!err)
+        err = totals(&p, sample_us, n);
+    if (!err) {
+        result->n = n;
+        result->median_us = stats_median(sample_us, (size_t)n);
+        result->p95_us = stats_quantile(sample_us, (size_t)n, 0.95);
+        result->min_us = stats_quantile(sample_us, (size_t)n, 0);
+        err = spans_measure(r, result, trace);
+    }
+    if (!err)
+        err = gpu_output_check(r->s, r->o->check_tokens, &worst, &checked, &hash);
+    if (!err && hash != r->hash) {
+        log_error("rank %d, %s: the output after the replays differs from the first", r->s->rank,
+                  r->plan->policy);
+        err = ERR_DATA;
+    }
+    if (!err && *trace && !result->spans_ok) {
+        trace_free(*trace);
+        *trace = NULL;
+    }
+    replay_close(&p);
+    free(sample_us);
+    return err;
+}

@@ -1,0 +1,292 @@
+/* validate/gpu_ops.c: which kernel an op of the plan is, and its arguments. */
+#include <string.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "kernels/grouped_gemm.h"
+#include "kernels/silu_mul_quant.h"
+#include "validate/gpu_backend.h"
+
+static enum gemm_dtype dtype_of(const struct plan_op *o)
+{
+    return o->dtype == DTYPE_FP8 ? GEMM_FP8 : GEMM_BF16;
+}
+
+bool run_op_is_library(const struct plan_op *op)
+{
+    return op->kind == OP_ROUTER || op->kind == OP_MLP_UP || op->kind == OP_MLP_DOWN;
+}
+
+static int refuse(const struct gpu_run *r, int op, const char *why)
+{
+    char label[64];
+
+    plan_op_label(r->plan, op, label, sizeof label);
+    if (r->s->rank == 0)
+        log_warn("%s, %s: %s", r->plan->policy, label, why);
+    return ERR_UNSUPPORTED;
+}
+
+/* The grid of a communication kernel follows from experts and SMs; some are not possible. */
+static int comm_check(struct gpu_run *r, int op)
+{
+    const struct plan_op *o = &r->plan->ops[op];
+    struct kernels_grid grid;
+    bool recv = plan_op_recvs(o->kind);
+    int rounds = o->kind == OP_COMBINE_RECV ? 1 : o->num_rounds, err;
+
+    if (o->dtype != DTYPE_BF16 && o->dtype != DTYPE_FP8)
+        return refuse(r, op, "there is no kernel for this message type");
+    if (r->op[op].follows)
+        return 0;
+    err = kernels_comm_grid(r->plan->experts / rounds, o->sms, recv, &grid);
+    if (err && r->s->rank == 0)
+        log_warn("%s: %d experts a round on %d SMs need more warp groups than a CTA has",
+                 r->plan->policy, r->plan->experts / rounds, o->sms);
+    return err;
+}
+
+int run_op_check(struct gpu_run *r, int op)
+{
+    const struct plan_op *o = &r->plan->ops[op];
+
+    switch (o->kind) {
+    case OP_DISPATCH:
+    case OP_DISPATCH_SEND:
+    case OP_DISPATCH_RECV:
+    case OP_COMBINE:
+    case OP_COMBINE_SEND:
+    case OP_COMBINE_RECV:
+        if (o->comm != COMM_LOW_LATENCY)
+            return refuse(r, op, "only the low-latency kernels are built");
+        return comm_check(r, op);
+    case OP_GEMM_UP:
+    case OP_GEMM_DOWN:
+        if (o->gemm == GEMM_DENSE)
+            return refuse(r, op, "one library GEMM per expert is not built");
+        return 0;
+    case OP_A2A_DISPATCH:
+    case OP_A2A_COMBINE:
+        return r->hidden % 512 ? refuse(r, op, "hidden must be a multiple of 512") : 0;
+    case OP_ACT_QUANT:
+    case OP_ROUTER:
+    case OP_MLP_UP:
+    case OP_MLP_ACT:
+    case OP_MLP_DOWN:
+        return 0;
+    default:
+        return refuse(r, op, "the GPU back end has no kernel for this kind of op");
+    }
+}
+
+static struct dispatch_args dispatch_args_of(struct gpu_run *r, const struct plan_op *o,
+                                             struct kernel_stamp *stamp)
+{
+    struct gpu_layer *l = r->s->layer;
+    struct gpu_half *h = &l->half[o->buffer];
+    const struct plan_batch *b = &r->plan->batches[o->batch];
+    size_t first = (size_t)b->first_token;
+
+    return (struct dispatch_args){
+        .comm = l->comm,
+        .parity = o->buffer,
+        .round = o->round,
+        .rounds = o->num_rounds,
+        .num_sms = o->sms,
+        .tokens = b->num_tokens,
+        .x = (const char *)l->x + first * (size_t)r->hidden * 2,
+        .topk_idx = l->topk_idx + first * (size_t)r->topk,
+        .topk_idx_bytes = 4,
+        .packed_x = h->packed_x,
+        .packed_scales = h->packed_scales,
+        .scale_row = r->hidden / 128,
+        .scale_group = 1,
+        .sources = h->sources,
+        .rows = h->rows,
+        .segments = h->segments,
+        .pacing = r->pacing,
+        .stamp = stamp,
+    };
+}
+
+static struct combine_args combine_args_of(struct gpu_run *r, int op, struct kernel_stamp *stamp)
+{
+    struct gpu_layer *l = r->s->layer;
+    const struct plan_op *o = &r->plan->ops[op];
+    struct gpu_half *h = &l->half[o->buffer];
+    const struct plan_batch *b = &r->plan->batches[o->batch];
+    size_t first = (size_t)b->first_token;
+    struct combine_args a = {
+        .comm = l->comm,
+        .parity = o->buffer,
+        .round = o->round,
+        .rounds = o->num_rounds,
+        .num_sms = o->sms,
+        .y_packed = h->y_packed,
+        .sources = h->sources,
+        .rows = h->rows,
+        .segments = h->segments,
+        .tokens = b->num_tokens,
+        .topk_idx = l->topk_idx + first * (size_t)r->topk,
+        .topk_idx_bytes = 4,
+        .topk_weights = l->topk_weights + first * (size_t)r->topk,
+        .y = (char *)l->y + first * (size_t)r->hidden * 2,
+        .pacing = r->pacing,
+        .stamp = stamp,
+    };
+
+    if (r->op[op].follows) {
+        a.units = h->units;
+        a.block_m = o->block_m;
+        a.units_per_expert = (l->slots.rows_max + o->block_m - 1) / o->block_m;
+        a.tiles_per_unit = r->hidden / GROUPED_GEMM_BLOCK_N;
+    }
+    return a;
+}
+
+static int launch_comm(struct gpu_run *r, int op, cudaStream_t stream, struct kernel_stamp *stamp)
+{
+    const struct plan_op *o = &r->plan->ops[op];
+    struct dispatch_args d = dispatch_args_of(r, o, stamp);
+    struct combine_args c = combine_args_of(r, op, stamp);
+
+    switch (o->kind) {
+    case OP_DISPATCH:
+        return kernels_dispatch_fused_launch(&d, stream);
+    case OP_DISPATCH_SEND:
+        return kernels_dispatch_send_launch(&d, stream);
+    case OP_DISPATCH_RECV:
+        return kernels_dispatch_recv_launch(&d, stream);
+    case OP_COMBINE:
+        return kernels_combine_fused_launch(&c, stream);
+    case OP_COMBINE_SEND:
+        return kernels_combine_send_launch(&c, stream);
+    default:
+        return kernels_combine_recv_launch(&c, stream);
+    }
+}
+
+static int launch_expert_gemm(struct gpu_run *r, int op, cudaStream_t stream,
+                              struct kernel_stamp *stamp)
+{
+    struct gpu_layer *l = r->s->layer;
+    const struct plan_op *o = &r->plan->ops[op];
+    struct gpu_half *h = &l->half[o->buffer];
+    bool up = o->kind == OP_GEMM_UP;
+    int max_rows = l->slots.rows_max;
+    struct grouped_gemm_args a = {
+        .dtype = dtype_of(o),
+        .num_experts = r->plan->experts_per_rank,
+        .first_expert = o->first_expert,
+        .expert_count = o->num_experts,
+        .max_rows = max_rows,
+        .n = o->n,
+        .k = o->k,
+        .num_sms = o->sms,
+        .block_m = r->op[op].signals ? o->block_m : 0,
+        .rows_hint = r->op[op].rows_hint,
+        .a = up ? h->packed_x : h->act,
+        .a_scale = up ? h->packed_scales : h->act_scales,
+        .a_scale_row_stride = up ? o->k / 128 : 1,
+        .a_scale_k_stride = up ? 1 : max_rows,
+        .b = up ? l->w_up : l->w_down,
+        .b_scale = up ? l->w_up_scales : l->w_down_scales,
+        .c = up ? h->gate_up : h->y_packed,
+        .rows = h->rows,
+        .tile_done = r->op[op].signals ? (int *)h->units : NULL,
+        .stamp = stamp,
+    };
+
+    return kernels_grouped_gemm_launch(&a, stream);
+}
+
+static int launch_act(struct gpu_run *r, int op, cudaStream_t stream, struct kernel_stamp *stamp)
+{
+    struct gpu_layer *l = r->s->layer;
+    const struct plan_op *o = &r->plan->ops[op];
+    struct gpu_half *h = &l->half[o->buffer];
+    struct silu_mul_quant_args a = {
+        .dtype = dtype_of(o),
+        .num_experts = r->plan->experts_per_rank,
+        .first_expert = o->first_expert,
+        .expert_count = o->num_experts,
+        .max_rows = l->slots.rows_max,
+        .inter = o->n,
+        .num_sms = o->sms,
+        .in = h->gate_up,
+        .out = h->act,
+        .scale = h->act_scales,
+        .scale_row_stride = 1,
+        .scale_k_stride = l->slots.rows_max,
+        .rows = h->rows,
+        .stamp = stamp,
+    };
+
+    return kernels_silu_mul_quant_launch(&a, stream);
+}
+
+/* Router: the gate's GEMM alone, in BF16; the choices come from the plan. Shared expert: its input
+ * stands quantised in memory, so no kernel casts it. */
+static int launch_dense(struct gpu_run *r, int op, cudaStream_t stream)
+{
+    const struct gpu_dense_memory *d = &r->s->layer->dense;
+    const struct plan_op *o = &r->plan->ops[op];
+    bool up = o->kind == OP_MLP_UP;
+    struct dense_gemm_args a = {.a = d->x, .b = d->router, .c = d->logits};
+
+    if (o->kind != OP_ROUTER)
+        a = (struct dense_gemm_args){.a = up ? d->x : d->act,
+                                     .a_scale = up ? d->x_scales : d->act_scales,
+                                     .b = up ? d->up : d->down,
+                                     .b_scale = up ? d->up_scales : d->down_scales,
+                                     .c = up ? d->gate_up : d->out};
+    return kernels_dense_gemm_launch(r->op[op].dense->gemm, &a, stream);
+}
+
+/* The shared expert's activation: the same kernel, one expert with all tokens. */
+static int launch_mlp_act(struct gpu_run *r, int op, cudaStream_t stream,
+                          struct kernel_stamp *stamp)
+{
+    const struct gpu_dense_memory *d = &r->s->layer->dense;
+    const struct plan_op *o = &r->plan->ops[op];
+    struct silu_mul_quant_args a = {
+        .dtype = dtype_of(o),
+        .num_experts = 1,
+        .expert_count = 1,
+        .max_rows = o->rows,
+        .inter = o->n,
+        .num_sms = o->sms,
+        .in = d->gate_up,
+        .out = d->act,
+        .scale = d->act_scales,
+        .scale_row_stride = 1,
+        .scale_k_stride = o->rows,
+        .rows = d->rows,
+        .stamp = stamp,
+    };
+
+    return kernels_silu_mul_quant_launch(&a, stream);
+}
+
+int run_op(struct gpu_run *r, int op, cudaStream_t stream, struct kernel_stamp *stamp)
+{
+    switch (r->plan->ops[op].kind) {
+    case OP_GEMM_UP:
+    case OP_GEMM_DOWN:
+        return launch_expert_gemm(r, op, stream, stamp);
+    case OP_ACT_QUANT:
+        return launch_act(r, op, stream, stamp);
+    case OP_ROUTER:
+    case OP_MLP_UP:
+    case OP_MLP_DOWN:
+        return launch_dense(r, op, stream);
+    case OP_MLP_ACT:
+        return launch_mlp_act(r, op, stream, stamp);
+    case OP_A2A_DISPATCH:
+        return gpu_a2a_dispatch(r->a2a, r->s, &r->plan->ops[op], stream, stamp);
+    case OP_A2A_COMBINE:
+        return gpu_a2a_combine(r->a2a, r->s, &r->plan->ops[op], stream, stamp);
+    default:
+        return launch_comm(r, op, stream, stamp);
+    }
+}

@@ -1,0 +1,128 @@
+/* validate/gpu_session.h: what gpu_*.c files share: this rank's GPU, its exchange with the others,
+ * and the memory of a layer. Inside back end 2 only. */
+#ifndef PEOSIM_VALIDATE_GPU_SESSION_H
+#define PEOSIM_VALIDATE_GPU_SESSION_H
+
+#include <cuda_runtime_api.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/comm.h"
+#include "kernels/dense_gemm.h"
+#include "validate/gpu.h"
+#include "validate/gpu_data.h"
+
+#define GPU_MAX_RANKS  64
+#define GPU_MAX_DENSE  96
+#define GPU_WAIT_S     60.0 /* deadline of every wait of the host */
+
+int gpu_check(cudaError_t status, const char *what, const char *file, int line);
+#define GPU(call) gpu_check(call, #call, __FILE__, __LINE__)
+
+/* What the memory of a layer depends on. */
+struct gpu_shape {
+    int vranks; /* EP size; the processes, or a multiple of them */
+    int experts, hidden, inter, topk, max_tokens;
+    bool fp8;
+};
+
+/* The packed tensors of one buffer set; M = rows_max rows per local expert. */
+struct gpu_half {
+    void *packed_x; /* [El][M][H] e4m3 or BF16 */
+    float *packed_scales;
+    struct kernels_row_source *sources;
+    int *rows;
+    int2 *segments;
+    void *gate_up; /* BF16 [El][M][2 inter] */
+    void *act;     /* [El][M][inter] */
+    float *act_scales;
+    void *y_packed; /* BF16 [El][M][H] */
+    unsigned int *units;
+};
+
+/* The shared expert and the router: dense operands of fixed random values. */
+struct gpu_dense_memory {
+    int inter;
+    void *x, *up, *down, *gate_up, *act, *out;
+    float *x_scales, *up_scales, *down_scales, *act_scales;
+    int *rows;
+    int rows_value;
+    void *router, *logits;
+};
+
+struct gpu_layer {
+    struct gpu_shape shape;
+    struct kernels_comm *comm;
+    struct slots slots;
+    struct data_weights weights;
+    void *w_up, *w_down;
+    float *w_up_scales, *w_down_scales;
+    struct gpu_half half[2];
+    struct gpu_dense_memory dense;
+    void *x, *y; /* BF16 [max_tokens][H] */
+    int *topk_idx;
+    float *topk_weights;
+    /* What is uploaded, and the reference for some of its tokens. */
+    struct data_inputs inputs;
+    int32_t *expert; /* the choices of this rank's tokens; inputs.expert */
+    uint64_t inputs_key;
+    int *ref_token;
+    int num_ref;
+    double *ref;
+};
+
+struct gpu_dense_entry {
+    struct dense_gemm_shape shape;
+    struct dense_gemm *gemm;
+};
+
+struct gpu_session {
+    struct gpu_team *team;
+    int rank, ranks, sm_count, device;
+    struct kernels_comm *control; /* a small handle for gathers, barriers and clocks */
+    struct gpu_layer *layer;      /* of the last shape */
+    cudaStream_t main;
+    struct gpu_dense_entry dense[GPU_MAX_DENSE];
+    int num_dense;
+    double gap_ns; /* between two kernels of a stream in a graph */
+    long long clock_offset_ns[GPU_MAX_RANKS], clock_trip_ns[GPU_MAX_RANKS];
+    long long *pace_offset_ns; /* device copy */
+};
+
+/* Device memory, filled with 0xff so that unwritten values show. ERR_GPU, logged. */
+int gpu_alloc(void **out, size_t bytes);
+int gpu_upload(void *to, const void *from, size_t bytes);
+/* The stream's work is done, and no device wait passed its deadline. ERR_TIMEOUT, ERR_GPU. */
+int gpu_wait(struct gpu_session *s, cudaStream_t stream);
+/* Collective: bytes of every rank in rank order; any size. */
+int gpu_gather(struct gpu_session *s, const void *mine, void *all, size_t bytes);
+/* Collective: measures the clocks' offsets to rank 0. */
+int gpu_clocks(struct gpu_session *s);
+/* The worst error code of all ranks; collective, so that all go on or all stop. */
+int gpu_agree(struct gpu_session *s, int err);
+
+/* Collective: the memory of a layer, kept as long as the shape stays. Buffer set 0 is made; the
+ * other one on first use (gpu_half_open). */
+int gpu_layer_open(struct gpu_session *s, const struct gpu_shape *shape, uint64_t seed);
+/* Collective: one more exchange among all ranks; scratch: bytes per peer x ranks for pushes. */
+int gpu_comm_open(struct gpu_session *s, const struct gpu_shape *shape, size_t scratch_bytes,
+                  struct kernels_comm **out);
+void gpu_layer_close(struct gpu_session *s);
+int gpu_half_open(struct gpu_session *s, int parity);
+/* The operands of dense ops: router, and a shared expert of this width (0: none). */
+int gpu_dense_open(struct gpu_session *s, int inter);
+/* A cuBLASLt plan, kept. FP8 falls back to one scale per tensor, then BF16, where cuBLASLt has no
+ * block-scaled kernel; the shape in the entry says what it is. */
+int gpu_dense_find(struct gpu_session *s, struct dense_gemm_shape shape,
+                   struct gpu_dense_entry **out);
+
+/* This rank's tokens: routing of rank `rank` of the plan's group, random values, weights that sum to
+ * one. Kept while nothing changed. */
+int gpu_inputs(struct gpu_session *s, const struct plan_routing *routing, int tokens, uint64_t seed);
+/* Compares y on the device with the reference for up to `sample` tokens (0: all) and hashes all of
+ * it. worst and hash are this rank's. */
+int gpu_output_check(struct gpu_session *s, int sample, double *worst, int *checked,
+                     uint64_t *hash);
+
+#endif
