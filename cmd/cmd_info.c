@@ -7,11 +7,33 @@
 #include "cmd/cmd.h"
 #include "hw/profile.h"
 #include "model/moe.h"
+#include "model/pass.h"
 #include "model/policy.h"
 
 static const char *attention_name(enum moe_attention a)
 {
     return a == MOE_ATTN_MLA ? "MLA" : a == MOE_ATTN_GQA ? "GQA" : "MHA";
+}
+
+/* Closed forms per token and pass, at a context of 4096. */
+static void info_work(const struct moe_model *m)
+{
+    const double context = 4096;
+    struct pass_work decode, prefill;
+
+    pass_work_of(m, context, true, DTYPE_FP8, 2, &decode);
+    pass_work_of(m, context / 2, false, DTYPE_FP8, 2, &prefill);
+    printf(
+        "  per token, all layers: %.2f GFLOP in weights; attention core %.2f GFLOP in decode over "
+        "%.0f tokens, %.2f GFLOP in prefill of as many\n",
+        decode.linear_flops / 1e9, decode.attention_flops / 1e9, context,
+        prefill.attention_flops / 1e9);
+    printf("  weights %.1f GB in FP8, of which one token needs %.1f GB\n",
+           decode.weight_bytes / 1e9, decode.active_bytes / 1e9);
+    printf("  KV cache in BF16: %.1f KB written per token, %.2f GB read per token at %.0f\n",
+           decode.kv_write_bytes / 1e3, decode.kv_read_bytes / 1e9, context);
+    printf("  messages per token: dispatch %.2f MB (FP8), combine %.2f MB (BF16)\n",
+           decode.dispatch_bytes / 1e6, decode.combine_bytes / 1e6);
 }
 
 static int info_model(const char *name)
@@ -33,6 +55,7 @@ static int info_model(const char *name)
            moe_params_active(m) / 1e9);
     printf("  per layer: attention %.1f M, one routed expert %.1f M, shared experts %.1f M\n",
            moe_params_attention(m) / 1e6, moe_params_expert(m) / 1e6, moe_params_shared(m) / 1e6);
+    info_work(m);
     moe_model_free(m);
     return 0;
 }

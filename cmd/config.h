@@ -29,13 +29,15 @@ struct scenario {
     int comm, max_dispatch_tokens, normal_num_sms;
     int dispatch_dtype, combine_dtype, gemm_dtype;
     /* attention */
-    int attention, context_len, prompt_len, attention_tp, kv_dtype;
+    int attention, context_len, prompt_len, cached_len, tokens_per_request, attention_tp, kv_dtype;
     /* routing */
     int routing;
     double sigma, exponent, rank_skew;
     char *routing_file;
     int routing_layer;
-    int seed;
+    /* where experts live */
+    int placement, redundant_experts;
+    int seed, draw;
     /* launch, skew */
     bool eager;
     int skew_kind;

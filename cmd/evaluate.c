@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "model/cost.h"
+#include "model/placement.h"
 #include "model/routing.h"
 
 /* Layers simulated where a policy spans layers: the first fill the pipeline, the last are measured.
@@ -23,6 +24,7 @@
 
 struct evaluator {
     struct moe_model *model;
+    struct moe_model placed; /* the model with redundant experts counted */
     char *model_name;
     struct hw_profile *profile; /* as read, with the scenario's overrides applied in cost */
     char *profile_name;
@@ -200,9 +202,48 @@ static int ranks_of(const struct scenario *s)
     return s->nodes * s->gpus_per_node;
 }
 
+/* Tokens of the past per rank that placements are made from: some hundred rows an expert. */
+#define HISTORY_TOKENS 4096
+#define HISTORY_RANKS  4
+
+/* Renames the experts of a table as the scenario places them. The loads are those of another step
+ * with the same popularity: a placement does not know the step it will serve. */
+static int routing_move(const struct scenario *s, const struct moe_model *m,
+                        const struct routing_spec *spec, struct plan_routing *r)
+{
+    const struct placement_spec where = {.kind = (enum placement_kind)s->placement,
+                                         .experts = m->experts,
+                                         .redundant = s->redundant_experts,
+                                         .ranks = ranks_of(s),
+                                         .ranks_per_node = s->gpus_per_node,
+                                         .n_group = m->n_group};
+    struct routing_spec past_spec = *spec;
+    struct plan_routing *past = NULL;
+    struct placement *p = NULL;
+    double *loads = calloc((size_t)m->experts, sizeof *loads);
+    bool recorded = spec->kind == ROUTING_FILE;
+    int err = loads ? 0 : ERR_NOMEM;
+
+    past_spec.draw += 1000003;
+    if (!err && !recorded)
+        err = routing_make(&past_spec, HISTORY_RANKS, HISTORY_TOKENS, m->experts, m->topk, &past);
+    if (!err) {
+        placement_loads(recorded ? r : past, loads);
+        err = placement_make(&where, loads, &p);
+    }
+    if (!err)
+        err = routing_place(r, p->replica_first, p->replica, p->physical);
+    placement_free(p);
+    routing_free(past);
+    free(loads);
+    return err;
+}
+
 static int routing_load(struct evaluator *e, const struct scenario *s)
 {
     const struct moe_model *m = e->model;
+    bool balanced;
+    int experts;
     struct routing_spec spec = {
         .kind = e->what.perfect_routing ? ROUTING_BALANCED : (enum routing_kind)s->routing,
         .sigma = s->sigma,
@@ -211,6 +252,7 @@ static int routing_load(struct evaluator *e, const struct scenario *s)
         .path = s->routing_file,
         .layer = s->routing_layer,
         .seed = (unsigned long)s->seed,
+        .draw = (unsigned long)s->draw,
         .n_group = m->n_group,
         .topk_group = m->topk_group,
     };
@@ -218,14 +260,22 @@ static int routing_load(struct evaluator *e, const struct scenario *s)
     struct plan_routing *r;
     int err;
 
-    snprintf(key, sizeof key, "%d %.17g %.17g %.17g %s %d %lu %d %d | %d %d %d %d", spec.kind,
-             spec.sigma, spec.exponent, spec.rank_skew, spec.path ? spec.path : "", spec.layer,
-             spec.seed, spec.n_group, spec.topk_group, ranks_of(s), s->batch, m->experts, m->topk);
+    /* Perfect balance is over the experts' places, whatever lives there. */
+    balanced = spec.kind == ROUTING_BALANCED;
+    experts = m->experts + (balanced ? s->redundant_experts : 0);
+    snprintf(key, sizeof key, "%d %.17g %.17g %.17g %s %d %lu %lu %d %d | %d %d %d %d %d | %d %d",
+             spec.kind, spec.sigma, spec.exponent, spec.rank_skew, spec.path ? spec.path : "",
+             spec.layer, spec.seed, spec.draw, spec.n_group, spec.topk_group, ranks_of(s),
+             s->gpus_per_node, s->batch, experts, m->topk, s->placement, s->redundant_experts);
     if (e->routing && !strcmp(key, e->routing_key))
         return 0;
-    err = routing_make(&spec, ranks_of(s), s->batch, m->experts, m->topk, &r);
-    if (err)
+    err = routing_make(&spec, ranks_of(s), s->batch, experts, m->topk, &r);
+    if (!err && !balanced && (s->placement || s->redundant_experts))
+        err = routing_move(s, m, &spec, r);
+    if (err) {
+        routing_free(r);
         return err;
+    }
     routing_free(e->routing);
     e->routing = r;
     memcpy(e->routing_key, key, sizeof key);
@@ -264,8 +314,11 @@ static int spec_fill(struct evaluator *e, const struct scenario *s, const struct
         err = profile_change(e, s);
     if (err)
         return err;
+    e->placed = *e->model;
+    e->placed.experts += s->redundant_experts;
     *out = (struct layer_spec){
-        .model = e->model,
+        .model = &e->placed,
+        .router_experts = e->model->experts,
         .ranks = ranks_of(s),
         .ranks_per_node = s->gpus_per_node,
         .num_sms = num_sms_of(e),
@@ -279,8 +332,8 @@ static int spec_fill(struct evaluator *e, const struct scenario *s, const struct
         .normal_num_sms = s->normal_num_sms,
         .attention =
             s->attention == ATTENTION_ON || (s->attention == ATTENTION_AUTO && p->spans_layers),
-        .context_len = s->phase == PHASE_OF_DECODE ? s->context_len : 0,
-        .q_tokens = s->phase == PHASE_OF_DECODE ? 1 : s->prompt_len,
+        .context_len = s->phase == PHASE_OF_DECODE ? s->context_len : s->cached_len,
+        .q_tokens = s->phase == PHASE_OF_DECODE ? s->tokens_per_request : s->prompt_len,
         .attention_tp = s->attention_tp,
         .kv_bytes_per_element = s->kv_dtype ? 1 : 2,
         .layers = p->spans_layers ? SPAN_LAYERS : 1,
@@ -355,7 +408,7 @@ static int starts_draw(struct evaluator *e, const struct scenario *s)
         gsl_rng_free(rng);
         return ERR_NOMEM;
     }
-    gsl_rng_set(rng, (unsigned long)s->seed + 7919);
+    gsl_rng_set(rng, (unsigned long)s->seed + 7919 + 31ul * (unsigned long)s->draw);
     for (int i = 0; i < W; i++) {
         double scale = e->what.no_skew ? 0 : s->skew_us * 1e3;
 
@@ -481,11 +534,12 @@ int evaluate_simulate(struct evaluator *e, const struct scenario *s, const struc
         .tolerance = s->tolerance,
         .eager = s->eager,
         .jitter_sigma = e->what.no_jitter ? 0 : s->jitter,
-        .seed = (unsigned long)s->seed + 104729,
+        .seed = (unsigned long)s->seed + 104729 + 31ul * (unsigned long)s->draw,
         .counter_rank = counter_rank,
     };
     int err = cost_load(e, s);
 
+    memset(out, 0, sizeof *out);
     if (err)
         return err;
     cost = cost_of(e, &changed);

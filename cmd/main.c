@@ -29,12 +29,16 @@ static const struct cmd commands[] = {
     {"diff", "A B [flags]", "compare two traces, predicted or measured", cmd_diff},
     {"calibrate", "--from FILE... --profile P [flags]", "fit a hardware profile to measurements",
      cmd_calibrate},
-    {"validate", "CONFIG [flags]", "run the plans on this machine's GPUs; predicted against measured",
-     cmd_validate},
+    {"validate", "CONFIG [flags]",
+     "run the plans on this machine's GPUs; predicted against measured", cmd_validate},
     {"microbench", "--gpus N [flags]", "time single kernels on the GPUs: what calibrate fits",
      cmd_microbench},
     {"accuracy", "[--profile P] FILE... [flags]", "how wrong a profile is on measured files",
      cmd_accuracy},
+    {"pass", "CONFIG [flags]",
+     "predict whole decode steps and prefill passes: TPOT, tokens/s per GPU", cmd_pass},
+    {"capacity", "FILE [flags]", "the cheapest GPUs and pools that keep a traffic's TTFT and TPOT",
+     cmd_capacity},
     {"help", "[COMMAND]", "this text, or that of a command", cmd_help},
 };
 

@@ -22,6 +22,8 @@ enum basis {
     BASIS_DENSE_BF16,
     BASIS_DENSE_FP8,
     BASIS_MASKED,
+    BASIS_MASKED_HBM,
+    BASIS_MASKED_SM,
     BASIS_CONTIG,
     BASIS_ACT,
     BASIS_ROUTER,
@@ -69,8 +71,8 @@ static void basis_mark(struct law_cost *c, const struct hw_profile *p)
         {BASIS_DENSE_FP8, HW_BLOCK_FIXED_US},
         {BASIS_DENSE_FP8, HW_BLOCK_EFF},
         {BASIS_MASKED, HW_MASKED_FIXED_US},
-        {BASIS_MASKED, HW_MASKED_EFF},
-        {BASIS_MASKED, HW_MASKED_HBM_EFF},
+        {BASIS_MASKED_SM, HW_MASKED_EFF},
+        {BASIS_MASKED_HBM, HW_MASKED_HBM_EFF},
         {BASIS_CONTIG, HW_CONTIG_FIXED_US},
         {BASIS_CONTIG, HW_CONTIG_EFF},
         {BASIS_ACT, HW_ACT_FIXED_US},
@@ -369,6 +371,11 @@ static void work_expert_gemm(const struct law_cost *c, const struct plan *plan, 
     }
     law_grouped_work(c->v, &in, out);
     out->assumed = c->assumed[op->gemm == GEMM_MASKED ? BASIS_MASKED : BASIS_CONTIG];
+    /* What HBM delivers, or the SMs, matters only where it is the limit. */
+    if (op->gemm == GEMM_MASKED)
+        out->assumed |=
+            c->assumed[out->head.hbm_bytes > out->head.sm_ns * out->hbm_GBps ? BASIS_MASKED_HBM
+                                                                             : BASIS_MASKED_SM];
 }
 
 /* Keys a query attends to on average: the cache, and causally half of its own request's tokens. */

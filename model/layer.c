@@ -31,7 +31,8 @@ int layer_check(const struct layer_spec *spec, const struct knobs *k, char *why,
     if (spec->dense)
         return 0;
     if (m->experts % spec->ranks)
-        return layer_infeasible(why, size, "%d experts are not divisible by EP %d (cluster.nodes times "
+        return layer_infeasible(why, size,
+                                "%d experts are not divisible by EP %d (cluster.nodes times "
                                 "cluster.gpus_per_node)",
                                 m->experts, spec->ranks);
     if (spec->comm == COMM_LOW_LATENCY && spec->tokens > spec->max_dispatch_tokens)
@@ -215,8 +216,9 @@ int layer_attention(struct layer_builder *b, int stream, int sms, int after)
 
 int layer_router(struct layer_builder *b, int stream, int sms, int after)
 {
-    return add_dense(b, OP_ROUTER, stream, sms, tokens(b), b->spec->model->experts,
-                     b->spec->model->hidden, after);
+    int experts = b->spec->router_experts ? b->spec->router_experts : b->spec->model->experts;
+
+    return add_dense(b, OP_ROUTER, stream, sms, tokens(b), experts, b->spec->model->hidden, after);
 }
 
 static int add_mlp(struct layer_builder *b, int stream, int sms, int inter, int after)
@@ -238,6 +240,34 @@ int layer_shared(struct layer_builder *b, int stream, int sms, int after)
 int layer_dense_mlp(struct layer_builder *b, int stream, int sms, int after)
 {
     return add_mlp(b, stream, sms, b->spec->model->dense_inter, after);
+}
+
+int layer_embedding(struct layer_builder *b, int stream, int sms, int after)
+{
+    /* SiLU*mul moves 6 bytes a channel in BF16; a look-up reads and writes 4. */
+    struct plan_op op = {.kind = OP_MLP_ACT,
+                         .stream = stream,
+                         .sms = sms,
+                         .rows = tokens(b),
+                         .n = b->spec->model->hidden * 2 / 3,
+                         .dtype = DTYPE_BF16};
+
+    return add(b, &op, after);
+}
+
+int layer_lm_head(struct layer_builder *b, int stream, int sms, int rows, int after)
+{
+    int tp = b->err ? 1 : b->plan->attn.tp;
+    struct plan_op op = {.kind = OP_LM_HEAD,
+                         .stream = stream,
+                         .sms = sms,
+                         .rows = rows * tp,
+                         .n = (b->spec->model->vocab + tp - 1) / tp,
+                         .k = b->spec->model->hidden,
+                         .dtype = DTYPE_BF16,
+                         .gemm = GEMM_DENSE};
+
+    return add(b, &op, after);
 }
 
 static int message_bytes(const struct layer_spec *spec, enum plan_flow_dir dir,

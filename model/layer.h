@@ -35,6 +35,10 @@ int layer_attn_core(struct layer_builder *b, int stream, int sms, int after);
 int layer_router(struct layer_builder *b, int stream, int sms, int after);
 int layer_shared(struct layer_builder *b, int stream, int sms, int after);
 int layer_dense_mlp(struct layer_builder *b, int stream, int sms, int after);
+/* Look-up of the tokens' embeddings, as the element-wise kernel that moves the same bytes; and the
+ * output projection of `rows` tokens to the vocabulary, split over the attention's ranks, BF16. */
+int layer_embedding(struct layer_builder *b, int stream, int sms, int after);
+int layer_lm_head(struct layer_builder *b, int stream, int sms, int rows, int after);
 
 int layer_dispatch(struct layer_builder *b, int stream, int sms, int after); /* fused */
 int layer_dispatch_send(struct layer_builder *b, struct layer_round r, int stream, int sms,

@@ -174,7 +174,7 @@ static int routing_draw(const struct routing_spec *spec, struct plan_routing *r)
     if (rc)
         goto out;
     gsl_rng_set(pop, spec->seed);
-    gsl_rng_set(rng, spec->seed ^ 0x9e3779b9ul);
+    gsl_rng_set(rng, spec->seed ^ (0x9e3779b9ul + spec->draw * 0x85ebca6bul));
     rc = sampler_popularity(&s, spec, pop);
     for (int rank = 0; rank < r->ranks && rc == 0; rank++) {
         int32_t *row = r->expert + (size_t)rank * (size_t)r->tokens * (size_t)r->topk;

@@ -26,6 +26,7 @@ struct routing_spec {
     const char *path; /* ROUTING_FILE */
     int layer;        /* which layer of the file; -1 = the first found */
     unsigned long seed;
+    unsigned long draw;      /* another draw of tokens from the same popularity: another step */
     int n_group, topk_group; /* group-limited gating: choose topk_group of n_group groups first */
 };
 

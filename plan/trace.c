@@ -313,6 +313,7 @@ static void path_book(const struct measure *m, const struct trace_span *s, bool 
 {
     double ns = path_step(m, t_ns, down_ns), sum = span_part_sum(s, with_wait);
 
+    m->out->kind_ns[m->plan->ops[s->op].kind] += ns;
     if (!(sum > 0)) { /* a measured span without parts: busy SMs are all that is known */
         m->out->part_ns[PART_SM] += ns;
         return;
@@ -378,12 +379,21 @@ static const struct trace_span *path_data(const struct measure *m, const struct 
     return d == s || (d && d->start_ns > s->end_ns) ? NULL : d;
 }
 
+static void path_wait(const struct measure *m, const struct trace_span *s, enum trace_part part,
+                      double *t_ns, double down_ns)
+{
+    double ns = path_step(m, t_ns, down_ns);
+
+    m->out->part_ns[part] += ns;
+    m->out->kind_ns[m->plan->ops[s->op].kind] += ns;
+}
+
 /* The path's beginning: a rank's late start is a wait, the rest was the host's launching. */
 static void path_begin(const struct measure *m, const struct trace_span *s, double *t_ns)
 {
     if (s->cause == CAUSE_START) {
         m->out->launch_ns += path_step(m, t_ns, s->ready_ns);
-        m->out->part_ns[PART_WAIT] += path_step(m, t_ns, m->from_ns);
+        path_wait(m, s, PART_WAIT, t_ns, m->from_ns);
     }
     m->out->launch_ns += path_step(m, t_ns, m->from_ns);
 }
@@ -412,7 +422,7 @@ static const struct trace_span *path_back(struct measure *m, const struct trace_
 
         path_book(m, s, false, t_ns, fmax(data->start_ns, fmin(*t_ns, s->end_ns) - own_ns));
         if (data->rank != s->rank)
-            m->out->part_ns[path_flight_part(m, s, data->rank)] += path_step(m, t_ns, data->end_ns);
+            path_wait(m, s, path_flight_part(m, s, data->rank), t_ns, data->end_ns);
         else
             m->out->launch_ns += path_step(m, t_ns, data->end_ns);
         *as_sender = true;
@@ -459,6 +469,8 @@ static void measure_per_layer(struct trace_metrics *x, int layers)
     x->launch_ns /= layers;
     for (int p = 0; p < PART_COUNT; p++)
         x->part_ns[p] /= layers;
+    for (int k = 0; k < OP_KIND_COUNT; k++)
+        x->kind_ns[k] /= layers;
 }
 
 /* The span that ends last, and the stretch of time that a layer's time is measured over. */

@@ -41,11 +41,11 @@ want 2 "missing columns" "$peosim" calibrate --profile "$dir/p.yaml" --from "$di
 cmp -s hw/h200.yaml "$dir/p.yaml" || fault "a failed read changed the profile"
 want 1 "nothing to fit" "$peosim" calibrate --profile hw/h20.yaml --from "$dir/ll.csv" --out "$dir/r.yaml"
 [ -e "$dir/r.yaml" ] && fault "a failed fit left a file"
-want 1 "an unwritable folder" "$peosim" calibrate --profile "$dir/p.yaml" --from "$dir/ll.csv" --out "$dir/no/x.yaml"
+want 2 "an unwritable folder" "$peosim" calibrate --profile "$dir/p.yaml" --from "$dir/ll.csv" --out "$dir/no/x.yaml"
 want 2 "no files" "$peosim" accuracy
 want 2 "an unknown flag" "$peosim" accuracy --profil h200 "$dir/ll.csv"
 grep -q "did you mean" "$dir/err" || fault "an unknown flag names no other"
-want 1 "strict" sh -c "sed 2s/12.5/-1/ '$dir/ll.csv' > '$dir/bad.csv'; '$peosim' accuracy --strict --profile h200 '$dir/bad.csv'"
+want 2 "strict" sh -c "sed 2s/12.5/-1/ '$dir/ll.csv' > '$dir/bad.csv'; '$peosim' accuracy --strict --profile h200 '$dir/bad.csv'"
 grep -q 'bad.csv:2: ' "$dir/err" || fault "a bad row is not named by file and line"
 want 0 "json" "$peosim" accuracy --json --profile h200 "$dir/ll.csv"
 grep -q '"median_ape"' "$dir/out" || fault "no median_ape in --json"

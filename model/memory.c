@@ -1,0 +1,145 @@
+#include "model/memory.h"
+
+#include <math.h>
+
+/* Rings of the normal kernels in DeepEP's shipped configurations: tokens per channel and peer. */
+#define NVL_RECV_TOKENS  512
+#define RDMA_RECV_TOKENS 128
+#define MAX_TOPK         128
+#define MAX_SCALES       128
+#define META_BYTES       8
+
+double memory_weight_bytes(double params, enum plan_dtype dtype)
+{
+    return dtype == DTYPE_BF16 ? 2 * params : params * (1 + 4.0 / (128 * 128));
+}
+
+double memory_low_latency_bytes(int hidden, int experts, int ranks, int max_dispatch_tokens)
+{
+    double E = experts, T = max_dispatch_tokens, scales = hidden / 128;
+    double dispatch = 16 + fmax(2.0 * hidden, hidden + 4 * scales);
+    double combine = 2.0 * hidden + 4 * scales;
+    double send = fmax(T * dispatch, E * T * combine), recv = E * T * fmax(dispatch, combine);
+
+    (void)ranks; /* every rank keeps room for every expert: E does not shrink with EP */
+    return 2 * (send + recv + 4 * E);
+}
+
+double memory_normal_bytes(int hidden, int ranks, int ranks_per_node, int num_sms)
+{
+    double channels = num_sms / 2, nvl = fmin(ranks, ranks_per_node);
+    double nodes = ceil((double)ranks / ranks_per_node);
+    double token = 2.0 * hidden + META_BYTES + MAX_TOPK * 12.0 + MAX_SCALES * 4.0;
+    double bytes = channels * nvl * (NVL_RECV_TOKENS * token + 4 * (2 * nodes + 3));
+
+    if (nodes > 1)
+        bytes += 2 * channels * nodes * (RDMA_RECV_TOKENS * (token + 16) + 72);
+    return bytes;
+}
+
+/* MLA keeps its down projections whole on every rank; what has heads is split. */
+static double attention_params(const struct moe_model *m, int tp)
+{
+    double whole = 0;
+
+    if (m->attention == MOE_ATTN_MLA)
+        whole = (double)m->hidden * (m->q_lora_rank + m->kv_lora_rank + m->qk_rope_head_dim);
+    return whole + (moe_params_attention(m) - whole) / tp;
+}
+
+static double kv_elements(const struct moe_model *m, int tp)
+{
+    double split = m->attention == MOE_ATTN_MLA ? 1 : fmin(tp, m->kv_heads);
+
+    return moe_kv_elements(m) / split;
+}
+
+static void weights_sum(const struct memory_spec *s, int tp, struct memory_sum *out)
+{
+    const struct moe_model *m = s->model;
+    double table = 2.0 * m->vocab * m->hidden / tp, local = ceil((double)m->experts / s->ranks);
+    int dense = m->num_layers - m->moe_layers, moe = m->moe_layers + s->mtp_layers;
+
+    out->attention = (m->num_layers + s->mtp_layers) *
+                     memory_weight_bytes(attention_params(m, tp), s->weight_dtype);
+    out->dense = dense * memory_weight_bytes(3.0 * m->hidden * m->dense_inter, s->weight_dtype) +
+                 s->mtp_layers * memory_weight_bytes(2.0 * m->hidden * m->hidden, s->weight_dtype);
+    out->experts = moe * local * memory_weight_bytes(moe_params_expert(m), s->weight_dtype);
+    out->shared = moe * (memory_weight_bytes(moe_params_shared(m), s->weight_dtype) +
+                         2.0 * m->hidden * m->experts);
+    out->embedding = table * (m->tied_embeddings ? 1 : 2);
+    out->weights = out->attention + out->dense + out->experts + out->shared + out->embedding;
+}
+
+/* Expert rows of one step: low-latency kernels have room for all tokens of all ranks in every local
+ * expert; normal ones for what comes, here a quarter over the mean. */
+static double expert_rows(const struct memory_spec *s)
+{
+    double local = ceil((double)s->model->experts / s->ranks);
+
+    if (s->comm == COMM_LOW_LATENCY)
+        return local * s->ranks * s->max_dispatch_tokens;
+    return 1.25 * s->tokens * s->model->topk;
+}
+
+static double activations(const struct memory_spec *s, int tp)
+{
+    const struct moe_model *m = s->model;
+    double qk = m->head_dim, v = m->v_head_dim, heads = (double)m->heads / tp, logits;
+    double kv_heads =
+        m->attention == MOE_ATTN_MLA ? (s->decode ? 0 : heads) : fmax(1, (double)m->kv_heads / tp);
+    double attn = (double)s->tokens * tp * 2 * (heads * (qk + v) + kv_heads * (qk + v));
+    /* FP8 rows in, BF16 gate and up, FP8 product, BF16 rows out. */
+    double ffn = expert_rows(s) * (m->hidden + 4.0 * m->inter + m->inter + 2.0 * m->hidden);
+
+    logits = (s->decode ? (double)s->tokens : fmax(1, s->requests)) * tp * m->vocab / tp * 4;
+    return fmax(attn, fmax(ffn, logits)) + 3 * 2.0 * s->tokens * m->hidden;
+}
+
+void memory_sum(const struct memory_spec *s, struct memory_sum *out)
+{
+    const struct moe_model *m = s->model;
+    int tp = s->attention_tp > 0 ? s->attention_tp : 1;
+
+    *out = (struct memory_sum){.reserve = s->reserve_bytes, .capacity = s->capacity_bytes};
+    weights_sum(s, tp, out);
+    out->kv = (double)s->requests * tp * s->context_len * kv_elements(m, tp) *
+              s->kv_bytes_per_element * (m->num_layers + s->mtp_layers);
+    if (s->comm == COMM_LOW_LATENCY)
+        out->buffers =
+            memory_low_latency_bytes(m->hidden, m->experts, s->ranks, s->max_dispatch_tokens);
+    else
+        out->buffers =
+            memory_normal_bytes(m->hidden, s->ranks, s->ranks_per_node, s->normal_num_sms);
+    out->activations = activations(s, tp);
+    out->total = out->weights + out->kv + out->buffers + out->activations + out->reserve;
+}
+
+int memory_max_requests(const struct memory_spec *spec, int tokens_per_request)
+{
+    struct memory_spec s = *spec;
+    struct memory_sum sum;
+    int lo = 0, hi = 1 << 20;
+
+    while (lo < hi) {
+        int mid = lo + (hi - lo + 1) / 2;
+
+        s.requests = mid;
+        s.tokens = mid * tokens_per_request;
+        memory_sum(&s, &sum);
+        if (sum.total <= sum.capacity)
+            lo = mid;
+        else
+            hi = mid - 1;
+    }
+    return lo;
+}
+
+void memory_text(const struct memory_sum *m, char *buf, size_t size)
+{
+    snprintf(buf, size,
+             "weights %.1f + KV cache %.1f + buffers %.1f + activations %.1f + reserve %.1f = %.1f "
+             "GB of %.1f",
+             m->weights / 1e9, m->kv / 1e9, m->buffers / 1e9, m->activations / 1e9,
+             m->reserve / 1e9, m->total / 1e9, m->capacity / 1e9);
+}
