@@ -164,10 +164,12 @@ static int id_exchange(struct gpu_team *team, unsigned char id[KERNELS_COMM_ID_B
 static int device_choose(struct gpu_session *s)
 {
     struct cudaDeviceProp prop;
-    int count = 0, err = GPU(cudaGetDeviceCount(&count));
+    int count = 0, err = 0;
+    cudaError_t status = cudaGetDeviceCount(&count);
 
-    if (!err && count < 1) {
-        log_error("there is no GPU");
+    if (status != cudaSuccess || count < 1) {
+        log_error("there is no GPU that CUDA can use%s%s", status != cudaSuccess ? ": " : "",
+                  status != cudaSuccess ? cudaGetErrorString(status) : "");
         err = ERR_UNSUPPORTED;
     }
     if (!err && s->team->id_path[0] == '\0' && s->ranks > count) {
