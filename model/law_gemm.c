@@ -161,13 +161,33 @@ static int grouped_expected_m(const struct law_grouped *in, const struct grouped
     return m < 1 ? 1 : m > INT32_MAX / 2 ? INT32_MAX / 2 : (int)m;
 }
 
-void law_grouped_work(const double *v, const struct law_grouped *in, struct cost_work *out)
+/* A last wave that fills few SMs cannot draw all of HBM: its tiles take what one tile takes, after
+ * the full waves, however short of bandwidth those were. It stands in the tail. */
+static void last_wave_split(double tiles, int sms, struct cost_work *out)
 {
+    double full = floor(tiles / sms), waves = ceil_div(tiles, sms), share = full * sms / tiles;
+
+    if (full < 1 || full == waves)
+        return;
+    out->tail.sm_ns = out->head.sm_ns / waves;
+    out->head.sm_ns -= out->tail.sm_ns;
+    out->tail.hbm_bytes = out->head.hbm_bytes * (1 - share);
+    out->head.hbm_bytes *= share;
+    out->waves = waves_of(full);
+}
+
+void law_grouped_work(const double *v, const struct law_grouped *asked, struct cost_work *out)
+{
+    bool own = v[HW_GROUPED_TILE_RULE] > 0.5;
+    struct law_grouped as_run = *asked, *in = &as_run;
+
+    if (own) /* the validator's kernel knows one layout */
+        as_run.layout = GEMM_MASKED;
+
     struct kernel q = grouped_kernel(v, in);
     struct grouped_sums s = grouped_sum(in);
     int m = grouped_expected_m(in, &s);
-    struct law_tile t = v[HW_GROUPED_TILE_RULE] > 0.5
-                            ? law_own_tile(m, in->n, in->groups, in->sms)
+    struct law_tile t = own ? law_own_tile(m, in->n, in->groups, in->sms)
                             : law_deepgemm_tile(in->layout, m, in->n, in->groups, in->sms);
     double tiles = grouped_tiles_m(in, t.m) * ceil_int(in->n, t.n);
     double waves = ceil_div(tiles, t.sms);
@@ -182,6 +202,8 @@ void law_grouped_work(const double *v, const struct law_grouped *in, struct cost
                           (double)s.rows * (in->k * q.width + in->n * 2.0);
     out->flops = 2.0 * (double)s.rows * in->n * in->k;
     out->waves = waves_of(waves);
+    if (own)
+        last_wave_split(tiles, t.sms, out);
 }
 
 static struct kernel dense_kernel(const double *v, const struct law_dense *in)
