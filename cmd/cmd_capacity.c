@@ -15,6 +15,8 @@
 #include "plan/trace_chrome.h"
 #include "plan/trace_csv.h"
 
+#define MANY_NODES 1000000 /* max_nodes by default: no limit */
+
 struct flags {
     bool restart;
 };
@@ -209,7 +211,7 @@ static int results_write(const struct run *r, const char *json)
 static int verdict(const struct run *r)
 {
     const struct capacity_plan *p = r->k->plans;
-    char what[100];
+    char what[100], within[40] = "";
 
     if (!r->k->num_plans) {
         const char *why = "";
@@ -222,11 +224,14 @@ static int verdict(const struct run *r)
     if (p->ok)
         return 0;
     capacity_point_text(r->config, p->decode, what, sizeof what);
+    if (r->config->num.max_nodes < MANY_NODES)
+        snprintf(within, sizeof within, " within %d nodes", r->config->num.max_nodes);
+    fflush(stdout);
     log_error_at(r->config->path, 0,
-                 "nothing keeps TTFT %.4g ms and TPOT %.4g ms within %d nodes; nearest: decode %s "
-                 "with TTFT %.4g ms, TPOT %.4g ms, %d nodes",
-                 r->config->num.ttft_ms, r->config->num.tpot_ms, r->config->num.max_nodes, what,
-                 p->ttft_ms, p->tpot_ms, p->nodes);
+                 "nothing keeps TTFT %.4g ms and TPOT %.4g ms%s; nearest: decode %s with TTFT %.4g "
+                 "ms, TPOT %.4g ms, %d nodes",
+                 r->config->num.ttft_ms, r->config->num.tpot_ms, within, what, p->ttft_ms,
+                 p->tpot_ms, p->nodes);
     return ERR_INFEASIBLE;
 }
 
@@ -309,7 +314,9 @@ static int run(struct cli *cli, const struct flags *flags)
     err = capacity_open(r.config, &r.k);
     if (!err)
         err = search(&r, flags->restart);
-    if (!err && r.k->num_plans && r.k->plans[0].ok)
+    if (!err && !r.k->num_plans)
+        err = verdict(&r);
+    if (!err && r.k->plans[0].ok)
         err = capacity_sensitivity(r.k, &r.k->plans[0], r.changes, &r.num_changes);
     if (!err)
         err = capacity_report_json(r.k, r.changes, r.num_changes, &json);

@@ -81,11 +81,11 @@ void trace_sort(struct trace *trace);
 struct trace_metrics {
     double layer_ns; /* DESIGN section 2: to the end of the last op, or the steady period */
     int slowest_rank;
-    double exposed_comm_ns;     /* slowest rank: comm in progress and no compute op running */
-    double comm_ns, compute_ns; /* slowest rank: union of comm spans, of compute spans */
-    double sm_util;             /* mean over ranks: SM-ns held / (num_sms * layer time), 0..1 */
-    double part_ns[PART_COUNT]; /* along the critical path, in the layer measured */
-    double launch_ns;           /* along the critical path: gaps, launches */
+    double exposed_comm_ns;        /* slowest rank: comm in progress and no compute op running */
+    double comm_ns, compute_ns;    /* slowest rank: union of comm spans, of compute spans */
+    double sm_util;                /* mean over ranks: SM-ns held / (num_sms * layer time), 0..1 */
+    double part_ns[PART_COUNT];    /* along the critical path, in the layer measured */
+    double launch_ns;              /* along the critical path: gaps, launches */
     double kind_ns[OP_KIND_COUNT]; /* the critical path again, by kind of op; with launch_ns it adds
                                       up to layer_ns as the parts do */
 };

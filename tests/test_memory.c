@@ -32,8 +32,8 @@ static struct memory_spec spec_of(const struct moe_model *m)
 /* On one GPU, in BF16, the weights are the model's parameters. */
 static void weights_are_the_parameters(void **state)
 {
-    static const char *const names[] = {"deepseek-v3", "deepseek-v2", "qwen3-235b", "qwen3-30b",
-                                        "mixtral-8x7b", "dbrx"};
+    static const char *const names[] = {"deepseek-v3", "deepseek-v2",  "qwen3-235b",
+                                        "qwen3-30b",   "mixtral-8x7b", "dbrx"};
 
     (void)state;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {

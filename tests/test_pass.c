@@ -69,7 +69,8 @@ static struct scenario scenario_make(const char *model, int phase, int batch, in
     return s;
 }
 
-/* FLOPs of all plans of a pass equal the closed form: nothing is left out, nothing counted twice. */
+/* FLOPs of all plans of a pass equal the closed form: nothing is left out, nothing counted twice.
+ */
 static void plans_do_the_closed_form(void **state)
 {
     struct scenario s = scenario_make("deepseek-v3", PHASE_OF_DECODE, 32, 1, 8);
@@ -96,7 +97,8 @@ static void plans_do_the_closed_form(void **state)
     assert_int_equal(pass_ends_build(&spec, 32, &ends), 0);
     flops = 58 * plan_total_flops(moe) + 3 * plan_total_flops(dense) + plan_total_flops(ends);
     pass_work_of(spec.model, 0, true, DTYPE_FP8, 2, &w);
-    near(flops / (8 * 32), w.linear_flops, 1e-4); /* widths of MLA's projections are whole numbers */
+    near(flops / (8 * 32), w.linear_flops,
+         1e-4); /* widths of MLA's projections are whole numbers */
     plan_free(moe);
     plan_free(dense);
     plan_free(ends);

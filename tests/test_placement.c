@@ -144,9 +144,12 @@ static void past_loads_help_the_next_step(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(linear_keeps_the_order),    cmocka_unit_test(balanced_evens_ranks_out),
-        cmocka_unit_test(loads_are_conserved),       cmocka_unit_test(groups_stay_in_their_node),
-        cmocka_unit_test(impossible_ones_are_refused), cmocka_unit_test(past_loads_help_the_next_step),
+        cmocka_unit_test(linear_keeps_the_order),
+        cmocka_unit_test(balanced_evens_ranks_out),
+        cmocka_unit_test(loads_are_conserved),
+        cmocka_unit_test(groups_stay_in_their_node),
+        cmocka_unit_test(impossible_ones_are_refused),
+        cmocka_unit_test(past_loads_help_the_next_step),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

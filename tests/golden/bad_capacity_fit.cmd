@@ -1,0 +1,1 @@
+printf "model: deepseek-v3\ntraffic:\n  requests_s: 1\ngpus: h800\nusd_per_hour: 2\ndecode: {ep: 8, batch: 32}\nprefill: {ep: 8, tokens: 2048}\n" > $OUT/a.yaml; cd $OUT; peosim capacity a.yaml --no-plots --output-dir r 2>&1

@@ -1,0 +1,1 @@
+printf "model: qwen3-30b\ntraffic:\n  requests_s: 10\ngpus: [h800, h20]\nusd_per_hour: {h800: 2}\ndecode: {ep: 4, batch: 32}\nprefill: {ep: 4, tokens: 2048}\n" > $OUT/a.yaml; cd $OUT; peosim capacity a.yaml 2>&1
