@@ -1,5 +1,6 @@
 #include "cmd/recommend.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,40 +22,64 @@ static bool is_none(const struct config *c, int entry)
     return c->policies[entry].policy == &policy_none;
 }
 
-/* Task i: one entry of one scenario. The last come first: batches mostly ascend, and the longest
- * tasks should not be the last. */
+static void winner_set(const struct config *c, struct recommend_pick *p)
+{
+    p->best = -1;
+    for (int i = 0; i < c->num_policies; i++)
+        if (p->entry[i].found &&
+            (p->best < 0 || search_saved_us(&p->entry[i]) > search_saved_us(&p->entry[p->best])))
+            p->best = i;
+}
+
+/* Each entry in turn, so that one that falls far behind is left early. */
+static int entries_search(const struct config *c, struct evaluator *e, const struct scenario *s,
+                          struct recommend_pick *p)
+{
+    struct search_space space;
+    double most_us = 0;
+    int err = 0;
+
+    for (int i = 0; i < c->num_policies && !err; i++) {
+        if (is_none(c, i))
+            continue;
+        err = search_space_of(e, c, s, i, &space);
+        if (!err)
+            err = search_run(e, s, &space, most_us, &p->entry[i]);
+        if (!err && p->entry[i].found)
+            most_us = fmax(most_us, search_saved_us(&p->entry[i]));
+    }
+    winner_set(c, p);
+    if (!err && p->best >= 0) {
+        err = search_space_of(e, c, s, p->best, &space);
+        if (!err)
+            err = search_flats(e, s, &space, &p->entry[p->best]);
+    }
+    return err;
+}
+
+/* The last scenarios come first: batches mostly ascend, and the longest tasks should not be the
+ * last. */
 static int search_task(void *self, struct evaluator *e, size_t i)
 {
     struct recommend *r = self;
-    const struct config *c = r->config;
-    size_t task = r->num_picks * (size_t)c->num_policies - 1 - i;
-    int entry = (int)(task % (size_t)c->num_policies), err;
-    struct recommend_pick *p = &r->pick[task / (size_t)c->num_policies];
-    struct search_space space;
+    struct recommend_pick *p = &r->pick[r->num_picks - 1 - i];
     struct scenario s;
+    int err = config_scenario(r->config, p->scenario, &s);
 
-    if (is_none(c, entry))
-        return 0;
-    err = config_scenario(c, p->scenario, &s);
     if (err)
         return err;
-    err = search_space_of(e, c, &s, entry, &space);
-    if (!err)
-        err = search_run(e, &s, &space, &p->entry[entry]);
+    err = entries_search(r->config, e, &s, p);
+    for (int j = 0; j < r->config->num_policies; j++)
+        search_result_free(&p->entry[j]);
     scenario_free(&s);
     return err;
 }
 
-static void winner_set(struct recommend *r, struct recommend_pick *p)
+static void totals_add(struct recommend *r, const struct recommend_pick *p)
 {
-    p->best = -1;
     for (int i = 0; i < r->config->num_policies; i++) {
-        const struct search_result *s = &p->entry[i];
-
-        r->simulations += s->simulations;
-        r->grid += s->grid;
-        if (s->found && (p->best < 0 || search_saved_us(s) > search_saved_us(&p->entry[p->best])))
-            p->best = i;
+        r->simulations += p->entry[i].simulations;
+        r->grid += p->entry[i].grid;
     }
 }
 
@@ -315,9 +340,9 @@ int recommend_run(const struct config *c, int jobs, int draws, struct recommend 
         err = picks_alloc(r);
     }
     if (!err)
-        err = grid_each(r->num_picks * (size_t)c->num_policies, jobs, search_task, r);
+        err = grid_each(r->num_picks, jobs, search_task, r);
     for (size_t i = 0; i < (err ? 0 : r->num_picks); i++)
-        winner_set(r, &r->pick[i]);
+        totals_add(r, &r->pick[i]);
     if (!err && draws > 0)
         err = intervals_set(r, jobs);
     if (!err)
