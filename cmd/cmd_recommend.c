@@ -58,7 +58,21 @@ static void flat_words(const struct search_result *s, char *buf, size_t size)
     }
 }
 
-static void pick_print(const struct recommend *r, const struct recommend_pick *p)
+/* The widest first column. */
+static int words_width(const struct recommend *r)
+{
+    size_t most = 8;
+
+    for (size_t i = 0; i < r->num_picks; i++) {
+        char words[256];
+
+        report_scenario_words(r->config, i, words, sizeof words);
+        most = strlen(words) > most ? strlen(words) : most;
+    }
+    return (int)most;
+}
+
+static void pick_print(const struct recommend *r, const struct recommend_pick *p, int width)
 {
     struct grid_point point = point_of(r, p);
     const struct evaluation *ev = &point.ev;
@@ -70,18 +84,18 @@ static void pick_print(const struct recommend *r, const struct recommend_pick *p
     interval_words(p, interval, sizeof interval);
     flat_words(&p->entry[p->best], flat, sizeof flat);
     if (recommend_pays(p)) {
-        printf("  %-22s %-6s %9.1f %9.1f %+7.1f%% %-17s %s\n", words, name, ev->none_us,
+        printf("  %-*s %-6s %9.1f %9.1f %+7.1f%% %-17s %s\n", width, words, name, ev->none_us,
                ev->layer_us, ev->gain_pct, interval, knobs);
         if (*flat)
-            printf("  %-22s within 2%%: %s\n", "", flat);
+            printf("  %-*s within 2%%: %s\n", width, "", flat);
     } else {
-        printf("  %-22s none   %9.1f %9s %8s %-17s do not enable overlap here\n", words,
+        printf("  %-*s none   %9.1f %9s %8s %-17s do not enable overlap here\n", width, words,
                ev->none_us, "", "", "");
-        printf("  %-22s the nearest is %s, %.1f us (%+.1f%%%s%s)\n", "", name, ev->layer_us,
+        printf("  %-*s the nearest is %s, %.1f us (%+.1f%%%s%s)\n", width, "", name, ev->layer_us,
                ev->gain_pct, *interval ? " " : "", interval);
     }
     if (recommend_pays(p) && p->has_interval && p->gain_low_pct <= 0)
-        printf("  %-22s the interval holds zero: measure before you enable it\n", "");
+        printf("  %-*s the interval holds zero: measure before you enable it\n", width, "");
 }
 
 /* Scenarios that have the same winner with the same knobs get their settings once. */
@@ -130,6 +144,23 @@ static int settings_print(const struct recommend *r)
     return err;
 }
 
+/* The keys that the file varies, but for the batch. */
+static void other_words(const struct config *c, size_t scenario, char *buf, size_t size)
+{
+    size_t at = 0;
+
+    buf[0] = '\0';
+    for (int i = c->num_axes - 1; i >= 0 && at < size; i--) {
+        const struct axis *a = &c->axes[i];
+        const char *value = a->values[scenario % (size_t)a->num_values];
+
+        scenario /= (size_t)a->num_values;
+        if (a->num_values > 1 && strcmp(a->opt->key, "batch"))
+            at += (size_t)snprintf(buf + at, size - at, "%s%s %s", at ? ", " : "", a->opt->key,
+                                   value);
+    }
+}
+
 static void turns_print(const struct recommend *r)
 {
     bool pays = false, loses = false;
@@ -142,9 +173,10 @@ static void turns_print(const struct recommend *r)
         const struct recommend_turn *t = &r->turn[i];
         char words[256];
 
-        report_scenario_words(r->config, t->scenario, words, sizeof words);
-        printf("break-even: overlap %s batch %d (found by simulation; after %s)\n",
-               t->pays_above ? "pays from" : "ceases to pay at", t->batch, words);
+        other_words(r->config, t->scenario, words, sizeof words);
+        printf("break-even: %s%soverlap %s batch %d%s (simulated between the listed %d and %d)\n",
+               words, *words ? ": " : "", t->pays_above ? "pays from" : "ceases to pay at",
+               t->batch, t->pays_above ? " on" : "", t->low_batch, t->high_batch);
     }
     if (!loses)
         printf("break-even: overlap pays at every point listed\n");
@@ -154,14 +186,14 @@ static void turns_print(const struct recommend *r)
 
 static int table_print(const struct recommend *r)
 {
-    int err;
+    int width = words_width(r), err;
 
     report_head(r->config, stdout);
-    printf("  %-22s %-6s %9s %9s %8s %-17s %s\n", "", "policy", "none us", "layer us", "gain",
+    printf("  %-*s %-6s %9s %9s %8s %-17s %s\n", width, "", "policy", "none us", "layer us", "gain",
            r->certain ? "" : "90% interval", "knobs");
     for (size_t i = 0; i < r->num_picks; i++)
         if (r->pick[i].best >= 0)
-            pick_print(r, &r->pick[i]);
+            pick_print(r, &r->pick[i], width);
     turns_print(r);
     err = settings_print(r);
     printf("pattern search from several starts: %zu simulations; the full grid over the same "
@@ -170,7 +202,10 @@ static int table_print(const struct recommend *r)
     if (r->draws > 0 && r->certain)
         printf("no interval: the profile's fields carry no standard errors\n");
     else if (r->draws > 0)
-        printf("interval: 5%% to 95%% of %d profiles drawn from the fits' covariance\n", r->draws);
+        printf(
+            "interval: 5%% to 95%% of %d profiles drawn from the fits' covariance; the model's own "
+            "error is not in it\n",
+            r->draws);
     return err;
 }
 

@@ -45,7 +45,7 @@ struct sweep {
     struct mpi_world world;
     struct journal *journal;
     struct progress progress;
-    size_t next, done; /* chunk to hand out; points finished here */
+    size_t next, done, skipped; /* chunk to hand out; points finished, and not possible, here */
 };
 
 static int size_check(const struct sweep *s)
@@ -238,6 +238,7 @@ static int sweep_done(void *self, size_t index, const struct grid_point *p)
     int err = p->skipped ? 0 : point_append(s, index, p);
 
     s->done++;
+    s->skipped += p->skipped;
     sweep_progress(s);
     return err;
 }
@@ -269,12 +270,26 @@ static int points_run(struct sweep *s)
     return err;
 }
 
-static int results_write(struct sweep *s)
+/* Every point that can run is in a journal that this process sees. */
+static int rows_check(const struct sweep *s, size_t rows, size_t skipped)
+{
+    size_t want = config_num_points(s->c) - skipped;
+
+    if (rows == want)
+        return 0;
+    log_error("%s: %zu of %zu points are here: the folder must be one that all processes share",
+              s->folder, rows, want);
+    return ERR_IO;
+}
+
+static int results_write(struct sweep *s, size_t skipped)
 {
     bool draw = !s->cli->no_plots && plot_available();
-    size_t rows, all = config_num_points(s->c);
+    size_t rows;
     int err = sweep_report_write(s->c, s->journal, s->folder, draw, &rows);
 
+    if (!err)
+        err = rows_check(s, rows, skipped);
     if (err)
         return err;
     if (!s->cli->no_plots && !draw)
@@ -285,7 +300,7 @@ static int results_write(struct sweep *s)
         return sweep_report_csv(s->folder, stdout);
     err = sweep_report_table(s->c, s->folder, stdout);
     printf("%zu points, %zu skipped because they cannot run\nresults: %s/points.csv, best.csv%s\n",
-           rows, all - rows, s->folder, draw ? ", pictures beside them" : "");
+           rows, skipped, s->folder, draw ? ", pictures beside them" : "");
     return err;
 }
 
@@ -299,6 +314,7 @@ static void folder_set(struct sweep *s)
 
 static int sweep(struct sweep *s)
 {
+    size_t skipped;
     int err = config_read(s->cli->words[0], s->cli->sets, (size_t)s->cli->num_sets, &s->c);
 
     if (!err)
@@ -312,8 +328,9 @@ static int sweep(struct sweep *s)
     if (!err)
         err = points_run(s);
     err = mpi_agree(&s->world, err);
+    skipped = mpi_sum(&s->world, s->skipped);
     if (!err && s->world.rank == 0)
-        err = results_write(s);
+        err = results_write(s, skipped);
     mpi_close(&s->world);
     journal_close(s->journal);
     return err;

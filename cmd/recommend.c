@@ -217,7 +217,7 @@ static int turn_find(struct evaluator *e, struct recommend *r, const struct reco
                      const struct recommend_pick *high, int low_batch, int high_batch)
 {
     const struct recommend_pick *const two[2] = {low, high};
-    bool pays_above = recommend_pays(high);
+    struct recommend_turn turn = {low->scenario, recommend_pays(high), 0, low_batch, high_batch};
     struct scenario s;
     int err = config_scenario(r->config, low->scenario, &s);
 
@@ -228,13 +228,14 @@ static int turn_find(struct evaluator *e, struct recommend *r, const struct reco
         double gain;
 
         err = gain_at(e, r, &s, middle, two, &gain);
-        if ((gain > LEAST_GAIN_PCT) == pays_above)
+        if ((gain > LEAST_GAIN_PCT) == turn.pays_above)
             high_batch = middle;
         else
             low_batch = middle;
     }
     scenario_free(&s);
-    r->turn[r->num_turns++] = (struct recommend_turn){low->scenario, pays_above, high_batch};
+    turn.batch = high_batch;
+    r->turn[r->num_turns++] = turn;
     return err;
 }
 

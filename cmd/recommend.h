@@ -21,6 +21,7 @@ struct recommend_turn {
     size_t scenario;
     bool pays_above; /* pays from `batch` on; else up to below it */
     int batch;
+    int low_batch, high_batch; /* the listed ones that it lies between */
 };
 
 struct recommend {

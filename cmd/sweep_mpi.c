@@ -63,7 +63,12 @@ int mpi_open(struct mpi_world *w)
     if (!s)
         return ERR_NOMEM;
     w->state = s;
+    s->window = MPI_WIN_NULL;
     err = check(MPI_Init_thread(NULL, NULL, MPI_THREAD_SERIALIZED, &level), "MPI_Init_thread");
+    if (err) {
+        free(s);
+        w->state = NULL;
+    }
     if (!err && level < MPI_THREAD_SERIALIZED) {
         log_error("MPI: this library does not let threads take turns");
         err = ERR_UNSUPPORTED;
@@ -83,7 +88,8 @@ void mpi_close(struct mpi_world *w)
 
     if (!s)
         return;
-    MPI_Win_free(&s->window);
+    if (s->window != MPI_WIN_NULL)
+        MPI_Win_free(&s->window);
     MPI_Finalize();
     free(s);
     w->state = NULL;
@@ -96,6 +102,15 @@ int mpi_agree(struct mpi_world *w, int err)
     if (w->state && MPI_Allreduce(&err, &least, 1, MPI_INT, MPI_MIN, MPI_COMM_WORLD) != MPI_SUCCESS)
         return ERR_IO;
     return least;
+}
+
+size_t mpi_sum(struct mpi_world *w, size_t n)
+{
+    unsigned long long own = n, all = n;
+
+    if (w->state)
+        MPI_Allreduce(&own, &all, 1, MPI_UNSIGNED_LONG_LONG, MPI_SUM, MPI_COMM_WORLD);
+    return (size_t)all;
 }
 
 int mpi_counter_next(struct mpi_world *w, size_t *value)
@@ -144,6 +159,12 @@ int mpi_agree(struct mpi_world *w, int err)
 {
     (void)w;
     return err;
+}
+
+size_t mpi_sum(struct mpi_world *w, size_t n)
+{
+    (void)w;
+    return n;
 }
 
 int mpi_counter_next(struct mpi_world *w, size_t *value)

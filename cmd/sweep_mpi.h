@@ -18,6 +18,8 @@ int mpi_open(struct mpi_world *w);
 void mpi_close(struct mpi_world *w);
 /* The least of everybody's err: 0 only where all are. */
 int mpi_agree(struct mpi_world *w, int err);
+/* The sum of everybody's n. */
+size_t mpi_sum(struct mpi_world *w, size_t n);
 /* Hands out 0, 1, 2, ... over all processes, each number once. */
 int mpi_counter_next(struct mpi_world *w, size_t *value);
 /* Ends all processes with status 1 after this one has said why; returns where there is no MPI. */

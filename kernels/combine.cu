@@ -136,7 +136,8 @@ static __device__ void send_units(const struct combine_params &p, struct combine
 
 /* By all threads once the CTA's rows are out: the last sender of each channel flags its expert at
  * the source. */
-static __device__ void publish_rows(const struct combine_params &p, struct combine_smem *sm)
+static __device__ void publish_rows(const struct combine_params &p, struct combine_smem *sm,
+                                    unsigned long long since_ns)
 {
     const struct slots *s = &p.c.slots;
     int vranks = s->shape.vranks;
@@ -154,7 +155,7 @@ static __device__ void publish_rows(const struct combine_params &p, struct combi
         }
         int expert = slots_channel_expert(s, s->shape.rank, local, vsrc);
         post_flag(&p.c, p.c.peers[gpu], slots_combine_flag(s, p.a.parity, expert), sm->sequence[i],
-                  total, &p.pacing, gpu, (double)total * s->row_bytes);
+                  total, &p.pacing, gpu, since_ns, (double)total * s->row_bytes);
         p.c.combine_send_seq[channel] = sm->sequence[i];
     }
 }
@@ -196,6 +197,7 @@ static __device__ void send_part(const struct combine_params &p, unsigned char *
 {
     struct combine_smem *sm = (struct combine_smem *)smem;
     unsigned char *rows = smem + COMBINE_ROWS_OFFSET;
+    unsigned long long since_ns = p.pacing.ns_per_byte > 0 ? stamp_now_ns() : 0;
     int vranks = p.c.slots.shape.vranks, warps = blockDim.x / 32;
     if (threadIdx.x < COMBINE_BUFFERS)
         mbarrier_init(&sm->barriers[threadIdx.x]);
@@ -227,25 +229,32 @@ static __device__ void send_part(const struct combine_params &p, unsigned char *
             bulk_wait_all();
     }
     __syncthreads();
-    publish_rows(p, sm);
+    publish_rows(p, sm, since_ns);
     if (p.a.units != NULL)
         reset_units(p, sm);
 }
 
-/* All threads: until every expert of every rank has flagged. Returns the ns waited. */
+/* All threads: until every expert of every rank has flagged. Returns the ns that the thread which
+ * waited longest did; each takes its own time, since a clock read may move across a barrier. */
 static __device__ unsigned long long wait_experts(const struct combine_params &p)
 {
+    __shared__ unsigned long long longest_ns;
     const struct slots *s = &p.c.slots;
-    unsigned long long start_ns = stamp_now_ns();
     unsigned int sequence = *(volatile unsigned int *)p.c.combine_recv_seq + 1;
+    if (threadIdx.x == 0)
+        longest_ns = 0;
+    __syncthreads();
     for (int expert = threadIdx.x; expert < s->shape.experts; expert += blockDim.x) {
         const struct slots_flag *flag =
             (const struct slots_flag *)(p.c.self + slots_combine_flag(s, p.a.parity, expert));
+        unsigned long long start_ns = stamp_now_ns();
         wait_flag(&p.c, flag, sequence, &p.pacing, slots_expert_gpu(s, expert), COMM_WAIT_COMBINE,
                   expert);
+        if (p.a.stamp != NULL)
+            atomicMax(&longest_ns, stamp_now_ns() - start_ns);
     }
     __syncthreads();
-    return stamp_now_ns() - start_ns;
+    return longest_ns;
 }
 
 static __device__ __forceinline__ void add_scaled(float acc[8], int4 raw, float weight)

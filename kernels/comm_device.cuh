@@ -277,30 +277,32 @@ wait_flag(const struct comm_device *c, const struct slots_flag *flag, unsigned i
     return (unsigned int)word;
 }
 
-/* When `bytes` more have passed the emulated NIC, behind what is queued there. */
+/* When `bytes` more have passed the emulated NIC, behind what is queued there. The NIC has had work
+ * since since_ns: rows are posted one by one from then on, though their flag comes last. */
 static __device__ __forceinline__ unsigned long long
 pace_departure_ns(const struct comm_device *c, const struct comm_pacing_device *pacing,
-                  double bytes)
+                  unsigned long long since_ns, double bytes)
 {
     unsigned long long seen = *(volatile unsigned long long *)c->nic_free_ns, assumed, next;
     do {
         assumed = seen;
-        unsigned long long now_ns = stamp_now_ns();
-        next = (assumed > now_ns ? assumed : now_ns) +
+        next = (assumed > since_ns ? assumed : since_ns) +
                (unsigned long long)(bytes * pacing->ns_per_byte);
         seen = atomicCAS(c->nic_free_ns, assumed, next);
     } while (seen != assumed);
-    return next;
+    unsigned long long now_ns = stamp_now_ns();
+    return next > now_ns ? next : now_ns;
 }
 
 /* Writes a flag at a peer after everything this thread has seen done. */
 static __device__ __forceinline__ void
 post_flag(const struct comm_device *c, unsigned char *peer, size_t offset, unsigned int sequence,
-          unsigned int count, const struct comm_pacing_device *pacing, int gpu, double bytes)
+          unsigned int count, const struct comm_pacing_device *pacing, int gpu,
+          unsigned long long since_ns, double bytes)
 {
     struct slots_flag *flag = (struct slots_flag *)(peer + offset);
     if (pacing->ns_per_byte > 0 && gpu != pacing->rank)
-        *(volatile unsigned long long *)&flag->time_ns = pace_departure_ns(c, pacing, bytes);
+        *(volatile unsigned long long *)&flag->time_ns = pace_departure_ns(c, pacing, since_ns, bytes);
     store_release_sys(&flag->word, slots_flag_word(sequence, count));
 }
 

@@ -351,7 +351,8 @@ static __device__ void relay_staged(const struct dispatch_params &p, struct disp
 }
 
 /* By all threads once the CTA's messages are out: the last sender of each expert flags it. */
-static __device__ void publish_counts(const struct dispatch_params &p, struct dispatch_smem *sm)
+static __device__ void publish_counts(const struct dispatch_params &p, struct dispatch_smem *sm,
+                                      unsigned long long since_ns)
 {
     for (int index = threadIdx.x; index < p.experts_round; index += blockDim.x) {
         int expert = round_expert(p, index), gpu = sm->flags[index].gpu;
@@ -367,7 +368,7 @@ static __device__ void publish_counts(const struct dispatch_params &p, struct di
             p.c.dispatch_next[expert] = 0;
         }
         post_flag(&p.c, p.c.peers[gpu], sm->flags[index].at, sm->flags[index].sequence, total,
-                  &p.pacing, gpu, (double)total * p.c.slots.message_bytes);
+                  &p.pacing, gpu, since_ns, (double)total * p.c.slots.message_bytes);
         p.c.dispatch_send_seq[expert] = sm->flags[index].sequence;
     }
 }
@@ -376,6 +377,7 @@ static __device__ void send_part(const struct dispatch_params &p, unsigned char 
 {
     struct dispatch_smem *sm = (struct dispatch_smem *)smem;
     unsigned char *bodies = smem + DISPATCH_BODIES_OFFSET;
+    unsigned long long since_ns = p.pacing.ns_per_byte > 0 ? stamp_now_ns() : 0;
     int warps = blockDim.x / 32 - 1;
     for (int i = threadIdx.x; i < p.experts_round; i += blockDim.x) {
         sm->total[i] = 0;
@@ -396,7 +398,7 @@ static __device__ void send_part(const struct dispatch_params &p, unsigned char 
     else
         relay_staged(p, sm, bodies);
     __syncthreads();
-    publish_counts(p, sm);
+    publish_counts(p, sm, since_ns);
 }
 
 /* By one thread of a warp group: waits for a channel's messages and reserves their rows. */

@@ -15,6 +15,8 @@ namespace {
 constexpr int THREADS = 512;
 constexpr int LANE_VALUES = 8;
 constexpr int STEP = 32 * LANE_VALUES; /* values of a row that a warp handles at once */
+constexpr int SUM_BATCH = 8;
+constexpr int BATCH = 7;               /* loads in flight per thread */
 
 struct span {
     int first, step, lane;
@@ -47,32 +49,55 @@ __device__ __forceinline__ uint4 pack8(const float *v)
     return raw;
 }
 
+__device__ __forceinline__ void cast_values(uint4 raw, char *to, int at, float *scales)
+{
+    float v[LANE_VALUES], amax = 0;
+    unpack8(raw, v);
+#pragma unroll
+    for (int i = 0; i < LANE_VALUES; i++)
+        amax = fmaxf(amax, fabsf(v[i]));
+#pragma unroll
+    for (int mask = 8; mask > 0; mask /= 2)
+        amax = fmaxf(amax, __shfl_xor_sync(~0u, amax, mask));
+    const float factor = quant_factor(amax);
+    uint2 bytes;
+    bytes.x = quant_pack4(v[0] * factor, v[1] * factor, v[2] * factor, v[3] * factor);
+    bytes.y = quant_pack4(v[4] * factor, v[5] * factor, v[6] * factor, v[7] * factor);
+    *reinterpret_cast<uint2 *>(to + at) = bytes;
+    if (at % 128 == 0) /* the first of its 16 lanes */
+        scales[at / 128] = quant_scale(amax);
+}
+
+/* hidden is a multiple of 512, so all lanes of a warp take part in every step. */
 __device__ void cast_row(const char *from, char *to, int hidden, int lane)
 {
     float *scales = reinterpret_cast<float *>(to + hidden);
-    for (int at = lane * LANE_VALUES; at < hidden; at += STEP) {
-        float v[LANE_VALUES], amax = 0;
-        unpack8(*reinterpret_cast<const uint4 *>(from + 2 * at), v);
+    for (int first = lane * LANE_VALUES; first < hidden; first += BATCH * STEP) {
+        uint4 raw[BATCH];
 #pragma unroll
-        for (int i = 0; i < LANE_VALUES; i++)
-            amax = fmaxf(amax, fabsf(v[i]));
+        for (int j = 0; j < BATCH; j++)
+            if (first + j * STEP < hidden)
+                raw[j] = *reinterpret_cast<const uint4 *>(from + 2 * (first + j * STEP));
 #pragma unroll
-        for (int mask = 8; mask > 0; mask /= 2)
-            amax = fmaxf(amax, __shfl_xor_sync(~0u, amax, mask));
-        const float factor = quant_factor(amax);
-        uint2 bytes;
-        bytes.x = quant_pack4(v[0] * factor, v[1] * factor, v[2] * factor, v[3] * factor);
-        bytes.y = quant_pack4(v[4] * factor, v[5] * factor, v[6] * factor, v[7] * factor);
-        *reinterpret_cast<uint2 *>(to + at) = bytes;
-        if (lane % 16 == 0)
-            scales[at / 128] = quant_scale(amax);
+        for (int j = 0; j < BATCH; j++)
+            if (first + j * STEP < hidden)
+                cast_values(raw[j], to, first + j * STEP, scales);
     }
 }
 
 __device__ __forceinline__ void copy_row(const char *from, char *to, size_t bytes, int lane)
 {
-    for (size_t at = (size_t)lane * 16; at < bytes; at += 512)
-        *reinterpret_cast<uint4 *>(to + at) = *reinterpret_cast<const uint4 *>(from + at);
+    for (size_t first = (size_t)lane * 16; first < bytes; first += BATCH * 512) {
+        uint4 raw[BATCH];
+#pragma unroll
+        for (int j = 0; j < BATCH; j++)
+            if (first + j * 512 < bytes)
+                raw[j] = *reinterpret_cast<const uint4 *>(from + first + j * 512);
+#pragma unroll
+        for (int j = 0; j < BATCH; j++)
+            if (first + j * 512 < bytes)
+                *reinterpret_cast<uint4 *>(to + first + j * 512) = raw[j];
+    }
 }
 
 __device__ __forceinline__ void finish(struct kernel_stamp *stamp)
@@ -129,6 +154,32 @@ __global__ void __launch_bounds__(THREADS) gather_kernel(const rows_args p)
     finish(p.stamp);
 }
 
+/* The choices first..first + SUM_BATCH - 1 of a token, in order. */
+__device__ __forceinline__ void sum_part(const rows_args &p, int token, int first, int at,
+                                         float *sum)
+{
+    uint4 raw[SUM_BATCH];
+    float weight[SUM_BATCH];
+#pragma unroll
+    for (int k = 0; k < SUM_BATCH; k++) {
+        const int choice = token * p.topk + first + k;
+        const int source = first + k < p.topk ? p.index[choice] : -1;
+        weight[k] = source < 0 ? 0 : p.weights[choice];
+        raw[k] = make_uint4(0, 0, 0, 0);
+        if (source >= 0)
+            raw[k] = *reinterpret_cast<const uint4 *>(static_cast<const char *>(p.from) +
+                                                      2 * ((size_t)p.hidden * source + at));
+    }
+#pragma unroll
+    for (int k = 0; k < SUM_BATCH; k++) {
+        float v[LANE_VALUES];
+        unpack8(raw[k], v);
+#pragma unroll
+        for (int j = 0; j < LANE_VALUES; j++)
+            sum[j] = fmaf(weight[k], v[j], sum[j]);
+    }
+}
+
 __global__ void __launch_bounds__(THREADS) sum_kernel(const rows_args p)
 {
     if (threadIdx.x == 0)
@@ -138,19 +189,8 @@ __global__ void __launch_bounds__(THREADS) sum_kernel(const rows_args p)
     for (int i = w.first; i < p.rows; i += w.step) {
         for (int at = w.lane * LANE_VALUES; at < p.hidden; at += STEP) {
             float sum[LANE_VALUES] = {0};
-            for (int k = 0; k < p.topk; k++) {
-                const int source = p.index[i * p.topk + k];
-                if (source < 0)
-                    continue;
-                const float weight = p.weights[i * p.topk + k];
-                float v[LANE_VALUES];
-                unpack8(*reinterpret_cast<const uint4 *>(static_cast<const char *>(p.from) +
-                                                         row * source + 2 * at),
-                        v);
-#pragma unroll
-                for (int j = 0; j < LANE_VALUES; j++)
-                    sum[j] = fmaf(weight, v[j], sum[j]);
-            }
+            for (int first = 0; first < p.topk; first += SUM_BATCH)
+                sum_part(p, i, first, at, sum);
             *reinterpret_cast<uint4 *>(static_cast<char *>(p.to) + row * i + 2 * at) = pack8(sum);
         }
     }

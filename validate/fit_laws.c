@@ -33,6 +33,11 @@ const struct fit_law fit_laws[] = {
      .rows = BIT(DATA_INTERFERENCE),
      .max_nodes = MANY,
      .param = {{HW_INTERFERENCE_COMPUTE, 1, 10}, {HW_INTERFERENCE_COMM, 1, 10}}},
+    {.name = "a2a",
+     .rows = BIT(DATA_A2A),
+     .max_nodes = MANY,
+     .cv = {FIT_CV_SMS},
+     .param = {{HW_A2A_FIXED_US, 1, 200}, {HW_A2A_CTA_GBPS, 0.5, 200}, {HW_A2A_PUSH_EFF, 0.05, 1}}},
     /* Sends and receives timed apart, or rounds: the shares of the fixed and the token time show.
      */
     {.name = "ll_dispatch_parts",

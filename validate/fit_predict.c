@@ -197,6 +197,14 @@ static double push_ns(const double *v, const struct data_row *r)
            r->bytes / law_saturate(sms_of(v, r) * v[HW_NET_PUSH_SM_GBPS], law_nvlink_GBps(v));
 }
 
+static double a2a_ns(const double *v, const struct data_row *r)
+{
+    struct cost_work w;
+
+    law_a2a_work(v, sms_of(v, r), &w);
+    return w.head.fixed_ns + r->bytes / w.push_GBps;
+}
+
 static double copy_ns(const double *v, const struct data_row *r)
 {
     return 1e3 * v[HW_GPU_COPY_FIXED_US] +
@@ -248,6 +256,8 @@ double predict_us(const struct predictor *p, const struct data_row *r)
     case DATA_INTERFERENCE:
         return r->alone_us *
                v[strcmp(r->coll, "comm") == 0 ? HW_INTERFERENCE_COMM : HW_INTERFERENCE_COMPUTE];
+    case DATA_A2A:
+        return a2a_ns(v, r) / 1e3;
     default:
         return NAN;
     }

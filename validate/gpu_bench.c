@@ -213,6 +213,23 @@ static int bench_shape(struct bench *b, const struct bench_shape *x, int max_tok
     return err;
 }
 
+/* Library all-to-alls with rows of prefill sizes. */
+static int bench_pipeline(struct bench *b, const struct bench_shape *x)
+{
+    struct gpu_shape shape = {.vranks = b->s->ranks,
+                              .experts = x->experts,
+                              .hidden = x->hidden,
+                              .inter = x->inter,
+                              .topk = x->topk,
+                              .max_tokens = 2048,
+                              .fp8 = true};
+    int err = gpu_layer_open(b->s, &shape, 1);
+
+    if (!err)
+        err = bench_operands(b);
+    return err ? err : bench_a2a(b);
+}
+
 int gpu_bench(struct gpu_session *s, const char *csv_path, bool quick)
 {
     /* DeepSeek-V3, Qwen3-235B, DeepSeek-V3 with 64 experts, Qwen3-Coder-480B, Qwen3-30B. */
@@ -243,6 +260,8 @@ int gpu_bench(struct gpu_session *s, const char *csv_path, bool quick)
             log_note("%d experts, hidden %d: %d lines so far", shapes[i].experts, shapes[i].hidden,
                      b.num_rows);
     }
+    if (!err && !quick)
+        err = bench_pipeline(&b, &shapes[0]);
     bench_close(&b);
 out:
     if (!err && s->rank == 0)

@@ -44,6 +44,7 @@ struct grouped_gemm_args bench_gemm_args(struct bench *b, bool up, int first, in
 int bench_exchange(struct bench *b, const int *tokens, int num_tokens); /* gpu_bench_comm.c */
 int bench_links(struct bench *b);
 int bench_interference(struct bench *b);
+int bench_a2a(struct bench *b);
 int bench_experts(struct bench *b); /* gpu_bench_compute.c */
 int bench_dense(struct bench *b);
 int bench_machine(struct bench *b);

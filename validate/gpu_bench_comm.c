@@ -6,6 +6,9 @@
 #include "base/stats.h"
 #include "kernels/delay.h"
 #include "kernels/grouped_gemm.h"
+#include "kernels/rows.h"
+#include "plan/plan.h"
+#include "validate/gpu_a2a.h"
 #include "validate/gpu_bench.h"
 
 #define PUSH_MAX  ((size_t)16 << 20)
@@ -53,24 +56,23 @@ static struct combine_args combine_of(struct bench *b, int round, int rounds, in
                                  .y = l->y};
 }
 
-/* Uniform choices, all different, for every rank. */
-static int inputs_draw(struct bench *b, int tokens)
+/* Uniform choices, all different, of every rank's tokens. The caller frees r->expert. */
+static int routing_draw(const struct bench *b, int tokens, struct plan_routing *r)
 {
     const struct gpu_shape *shape = &b->s->layer->shape;
     size_t num = (size_t)b->s->ranks * (size_t)tokens;
-    struct plan_routing r = {.ranks = b->s->ranks,
-                             .tokens = tokens,
-                             .topk = shape->topk,
-                             .experts = shape->experts};
     uint64_t state = 7 + (uint64_t)tokens;
-    int err;
 
-    r.expert = malloc(num * (size_t)shape->topk * sizeof *r.expert);
-    if (!r.expert)
+    *r = (struct plan_routing){.ranks = b->s->ranks,
+                               .tokens = tokens,
+                               .topk = shape->topk,
+                               .experts = shape->experts};
+    r->expert = malloc(num * (size_t)shape->topk * sizeof *r->expert);
+    if (!r->expert)
         return ERR_NOMEM;
     for (size_t t = 0; t < num; t++)
         for (int k = 0; k < shape->topk; k++) {
-            int32_t *e = r.expert + t * (size_t)shape->topk;
+            int32_t *e = r->expert + t * (size_t)shape->topk;
             bool taken;
 
             do {
@@ -80,7 +82,16 @@ static int inputs_draw(struct bench *b, int tokens)
                     taken |= e[j] == e[k];
             } while (taken);
         }
-    err = gpu_inputs(b->s, &r, tokens, 1);
+    return 0;
+}
+
+static int inputs_draw(struct bench *b, int tokens)
+{
+    struct plan_routing r;
+    int err = routing_draw(b, tokens, &r);
+
+    if (!err)
+        err = gpu_inputs(b->s, &r, tokens, 1);
     free(r.expert);
     return err;
 }
@@ -462,5 +473,95 @@ int bench_interference(struct bench *b)
     for (int i = 0; !err && i < 3; i++)
         if (grid_possible(b, l->slots.experts_local % 4 ? 1 : 4, sms[i]))
             err = interference_point(b, sms[i]);
+    return err;
+}
+
+/* A plan that holds nothing but the all-to-alls of its rounds. */
+static int a2a_plan(const struct bench *b, const struct plan_routing *r, int rounds, int num_sms,
+                    struct plan **out)
+{
+    const struct gpu_shape *shape = &b->s->layer->shape;
+    int each = shape->experts / b->s->ranks / rounds;
+    int err = plan_new(out, b->s->ranks, shape->experts, b->s->sm_count);
+
+    if (!err)
+        err = plan_batch_add(*out, r, 0, r->tokens);
+    for (int i = 0; err >= 0 && i < 2 * rounds; i++) {
+        struct plan_op op = {.kind = i < rounds ? OP_A2A_DISPATCH : OP_A2A_COMBINE,
+                             .sms = num_sms,
+                             .round = i % rounds,
+                             .num_rounds = rounds,
+                             .first_expert = i % rounds * each,
+                             .num_experts = each,
+                             .n = shape->hidden,
+                             .dtype = i < rounds ? DTYPE_FP8 : DTYPE_BF16,
+                             .comm = COMM_NCCL};
+
+        err = plan_op_add(*out, &op);
+    }
+    return err < 0 ? err : 0;
+}
+
+/* All dispatches, then all combines; a stamp spans pack, all-to-all and unpack of one. */
+static int a2a_pass(struct bench *b, struct gpu_a2a *a, const struct plan *plan)
+{
+    int err = bench_stamps_reset(b);
+
+    if (!err)
+        err = barrier(b);
+    for (int i = 0; !err && i < plan->num_ops; i++)
+        err = plan->ops[i].kind == OP_A2A_DISPATCH
+                  ? gpu_a2a_dispatch(a, b->s, &plan->ops[i], b->s->main, b->stamps + i)
+                  : gpu_a2a_combine(a, b->s, &plan->ops[i], b->s->main, b->stamps + i);
+    return err ? err : bench_stamps_read(b);
+}
+
+static int a2a_point(struct bench *b, const struct plan_routing *r, int rounds, int num_sms)
+{
+    const struct gpu_shape *shape = &b->s->layer->shape;
+    double us[2][64], rows = (double)r->tokens * r->topk / rounds;
+    struct bench_row row = {.num_sms = num_sms,
+                            .tokens = r->tokens,
+                            .experts = shape->experts,
+                            .rounds = rounds,
+                            .hidden = shape->hidden,
+                            .topk = r->topk};
+    struct gpu_a2a *a = NULL;
+    struct plan *plan = NULL;
+    int n[2] = {0, 0}, err = a2a_plan(b, r, rounds, num_sms, &plan);
+
+    if (!err)
+        err = gpu_a2a_open(&a, b->s, plan);
+    for (int rep = -2; !err && rep < BENCH_REPS; rep++) {
+        err = a2a_pass(b, a, plan);
+        for (int i = 0; !err && rep >= 0 && i < plan->num_ops; i++)
+            us[i >= rounds][n[i >= rounds]++] = bench_us(b, i);
+    }
+    for (int back = 0; !err && back < 2; back++) {
+        row.kind = back ? "a2a_combine" : "a2a_dispatch";
+        row.dtype = back ? "bf16" : "fp8";
+        row.bytes = rows * (double)KERNELS_ROWS_MESSAGE(shape->hidden, !back);
+        err = bench_report(b, &row, us[back], n[back]);
+    }
+    gpu_a2a_close(a);
+    plan_free(plan);
+    return err;
+}
+
+int bench_a2a(struct bench *b)
+{
+    static const int tokens[] = {256, 512, 1024, 2048}, rounds[] = {1, 2, 4}, sms[] = {8, 16, 32};
+    int err = 0;
+
+    for (int t = 0; !err && t < 4; t++) {
+        struct plan_routing r;
+
+        err = routing_draw(b, tokens[t], &r);
+        if (!err)
+            err = gpu_inputs(b->s, &r, tokens[t], 1);
+        for (int i = 0; !err && i < 9; i++)
+            err = a2a_point(b, &r, rounds[i / 3], sms[i % 3]);
+        free(r.expert);
+    }
     return err;
 }

@@ -142,10 +142,10 @@ static int dense_point(struct bench *b, struct gpu_dense_entry *e, const struct 
         cudaGraphExecDestroy(exec);
     if (graph)
         cudaGraphDestroy(graph);
-    row->dtype = e->shape.dtype == GEMM_BF16              ? "bf16"
-                 : e->shape.scaling == DENSE_SCALE_BLOCK ? "fp8_block"
-                                                         : "fp8";
-    row->kind = e->shape.dtype == GEMM_BF16 ? "gemm_bf16" : "dense_gemm";
+    row->dtype = e->shape.dtype == GEMM_BF16 ? "bf16" : "fp8";
+    row->kind = e->shape.dtype == GEMM_BF16              ? "gemm_bf16"
+                : e->shape.scaling == DENSE_SCALE_BLOCK ? "gemm_fp8_block"
+                                                        : "gemm_fp8";
     return err ? err : bench_report(b, row, us, BENCH_REPS);
 }
 

@@ -108,7 +108,7 @@ static void read_low_latency(struct cells *c, struct data_row *r)
     else
         cell_bad(c, "phase", "is neither dispatch nor combine");
     check_ranks(c, r);
-    r->dtype = strcmp(dtype, "fp8") == 0 ? DTYPE_FP8 : DTYPE_BF16;
+    r->dtype = strncmp(dtype, "fp8", 3) == 0 ? DTYPE_FP8 : DTYPE_BF16;
     r->num_local = r->ranks ? r->experts / r->ranks : 0;
     snprintf(r->group, sizeof r->group, "EP%d %d/%d/%d", r->ranks, r->hidden, r->experts, r->topk);
     /* The legacy file does not say on which GPU its single node ran, and 10 routes are masked: the
@@ -416,6 +416,10 @@ static const struct bench_kind bench_kinds[] = {
     {"launch_eager", DATA_EAGER_LAUNCH, DATA_FUSED},
     {"flag_rtt", DATA_FLAG, DATA_FUSED},
     {"interference", DATA_INTERFERENCE, DATA_FUSED},
+    {"a2a_dispatch", DATA_A2A, DATA_FUSED},
+    {"a2a_combine", DATA_A2A, DATA_FUSED},
+    {"gemm_fp8", DATA_DENSE_FP8, DATA_FUSED},
+    {"gemm_fp8_block", DATA_DENSE_BLOCK, DATA_FUSED},
 };
 
 static const struct bench_kind *bench_kind_of(const char *name)
@@ -437,6 +441,8 @@ static void bench_group(const char *kind, struct data_row *r)
     case DATA_MASKED:
     case DATA_CONTIGUOUS:
     case DATA_DENSE_BF16:
+    case DATA_DENSE_FP8:
+    case DATA_DENSE_BLOCK:
         snprintf(r->group, sizeof r->group, "%s %dx%d %dSM", kind, r->n, r->k, r->num_sms);
         break;
     default:
@@ -448,7 +454,9 @@ static void bench_group(const char *kind, struct data_row *r)
 static void bench_check(struct cells *c, const struct data_row *r)
 {
     bool comm = r->law == DATA_LL_DISPATCH || r->law == DATA_LL_COMBINE;
-    bool gemm = r->law == DATA_MASKED || r->law == DATA_CONTIGUOUS || r->law == DATA_DENSE_BF16;
+    bool gemm = r->law == DATA_MASKED || r->law == DATA_CONTIGUOUS ||
+                r->law == DATA_DENSE_BF16 || r->law == DATA_DENSE_FP8 ||
+                r->law == DATA_DENSE_BLOCK;
 
     if (comm && (r->tokens < 1 || r->experts < 1 || r->hidden < 128 || r->topk < 1 || r->ranks < 1))
         cell_bad(c, "kind", "needs tokens, experts, hidden, topk and ranks");
@@ -456,7 +464,7 @@ static void bench_check(struct cells *c, const struct data_row *r)
         cell_bad(c, "experts", "is not divisible by ranks * rounds");
     if (gemm && (r->rows < 1 || r->n < 1 || r->k < 1))
         cell_bad(c, "kind", "needs rows, n and k");
-    if ((r->law == DATA_PUSH || r->law == DATA_HBM_COPY) && r->bytes < 1)
+    if ((r->law == DATA_PUSH || r->law == DATA_HBM_COPY || r->law == DATA_A2A) && r->bytes < 1)
         cell_bad(c, "kind", "needs bytes");
     if (r->law == DATA_ACT && (r->rows < 1 || r->inter < 1))
         cell_bad(c, "kind", "needs rows and inter");
