@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "cmd/cmd.h"
+#include "cmd/cmd_validate.h"
 #include "cmd/measured.h"
 #include "cmd/plot.h"
 #include "validate/accuracy.h"
@@ -19,7 +20,7 @@ struct calibrate_args {
     struct measured_args measured;
     char *from, *profile, *out, *assume_from, *only, *rows, *plot, *date;
     bool overwrite, fresh, dry_run, markdown, cv, groups;
-    int starts, seed;
+    int starts, seed, gpu;
 };
 
 static const struct opt calibrate_opts[] = {
@@ -27,6 +28,13 @@ static const struct opt calibrate_opts[] = {
      .type = OPT_STRING,
      .offset = offsetof(struct calibrate_args, from),
      .help = "measurements; more files may follow"},
+    {.key = "gpu",
+     .type = OPT_INT,
+     .offset = offsetof(struct calibrate_args, gpu),
+     .min = 0,
+     .max = 64,
+     .def = "0",
+     .help = "first run the microbenchmarks on so many GPUs of this host; --from names their file"},
     {.key = "profile",
      .type = OPT_STRING,
      .offset = offsetof(struct calibrate_args, profile),
@@ -263,6 +271,16 @@ static int run(const struct calibrate_args *args, const struct cli *cli, struct 
     return rc;
 }
 
+/* The microbenchmarks are a command of their own, whose ranks start it again. */
+static int microbench(const struct calibrate_args *args)
+{
+    char name[] = "microbench", gpus[] = "--gpus", output[] = "--output", count[16];
+    char *words[] = {name, gpus, count, output, args->from, NULL};
+
+    snprintf(count, sizeof count, "%d", args->gpu);
+    return cmd_microbench(5, words);
+}
+
 int cmd_calibrate(int argc, char **argv)
 {
     struct calibrate_args args = {0};
@@ -278,8 +296,14 @@ int cmd_calibrate(int argc, char **argv)
     } else if (rc == 0 && !args.from && !args.assume_from && !args.fresh) {
         log_error("calibrate: --from which files? (peosim calibrate --help)");
         rc = ERR_USAGE;
+    } else if (rc == 0 && args.gpu && !args.from) {
+        log_error("calibrate: --from says where the microbenchmarks go (peosim calibrate --help)");
+        rc = ERR_USAGE;
     } else if (rc == 0) {
-        rc = run(&args, &cli, report);
+        if (args.gpu)
+            rc = microbench(&args);
+        if (rc == 0)
+            rc = run(&args, &cli, report);
     }
     opt_free_strings(calibrate_opts, &args);
     cli_free(&cli);

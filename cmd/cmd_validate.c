@@ -325,8 +325,9 @@ static int pair_write(const struct context *x, const struct validate_point *p,
     pair.predicted = log[0];
     pair.measured = log[1];
     snprintf(stem, sizeof stem, "%03zu-%s-b%d", p->index, p->policy->name, p->batch);
-    snprintf(title, sizeof title, "%s, batch %d: predicted %.1f us, measured %.1f us",
-             p->policy->name, p->batch, p->predicted_us, p->gpu.median_us);
+    snprintf(title, sizeof title, "%s%s, batch %d: predicted %.1f us, measured %.1f us",
+             x->set.emulation[0] ? "emulation: " : "", p->policy->name, p->batch, p->predicted_us,
+             p->gpu.median_us);
     static const struct {
         const char *ending;
         int (*write)(const void *, FILE *);
@@ -394,12 +395,35 @@ static int write_text(const void *self, FILE *f)
     return fputs(self, f) < 0 ? ERR_IO : 0;
 }
 
+/* Slices and paced receives stand for a machine that is not here: the outputs must say so. */
+static void emulation_say(struct context *x)
+{
+    struct validate_set *v = &x->set;
+    int ranks = 0;
+    char slice[64] = "", pace[96] = "";
+
+    if (x->args->pace_GBps > 0)
+        v->pace_GBps = x->args->pace_GBps;
+    for (size_t i = 0; i < v->num_points; i++)
+        if (v->point[i].gpu.emulated_ranks > ranks)
+            ranks = v->point[i].gpu.emulated_ranks;
+    if (ranks > 0)
+        snprintf(slice, sizeof slice, "each GPU carries one rank of %d; ", ranks);
+    if (v->pace_GBps > 0)
+        snprintf(pace, sizeof pace, "receives held back as by a network of %g GB/s; ",
+                 v->pace_GBps);
+    snprintf(v->emulation, sizeof v->emulation, "%s%s", slice, pace);
+    if (v->emulation[0])
+        v->emulation[strlen(v->emulation) - 2] = '\0';
+}
+
 static int report(struct context *x)
 {
     bool draw = !x->cli->no_plots && plot_available();
     char *json = NULL;
     int err = file_mkdirs(x->folder);
 
+    emulation_say(x);
     for (size_t i = 0; !err && i < x->set.num_points; i++)
         if (x->set.point[i].measured)
             err = predict(x, &x->set.point[i], draw);

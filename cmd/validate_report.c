@@ -138,6 +138,8 @@ static int layers_read(struct validate_set *v, const char *folder)
         p->gpu.worst_error = column(c, row, "worst_error");
         p->gpu.checked = (int)column(c, row, "checked");
         p->gpu.emulated_ranks = (int)column(c, row, "emulated_ranks");
+        if (column(c, row, "pace_GBps") > 0)
+            v->pace_GBps = column(c, row, "pace_GBps");
         p->gpu.hash = strtoull(text_column(c, row, "hash"), NULL, 16);
     }
     csv_free(c);
@@ -188,6 +190,8 @@ static double gain_pct(double none_us, double us)
 
 void validate_table(const struct validate_set *v, FILE *f)
 {
+    if (v->emulation[0])
+        fprintf(f, "EMULATION: %s\n", v->emulation);
     fprintf(f, "%-7s %5s %3s %4s | %10s %10s %10s %6s | %7s %7s | %9s %s\n", "policy", "batch", "R",
             "SMs", "measured", "p95", "predicted", "error", "gain", "pred.", "output", "spans");
     for (size_t i = 0; i < v->num_points; i++) {
@@ -213,19 +217,20 @@ void validate_layers_csv(const struct validate_set *v, FILE *f)
 {
     fprintf(f, "policy,method,num_rounds,num_sms,batch,experts,hidden,inter,ranks,measured_us,"
                "p95_us,min_us,n,predicted_us,ape,traced_us,spans_ok,worst_error,checked,hash,"
-               "emulated_ranks\n");
+               "emulated_ranks,pace_GBps\n");
     for (size_t i = 0; i < v->num_points; i++) {
         const struct validate_point *p = &v->point[i];
 
         if (!p->measured)
             continue;
-        fprintf(
-            f,
-            "%s,%d,%d,%d,%d,%d,%d,%d,%d,%.3f,%.3f,%.3f,%d,%.3f,%.4f,%.3f,%d,%.3e,%d,%016llx,%d\n",
-            p->policy->name, method_of(p), rounds_of(p), sms_of(p), p->batch, p->experts, p->hidden,
-            p->inter, p->ranks, p->gpu.median_us, p->gpu.p95_us, p->gpu.min_us, p->gpu.n,
-            p->predicted_us, validate_ape(p), p->gpu.traced_us, p->gpu.spans_ok, p->gpu.worst_error,
-            p->gpu.checked, (unsigned long long)p->gpu.hash, p->gpu.emulated_ranks);
+        fprintf(f,
+                "%s,%d,%d,%d,%d,%d,%d,%d,%d,%.3f,%.3f,%.3f,%d,%.3f,%.4f,%.3f,%d,%.3e,%d,%016llx,%d,"
+                "%g\n",
+                p->policy->name, method_of(p), rounds_of(p), sms_of(p), p->batch, p->experts,
+                p->hidden, p->inter, p->ranks, p->gpu.median_us, p->gpu.p95_us, p->gpu.min_us,
+                p->gpu.n, p->predicted_us, validate_ape(p), p->gpu.traced_us, p->gpu.spans_ok,
+                p->gpu.worst_error, p->gpu.checked, (unsigned long long)p->gpu.hash,
+                p->gpu.emulated_ranks, v->pace_GBps);
     }
 }
 
@@ -278,8 +283,9 @@ int validate_json(const struct validate_set *v, char **text)
                                   "predicted_us", p->predicted_us, "ape", validate_ape(p), "p95_us",
                                   p->gpu.p95_us, "n", p->gpu.n, "worst_error", p->gpu.worst_error));
     }
-    root = json_pack("{s:s,s:s,s:s,s:s,s:o}", "version", PEOSIM_VERSION, "config", v->config->name,
-                     "config_hash", v->config->hash, "machine", v->versions, "points", points);
+    root = json_pack("{s:s,s:s,s:s,s:s,s:s,s:o}", "version", PEOSIM_VERSION, "config",
+                     v->config->name, "config_hash", v->config->hash, "machine", v->versions,
+                     "emulation", v->emulation, "points", points);
     *text = root ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(root);
     return *text ? 0 : ERR_NOMEM;

@@ -29,7 +29,9 @@ struct validate_set {
     const struct config *config;
     struct validate_point *point;
     size_t num_points;
-    char versions[256]; /* of the machine measured */
+    char versions[256];  /* of the machine measured */
+    char emulation[160]; /* "", or what was emulated: every output says so */
+    double pace_GBps;
 };
 
 /* Fills the points from the layers.csv and ops.csv of an earlier run. ERR_DATA (a row that is no

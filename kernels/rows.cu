@@ -10,13 +10,14 @@ extern "C" {
 #include "base/log.h"
 }
 
-namespace {
+namespace
+{
 
 constexpr int THREADS = 512;
 constexpr int LANE_VALUES = 8;
 constexpr int STEP = 32 * LANE_VALUES; /* values of a row that a warp handles at once */
 constexpr int SUM_BATCH = 8;
-constexpr int BATCH = 7;               /* loads in flight per thread */
+constexpr int BATCH = 7; /* loads in flight per thread */
 
 struct span {
     int first, step, lane;

@@ -22,8 +22,8 @@ struct rows_args {
     const int *index; /* [rows]; what it names is said below */
     const void *from;
     void *to;
-    float *scales;              /* unpack, fp8: [.., hidden / 128], row-major */
-    const float *weights;       /* sum: [rows][topk] */
+    float *scales;        /* unpack, fp8: [.., hidden / 128], row-major */
+    const float *weights; /* sum: [rows][topk] */
     int topk;
     struct kernel_stamp *stamp; /* NULL or reset */
 };

@@ -23,9 +23,9 @@ struct gpu_receiver {
 };
 
 struct gpu_team {
-    int rank, ranks;  /* processes */
-    int id_fd;        /* where NCCL's id is written (rank 0) or read; -1: id_path */
-    int result_fd;    /* rank 0 of a spawned team: to the parent; -1: receiver */
+    int rank, ranks;   /* processes */
+    int id_fd;         /* where NCCL's id is written (rank 0) or read; -1: id_path */
+    int result_fd;     /* rank 0 of a spawned team: to the parent; -1: receiver */
     char id_path[512]; /* a file all ranks see, for mpirun and srun */
     struct gpu_receiver receiver;
 };
@@ -56,19 +56,19 @@ struct gpu_options {
 
 /* What one plan took and gave. The same on rank 0 only; others get zeros. */
 struct gpu_result {
-    int n;                             /* samples; each is the slowest rank's time of one layer */
-    double median_us, p95_us, min_us;  /* untraced */
-    double traced_us;                  /* median with stamps */
-    bool spans_ok;                     /* tracing moved the total by at most 5% */
-    int checked;                       /* tokens compared, all ranks */
-    double worst_error;                /* largest ||y - ref|| / ||ref|| of a token */
-    uint64_t hash;                     /* of all ranks' outputs */
-    double clock_residual_us;          /* half the longest best round trip to rank 0 */
-    double kind_us[OP_KIND_COUNT];     /* sum over the ops of a kind, waiting excluded (fused
-                                          kernels wait while they send: theirs is counted): mean
-                                          over ranks, median over traced layers; < 0: none */
+    int n;                            /* samples; each is the slowest rank's time of one layer */
+    double median_us, p95_us, min_us; /* untraced */
+    double traced_us;                 /* median with stamps */
+    bool spans_ok;                    /* tracing moved the total by at most 5% */
+    int checked;                      /* tokens compared, all ranks */
+    double worst_error;               /* largest ||y - ref|| / ||ref|| of a token */
+    uint64_t hash;                    /* of all ranks' outputs */
+    double clock_residual_us;         /* half the longest best round trip to rank 0 */
+    double kind_us[OP_KIND_COUNT];    /* sum over the ops of a kind, waiting excluded (fused
+                                         kernels wait while they send: theirs is counted): mean
+                                         over ranks, median over traced layers; < 0: none */
     double kind_wait_us[OP_KIND_COUNT];
-    int emulated_ranks;                /* > 0: slice mode, the EP size emulated */
+    int emulated_ranks; /* > 0: slice mode, the EP size emulated */
 };
 
 struct gpu_session;
@@ -78,10 +78,11 @@ int gpu_session_open(struct gpu_session **out, struct gpu_team *team);
 void gpu_session_close(struct gpu_session *s); /* accepts NULL */
 
 /* Collective: runs a plan whose ranks are the processes, or a multiple of them (slice mode: each
- * GPU carries the local experts of one rank of the larger group, and as many rows). Measures, checks
- * the output, and on rank 0 makes a trace (caller frees; spans only if spans_ok; NULL elsewhere).
- * ERR_UNSUPPORTED for ops without a kernel, ERR_INFEASIBLE for grids that cannot be (logged; the
- * session stays good after these two), ERR_GPU, ERR_TIMEOUT, ERR_DATA (wrong output). */
+ * GPU carries the local experts of one rank of the larger group, and as many rows). Measures,
+ * checks the output, and on rank 0 makes a trace (caller frees; spans only if spans_ok; NULL
+ * elsewhere). ERR_UNSUPPORTED for ops without a kernel, ERR_INFEASIBLE for grids that cannot be
+ * (logged; the session stays good after these two), ERR_GPU, ERR_TIMEOUT, ERR_DATA (wrong output).
+ */
 int gpu_session_run(struct gpu_session *s, const struct plan *plan, const struct gpu_options *o,
                     struct gpu_result *result, struct trace **trace);
 

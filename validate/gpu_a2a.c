@@ -123,8 +123,8 @@ static int buffers_open(struct gpu_a2a *a, struct gpu_session *s, const struct p
     for (int e = 0; !err && e < plan->experts_per_rank; e++)
         rows[e] = plan_expert_rows(plan, 0, s->rank, e);
     if (!err)
-        err = gpu_upload(s->layer->half[0].rows, rows,
-                         (size_t)plan->experts_per_rank * sizeof *rows);
+        err =
+            gpu_upload(s->layer->half[0].rows, rows, (size_t)plan->experts_per_rank * sizeof *rows);
     if (!err)
         err = gpu_alloc(&a->send, most * row);
     if (!err)
@@ -264,7 +264,11 @@ int gpu_a2a_combine(struct gpu_a2a *a, struct gpu_session *s, const struct plan_
     if (!err)
         err = exchange(s, op->sms, a->send, x->recv_count, a->back, x->send_count,
                        (size_t)x->first_row, 2 * (size_t)l->shape.hidden, stream);
-    if (!err && op->round == a->rounds - 1)
+    if (op->round < a->rounds - 1) { /* nothing to sum yet: only the stamp learns when it ended */
+        sum.ctas = 1;
+        sum.rows = 0;
+    }
+    if (!err && (sum.rows > 0 || stamp))
         err = kernels_rows_sum_launch(&sum, stream);
     return err;
 }

@@ -95,13 +95,12 @@ static int deps_read(struct gpu_run *r)
 static int dense_prepare(struct gpu_run *r, int op)
 {
     const struct plan_op *o = &r->plan->ops[op];
-    struct dense_gemm_shape shape = {.dtype = o->kind != OP_ROUTER && o->dtype == DTYPE_FP8
-                                                  ? GEMM_FP8
-                                                  : GEMM_BF16,
-                                     .m = o->rows,
-                                     .n = o->n,
-                                     .k = o->k,
-                                     .num_sms = o->sms < r->plan->num_sms ? o->sms : 0};
+    struct dense_gemm_shape shape = {
+        .dtype = o->kind != OP_ROUTER && o->dtype == DTYPE_FP8 ? GEMM_FP8 : GEMM_BF16,
+        .m = o->rows,
+        .n = o->n,
+        .k = o->k,
+        .num_sms = o->sms < r->plan->num_sms ? o->sms : 0};
 
     return run_op_is_library(o) ? gpu_dense_find(r->s, shape, &r->op[op].dense) : 0;
 }

@@ -35,8 +35,8 @@ struct gpu_run {
     struct kernel_stamp *stamps; /* device */
     struct kernels_pacing pacing;
     struct gpu_a2a *a2a; /* NULL: the plan has no library all-to-alls */
-    bool marked;   /* a layer ends with a library kernel: only a mark after it shows when */
-    uint64_t hash; /* of this rank's checked output */
+    bool marked;         /* a layer ends with a library kernel: only a mark after it shows when */
+    uint64_t hash;       /* of this rank's checked output */
 };
 
 static inline int run_marks(const struct gpu_run *r)

@@ -33,7 +33,7 @@ static void row_write(const struct bench *b, const struct bench_row *r, double m
     FILE *f = b->csv;
     bool rounds = r->rounds > 0;
 
-    fprintf(f, "%s,h200,%s", r->kind, r->dtype ? r->dtype : "");
+    fprintf(f, "%s,,%s", r->kind, r->dtype ? r->dtype : "");
     cell(f, r->num_sms);
     cell(f, r->tokens);
     cell(f, r->experts);

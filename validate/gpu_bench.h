@@ -20,8 +20,8 @@ struct bench {
     struct gpu_session *s;
     FILE *csv; /* rank 0 */
     bool quick;
-    cudaStream_t side; /* less urgent than the session's */
-    struct kernel_stamp *stamps; /* device, BENCH_MAX_STAMPS */
+    cudaStream_t side;                /* less urgent than the session's */
+    struct kernel_stamp *stamps;      /* device, BENCH_MAX_STAMPS */
     struct kernel_stamp *reset, *got; /* pinned */
     int num_rows;
 };

@@ -11,7 +11,7 @@
 #include "validate/gpu_a2a.h"
 #include "validate/gpu_bench.h"
 
-#define PUSH_MAX  ((size_t)16 << 20)
+#define PUSH_MAX   ((size_t)16 << 20)
 #define MAX_ROUNDS 8
 
 static struct dispatch_args dispatch_of(struct bench *b, int round, int rounds, int num_sms)
@@ -63,10 +63,8 @@ static int routing_draw(const struct bench *b, int tokens, struct plan_routing *
     size_t num = (size_t)b->s->ranks * (size_t)tokens;
     uint64_t state = 7 + (uint64_t)tokens;
 
-    *r = (struct plan_routing){.ranks = b->s->ranks,
-                               .tokens = tokens,
-                               .topk = shape->topk,
-                               .experts = shape->experts};
+    *r = (struct plan_routing){
+        .ranks = b->s->ranks, .tokens = tokens, .topk = shape->topk, .experts = shape->experts};
     r->expert = malloc(num * (size_t)shape->topk * sizeof *r->expert);
     if (!r->expert)
         return ERR_NOMEM;
@@ -232,10 +230,10 @@ static int fused_point(struct bench *b, struct bench_row row)
 
 int bench_exchange(struct bench *b, const int *tokens, int num_tokens)
 {
-    static const int points[][2] = {{1, 132}, {1, 100}, {1, 64}, {1, 32}, {1, 24}, {2, 132},
-                                    {2, 100}, {2, 32},  {2, 16}, {4, 132}, {4, 64}, {4, 32},
-                                    {4, 24},  {4, 16},  {4, 8},  {8, 132}, {8, 64}, {8, 32},
-                                    {8, 16},  {8, 8}};
+    static const int points[][2] = {{1, 132}, {1, 100}, {1, 64}, {1, 32}, {1, 24},
+                                    {2, 132}, {2, 100}, {2, 32}, {2, 16}, {4, 132},
+                                    {4, 64},  {4, 32},  {4, 24}, {4, 16}, {4, 8},
+                                    {8, 132}, {8, 64},  {8, 32}, {8, 16}, {8, 8}};
     const struct gpu_shape *shape = &b->s->layer->shape;
     int err = 0;
 
@@ -268,10 +266,10 @@ static int push_points(struct bench *b, struct kernels_comm *comm)
 
     for (int i = 0; !err && i < 4; i++)
         for (int j = 0; !err && j < 11; j++) {
-            struct push_args a = {.comm = comm, .ctas = sms[j], .bytes = sizes[i], .from = from,
-                                  .stamp = b->stamps};
-            struct bench_row row = {.kind = "push", .num_sms = sms[j],
-                                    .bytes = (double)sizes[i] * (b->s->ranks - 1)};
+            struct push_args a = {
+                .comm = comm, .ctas = sms[j], .bytes = sizes[i], .from = from, .stamp = b->stamps};
+            struct bench_row row = {
+                .kind = "push", .num_sms = sms[j], .bytes = (double)sizes[i] * (b->s->ranks - 1)};
             double us[5];
 
             for (int rep = -1; !err && rep < 5; rep++) {
@@ -352,8 +350,12 @@ static int alltoall_points(struct bench *b)
 
 int bench_links(struct bench *b)
 {
-    struct gpu_shape shape = {.vranks = b->s->ranks, .experts = b->s->ranks, .hidden = 512,
-                              .topk = 1, .max_tokens = 1, .fp8 = true};
+    struct gpu_shape shape = {.vranks = b->s->ranks,
+                              .experts = b->s->ranks,
+                              .hidden = 512,
+                              .topk = 1,
+                              .max_tokens = 1,
+                              .fp8 = true};
     struct bench_row row = {.kind = "flag_rtt"};
     struct kernels_comm *comm = NULL;
     double trip_us = 0;
@@ -449,7 +451,7 @@ static int interference_point(struct bench *b, int n)
                 send[together][rep] = sum;
         }
     for (int kind = 0; !err && kind < 2; kind++) {
-        double (*us)[BENCH_REPS] = kind ? send : gemm;
+        double(*us)[BENCH_REPS] = kind ? send : gemm;
         double all[GPU_MAX_RANKS];
 
         alone = stats_median(us[0], BENCH_REPS);

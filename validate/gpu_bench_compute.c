@@ -68,10 +68,19 @@ static int ffn_point(struct bench *b, int rounds, int num_sms, int rows)
             for (int i = 0; i < 3; i++)
                 us[i][n] = bench_us(b, 3 * r + i);
     }
-    struct bench_row up = {.kind = "gemm_masked", .dtype = "fp8", .num_sms = num_sms, .rows = rows,
-                           .groups = count, .n = 2 * inter, .k = hidden};
-    struct bench_row act = {.kind = "act_quant", .dtype = "fp8", .num_sms = num_sms,
-                            .rows = rows, .groups = count, .inter = inter};
+    struct bench_row up = {.kind = "gemm_masked",
+                           .dtype = "fp8",
+                           .num_sms = num_sms,
+                           .rows = rows,
+                           .groups = count,
+                           .n = 2 * inter,
+                           .k = hidden};
+    struct bench_row act = {.kind = "act_quant",
+                            .dtype = "fp8",
+                            .num_sms = num_sms,
+                            .rows = rows,
+                            .groups = count,
+                            .inter = inter};
     struct bench_row down = up;
 
     down.n = hidden;
@@ -143,7 +152,7 @@ static int dense_point(struct bench *b, struct gpu_dense_entry *e, const struct 
     if (graph)
         cudaGraphDestroy(graph);
     row->dtype = e->shape.dtype == GEMM_BF16 ? "bf16" : "fp8";
-    row->kind = e->shape.dtype == GEMM_BF16              ? "gemm_bf16"
+    row->kind = e->shape.dtype == GEMM_BF16             ? "gemm_bf16"
                 : e->shape.scaling == DENSE_SCALE_BLOCK ? "gemm_fp8_block"
                                                         : "gemm_fp8";
     return err ? err : bench_report(b, row, us, BENCH_REPS);
@@ -158,19 +167,24 @@ int bench_dense(struct bench *b)
     const struct gpu_dense_memory *d = &l->dense;
 
     for (int i = 0; !err && i < 6 && tokens[i] <= l->shape.max_tokens; i++) {
-        struct dense_gemm_args args[3] = {
-            {.a = d->x, .b = d->router, .c = d->logits},
-            {.a = d->x, .a_scale = d->x_scales, .b = d->up, .b_scale = d->up_scales,
-             .c = d->gate_up},
-            {.a = d->act, .a_scale = d->act_scales, .b = d->down, .b_scale = d->down_scales,
-             .c = d->out}};
+        struct dense_gemm_args args[3] = {{.a = d->x, .b = d->router, .c = d->logits},
+                                          {.a = d->x,
+                                           .a_scale = d->x_scales,
+                                           .b = d->up,
+                                           .b_scale = d->up_scales,
+                                           .c = d->gate_up},
+                                          {.a = d->act,
+                                           .a_scale = d->act_scales,
+                                           .b = d->down,
+                                           .b_scale = d->down_scales,
+                                           .c = d->out}};
         int n[3] = {l->shape.experts, 2 * inter, hidden}, k[3] = {hidden, hidden, inter};
 
         for (int j = 0; !err && j < 3; j++) {
-            struct dense_gemm_shape shape = {.dtype = j ? GEMM_FP8 : GEMM_BF16,
-                                             .m = tokens[i], .n = n[j], .k = k[j]};
-            struct bench_row row = {.num_sms = b->s->sm_count, .rows = tokens[i], .groups = 1,
-                                    .n = n[j], .k = k[j]};
+            struct dense_gemm_shape shape = {
+                .dtype = j ? GEMM_FP8 : GEMM_BF16, .m = tokens[i], .n = n[j], .k = k[j]};
+            struct bench_row row = {
+                .num_sms = b->s->sm_count, .rows = tokens[i], .groups = 1, .n = n[j], .k = k[j]};
             struct gpu_dense_entry *e;
 
             err = gpu_dense_find(b->s, shape, &e);
@@ -190,10 +204,13 @@ static int copy_points(struct bench *b)
 
     for (int i = 0; !err && i < 3; i++)
         for (int j = 0; !err && j < 9; j++) {
-            struct hbm_copy_args a = {.ctas = sms[j], .to = (char *)memory + ((size_t)256 << 20),
-                                      .from = memory, .bytes = sizes[i], .stamp = b->stamps};
-            struct bench_row row = {.kind = "hbm_copy", .num_sms = sms[j],
-                                    .bytes = 2.0 * (double)sizes[i]};
+            struct hbm_copy_args a = {.ctas = sms[j],
+                                      .to = (char *)memory + ((size_t)256 << 20),
+                                      .from = memory,
+                                      .bytes = sizes[i],
+                                      .stamp = b->stamps};
+            struct bench_row row = {
+                .kind = "hbm_copy", .num_sms = sms[j], .bytes = 2.0 * (double)sizes[i]};
             double us[5];
 
             for (int rep = -1; !err && rep < 5; rep++) {

@@ -154,9 +154,10 @@ static void product(const struct reference *r, int set, enum data_matrix m, int 
 
             for (int i = 0; i < 128; i++)
                 part[i % 4] +=
-                    x[i] * (double)(w->fp8 ? r->e4m3[bytes[at + (size_t)i]]
-                                           : comm_ref_from_bf16(
-                                                 ((const uint16_t *)bytes)[at + (size_t)i]));
+                    x[i] *
+                    (double)(w->fp8
+                                 ? r->e4m3[bytes[at + (size_t)i]]
+                                 : comm_ref_from_bf16(((const uint16_t *)bytes)[at + (size_t)i]));
             sum += (part[0] + part[1] + part[2] + part[3]) *
                    (w->fp8 ? (double)scale[(size_t)(j / 128) * (size_t)(k / 128) + (size_t)g] : 1);
         }

@@ -1,9 +1,9 @@
 /* validate/gpu_data.h: random weights and inputs, and what a layer must give for them, on the CPU.
  *
  * Weights of every expert are windows, at different offsets, of one random buffer that all ranks
- * draw from the same seed. So a rank can compute what experts on other GPUs do without their memory,
- * and uploading is copying; on the device each expert has its own copy, read from HBM as real
- * weights are. */
+ * draw from the same seed. So a rank can compute what experts on other GPUs do without their
+ * memory, and uploading is copying; on the device each expert has its own copy, read from HBM as
+ * real weights are. */
 #ifndef PEOSIM_VALIDATE_GPU_DATA_H
 #define PEOSIM_VALIDATE_GPU_DATA_H
 
@@ -41,9 +41,9 @@ void data_fill(void *to, size_t count, bool fp8, double deviation, uint64_t *sta
 /* One rank's tokens and their choices. */
 struct data_inputs {
     int tokens, topk;
-    uint16_t *x;      /* BF16 [tokens][hidden] */
+    uint16_t *x;           /* BF16 [tokens][hidden] */
     const int32_t *expert; /* [tokens][topk], borrowed; -1: none */
-    float *weight;    /* [tokens][topk] */
+    float *weight;         /* [tokens][topk] */
 };
 
 /* What the layer must give for `num` tokens of the inputs, on several threads:

@@ -17,11 +17,11 @@
 #include "base/log.h"
 #include "validate/gpu.h"
 
-#define TEAM_MAX    64
-#define ID_BYTES    128
-#define ID_FD       3
-#define RESULT_FD   4
-#define RECORD_MAX  ((size_t)64 << 20)
+#define TEAM_MAX     64
+#define ID_BYTES     128
+#define ID_FD        3
+#define RESULT_FD    4
+#define RECORD_MAX   ((size_t)64 << 20)
 #define LAST_WORDS_S 3.0 /* what the other ranks may still say after one has failed */
 
 extern char **environ;

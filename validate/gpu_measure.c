@@ -367,8 +367,8 @@ static int marks_evaluate(const struct gpu_run *r, const struct gpu_mark *all,
         for (int l = 1; l < layers; l++, n++) {
             long long start, end;
 
-            view[n] = (struct layer_view){r, all + ((size_t)k * (size_t)layers + (size_t)l) * per_layer,
-                                          stride};
+            view[n] = (struct layer_view){
+                r, all + ((size_t)k * (size_t)layers + (size_t)l) * per_layer, stride};
             view_ends(&view[n], &start, &end);
             length[n] = (double)(end - start);
             kinds_of(&view[n], busy + n * OP_KIND_COUNT, wait + n * OP_KIND_COUNT);
@@ -391,7 +391,8 @@ static int spans_measure(struct gpu_run *r, struct gpu_result *result, struct tr
 {
     struct gpu_session *s = r->s;
     size_t n = (size_t)run_marks(r) * (size_t)r->o->layers * TRACED_REPLAYS;
-    struct gpu_mark *mine = calloc(n, sizeof *mine), *all = calloc(n * (size_t)s->ranks, sizeof *all);
+    struct gpu_mark *mine = calloc(n, sizeof *mine),
+                    *all = calloc(n * (size_t)s->ranks, sizeof *all);
     double traced_us[TRACED_REPLAYS] = {0}, every[GPU_MAX_RANKS * TRACED_REPLAYS];
     struct replay p = {0};
     int err = mine && all ? gpu_clocks(s) : ERR_NOMEM;

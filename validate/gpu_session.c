@@ -164,10 +164,12 @@ static int id_exchange(struct gpu_team *team, unsigned char id[KERNELS_COMM_ID_B
 static int device_choose(struct gpu_session *s)
 {
     struct cudaDeviceProp prop;
-    int count = 0, err = GPU(cudaGetDeviceCount(&count));
+    int count = 0, err = 0;
+    cudaError_t status = cudaGetDeviceCount(&count);
 
-    if (!err && count < 1) {
-        log_error("there is no GPU");
+    if (status != cudaSuccess || count < 1) {
+        log_error("there is no GPU that CUDA can use%s%s", status != cudaSuccess ? ": " : "",
+                  status != cudaSuccess ? cudaGetErrorString(status) : "");
         err = ERR_UNSUPPORTED;
     }
     if (!err && s->team->id_path[0] == '\0' && s->ranks > count) {
@@ -402,16 +404,17 @@ static int weights_upload(struct gpu_session *s)
 
 static void dense_memory_close(struct gpu_dense_memory *d)
 {
-    void *all[] = {d->x,        d->up,        d->down,       d->gate_up, d->act,    d->out,
-                   d->x_scales, d->up_scales, d->down_scales, d->act_scales, d->rows, d->router,
-                   d->logits};
+    void *all[] = {d->x,    d->up,       d->down,      d->gate_up,     d->act,
+                   d->out,  d->x_scales, d->up_scales, d->down_scales, d->act_scales,
+                   d->rows, d->router,   d->logits};
 
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         cudaFree(all[i]);
     memset(d, 0, sizeof *d);
 }
 
-/* Fills device memory with the weights' random bytes, or with scales of ones to the power of two. */
+/* Fills device memory with the weights' random bytes, or with scales of ones to the power of two.
+ */
 static int fill_random(struct gpu_layer *l, void *to, size_t bytes)
 {
     int err = 0;
@@ -487,7 +490,8 @@ int gpu_dense_find(struct gpu_session *s, struct dense_gemm_shape shape,
         const struct dense_gemm_shape *have = &s->dense[i].shape;
 
         if (have->m == shape.m && have->n == shape.n && have->k == shape.k &&
-            have->num_sms == shape.num_sms && (shape.dtype == GEMM_FP8 || have->dtype == GEMM_BF16)) {
+            have->num_sms == shape.num_sms &&
+            (shape.dtype == GEMM_FP8 || have->dtype == GEMM_BF16)) {
             *out = &s->dense[i];
             return 0;
         }
@@ -609,8 +613,8 @@ void gpu_layer_close(struct gpu_session *s)
     dense_memory_close(&l->dense);
     inputs_close(l);
     data_weights_close(&l->weights);
-    void *all[] = {l->w_up, l->w_down,   l->w_up_scales,  l->w_down_scales,
-                   l->x,    l->y,        l->topk_idx,     l->topk_weights};
+    void *all[] = {l->w_up, l->w_down, l->w_up_scales, l->w_down_scales,
+                   l->x,    l->y,      l->topk_idx,    l->topk_weights};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         cudaFree(all[i]);
     kernels_comm_close(l->comm);

@@ -13,9 +13,9 @@
 #include "validate/gpu.h"
 #include "validate/gpu_data.h"
 
-#define GPU_MAX_RANKS  64
-#define GPU_MAX_DENSE  96
-#define GPU_WAIT_S     60.0 /* deadline of every wait of the host */
+#define GPU_MAX_RANKS 64
+#define GPU_MAX_DENSE 96
+#define GPU_WAIT_S    60.0 /* deadline of every wait of the host */
 
 int gpu_check(cudaError_t status, const char *what, const char *file, int line);
 #define GPU(call) gpu_check(call, #call, __FILE__, __LINE__)
@@ -117,9 +117,10 @@ int gpu_dense_open(struct gpu_session *s, int inter);
 int gpu_dense_find(struct gpu_session *s, struct dense_gemm_shape shape,
                    struct gpu_dense_entry **out);
 
-/* This rank's tokens: routing of rank `rank` of the plan's group, random values, weights that sum to
- * one. Kept while nothing changed. */
-int gpu_inputs(struct gpu_session *s, const struct plan_routing *routing, int tokens, uint64_t seed);
+/* This rank's tokens: routing of rank `rank` of the plan's group, random values, weights that sum
+ * to one. Kept while nothing changed. */
+int gpu_inputs(struct gpu_session *s, const struct plan_routing *routing, int tokens,
+               uint64_t seed);
 /* Compares y on the device with the reference for up to `sample` tokens (0: all) and hashes all of
  * it. worst and hash are this rank's. */
 int gpu_output_check(struct gpu_session *s, int sample, double *worst, int *checked,
