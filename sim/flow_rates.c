@@ -183,7 +183,7 @@ static void members_tell(struct sim_flow_net *net, uint32_t l, uint32_t from, ui
 
     if (k->long_members) {
         long_members_tell(net, l, from, to, by);
-    } else if (count * 16 > net->order_end) {
+    } else if (net->sweep || count * 16 > net->order_end) {
         links_tell_unmarked(net, k->other + from, count, by);
         if (k->third_members)
             links_tell_unmarked(net, k->third + from, count, by);
@@ -542,7 +542,8 @@ static inline void level_shift(struct sim_flow_net *net, uint32_t l, double leve
 
     if (level > 16 * net->capacity_least)
         members_rounding_note(net, l, level);
-    link_sync(net, l);
+    k->service += h->level * (net->now_ns - k->service_ns);
+    k->service_ns = net->now_ns;
     h->level = level;
     net->rank[h->place] = level;
     if (!net->sweep || k->long_members) {
@@ -581,16 +582,9 @@ static bool rounding_mend(struct sim_flow_net *net)
     return true;
 }
 
-static void link_solve(struct sim_flow_net *net, uint32_t l)
+/* A level that may pass others. */
+static void level_cross(struct sim_flow_net *net, uint32_t l, double level)
 {
-    double level = level_wanted(net, l);
-
-    net->links[l].ceiling = net->hot[l].capacity;
-    if (level_is_free(net, l, level)) {
-        if (level_differs(net, level, net->hot[l].level))
-            level_shift(net, l, level);
-        return;
-    }
     /* A level without members holds nobody back; flows elsewhere may now run above it. */
     if (!net->hot[l].members && net->hot[l].level < INFINITY)
         level_publish(net, l, INFINITY, 0);
@@ -600,6 +594,17 @@ static void link_solve(struct sim_flow_net *net, uint32_t l)
         level_raise(net, l, level);
     else
         level_lower(net, l, level);
+}
+
+static void link_solve(struct sim_flow_net *net, uint32_t l)
+{
+    double level = level_wanted(net, l);
+
+    net->links[l].ceiling = net->hot[l].capacity;
+    if (!level_is_free(net, l, level))
+        level_cross(net, l, level);
+    else if (level_differs(net, level, net->hot[l].level))
+        level_shift(net, l, level);
 }
 
 /* A started flow joins the link that would hold it back most. A link without level counts, and if
@@ -650,69 +655,71 @@ static uint32_t marked_next(const struct sim_flow_net *net, uint32_t place)
     return place;
 }
 
-/* level_differs(level_wanted()) without the division; a mark counts as well. */
-static uint32_t unsettled_next(const struct sim_flow_net *net, uint32_t place)
+/* !level_differs(level_wanted()) without the division. */
+static inline bool level_settled(const struct sim_flow_net *net, uint32_t l)
 {
-    for (; place < net->order_end; place++) {
-        const struct link_hot *h = &net->hot[net->order[place]];
-        double others = net->others[net->order[place]], excess;
+    const struct link_hot *h = &net->hot[l];
+    double served = h->members * h->level;
 
-        if (net->dirty[place])
-            break;
-        if (h->level < INFINITY) {
-            excess = others + h->members * h->level - h->capacity;
-            if (!h->members || fabs(excess) > net->tolerance * h->members * h->level)
-                break;
-        } else if (others > h->capacity * (1 + net->tolerance)) {
-            break;
-        }
-    }
-    return place;
+    if (h->members)
+        return fabs(net->others[l] + served - h->capacity) <= net->tolerance * served;
+    return h->level == INFINITY && net->others[l] <= h->capacity * (1 + net->tolerance);
 }
 
-/* A sweep, as far as levels are free: that is what most of exact mode is. */
-static void free_levels_sweep(struct sim_flow_net *net)
+/* Solves all links from the cursor on, marked or not. Most levels are free. */
+static void links_sweep(struct sim_flow_net *net, uint64_t limit)
 {
     uint32_t place = net->cursor < ORDER_FIRST ? ORDER_FIRST : net->cursor;
 
-    for (; place < net->order_end; place++) {
+    while (place < net->order_end && net->stats.levels_solved < limit) {
         uint32_t l = net->order[place];
-        const struct link_hot *h = &net->hot[l];
-        double served = h->members * h->level, level;
+        double level;
 
-        if (!h->members)
-            break;
-        if (fabs(net->others[l] + served - h->capacity) <= net->tolerance * served) {
-            net->dirty[place] = 0;
+        net->dirty[place++] = 0;
+        if (level_settled(net, l))
             continue;
-        }
         level = level_wanted(net, l);
-        if (!level_is_free(net, l, level))
-            break;
-        net->dirty[place] = 0;
-        net->cursor = place + 1;
-        level_shift(net, l, level);
+        net->cursor = place;
+        if (level_is_free(net, l, level)) {
+            level_shift(net, l, level);
+        } else {
+            net->links[l].ceiling = net->hot[l].capacity;
+            level_cross(net, l, level);
+        }
+        place = net->cursor;
     }
     net->cursor = place;
 }
 
-static uint32_t dirty_next(struct sim_flow_net *net)
+/* Solves marked links, until there are none or a sweep is due. */
+static void marked_solve(struct sim_flow_net *net, uint64_t limit)
 {
     uint32_t place = net->cursor < ORDER_FIRST ? ORDER_FIRST : net->cursor;
 
-    if (net->sweep) {
-        free_levels_sweep(net);
-        place = unsettled_next(net, net->cursor);
-    } else {
+    while (!net->sweep && net->stats.levels_solved < limit) {
         place = marked_next(net, place);
-    }
-    if (place < net->order_end) {
         net->cursor = place;
-        return place;
+        if (place >= net->order_end)
+            break;
+        net->dirty[place] = 0;
+        net->cursor = place + 1;
+        link_solve(net, net->order[place]);
+        place = net->cursor;
     }
-    net->cursor = net->order_end;
-    net->sweep = false;
-    return NONE;
+}
+
+/* Solves links until all are settled; false if that takes longer than the limit. */
+static bool links_solve(struct sim_flow_net *net, uint64_t limit)
+{
+    do {
+        marked_solve(net, limit);
+        if (net->sweep)
+            links_sweep(net, limit);
+        if (net->stats.levels_solved >= limit)
+            return false;
+        net->sweep = false;
+    } while (rounding_mend(net));
+    return true;
 }
 
 void rates_solve(struct sim_flow_net *net)
@@ -723,19 +730,10 @@ void rates_solve(struct sim_flow_net *net)
     if (net->fresh_count && net->fresh_count * 4 > net->running) {
         rates_fill(net);
     } else {
-        uint32_t place;
-
         for (uint32_t i = 0; i < net->fresh_count; i++)
             fresh_place(net, net->fresh[i]);
         net->fresh_count = 0;
-        do {
-            while ((place = dirty_next(net)) != NONE && net->stats.levels_solved < limit) {
-                net->dirty[place] = 0;
-                net->cursor = place + 1;
-                link_solve(net, net->order[place]);
-            }
-        } while (rounding_mend(net));
-        if (place != NONE)
+        if (!links_solve(net, limit))
             rates_fill(net);
     }
     net->stats.instants++;
