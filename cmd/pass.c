@@ -59,42 +59,6 @@ struct section {
     int layers;
 };
 
-/* When a rank is through with a layer and all before it. */
-static double layer_end_ns(const struct trace *t, const struct plan *plan, int rank, int layer)
-{
-    double end = 0;
-
-    for (size_t i = 0; i < t->num_spans; i++)
-        if (t->spans[i].rank == rank && plan->ops[t->spans[i].op].layer <= layer)
-            end = fmax(end, t->spans[i].end_ns);
-    return end;
-}
-
-static void metrics_scale(struct trace_metrics *x, double by)
-{
-    x->layer_ns *= by;
-    x->launch_ns *= by;
-    x->exposed_comm_ns *= by;
-    for (int k = 0; k < OP_KIND_COUNT; k++)
-        x->kind_ns[k] *= by;
-    for (int p = 0; p < PART_COUNT; p++)
-        x->part_ns[p] *= by;
-}
-
-/* The last layer of a plan has no next layer to share its time with, so the pace is taken between
- * the ends of layers before it. */
-static void pace_correct(struct section *s, const struct trace *t, const struct plan *plan)
-{
-    int last = plan->num_layers - 2, period = plan->period_layers;
-    int rank = s->steady.slowest_rank;
-    double ns;
-
-    if (last - period < 0 || period >= plan->num_layers)
-        return;
-    ns = layer_end_ns(t, plan, rank, last) - layer_end_ns(t, plan, rank, last - period);
-    metrics_scale(&s->steady, ns / period / s->steady.layer_ns);
-}
-
 static int section_run(struct evaluator *e, const struct scenario *s, struct plan *plan,
                        struct section *out)
 {
@@ -104,7 +68,6 @@ static int section_run(struct evaluator *e, const struct scenario *s, struct pla
     out->steady = out->ev.metrics;
     out->layers = plan->num_layers;
     if (!err) {
-        pace_correct(out, trace, plan);
         plan->period_layers = plan->num_layers;
         err = trace_measure(trace, plan, &out->whole);
     }

@@ -1,11 +1,13 @@
 #include "cmd/recommend.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/err.h"
 #include "base/log.h"
 #include "base/stats.h"
+#include "cmd/draws.h"
 #include "cmd/grid.h"
 
 /* A gain below this is none: one part in ten thousand. */
@@ -21,136 +23,93 @@ static bool is_none(const struct config *c, int entry)
     return c->policies[entry].policy == &policy_none;
 }
 
-/* Task i: one entry of one scenario. The last come first: batches mostly ascend, and the longest
- * tasks should not be the last. */
+static void winner_set(const struct config *c, struct recommend_pick *p)
+{
+    p->best = -1;
+    for (int i = 0; i < c->num_policies; i++)
+        if (p->entry[i].found &&
+            (p->best < 0 || search_saved_us(&p->entry[i]) > search_saved_us(&p->entry[p->best])))
+            p->best = i;
+}
+
+/* Each entry in turn, so that one that falls far behind is left early. */
+static int entries_search(const struct config *c, struct evaluator *e, const struct scenario *s,
+                          struct recommend_pick *p)
+{
+    struct search_space space;
+    double most_us = 0;
+    int err = 0;
+
+    for (int i = 0; i < c->num_policies && !err; i++) {
+        if (is_none(c, i))
+            continue;
+        err = search_space_of(e, c, s, i, &space);
+        if (!err)
+            err = search_run(e, s, &space, most_us, &p->entry[i]);
+        if (!err && p->entry[i].found)
+            most_us = fmax(most_us, search_saved_us(&p->entry[i]));
+    }
+    winner_set(c, p);
+    if (!err && p->best >= 0) {
+        err = search_space_of(e, c, s, p->best, &space);
+        if (!err)
+            err = search_flats(e, s, &space, &p->entry[p->best]);
+    }
+    return err;
+}
+
+/* The last scenarios come first: batches mostly ascend, and the longest tasks should not be the
+ * last. */
 static int search_task(void *self, struct evaluator *e, size_t i)
 {
     struct recommend *r = self;
-    const struct config *c = r->config;
-    size_t task = r->num_picks * (size_t)c->num_policies - 1 - i;
-    int entry = (int)(task % (size_t)c->num_policies), err;
-    struct recommend_pick *p = &r->pick[task / (size_t)c->num_policies];
-    struct search_space space;
+    struct recommend_pick *p = &r->pick[r->num_picks - 1 - i];
     struct scenario s;
+    int err = config_scenario(r->config, p->scenario, &s);
 
-    if (is_none(c, entry))
-        return 0;
-    err = config_scenario(c, p->scenario, &s);
     if (err)
         return err;
-    err = search_space_of(e, c, &s, entry, &space);
-    if (!err)
-        err = search_run(e, &s, &space, &p->entry[entry]);
+    err = entries_search(r->config, e, &s, p);
+    for (int j = 0; j < r->config->num_policies; j++)
+        search_result_free(&p->entry[j]);
     scenario_free(&s);
     return err;
 }
 
-static void winner_set(struct recommend *r, struct recommend_pick *p)
+static void totals_add(struct recommend *r, const struct recommend_pick *p)
 {
-    p->best = -1;
     for (int i = 0; i < r->config->num_policies; i++) {
-        const struct search_result *s = &p->entry[i];
-
-        r->simulations += s->simulations;
-        r->grid += s->grid;
-        if (s->found && (p->best < 0 || search_saved_us(s) > search_saved_us(&p->entry[p->best])))
-            p->best = i;
+        r->simulations += p->entry[i].simulations;
+        r->grid += p->entry[i].grid;
     }
 }
 
-/* Profiles drawn from each profile that the scenarios name. */
-struct draws {
+struct interval_work {
     struct recommend *r;
-    struct draws_of {
-        char *name;
-        struct hw_profile **drawn; /* [r->draws], NULL where the profile is certain */
-    } * of;
-    size_t num;
+    struct draws *draws;
     double *gain_pct; /* [num_picks][draws] */
 };
-
-static bool profile_uncertain(const struct hw_profile *p)
-{
-    for (int i = 0; i < HW_FIELD_COUNT; i++)
-        if (p->f[i].std_err > 0)
-            return true;
-    return p->num_covs > 0;
-}
-
-static int drawn_fill(struct draws *d, struct draws_of *of, const char *name)
-{
-    struct hw_profile *p;
-    int err = hw_profile_read(name, &p);
-
-    if (err)
-        return err;
-    if (profile_uncertain(p)) {
-        d->r->certain = false;
-        of->drawn = calloc((size_t)d->r->draws, sizeof *of->drawn);
-        err = of->drawn ? 0 : ERR_NOMEM;
-        for (int i = 0; i < d->r->draws && !err; i++)
-            err = hw_profile_sample(p, 1000 + (unsigned long)i, &of->drawn[i]);
-    }
-    hw_profile_free(p);
-    return err;
-}
-
-static const struct draws_of *draws_find(const struct draws *d, const char *name)
-{
-    for (size_t i = 0; i < d->num; i++)
-        if (!strcmp(d->of[i].name, name))
-            return &d->of[i];
-    return NULL;
-}
-
-static int draws_add(struct draws *d, const char *name)
-{
-    struct draws_of *more;
-
-    if (draws_find(d, name))
-        return 0;
-    more = realloc(d->of, (d->num + 1) * sizeof *more);
-    if (!more)
-        return ERR_NOMEM;
-    d->of = more;
-    more[d->num] = (struct draws_of){.name = strdup(name)};
-    if (!more[d->num].name)
-        return ERR_NOMEM;
-    return drawn_fill(d, &more[d->num++], name);
-}
-
-static void draws_free(struct draws *d)
-{
-    for (size_t i = 0; i < d->num; i++) {
-        for (int j = 0; j < d->r->draws && d->of[i].drawn; j++)
-            hw_profile_free(d->of[i].drawn[j]);
-        free(d->of[i].drawn);
-        free(d->of[i].name);
-    }
-    free(d->of);
-    free(d->gain_pct);
-}
 
 /* One draw of one scenario: its winner and the baseline on a profile drawn. */
 static int draw_task(void *self, struct evaluator *e, size_t i)
 {
-    struct draws *d = self;
-    const struct recommend *r = d->r;
+    struct interval_work *w = self;
+    const struct recommend *r = w->r;
     size_t task = r->num_picks * (size_t)r->draws - 1 - i, draw = task % (size_t)r->draws;
     const struct recommend_pick *p = &r->pick[task / (size_t)r->draws];
-    const struct draws_of *of;
+    const struct hw_profile *drawn;
     struct evaluation ev;
     struct scenario s;
     int err = config_scenario(r->config, p->scenario, &s);
 
     if (err)
         return err;
-    of = draws_find(d, s.profile);
-    if (p->best >= 0 && of->drawn) {
-        evaluator_use_profile(e, of->drawn[draw]);
+    drawn = draws_at(w->draws, s.profile, (int)draw);
+    if (p->best >= 0 && drawn) {
+        evaluator_use_profile(e, drawn);
         err = evaluate_point(e, &s, r->config->policies[p->best].policy, &p->entry[p->best].knobs,
                              -1, &ev, NULL, NULL);
-        d->gain_pct[task] = err ? 0 : ev.gain_pct;
+        w->gain_pct[task] = err ? 0 : ev.gain_pct;
         evaluator_use_profile(e, NULL);
     }
     scenario_free(&s);
@@ -159,31 +118,26 @@ static int draw_task(void *self, struct evaluator *e, size_t i)
 
 static int intervals_set(struct recommend *r, int jobs)
 {
-    struct draws d = {.r = r};
+    struct interval_work w = {.r = r};
     size_t n = (size_t)r->draws;
-    struct scenario s;
-    int err = 0;
+    int err = draws_open(r->config, r->draws, &w.draws);
 
-    d.gain_pct = calloc(r->num_picks * n, sizeof *d.gain_pct);
-    if (!d.gain_pct)
-        return ERR_NOMEM;
-    for (size_t i = 0; i < r->num_picks && !err; i++) {
-        err = config_scenario(r->config, i, &s);
-        if (!err) {
-            err = draws_add(&d, s.profile);
-            scenario_free(&s);
-        }
-    }
+    if (err)
+        return err;
+    r->certain = draws_certain(w.draws);
+    w.gain_pct = calloc(r->num_picks * n, sizeof *w.gain_pct);
+    err = w.gain_pct ? 0 : ERR_NOMEM;
     if (!err && !r->certain)
-        err = grid_each(r->num_picks * n, jobs, draw_task, &d);
+        err = grid_each(r->num_picks * n, jobs, draw_task, &w);
     for (size_t i = 0; i < r->num_picks && !err && !r->certain; i++) {
         struct recommend_pick *p = &r->pick[i];
 
         p->has_interval = p->best >= 0;
-        p->gain_low_pct = stats_quantile(&d.gain_pct[i * n], n, 0.05);
-        p->gain_high_pct = stats_quantile(&d.gain_pct[i * n], n, 0.95);
+        p->gain_low_pct = stats_quantile(&w.gain_pct[i * n], n, 0.05);
+        p->gain_high_pct = stats_quantile(&w.gain_pct[i * n], n, 0.95);
     }
-    draws_free(&d);
+    draws_close(w.draws);
+    free(w.gain_pct);
     return err;
 }
 
@@ -315,9 +269,9 @@ int recommend_run(const struct config *c, int jobs, int draws, struct recommend 
         err = picks_alloc(r);
     }
     if (!err)
-        err = grid_each(r->num_picks * (size_t)c->num_policies, jobs, search_task, r);
+        err = grid_each(r->num_picks, jobs, search_task, r);
     for (size_t i = 0; i < (err ? 0 : r->num_picks); i++)
-        winner_set(r, &r->pick[i]);
+        totals_add(r, &r->pick[i]);
     if (!err && draws > 0)
         err = intervals_set(r, jobs);
     if (!err)

@@ -9,11 +9,14 @@
 #include "base/num.h"
 
 /* A choice that takes this much longer than the best point, from where it was tried, is dropped. */
-#define FOLLOW 1.3
+#define FOLLOW 1.2
 /* Times this close are a plateau: kernels' grids round SM counts, so that a step may change nothing
  * and the next one may. */
-#define PLATEAU 1.002
-#define FLAT    1.02
+#define PLATEAU       1.002
+#define PLATEAU_STEPS 2
+/* A policy that takes this much longer than it may, wherever it was tried first, is dropped. */
+#define LOST 1.2
+#define FLAT 1.02
 
 static int value_cmp(const void *a, const void *b)
 {
@@ -156,7 +159,7 @@ struct point {
     int at[SEARCH_MAX_DIMS];
 };
 
-struct memo {
+struct search_memo {
     struct point point;
     double layer_us; /* INFINITY: cannot run */
 };
@@ -166,8 +169,7 @@ struct search {
     const struct scenario *s;
     const struct search_space *space;
     struct search_result *out;
-    struct memo *memo;
-    size_t num_memo, cap_memo;
+    double to_beat_us;
     struct point best;
     double best_us;
 };
@@ -186,16 +188,18 @@ static bool point_equal(const struct search *s, const struct point *a, const str
 
 static int memo_add(struct search *s, const struct point *p, double layer_us)
 {
-    if (s->num_memo == s->cap_memo) {
-        size_t cap = s->cap_memo ? 2 * s->cap_memo : 64;
-        struct memo *more = realloc(s->memo, cap * sizeof *more);
+    struct search_result *r = s->out;
+
+    if (r->num_memo == r->cap_memo) {
+        size_t cap = r->cap_memo ? 2 * r->cap_memo : 64;
+        struct search_memo *more = realloc(r->memo, cap * sizeof *more);
 
         if (!more)
             return ERR_NOMEM;
-        s->memo = more;
-        s->cap_memo = cap;
+        r->memo = more;
+        r->cap_memo = cap;
     }
-    s->memo[s->num_memo++] = (struct memo){*p, layer_us};
+    r->memo[r->num_memo++] = (struct search_memo){*p, layer_us};
     return 0;
 }
 
@@ -207,9 +211,9 @@ static int time_of(struct search *s, const struct point *p, double *layer_us)
     char why[200];
     int err;
 
-    for (size_t i = 0; i < s->num_memo; i++)
-        if (point_equal(s, &s->memo[i].point, p)) {
-            *layer_us = s->memo[i].layer_us;
+    for (size_t i = 0; i < s->out->num_memo; i++)
+        if (point_equal(s, &s->out->memo[i].point, p)) {
+            *layer_us = s->out->memo[i].layer_us;
             return 0;
         }
     knobs_of(s->space, p, &k);
@@ -251,7 +255,7 @@ static int try_step(struct search *s, struct point *p, double *us, int dim, int 
     double q_us = *us;
     int err = 0;
 
-    while (!err && q_us >= *us && q_us < PLATEAU * *us) {
+    for (int n = 0; n < PLATEAU_STEPS && !err && q_us >= *us && q_us < PLATEAU * *us; n++) {
         if (!point_step(s, &q, dim, step) || (dim2 >= 0 && !point_step(s, &q, dim2, step2)))
             return 0;
         err = time_of(s, &q, &q_us);
@@ -317,7 +321,7 @@ static int pattern_search(struct search *s, struct point p, bool near)
             moved |= here;
             largest = step[i] > largest ? step[i] : largest;
         }
-        if (!err && !moved && largest == 1)
+        if (!err && !moved && largest == 1 && us < FLAT * s->best_us)
             err = try_diagonals(s, &p, &us, &moved);
         if (!moved && largest == 1)
             largest = 0;
@@ -418,6 +422,13 @@ static int start_follow(struct search *s, const struct start *start)
     return pattern_search(s, us < start->us ? p : start->point, us < start->us);
 }
 
+/* Is the best so far far from what another policy saves? */
+static bool is_lost(const struct search *s)
+{
+    return s->out->found && s->to_beat_us > 0 &&
+           s->best_us > LOST * (s->out->ev.none_us - s->to_beat_us);
+}
+
 static int choices_search(struct search *s)
 {
     int n = choices_count(s->space), err = 0;
@@ -431,10 +442,10 @@ static int choices_search(struct search *s)
         err = middle_find(s, &starts[i].point, &starts[i].us);
     }
     qsort(starts, (size_t)n, sizeof *starts, start_cmp);
-    if (!err && !isinf(starts[0].us))
+    if (!err && !isinf(starts[0].us) && !is_lost(s))
         err = pattern_search(s, starts[0].point, false);
     /* Twice: what a later choice finds may be where an earlier one is best too. */
-    for (int i = 1; i < 2 * n && !err; i++)
+    for (int i = 1; i < 2 * n && !err && !is_lost(s); i++)
         if (!isinf(starts[i % n].us))
             err = start_follow(s, &starts[i % n]);
     free(starts);
@@ -489,19 +500,42 @@ static int flats_find(struct search *s)
 }
 
 int search_run(struct evaluator *e, const struct scenario *s, const struct search_space *space,
-               struct search_result *out)
+               double to_beat_us, struct search_result *out)
 {
-    struct search run = {.e = e, .s = s, .space = space, .out = out};
-    int err;
+    struct search run = {.e = e, .s = s, .space = space, .out = out, .to_beat_us = to_beat_us};
 
     *out = (struct search_result){.grid = 1};
     for (int i = 0; i < space->num_dims; i++)
         out->grid *= space->dim[i].num_values;
-    err = choices_search(&run);
-    if (!err && out->found)
-        err = flats_find(&run);
-    free(run.memo);
-    return err;
+    return choices_search(&run);
+}
+
+/* The point that the knobs of a result stand for. */
+static void point_of(const struct search_space *space, struct knobs *k, struct point *p)
+{
+    for (int i = 0; i < space->num_dims; i++)
+        for (int j = 0; j < space->dim[i].num_values; j++)
+            if (space->dim[i].value[j] == value_get(space->dim[i].opt, k))
+                p->at[i] = j;
+}
+
+int search_flats(struct evaluator *e, const struct scenario *s, const struct search_space *space,
+                 struct search_result *out)
+{
+    struct search run = {.e = e, .s = s, .space = space, .out = out};
+
+    if (!out->found)
+        return 0;
+    run.best_us = out->ev.layer_us;
+    point_of(space, &out->knobs, &run.best);
+    return flats_find(&run);
+}
+
+void search_result_free(struct search_result *r)
+{
+    free(r->memo);
+    r->memo = NULL;
+    r->num_memo = r->cap_memo = 0;
 }
 
 double search_saved_us(const struct search_result *r)

@@ -44,14 +44,22 @@ struct search_result {
     struct search_flat flat[SEARCH_MAX_DIMS];
     int num_flat;
     size_t simulations;
-    double grid; /* points of the full grid over the same values */
+    double grid;              /* points of the full grid over the same values */
+    struct search_memo *memo; /* what was simulated, for search_flats; search_result_free */
+    size_t num_memo, cap_memo;
 };
 
 /* ERR_RANGE (logged) when a list is longer than SEARCH_MAX_VALUES. */
 int search_space_of(struct evaluator *e, const struct config *c, const struct scenario *s,
                     int entry, struct search_space *out);
+/* to_beat_us: what another policy saves per layer; a policy that is far from it wherever it was
+ * tried first is not followed (0 = follow). */
 int search_run(struct evaluator *e, const struct scenario *s, const struct search_space *space,
-               struct search_result *out);
+               double to_beat_us, struct search_result *out);
+/* Fills flat, from the point found on. Where it meets a faster point, that one is the result. */
+int search_flats(struct evaluator *e, const struct scenario *s, const struct search_space *space,
+                 struct search_result *out);
+void search_result_free(struct search_result *r);
 
 /* Microseconds that a result saves per layer against `none` with the same ops: how policies
  * measured with and without attention are compared. */

@@ -149,7 +149,7 @@ struct plan {
     int ranks, experts, experts_per_rank, num_sms;
     int ranks_per_node; /* node dedup and topology */
     int num_layers;
-    int period_layers; /* layer time is measured over the last period_layers layers */
+    int period_layers; /* layer time is measured over the last so many that have a next layer */
     struct plan_attn attn;
     struct plan_stream *streams;
     int num_streams;

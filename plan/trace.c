@@ -195,18 +195,26 @@ static const struct trace_span *measure_last(const struct measure *m)
     return last;
 }
 
-/* The end of all ops up to a layer on one rank; 0 if there is none. */
-static double measure_layer_end(const struct measure *m, int rank, int layer)
+/* The span of one rank that ends last among the ops up to a layer. */
+static const struct trace_span *measure_layer_last(const struct measure *m, int rank, int layer)
 {
-    double end_ns = 0;
+    const struct trace_span *last = NULL;
 
     for (int op = 0; op < m->plan->num_ops; op++) {
         const struct trace_span *s = measure_span(m, rank, op);
 
-        if (s && m->plan->ops[op].layer <= layer && s->end_ns > end_ns)
-            end_ns = s->end_ns;
+        if (s && m->plan->ops[op].layer <= layer && (!last || s->end_ns > last->end_ns))
+            last = s;
     }
-    return end_ns;
+    return last;
+}
+
+/* The end of all ops up to a layer on one rank; 0 if there is none. */
+static double measure_layer_end(const struct measure *m, int rank, int layer)
+{
+    const struct trace_span *last = measure_layer_last(m, rank, layer);
+
+    return last ? last->end_ns : 0;
 }
 
 struct interval {
@@ -473,17 +481,22 @@ static void measure_per_layer(struct trace_metrics *x, int layers)
         x->kind_ns[k] /= layers;
 }
 
-/* The span that ends last, and the stretch of time that a layer's time is measured over. */
+/* The span that ends last, and the stretch of time that a layer's time is measured over. The last
+ * layer has no next one to share its time with, so a steady period ends before it where there are
+ * layers enough. */
 static const struct trace_span *measure_window(struct measure *m)
 {
     const struct trace_span *last = measure_last(m);
-    int layers = m->plan->num_layers, period = m->plan->period_layers;
+    int end = m->plan->num_layers - 1, period = m->plan->period_layers;
 
-    if (!last)
-        return NULL;
-    m->to_ns = last->end_ns;
-    if (period > 0 && period < layers)
-        m->from_ns = measure_layer_end(m, last->rank, layers - 1 - period);
+    if (last && period > 0 && period <= end) {
+        if (period < end)
+            end--;
+        m->from_ns = measure_layer_end(m, last->rank, end - period);
+        last = measure_layer_last(m, last->rank, end);
+    }
+    if (last)
+        m->to_ns = last->end_ns;
     return last;
 }
 

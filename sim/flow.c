@@ -28,7 +28,26 @@ static int array_grow(struct sim_flow_net *net, void *array, size_t size, size_t
     return 0;
 }
 
-#define GROW(net, array, from, to) array_grow(net, &(array), sizeof *(array), from, to)
+/* The same for what is laid out by cache lines. */
+static int lines_grow(struct sim_flow_net *net, void *array, size_t size, size_t from, size_t to)
+{
+    size_t bytes = (to * size + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
+    void *old, *grown = aligned_alloc(CACHE_LINE, bytes);
+
+    if (!grown)
+        return ERR_NOMEM;
+    memcpy(&old, array, sizeof old);
+    if (from)
+        memcpy(grown, old, from * size);
+    memset((char *)grown + from * size, 0, (to - from) * size);
+    free(old);
+    memcpy(array, &grown, sizeof grown);
+    net->memory += (to - from) * size;
+    return 0;
+}
+
+#define GROW_LINES(net, array, from, to) lines_grow(net, &(array), sizeof *(array), from, to)
+#define GROW(net, array, from, to)       array_grow(net, &(array), sizeof *(array), from, to)
 
 /* Room for links. Arrays that grew stay grown when a later one fails: room is only ever too much.
  */
@@ -41,7 +60,8 @@ static int links_reserve(struct sim_flow_net *net, uint32_t room)
         return 0;
     if (room > UINT32_MAX / 4)
         return ERR_NOMEM;
-    if ((rc = GROW(net, net->hot, old, room)) || (rc = GROW(net, net->links, old, room)) ||
+    if ((rc = GROW(net, net->others, old, room)) || (rc = GROW_LINES(net, net->hot, old, room)) ||
+        (rc = GROW_LINES(net, net->links, old, room)) ||
         (rc = GROW(net, net->next_ns, old, room)) || (rc = GROW(net, net->block_ns, old, room)) ||
         (rc = GROW(net, net->block_stale, old, room)) ||
         (rc = GROW(net, net->links_free, old, room)) || (rc = GROW(net, net->rounded, old, room)) ||
@@ -57,7 +77,7 @@ static int links_reserve(struct sim_flow_net *net, uint32_t room)
 
 static int chunk_add(struct sim_flow_net *net)
 {
-    struct flow *chunk;
+    struct flow *chunk = NULL;
     uint32_t base = net->flow_room, room = base + FLOW_CHUNK;
     int rc;
 
@@ -73,10 +93,8 @@ static int chunk_add(struct sim_flow_net *net)
             return rc;
         net->chunk_room = chunk_room;
     }
-    chunk = calloc(FLOW_CHUNK, sizeof *chunk);
-    if (!chunk)
-        return ERR_NOMEM;
-    net->memory += FLOW_CHUNK * sizeof *chunk;
+    if ((rc = GROW_LINES(net, chunk, 0, FLOW_CHUNK)))
+        return rc;
     net->chunks[net->chunk_count++] = chunk;
     net->flow_room = room;
     for (uint32_t i = FLOW_CHUNK; i-- > 0;) {
@@ -109,6 +127,7 @@ static void link_init(struct sim_flow_net *net, uint32_t l, double capacity, dou
     struct link *k = &net->links[l];
 
     capacity_note(net, capacity);
+    net->others[l] = 0;
     net->hot[l] = (struct link_hot){.level = INFINITY, .capacity = capacity};
     k->first = NONE;
     k->service = 0;
@@ -173,18 +192,14 @@ void sim_flow_net_close(struct sim_flow_net *net)
 {
     if (!net)
         return;
-    for (uint32_t l = 0; l < net->link_room; l++) {
+    for (uint32_t l = 0; l < net->link_room; l++)
         free(net->links[l].finish);
-        free(net->links[l].other);
-        free(net->links[l].third);
-        free(net->links[l].flow);
-        free(net->links[l].all);
-    }
     for (uint32_t i = 0; i < net->chunk_count; i++)
         free(net->chunks[i]);
     for (uint32_t i = 0; i < net->long_count; i++)
         free(net->long_blocks[i]);
     sim_heap_close(&net->late);
+    free(net->others);
     free(net->hot);
     free(net->links);
     free(net->next_ns);
@@ -288,7 +303,7 @@ double sim_link_rate_GBps(struct sim_flow_net *net, uint32_t link)
     assert(link_ok(net, link));
     if (net->unsolved)
         rates_solve(net);
-    return h->members ? h->others + h->members * h->level : h->others;
+    return h->members ? net->others[link] + h->members * h->level : net->others[link];
 }
 
 uint32_t sim_link_flow_count(const struct sim_flow_net *net, uint32_t link)
@@ -317,18 +332,27 @@ static bool path_ok(const struct sim_flow_net *net, const struct sim_flow_spec *
     return true;
 }
 
-static int link_room_grow(struct sim_flow_net *net, uint32_t l, uint32_t room)
+/* Room is whole groups, at least one. */
+static int link_room_grow(struct sim_flow_net *net, struct link *k)
 {
-    struct link *k = &net->links[l];
-    uint32_t old = k->room;
-    int rc;
+    uint32_t old = k->room, room = old ? 2 * old : 8;
+    uint32_t **lists[] = {&k->other, &k->third, &k->flow, &k->all};
+    double *finish = malloc(room * (sizeof *finish + 4 * sizeof **lists[0]));
+    uint32_t *list = (uint32_t *)(void *)(finish + room);
 
-    if ((rc = GROW(net, k->finish, old, room)) || (rc = GROW(net, k->other, old, room)) ||
-        (rc = GROW(net, k->third, old, room)) || (rc = GROW(net, k->flow, old, room)))
-        return rc;
-    if (l != LINK_CAP && (rc = GROW(net, k->all, old, room)))
-        return rc;
+    if (!finish)
+        return ERR_NOMEM;
+    if (old)
+        memcpy(finish, k->finish, old * sizeof *finish);
+    for (int i = 0; i < 4; i++, list += room) {
+        if (old)
+            memcpy(list, *lists[i], old * sizeof *list);
+        *lists[i] = list;
+    }
+    free(k->finish);
+    k->finish = finish;
     k->room = room;
+    net->memory += (room - old) * (sizeof *finish + 4 * sizeof *list);
     return 0;
 }
 
@@ -342,14 +366,13 @@ static int room_make(struct sim_flow_net *net, const struct sim_flow_spec *s)
     if ((rc = sim_heap_reserve(&net->late, net->undelivered + 1)))
         return rc;
     for (uint32_t i = 0; i < s->link_count; i++) {
-        const struct link *k = &net->links[s->links[i]];
+        struct link *k = &net->links[s->links[i]];
 
-        if (k->all_count == k->room &&
-            (rc = link_room_grow(net, s->links[i], k->room ? 2 * k->room : 8)))
+        if (k->all_count == k->room && (rc = link_room_grow(net, k)))
             return rc;
     }
     if (s->cap_GBps < INFINITY && net->links[LINK_CAP].all_count == net->links[LINK_CAP].room)
-        return link_room_grow(net, LINK_CAP, net->links[LINK_CAP].room * 2 + 8);
+        return link_room_grow(net, &net->links[LINK_CAP]);
     return 0;
 }
 
@@ -421,7 +444,7 @@ static void all_remove(struct sim_flow_net *net, uint32_t l, uint32_t at)
             f->path[i].at = at;
     if (k->all_count)
         return;
-    net->hot[l].others = 0; /* what rounding left there */
+    net->others[l] = 0; /* what rounding left there */
     k->capped_most = 0;
     k->slots = 0;
 }
@@ -570,42 +593,63 @@ static void link_drain(struct sim_flow_net *net, uint32_t l, double slack_ns)
         k->service -= owed / net->hot[l].members;
 }
 
-/* Few flows are drained at once, most of the time. */
-static void ranked_insert(struct ranked *ranked, uint32_t at, struct ranked item)
+/* Sorts by the upper halves, of which none is above most: a byte at a time, least first. Ends with
+ * the sorted keys in the one array or the other, and says which. */
+static uint64_t *keys_sort(uint64_t *keys, uint64_t *spare, uint32_t count, uint64_t most)
 {
-    for (; at > 0 && ranked[at - 1].key > item.key; at--)
-        ranked[at] = ranked[at - 1];
-    ranked[at] = item;
+    for (int shift = 32; shift < 64 && most >> (shift - 32); shift += 8) {
+        uint32_t ends[257] = {0};
+        uint64_t *sorted = spare;
+
+        for (uint32_t i = 0; i < count; i++)
+            ends[(keys[i] >> shift & 255) + 1]++;
+        for (int digit = 0; digit < 256; digit++)
+            ends[digit + 1] += ends[digit];
+        for (uint32_t i = 0; i < count; i++)
+            sorted[ends[keys[i] >> shift & 255]++] = keys[i];
+        spare = keys;
+        keys = sorted;
+    }
+    return keys;
 }
 
-static int ranked_rise(const void *pa, const void *pb)
+/* Few flows are drained at once, most of the time. */
+static void done_insert(struct sim_flow_net *net, uint32_t from, uint32_t at)
 {
-    const struct ranked *a = pa, *b = pb;
+    uint32_t id = net->done[at];
+    uint64_t seq = flow_at(net, id)->delivery.seq;
 
-    return (a->key > b->key) - (a->key < b->key);
+    for (; at > from && flow_at(net, net->done[at - 1])->delivery.seq > seq; at--)
+        net->done[at] = net->done[at - 1];
+    net->done[at] = id;
 }
 
 /* Puts drained flows from place `from` on in the order of their starts. */
 static void done_sort(struct sim_flow_net *net, uint32_t from)
 {
     uint32_t count = net->done_count - from;
+    uint64_t least = UINT64_MAX, most = 0;
+    uint64_t *keys = (uint64_t *)(void *)net->ranked; /* twice as long as that */
 
-    if (count < 2)
+    for (uint32_t i = from; i < net->done_count; i++) {
+        uint64_t seq = flow_at(net, net->done[i])->delivery.seq;
+
+        least = seq < least ? seq : least;
+        most = seq > most ? seq : most;
+    }
+    if (count <= 24 || most - least > UINT32_MAX) {
+        for (uint32_t i = from + 1; i < net->done_count; i++)
+            done_insert(net, from, i);
         return;
+    }
     for (uint32_t i = 0; i < count; i++) {
         uint32_t id = net->done[from + i];
 
-        struct ranked item = {(double)flow_at(net, id)->delivery.seq, id};
-
-        if (count <= 32)
-            ranked_insert(net->ranked, i, item);
-        else
-            net->ranked[i] = item;
+        keys[i] = (flow_at(net, id)->delivery.seq - least) << 32 | id;
     }
-    if (count > 32)
-        qsort(net->ranked, count, sizeof *net->ranked, ranked_rise);
+    keys = keys_sort(keys, keys + count, count, most - least);
     for (uint32_t i = 0; i < count; i++)
-        net->done[from + i] = net->ranked[i].id;
+        net->done[from + i] = (uint32_t)keys[i];
 }
 
 /* Drains everything that is due now. */
@@ -640,6 +684,15 @@ static struct lane *lane_find(struct sim_flow_net *net, double latency_ns)
     return empty;
 }
 
+static void lane_head_set(const struct sim_flow_net *net, struct lane *lane, uint32_t id)
+{
+    const struct sim_heap_node *node = &flow_at(net, id)->delivery;
+
+    lane->head = id;
+    lane->t_ns = node->t_ns;
+    lane->seq = node->seq;
+}
+
 static void delivery_add(struct sim_flow_net *net, uint32_t id)
 {
     struct flow *f = flow_at(net, id);
@@ -656,36 +709,32 @@ static void delivery_add(struct sim_flow_net *net, uint32_t id)
     f->delivery.t_ns = t_ns;
     f->next = NONE;
     if (lane->head == NONE)
-        lane->head = id;
+        lane_head_set(net, lane, id);
     else
         flow_at(net, lane->tail)->next = id;
     lane->tail = id;
     lane->latency_ns = f->latency_ns;
 }
 
-static bool sooner(const struct sim_heap_node *a, const struct sim_heap_node *b)
+/* When the next delivery is due, INFINITY if there is none; *lane is where it waits, -1 for the
+ * heap. */
+static double delivery_next_ns(const struct sim_flow_net *net, int *lane)
 {
-    return a->t_ns < b->t_ns || (a->t_ns == b->t_ns && a->seq < b->seq);
-}
-
-/* The next delivery, NULL if there is none; *lane is where it waits, NULL for the heap. */
-static struct sim_heap_node *delivery_peek(const struct sim_flow_net *net, int *lane)
-{
-    struct sim_heap_node *first = sim_heap_peek(&net->late);
+    const struct sim_heap_node *late = sim_heap_peek(&net->late);
+    double t_ns = late ? late->t_ns : INFINITY;
+    uint64_t seq = late ? late->seq : UINT64_MAX;
 
     *lane = -1;
     for (int i = 0; i < LANES; i++) {
-        struct sim_heap_node *node;
+        const struct lane *n = &net->lanes[i];
 
-        if (net->lanes[i].head == NONE)
+        if (n->head == NONE || n->t_ns > t_ns || (n->t_ns == t_ns && n->seq > seq))
             continue;
-        node = &flow_at(net, net->lanes[i].head)->delivery;
-        if (!first || sooner(node, first)) {
-            first = node;
-            *lane = i;
-        }
+        t_ns = n->t_ns;
+        seq = n->seq;
+        *lane = i;
     }
-    return first;
+    return t_ns;
 }
 
 static void delivery_take(struct sim_flow_net *net, int lane, struct sim_flow_event *event)
@@ -699,7 +748,9 @@ static void delivery_take(struct sim_flow_net *net, int lane, struct sim_flow_ev
     } else {
         id = net->lanes[lane].head;
         f = flow_at(net, id);
-        net->lanes[lane].head = f->next;
+        net->lanes[lane].head = NONE;
+        if (f->next != NONE)
+            lane_head_set(net, &net->lanes[lane], f->next);
     }
     *event = (struct sim_flow_event){net->now_ns, f->tag, SIM_FLOW_DELIVERED};
     flow_free(net, id);
@@ -729,19 +780,27 @@ double sim_flow_now_ns(const struct sim_flow_net *net)
     return net->now_ns;
 }
 
-double sim_flow_next_ns(struct sim_flow_net *net)
+/* When something next happens, with all drained flows reported; *lane as in delivery_next_ns, or
+ * -2 if a drain comes before the next delivery. */
+static double next_ns_find(struct sim_flow_net *net, int *lane)
 {
-    struct sim_heap_node *delivery;
-    double next_ns;
-    int lane;
+    double delivery_ns, drain_ns;
 
-    if (net->done_at < net->done_count)
-        return net->now_ns;
     if (net->unsolved)
         rates_solve(net);
-    delivery = delivery_peek(net, &lane);
-    next_ns = next_drain_ns(net);
-    return delivery && delivery->t_ns < next_ns ? delivery->t_ns : next_ns;
+    delivery_ns = delivery_next_ns(net, lane);
+    drain_ns = next_drain_ns(net);
+    if (delivery_ns <= drain_ns)
+        return delivery_ns;
+    *lane = -2;
+    return drain_ns;
+}
+
+double sim_flow_next_ns(struct sim_flow_net *net)
+{
+    int lane;
+
+    return net->done_at < net->done_count ? net->now_ns : next_ns_find(net, &lane);
 }
 
 int sim_flow_pop(struct sim_flow_net *net, double until_ns, struct sim_flow_event *event)
@@ -749,7 +808,6 @@ int sim_flow_pop(struct sim_flow_net *net, double until_ns, struct sim_flow_even
     if (!(until_ns >= net->now_ns))
         return ERR_RANGE;
     for (;;) {
-        const struct sim_heap_node *delivery;
         double next_ns;
         int lane;
 
@@ -758,7 +816,7 @@ int sim_flow_pop(struct sim_flow_net *net, double until_ns, struct sim_flow_even
                 return 1;
             continue;
         }
-        next_ns = sim_flow_next_ns(net);
+        next_ns = next_ns_find(net, &lane);
         if (next_ns > until_ns || next_ns == INFINITY) {
             if (until_ns < INFINITY)
                 net->now_ns = until_ns;
@@ -766,8 +824,7 @@ int sim_flow_pop(struct sim_flow_net *net, double until_ns, struct sim_flow_even
         }
         assert(next_ns >= net->now_ns);
         net->now_ns = next_ns;
-        delivery = delivery_peek(net, &lane);
-        if (delivery && delivery->t_ns <= next_ns) {
+        if (lane >= -1) {
             delivery_take(net, lane, event);
             net->stats.flows_delivered++;
             return 1;

@@ -61,7 +61,7 @@ static uint32_t caps_rank(struct sim_flow_net *net)
 {
     uint32_t count = 0;
 
-    for (uint32_t l = LINK_FIRST; l < net->link_count; l++) {
+    for (uint32_t l = LINK_FIRST; l < net->link_count && net->links[LINK_CAP].all_count; l++) {
         const struct link *k = &net->links[l];
 
         for (uint32_t i = 0; i < k->all_count; i++) {
@@ -86,7 +86,7 @@ static void flow_fill(struct sim_flow_net *net, uint32_t id, uint32_t bottleneck
         net->unfilled[l]--;
         net->spare[l] -= rate;
         if (l != bottleneck)
-            net->hot[l].others += rate;
+            net->others[l] += rate;
         if (bottleneck == LINK_CAP && net->links[l].capped_most < f->cap)
             net->links[l].capped_most = f->cap;
     }
@@ -109,7 +109,7 @@ static void all_release(struct sim_flow_net *net)
         members_release(net, l);
         if (l == LINK_CAP)
             continue;
-        net->hot[l].others = 0;
+        net->others[l] = 0;
         net->hot[l].level = INFINITY;
         net->links[l].capped_most = 0;
     }

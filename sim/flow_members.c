@@ -17,6 +17,10 @@ static void others_set(struct link *k, uint32_t i, uint32_t l, const struct flow
             if (f->path[j].link != l)
                 other[n++] = f->path[j].link;
     }
+    if (i % GROUP == 0) {
+        for (uint32_t j = 1; j < GROUP; j++)
+            k->other[i + j] = k->third[i + j] = LINK_NONE;
+    }
     k->other[i] = other[0];
     k->third[i] = other[1];
     k->third_members += other[1] != LINK_NONE;
@@ -42,8 +46,10 @@ void member_add(struct sim_flow_net *net, uint32_t l, uint32_t id)
         k->cap_least = INFINITY;
     if (f->cap < k->cap_least)
         k->cap_least = f->cap;
-    if (i == 0 || (k->first != NONE && k->finish[i] < k->finish[k->first]))
+    if (i == 0 || (k->first != NONE && k->finish[i] < k->finish_first)) {
         k->first = i;
+        k->finish_first = k->finish[i];
+    }
     link_touch(net, l);
 }
 
@@ -81,6 +87,7 @@ void member_remove(struct sim_flow_net *net, uint32_t id)
         k->flow[i] = k->flow[last];
         flow_at(net, k->flow[i])->member = i;
     }
+    k->other[last] = k->third[last] = LINK_NONE;
     f->bottleneck = NONE;
 }
 
@@ -105,7 +112,7 @@ void members_release(struct sim_flow_net *net, uint32_t l)
 }
 
 /* Four chains, since a comparison waits for the one before it in its chain. */
-static uint32_t first_find(const double *finish, uint32_t count)
+static double least_find(const double *finish, uint32_t count)
 {
     double a = INFINITY, b = INFINITY, c = INFINITY, d = INFINITY;
     uint32_t i = 0;
@@ -120,51 +127,51 @@ static uint32_t first_find(const double *finish, uint32_t count)
         a = finish[i] < a ? finish[i] : a;
     a = b < a ? b : a;
     c = d < c ? d : c;
-    a = c < a ? c : a;
-    for (i = 0; finish[i] != a; i++)
-        ;
-    return i;
+    return c < a ? c : a;
 }
 
-static double link_next_ns(struct sim_flow_net *net, uint32_t l)
+static void first_find(const struct sim_flow_net *net, uint32_t l)
 {
     struct link *k = &net->links[l];
-    double left;
+    uint32_t i = 0;
 
-    if (!net->hot[l].members)
-        return INFINITY;
-    if (k->first == NONE)
-        k->first = first_find(k->finish, net->hot[l].members);
-    if (l == LINK_CAP)
-        return k->finish[k->first] > net->now_ns ? k->finish[k->first] : net->now_ns;
-    link_sync(net, l);
-    left = k->finish[k->first] - k->service;
-    if (left <= 0)
-        return net->now_ns;
-    return net->hot[l].level > 0 ? net->now_ns + left / net->hot[l].level : INFINITY;
+    k->finish_first = least_find(k->finish, net->hot[l].members);
+    while (k->finish[i] != k->finish_first)
+        i++;
+    k->first = i;
+}
+
+static void link_settle(struct sim_flow_net *net, uint32_t l)
+{
+    struct link *k = &net->links[l];
+
+    k->touched = false;
+    if (net->hot[l].members) {
+        if (k->first == NONE)
+            first_find(net, l);
+        link_sync(net, l);
+        if (l != LINK_CAP) {
+            link_next_set(net, l);
+            return;
+        }
+    }
+    net->next_ns[l] = net->hot[l].members ? fmax(k->finish_first, net->now_ns) : INFINITY;
+    net->block_stale[l >> BLOCK_BITS] = 1;
 }
 
 /* Computes the next finish of every link that something happened to. */
 void touched_settle(struct sim_flow_net *net)
 {
-    for (uint32_t i = 0; i < net->touched_count; i++) {
-        uint32_t l = net->touched[i];
-
-        net->links[l].touched = false;
-        net->next_ns[l] = link_next_ns(net, l);
-        net->block_stale[l >> BLOCK_BITS] = 1;
-    }
+    for (uint32_t i = 0; i < net->touched_count; i++)
+        link_settle(net, net->touched[i]);
     net->touched_count = 0;
 }
 
 static double block_least(const struct sim_flow_net *net, uint32_t block)
 {
-    uint32_t end = (block + 1) * BLOCK < net->link_count ? (block + 1) * BLOCK : net->link_count;
-    double least = INFINITY;
+    uint32_t from = block * BLOCK, left = net->link_count - from;
 
-    for (uint32_t l = block * BLOCK; l < end; l++)
-        least = net->next_ns[l] < least ? net->next_ns[l] : least;
-    return least;
+    return least_find(net->next_ns + from, left < BLOCK ? left : BLOCK);
 }
 
 /* About half of all links change at an event, and a scan of blocks costs less than that many moves

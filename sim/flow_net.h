@@ -11,6 +11,8 @@
 #ifndef PEOSIM_SIM_FLOW_NET_H
 #define PEOSIM_SIM_FLOW_NET_H
 
+#include <math.h>
+
 #include "sim/flow.h"
 #include "sim/heap.h"
 
@@ -26,63 +28,72 @@ enum { ORDER_FIRST = 8 };
 /* Links share the search for the next finish in blocks. */
 enum { BLOCK_BITS = 5, BLOCK = 1 << BLOCK_BITS };
 enum { LANES = 8 };
+/* Lists of other links are told a full group at a time, which spares a loop over the rest. */
+enum { GROUP = 4, CACHE_LINE = 64 };
 
 struct hop {
     uint32_t link;
     uint32_t at; /* index in the link's list of all flows */
 };
 
+/* The first 64 bytes are what solving and draining touch. */
 struct flow {
     struct hop *path; /* hops, or a block of SIM_FLOW_PATH_MAX when the path is long */
     struct hop hops[HOPS_INLINE];
     uint32_t bottleneck; /* the link it is a member of; NONE before rates are solved */
     uint32_t member;     /* index among its members */
     double cap;
+    double start_ns;
+    uint32_t next; /* in a free list or a lane */
+    uint8_t links;
+    uint8_t events;
+
     double left; /* bytes to go, kept only while it is a member of nothing */
     double bytes;
-    double start_ns;
     double latency_ns;
     uint64_t tag;
     struct sim_heap_node delivery; /* seq is the order of starts */
     uint32_t id;
-    uint32_t next; /* in a free list or a lane */
-    uint8_t links;
-    uint8_t events;
 };
 
-/* What the inner loops touch, 32 bytes a link. */
+/* What solving looks at of many links. */
 struct link_hot {
-    double others;
     double level;
     double capacity;
     uint32_t place; /* in the order of levels */
     uint32_t members;
 };
 
+/* The first 64 bytes are what a change of level touches. */
 struct link {
-    /* Of the members, in no order; room for all flows of the link. */
-    double *finish;
-    uint32_t *other; /* a second link of the flow, */
-    uint32_t *third; /* and a third; LINK_NONE if it has none */
-    uint32_t *flow;
-    uint32_t *all; /* every flow that crosses the link, member or not */
-    uint32_t all_count, room;
+    double service, service_ns;
+    uint32_t *other; /* of the members, a second link; filled up with LINK_NONE to full groups */
+    double finish_first;    /* of member first */
+    double cap_least;       /* no member has a lower cap */
+    double capped_most;     /* no capped flow that crosses the link has a higher cap */
     uint32_t third_members; /* members with a third link */
     uint32_t long_members;  /* members with OTHER_LONG */
     uint32_t first;         /* the member that finishes first, NONE if not known */
-    double service, service_ns;
-    double cap_least;   /* no member has a lower cap */
-    double capped_most; /* no capped flow that crosses the link has a higher cap */
+    uint16_t slots; /* bit i: some flow had the link as hop i; alike single bits share no flow */
+    bool live, touched;
+
+    /* Of the members, in no order; room for all flows of the link. One block, owned by finish. */
+    double *finish;
+    uint32_t *third; /* LINK_NONE if a member has none, and as in other */
+    uint32_t *flow;
+    uint32_t *all; /* every flow that crosses the link, member or not */
+    uint32_t all_count, room;
     double ceiling; /* no flow on it is faster: its capacity since it was last solved, at most */
     double latency_ns;
     double drained_bytes;
-    uint32_t slots; /* bit i: some flow had the link as hop i; alike single bits share no flow */
-    bool live, touched, rounded;
+    bool rounded;
 };
 
 /* Flows that wait to be delivered and have the same latency: first in, first out. */
 struct lane {
     double latency_ns;
+    double t_ns; /* of the first */
+    uint64_t seq;
     uint32_t head, tail;
 };
 
@@ -99,6 +110,7 @@ struct sim_flow_net {
     double now_ns;
     uint64_t seq;
 
+    double *others; /* per link, what it carries that is not of its members */
     struct link_hot *hot;
     struct link *links;
     double *next_ns; /* per link, when its first member finishes */
@@ -177,6 +189,20 @@ static inline void link_touch(struct sim_flow_net *net, uint32_t l)
         net->links[l].touched = true;
         net->touched[net->touched_count++] = l;
     }
+}
+
+/* Computes when the first member of a link finishes, given that it is known and the service is
+ * that of now. */
+static inline void link_next_set(struct sim_flow_net *net, uint32_t l)
+{
+    double left = net->links[l].finish_first - net->links[l].service;
+    double level = net->hot[l].level;
+
+    if (left > 0)
+        net->next_ns[l] = level > 0 ? net->now_ns + left / level : INFINITY;
+    else
+        net->next_ns[l] = net->now_ns;
+    net->block_stale[l >> BLOCK_BITS] = 1;
 }
 
 /* sim/flow_members.c */

@@ -37,8 +37,8 @@ void others_add(struct sim_flow_net *net, const struct flow *f, double rate_GBps
         uint32_t l = f->path[i].link;
 
         if (l != f->bottleneck) {
-            net->hot[l].others += rate_GBps;
-            if (net->hot[l].others < -1e-6 * rate_GBps)
+            net->others[l] += rate_GBps;
+            if (net->others[l] < -1e-6 * rate_GBps)
                 rounding_note(net, l);
         }
         link_mark(net, l);
@@ -76,17 +76,17 @@ void order_settle(struct sim_flow_net *net, uint32_t l)
 
 /* The level that members and others ask for. Without members: the least that it can become if the
  * link is overfull, INFINITY if it is not. */
-static double level_wanted(const struct sim_flow_net *net, uint32_t l)
+static inline double level_wanted(const struct sim_flow_net *net, uint32_t l)
 {
     const struct link_hot *h = &net->hot[l];
     double level;
 
     if (!h->members) {
-        if (h->others <= h->capacity * (1 + net->tolerance))
+        if (net->others[l] <= h->capacity * (1 + net->tolerance))
             return INFINITY;
         return h->capacity / net->links[l].all_count;
     }
-    level = (h->capacity - h->others) / h->members;
+    level = (h->capacity - net->others[l]) / h->members;
     return level > 0 ? level : 0;
 }
 
@@ -114,16 +114,16 @@ static bool may_share(const struct sim_flow_net *net, uint32_t l, uint32_t m)
 /* Adds to what the links see, and marks each. */
 static void links_tell(struct sim_flow_net *net, const uint32_t *links, uint32_t count, double by)
 {
-    struct link_hot *hot = net->hot;
+    const struct link_hot *hot = net->hot;
     uint8_t *dirty = net->dirty;
     uint32_t least = net->cursor;
 
     for (uint32_t i = 0; i < count; i++) {
-        struct link_hot *h = &hot[links[i]];
+        uint32_t place = hot[links[i]].place;
 
-        h->others += by;
-        dirty[h->place] = 1;
-        least = h->place < least ? h->place : least;
+        net->others[links[i]] += by;
+        dirty[place] = 1;
+        least = place < least ? place : least;
     }
     net->cursor = least;
 }
@@ -132,17 +132,25 @@ static void links_tell(struct sim_flow_net *net, const uint32_t *links, uint32_t
 static void links_tell_unmarked(struct sim_flow_net *net, const uint32_t *links, uint32_t count,
                                 double by)
 {
-    struct link_hot *hot = net->hot;
-    uint32_t i = 0;
+    double *others = net->others;
 
-    for (; i + 4 <= count; i += 4) {
-        hot[links[i]].others += by;
-        hot[links[i + 1]].others += by;
-        hot[links[i + 2]].others += by;
-        hot[links[i + 3]].others += by;
+    for (uint32_t i = 0; i < count; i++)
+        others[links[i]] += by;
+}
+
+/* The same for a whole list of other links, which is filled up to full groups. */
+static inline void list_tell_unmarked(double *others, const uint32_t *links, uint32_t count,
+                                      double by)
+{
+    const uint32_t *end = links + count;
+
+    _Static_assert(GROUP == 4, "as many as are told below");
+    for (; links < end; links += GROUP) {
+        others[links[0]] += by;
+        others[links[1]] += by;
+        others[links[2]] += by;
+        others[links[3]] += by;
     }
-    for (; i < count; i++)
-        hot[links[i]].others += by;
 }
 
 static void long_members_tell(struct sim_flow_net *net, uint32_t l, uint32_t from, uint32_t to,
@@ -175,7 +183,7 @@ static void members_tell(struct sim_flow_net *net, uint32_t l, uint32_t from, ui
 
     if (k->long_members) {
         long_members_tell(net, l, from, to, by);
-    } else if (count * 16 > net->order_end) {
+    } else if (net->sweep || count * 16 > net->order_end) {
         links_tell_unmarked(net, k->other + from, count, by);
         if (k->third_members)
             links_tell_unmarked(net, k->third + from, count, by);
@@ -455,7 +463,7 @@ static uint32_t faster_find(struct sim_flow_net *net, uint32_t l, double level)
 static double slower_rate(const struct sim_flow_net *net, uint32_t l, double level, uint32_t count)
 {
     const struct link *k = &net->links[l];
-    double rate = net->hot[l].others;
+    double rate = net->others[l];
 
     if (rate <= 16 * net->hot[l].capacity) {
         for (uint32_t i = 0; i < count; i++)
@@ -513,7 +521,7 @@ static void level_lower(struct sim_flow_net *net, uint32_t l, double level)
 }
 
 /* Whether a level can change without passing that of another link or a cap. */
-static bool level_is_free(const struct sim_flow_net *net, uint32_t l, double level)
+static inline bool level_is_free(const struct sim_flow_net *net, uint32_t l, double level)
 {
     const struct link_hot *h = &net->hot[l];
     double low = (level < h->level ? level : h->level) * (1 - 2 * net->hysteresis);
@@ -524,18 +532,31 @@ static bool level_is_free(const struct sim_flow_net *net, uint32_t l, double lev
            net->links[l].cap_least >= high && net->links[l].capped_most <= low;
 }
 
-/* level_publish for a level that is free: most are. */
-static void level_shift(struct sim_flow_net *net, uint32_t l, double level)
+/* level_publish for a level that is free: most are. It tells only links that come later, so in a
+ * sweep nothing need be marked. */
+static inline void level_shift(struct sim_flow_net *net, uint32_t l, double level)
 {
     struct link_hot *h = &net->hot[l];
+    struct link *k = &net->links[l];
     double by = level - h->level;
 
-    members_rounding_note(net, l, level);
-    link_sync(net, l);
+    if (level > 16 * net->capacity_least)
+        members_rounding_note(net, l, level);
+    k->service += h->level * (net->now_ns - k->service_ns);
+    k->service_ns = net->now_ns;
     h->level = level;
     net->rank[h->place] = level;
-    members_tell(net, l, 0, h->members, by);
-    link_touch(net, l);
+    if (!net->sweep || k->long_members) {
+        members_tell(net, l, 0, h->members, by);
+    } else {
+        list_tell_unmarked(net->others, k->other, h->members, by);
+        if (k->third_members)
+            list_tell_unmarked(net->others, k->third, h->members, by);
+    }
+    if (k->first == NONE)
+        link_touch(net, l);
+    else if (!k->touched)
+        link_next_set(net, l);
     net->stats.levels_solved++;
 }
 
@@ -548,12 +569,12 @@ static bool rounding_mend(struct sim_flow_net *net)
         const struct link *k = &net->links[l];
 
         net->links[l].rounded = false;
-        net->hot[l].others = 0;
+        net->others[l] = 0;
         for (uint32_t i = 0; i < k->all_count; i++) {
             const struct flow *f = flow_at(net, k->all[i]);
 
             if (f->bottleneck != l)
-                net->hot[l].others += flow_rate(net, f);
+                net->others[l] += flow_rate(net, f);
         }
         if (k->live)
             link_mark(net, l);
@@ -561,16 +582,9 @@ static bool rounding_mend(struct sim_flow_net *net)
     return true;
 }
 
-static void link_solve(struct sim_flow_net *net, uint32_t l)
+/* A level that may pass others. */
+static void level_cross(struct sim_flow_net *net, uint32_t l, double level)
 {
-    double level = level_wanted(net, l);
-
-    net->links[l].ceiling = net->hot[l].capacity;
-    if (level_is_free(net, l, level)) {
-        if (level_differs(net, level, net->hot[l].level))
-            level_shift(net, l, level);
-        return;
-    }
     /* A level without members holds nobody back; flows elsewhere may now run above it. */
     if (!net->hot[l].members && net->hot[l].level < INFINITY)
         level_publish(net, l, INFINITY, 0);
@@ -580,6 +594,17 @@ static void link_solve(struct sim_flow_net *net, uint32_t l)
         level_raise(net, l, level);
     else
         level_lower(net, l, level);
+}
+
+static void link_solve(struct sim_flow_net *net, uint32_t l)
+{
+    double level = level_wanted(net, l);
+
+    net->links[l].ceiling = net->hot[l].capacity;
+    if (!level_is_free(net, l, level))
+        level_cross(net, l, level);
+    else if (level_differs(net, level, net->hot[l].level))
+        level_shift(net, l, level);
 }
 
 /* A started flow joins the link that would hold it back most. A link without level counts, and if
@@ -630,38 +655,71 @@ static uint32_t marked_next(const struct sim_flow_net *net, uint32_t place)
     return place;
 }
 
-/* level_differs(level_wanted()) without the division; a mark counts as well. */
-static uint32_t unsettled_next(const struct sim_flow_net *net, uint32_t place)
+/* !level_differs(level_wanted()) without the division. */
+static inline bool level_settled(const struct sim_flow_net *net, uint32_t l)
 {
-    for (; place < net->order_end; place++) {
-        const struct link_hot *h = &net->hot[net->order[place]];
-        double excess;
+    const struct link_hot *h = &net->hot[l];
+    double served = h->members * h->level;
 
-        if (net->dirty[place])
-            break;
-        if (h->level < INFINITY) {
-            excess = h->others + h->members * h->level - h->capacity;
-            if (!h->members || fabs(excess) > net->tolerance * h->members * h->level)
-                break;
-        } else if (h->others > h->capacity * (1 + net->tolerance)) {
-            break;
-        }
-    }
-    return place;
+    if (h->members)
+        return fabs(net->others[l] + served - h->capacity) <= net->tolerance * served;
+    return h->level == INFINITY && net->others[l] <= h->capacity * (1 + net->tolerance);
 }
 
-static uint32_t dirty_next(struct sim_flow_net *net)
+/* Solves all links from the cursor on, marked or not. Most levels are free. */
+static void links_sweep(struct sim_flow_net *net, uint64_t limit)
 {
     uint32_t place = net->cursor < ORDER_FIRST ? ORDER_FIRST : net->cursor;
 
-    place = net->sweep ? unsettled_next(net, place) : marked_next(net, place);
-    if (place < net->order_end) {
+    while (place < net->order_end && net->stats.levels_solved < limit) {
+        uint32_t l = net->order[place];
+        double level;
+
+        net->dirty[place++] = 0;
+        if (level_settled(net, l))
+            continue;
+        level = level_wanted(net, l);
         net->cursor = place;
-        return place;
+        if (level_is_free(net, l, level)) {
+            level_shift(net, l, level);
+        } else {
+            net->links[l].ceiling = net->hot[l].capacity;
+            level_cross(net, l, level);
+        }
+        place = net->cursor;
     }
-    net->cursor = net->order_end;
-    net->sweep = false;
-    return NONE;
+    net->cursor = place;
+}
+
+/* Solves marked links, until there are none or a sweep is due. */
+static void marked_solve(struct sim_flow_net *net, uint64_t limit)
+{
+    uint32_t place = net->cursor < ORDER_FIRST ? ORDER_FIRST : net->cursor;
+
+    while (!net->sweep && net->stats.levels_solved < limit) {
+        place = marked_next(net, place);
+        net->cursor = place;
+        if (place >= net->order_end)
+            break;
+        net->dirty[place] = 0;
+        net->cursor = place + 1;
+        link_solve(net, net->order[place]);
+        place = net->cursor;
+    }
+}
+
+/* Solves links until all are settled; false if that takes longer than the limit. */
+static bool links_solve(struct sim_flow_net *net, uint64_t limit)
+{
+    do {
+        marked_solve(net, limit);
+        if (net->sweep)
+            links_sweep(net, limit);
+        if (net->stats.levels_solved >= limit)
+            return false;
+        net->sweep = false;
+    } while (rounding_mend(net));
+    return true;
 }
 
 void rates_solve(struct sim_flow_net *net)
@@ -672,19 +730,10 @@ void rates_solve(struct sim_flow_net *net)
     if (net->fresh_count && net->fresh_count * 4 > net->running) {
         rates_fill(net);
     } else {
-        uint32_t place;
-
         for (uint32_t i = 0; i < net->fresh_count; i++)
             fresh_place(net, net->fresh[i]);
         net->fresh_count = 0;
-        do {
-            while ((place = dirty_next(net)) != NONE && net->stats.levels_solved < limit) {
-                net->dirty[place] = 0;
-                net->cursor = place + 1;
-                link_solve(net, net->order[place]);
-            }
-        } while (rounding_mend(net));
-        if (place != NONE)
+        if (!links_solve(net, limit))
             rates_fill(net);
     }
     net->stats.instants++;

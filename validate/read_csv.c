@@ -454,9 +454,8 @@ static void bench_group(const char *kind, struct data_row *r)
 static void bench_check(struct cells *c, const struct data_row *r)
 {
     bool comm = r->law == DATA_LL_DISPATCH || r->law == DATA_LL_COMBINE;
-    bool gemm = r->law == DATA_MASKED || r->law == DATA_CONTIGUOUS ||
-                r->law == DATA_DENSE_BF16 || r->law == DATA_DENSE_FP8 ||
-                r->law == DATA_DENSE_BLOCK;
+    bool gemm = r->law == DATA_MASKED || r->law == DATA_CONTIGUOUS || r->law == DATA_DENSE_BF16 ||
+                r->law == DATA_DENSE_FP8 || r->law == DATA_DENSE_BLOCK;
 
     if (comm && (r->tokens < 1 || r->experts < 1 || r->hidden < 128 || r->topk < 1 || r->ranks < 1))
         cell_bad(c, "kind", "needs tokens, experts, hidden, topk and ranks");

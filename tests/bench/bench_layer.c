@@ -66,7 +66,9 @@ int main(int argc, char **argv)
 
     if (runs < 1 || runs > 100)
         runs = 7;
-    printf("one layer, DeepSeek-V3, H20, batch 128, log-normal routing; medians of %d, processor time\n", runs);
+    printf("one layer, DeepSeek-V3, H20, batch 128, log-normal routing; medians of %d, processor "
+           "time\n",
+           runs);
     printf("%-5s %5s %7s %10s %10s %12s %10s %9s\n", "", "EP", "rounds", "ms", "events",
            "M events/s", "layer us", "peak MiB");
     for (int ranks = 8; ranks <= 256 && !err; ranks *= 2) {
