@@ -457,7 +457,10 @@ static double cost_interference(void *self, const struct plan *plan, int op, int
 
     if (compute == other_compute)
         return 1;
-    return c->v[compute ? HW_INTERFERENCE_COMPUTE : HW_INTERFERENCE_COMM];
+    if (compute)
+        return c->v[HW_INTERFERENCE_COMPUTE];
+    return law_interference_comm(c->v, (double)plan->ops[op].num_experts * plan->ranks,
+                                 plan->ops[op].sms);
 }
 
 int cost_open(const struct hw_profile *profile, struct cost *out)

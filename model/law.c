@@ -63,3 +63,8 @@ double law_power(double drop, int sms, int num_sms)
 
     return 1 - drop * share * share;
 }
+
+double law_interference_comm(const double *v, double experts, double ctas)
+{
+    return v[HW_INTERFERENCE_COMM] + v[HW_INTERFERENCE_COMM_GROUP] * pow(experts / ctas, 0.8);
+}

@@ -17,6 +17,11 @@ struct law_traffic {
     double lat_ns;                               /* of the slowest flow that is waited for */
 };
 
+/* By how much a communication kernel is slowed beside a compute kernel: the more experts (warp
+ * groups) one of its CTAs serves, the more it feels the other's memory traffic. Form and power from
+ * microbenchmarks of sends beside grouped GEMMs (validate/evidence, kind interference). */
+double law_interference_comm(const double *v, double experts, double ctas);
+
 /* Time of one kernel alone under balanced traffic: each segment takes its fixed time plus the
  * larger of SM and HBM time; sending takes the largest of posting, pushing, NVLink and NIC. */
 double law_alone_ns(const struct cost_work *w, const struct law_traffic *t);

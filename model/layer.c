@@ -217,8 +217,12 @@ int layer_attention(struct layer_builder *b, int stream, int sms, int after)
 int layer_router(struct layer_builder *b, int stream, int sms, int after)
 {
     int experts = b->spec->router_experts ? b->spec->router_experts : b->spec->model->experts;
+    int op =
+        add_dense(b, OP_ROUTER, stream, sms, tokens(b), experts, b->spec->model->hidden, after);
 
-    return add_dense(b, OP_ROUTER, stream, sms, tokens(b), experts, b->spec->model->hidden, after);
+    if (op >= 0) /* the gate stays in BF16 whatever the experts' type */
+        b->plan->ops[op].dtype = DTYPE_BF16;
+    return op;
 }
 
 static int add_mlp(struct layer_builder *b, int stream, int sms, int inter, int after)

@@ -102,6 +102,9 @@ static void limits_open(struct sim *s, struct run *r, double off_node, double nv
         r->w.push_GBps > 0 && isfinite(r->w.push_GBps) ? r->w.push_GBps : PUSH_UNLIMITED_GBPS;
 
     r->push_link = own_link(s, push);
+    r->push_GBps = push;
+    r->push_slow = 1;
+    work_dirty(s, r->rank); /* what runs beside it slows the push too */
     if (off_node > 0 && r->w.issue_ns > 0)
         r->post_link = own_link(s, off_node / r->w.issue_ns);
     r->push_floor_ns = (nvlink + local) / push;

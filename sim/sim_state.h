@@ -61,6 +61,7 @@ struct run {
     int posted_flows; /* off-node flows not drained */
     bool posting;
     uint32_t push_link, post_link;
+    double push_GBps, push_slow; /* of the push link: alone, and by what others slow it now */
     double push_floor_ns, nvlink_floor_ns; /* what its own SMs, its NVLink would take alone */
     bool sent_all;
     /* following units */

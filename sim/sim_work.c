@@ -176,6 +176,24 @@ static double next_of(const struct sim *s, const struct run *r)
     return least;
 }
 
+/* Sends beside a kernel that slows them push less. */
+static void pushes_set(struct sim *s, struct rank_state *rank)
+{
+    for (int i = 0; i < rank->num_running; i++) {
+        struct run *r = run_at(s, rank->running[i]);
+        double slow;
+
+        if (!r->push_link)
+            continue;
+        slow = interference(s, rank, r);
+        if (slow == r->push_slow)
+            continue;
+        r->push_slow = slow;
+        if (sim_link_capacity_set(s->net, r->push_link, r->push_GBps / slow))
+            sim_fail(s, ERR_INTERNAL);
+    }
+}
+
 static void paces_set(struct sim *s, struct rank_state *rank)
 {
     struct sharer sharer[SHARERS_MAX];
@@ -183,6 +201,7 @@ static void paces_set(struct sim *s, struct rank_state *rank)
     int n;
 
     work_advance(s, rank);
+    pushes_set(s, rank);
     n = sharers_of(s, rank, sharer);
     hbm_share(sharer, n, s->cost->hbm_GBps);
     for (int i = 0; i < n; i++) {

@@ -254,8 +254,9 @@ double predict_us(const struct predictor *p, const struct data_row *r)
     case DATA_FLAG:
         return 2 * v[HW_NET_NVLINK_LAT_US];
     case DATA_INTERFERENCE:
-        return r->alone_us *
-               v[strcmp(r->coll, "comm") == 0 ? HW_INTERFERENCE_COMM : HW_INTERFERENCE_COMPUTE];
+        return r->alone_us * (strcmp(r->coll, "comm") == 0
+                                  ? law_interference_comm(v, r->experts, r->num_sms)
+                                  : v[HW_INTERFERENCE_COMPUTE]);
     case DATA_A2A:
         return a2a_ns(v, r) / 1e3;
     default:
