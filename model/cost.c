@@ -383,11 +383,11 @@ static void work_attention(const struct law_cost *c, const struct plan *plan,
                            const struct plan_op *op, struct cost_work *out)
 {
     const struct plan_attn *a = &plan->attn;
-    double q = fmax(a->q_tokens, 1), tp = fmax(a->tp, 1);
+    double q = fmax(a->q_tokens, 1);
     bool prefill = q > 16, absorbed = a->kv_lora_rank > 0 && !prefill;
     struct law_attn in = {.rows = op->rows,
                           .context = a->context_len + (q + 1) / 2,
-                          .heads = a->heads / tp,
+                          .heads = a->heads,
                           .qk_dim =
                               absorbed ? a->kv_lora_rank + a->qk_rope_head_dim : a->qk_head_dim,
                           .v_dim = absorbed ? a->kv_lora_rank : a->v_head_dim,

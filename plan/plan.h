@@ -132,7 +132,8 @@ struct plan_batch {
     int32_t *rows;   /* [experts]: rows of each expert over all sources */
 };
 
-/* Attention shapes, the same for every attention op of a plan. */
+/* Attention shapes, the same for every attention op of a plan. Heads are those of ONE rank: already
+ * divided by tp. */
 struct plan_attn {
     int heads, kv_heads;
     int qk_head_dim, v_head_dim;

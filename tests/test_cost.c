@@ -311,6 +311,35 @@ static void test_work_is_pure(void **state)
     world_close(&w);
 }
 
+/* A rank of a tensor-parallel group has 1/tp of the heads for tp times the tokens: the same work.
+ */
+static void test_attention_work_does_not_depend_on_tp(void **state)
+{
+    const double context = 4096 + 1, widths = 512 + 64 + 512;
+
+    (void)state;
+    for (int tp = 1; tp <= 8; tp *= 8) {
+        struct cost_work out;
+        struct plan_op op;
+        struct world w;
+
+        world_open(&w, "h800", 16, 32, 64, 8);
+        w.plan->attn = (struct plan_attn){.heads = 128 / tp,
+                                          .qk_head_dim = 192,
+                                          .v_head_dim = 128,
+                                          .kv_lora_rank = 512,
+                                          .qk_rope_head_dim = 64,
+                                          .context_len = 4096,
+                                          .q_tokens = 1,
+                                          .tp = tp};
+        op = op_of(&w, OP_ATTN_CORE, 132);
+        op.rows = 32 * tp;
+        out = work_of(&w, &op, 0);
+        assert_true(fabs(out.flops / (2 * 32 * 128.0 * context * widths) - 1) < 1e-12);
+        world_close(&w);
+    }
+}
+
 static void test_collectives_come_from_tables(void **state)
 {
     struct hw_profile *p = NULL;
@@ -343,6 +372,7 @@ int main(void)
         cmocka_unit_test(test_deepgemm_tile_rule),
         cmocka_unit_test(test_masked_padding_shows),
         cmocka_unit_test(test_work_is_pure),
+        cmocka_unit_test(test_attention_work_does_not_depend_on_tp),
         cmocka_unit_test(test_collectives_come_from_tables),
     };
 
