@@ -105,6 +105,15 @@ int cost_copy_bytes(enum plan_flow_dir dir, enum plan_dtype dtype, int hidden, i
     return payload + (dir == FLOW_DISPATCH ? 12 * topk : 4 * topk);
 }
 
+double cost_permute_bytes(enum plan_op_kind kind, double copies, double rows, enum plan_dtype dtype,
+                          int hidden)
+{
+    double row =
+        kind == OP_PERMUTE && dtype == DTYPE_FP8 ? hidden + 4.0 * (hidden / 128) : 2.0 * hidden;
+
+    return (copies + rows) * row;
+}
+
 double cost_nvlink_GBps(const struct hw_profile *p)
 {
     return hw_value(p, HW_NET_NVLINK_GBPS) * hw_value(p, HW_NET_NVLINK_EFF);
@@ -442,6 +451,17 @@ static void work_attention(const struct law_cost *c, const struct plan *plan,
     out->assumed = c->assumed[BASIS_ATTN];
 }
 
+static void work_permute(const struct law_cost *c, const struct plan *plan, int rank, int op,
+                         struct cost_work *out)
+{
+    const struct plan_op *o = &plan->ops[op];
+    double rows = expert_rows(plan, o, rank), copies = plan_op_copies(plan, op, rank);
+
+    law_copy_work(c->v, rows, cost_permute_bytes(o->kind, copies, rows, o->dtype, o->n), o->sms,
+                  out);
+    out->assumed = c->assumed[BASIS_ACT];
+}
+
 static void cost_of(void *self, const struct plan *plan, int rank, int op, struct cost_work *out)
 {
     const struct law_cost *c = self;
@@ -455,6 +475,10 @@ static void cost_of(void *self, const struct plan *plan, int rank, int op, struc
     case OP_ACT_QUANT:
         law_act_work(c->v, expert_rows(plan, o, rank), o->n, o->dtype, o->sms, out);
         out->assumed = c->assumed[BASIS_ACT];
+        break;
+    case OP_PERMUTE:
+    case OP_UNPERMUTE:
+        work_permute(c, plan, rank, op, out);
         break;
     case OP_MLP_ACT:
         law_act_work(c->v, o->rows, o->n, o->dtype, o->sms, out);

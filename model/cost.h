@@ -30,6 +30,12 @@ int cost_message_bytes(enum plan_flow_dir dir, enum plan_dtype dtype, int hidden
 double cost_norm_bytes(int hidden);
 double cost_attn_side_bytes(const struct plan_attn *attn, bool prefill);
 
+/* HBM bytes of a permute: every copy read once, payload and scales, and written once per expert
+ * chosen; and of an un-permute: every row read in BF16, their weighted sum written once per copy.
+ * Indices and weights (8 bytes a row) are left out. */
+double cost_permute_bytes(enum plan_op_kind kind, double copies, double rows, enum plan_dtype dtype,
+                          int hidden);
+
 /* Bytes of one token's copy in normal kernels and library all-to-alls: payload, scales, and for
  * dispatch top-k indices and weights (12 bytes each). */
 int cost_copy_bytes(enum plan_flow_dir dir, enum plan_dtype dtype, int hidden, int topk);

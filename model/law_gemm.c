@@ -289,16 +289,19 @@ void law_stream_add(const double *v, double bytes, int sms, struct cost_work *ou
     out->tail.hbm_bytes += bytes;
 }
 
-void law_act_work(const double *v, double rows, int inter, enum plan_dtype dtype, int sms,
-                  struct cost_work *out)
+void law_copy_work(const double *v, double rows, double bytes, int sms, struct cost_work *out)
 {
-    double bytes = rows * inter * (4 + dtype_bytes(dtype));
-
     work_init(v, grid_of(rows, sms), out);
     out->head.fixed_ns = v[HW_ACT_FIXED_US] * 1e3;
     out->head.sm_ns =
         fmax(ceil_div(rows, sms) * v[HW_ACT_ROW_NS], bytes / stream_GBps(v, out->grid));
     out->head.hbm_bytes = bytes;
+}
+
+void law_act_work(const double *v, double rows, int inter, enum plan_dtype dtype, int sms,
+                  struct cost_work *out)
+{
+    law_copy_work(v, rows, rows * inter * (4 + dtype_bytes(dtype)), sms, out);
 }
 
 void law_topk_add(const double *v, int tokens, int sms, struct cost_work *out)

@@ -389,6 +389,29 @@ static void test_norms_are_not_free(void **state)
     world_close(&w);
 }
 
+/* Bytes by hand, and the time they take where bytes are all that matters. */
+static void test_permute_moves_copies_in_and_rows_out(void **state)
+{
+    struct cost_work out;
+    struct plan_op op;
+    struct world w;
+
+    (void)state;
+    assert_true(cost_permute_bytes(OP_PERMUTE, 3, 5, DTYPE_FP8, 7168) == 8 * (7168 + 224));
+    assert_true(cost_permute_bytes(OP_PERMUTE, 3, 5, DTYPE_BF16, 7168) == 8 * 14336);
+    assert_true(cost_permute_bytes(OP_UNPERMUTE, 3, 5, DTYPE_FP8, 7168) == 8 * 14336);
+    world_open(&w, "h800", 8, 4096, 64, 8);
+    op = op_of(&w, OP_UNPERMUTE, 132);
+    op.dtype = DTYPE_BF16;
+    out = work_of(&w, &op, 0);
+    /* no flow group: as many copies as rows, 4096 * 8 on a rank */
+    assert_true(out.head.hbm_bytes == 2 * 4096 * 8.0 * 14336);
+    assert_true(
+        fabs(out.head.sm_ns * w.v[HW_ACT_HBM_EFF] * w.v[HW_GPU_HBM_GBPS] / out.head.hbm_bytes - 1) <
+        1e-9);
+    world_close(&w);
+}
+
 static void test_collectives_come_from_tables(void **state)
 {
     struct hw_profile *p = NULL;
@@ -424,6 +447,7 @@ int main(void)
         cmocka_unit_test(test_attention_work_does_not_depend_on_tp),
         cmocka_unit_test(test_bytes_beside_the_projections),
         cmocka_unit_test(test_norms_are_not_free),
+        cmocka_unit_test(test_permute_moves_copies_in_and_rows_out),
         cmocka_unit_test(test_collectives_come_from_tables),
     };
 
