@@ -154,7 +154,7 @@ static const struct split {
     int n;
 } splits[] = {
     {"attention", {OP_ATTN_PROJ, OP_ATTN_CORE, OP_ATTN_OUT}, 3},
-    {"experts", {OP_GEMM_UP, OP_ACT_QUANT, OP_GEMM_DOWN}, 3},
+    {"experts", {OP_PERMUTE, OP_GEMM_UP, OP_ACT_QUANT, OP_GEMM_DOWN, OP_UNPERMUTE}, 5},
     {"dispatch", {OP_DISPATCH, OP_DISPATCH_SEND, OP_DISPATCH_RECV, OP_A2A_DISPATCH}, 4},
     {"combine", {OP_COMBINE, OP_COMBINE_SEND, OP_COMBINE_RECV, OP_A2A_COMBINE}, 4},
     {"mlp", {OP_MLP_UP, OP_MLP_ACT, OP_MLP_DOWN}, 3},

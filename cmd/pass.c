@@ -385,6 +385,8 @@ static enum stage stage_of(enum plan_op_kind kind)
     case OP_GEMM_UP:
     case OP_ACT_QUANT:
     case OP_GEMM_DOWN:
+    case OP_PERMUTE:
+    case OP_UNPERMUTE:
         return STAGE_EXPERTS;
     case OP_DISPATCH:
     case OP_DISPATCH_SEND:

@@ -13,6 +13,8 @@ static enum terms_kind kind_of(enum plan_op_kind kind)
     case OP_GEMM_UP:
     case OP_ACT_QUANT:
     case OP_GEMM_DOWN:
+    case OP_PERMUTE:
+    case OP_UNPERMUTE:
         return TERMS_EXPERTS;
     case OP_COMBINE:
     case OP_COMBINE_SEND:

@@ -143,7 +143,7 @@ enum hw_scale { HW_SCALE_SAME, HW_SCALE_NVLINK, HW_SCALE_HBM, HW_SCALE_FP8, HW_S
     X(ATTN_DECODE_HBM_EFF, "attn.decode_hbm_eff", "",        0.05, 1,  0.75,        SAME, "decode: share of nominal HBM bandwidth over the KV cache") \
     X(ATTN_DECODE_EFF,     "attn.decode_eff",     "",        0.02, 1,  0.6,         SAME, "decode: share of nominal BF16 rate") \
     X(ATTN_PREFILL_EFF,    "attn.prefill_eff",    "",        0.02, 1,  0.6,         SAME, "prefill: share of nominal BF16 rate") \
-    X(ATTN_NORM_US,        "attn.norm_us",        "us",      0, 1000,  3,           SAME, "norms, rotary embedding, cache write beside the projections") \
+    X(ATTN_NORM_US,        "attn.norm_us",        "us",      0, 1000,  3,           SAME, "norms, rotary embedding, cache write beside the projections, besides their bytes") \
     X(INTERFERENCE_COMPUTE, "interference.compute", "",      1, 10,    1.03,        SAME, "a compute kernel beside a communication kernel is this much slower") \
     X(INTERFERENCE_COMM,   "interference.comm",   "",        1, 10,    1.05,        SAME, "a communication kernel beside a compute kernel is this much slower") \
     X(INTERFERENCE_COMM_GROUP, "interference.comm_group", "", 0, 5, 0.02,         SAME, "the same, more with the experts that one of its CTAs serves, to the power 0.8")

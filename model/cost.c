@@ -105,6 +105,15 @@ int cost_copy_bytes(enum plan_flow_dir dir, enum plan_dtype dtype, int hidden, i
     return payload + (dir == FLOW_DISPATCH ? 12 * topk : 4 * topk);
 }
 
+double cost_permute_bytes(enum plan_op_kind kind, double copies, double rows, enum plan_dtype dtype,
+                          int hidden)
+{
+    double row =
+        kind == OP_PERMUTE && dtype == DTYPE_FP8 ? hidden + 4.0 * (hidden / 128) : 2.0 * hidden;
+
+    return (copies + rows) * row;
+}
+
 double cost_nvlink_GBps(const struct hw_profile *p)
 {
     return hw_value(p, HW_NET_NVLINK_GBPS) * hw_value(p, HW_NET_NVLINK_EFF);
@@ -378,16 +387,58 @@ static void work_expert_gemm(const struct law_cost *c, const struct plan *plan, 
                                                                              : BASIS_MASKED_SM];
 }
 
+double cost_norm_bytes(int hidden)
+{
+    return 8.0 * hidden;
+}
+
+static double mla_side_bytes(const struct plan_attn *a, bool prefill)
+{
+    double rope = a->qk_rope_head_dim, h = a->heads;
+    double assembly = h * (a->qk_head_dim - rope) + rope + h * a->qk_head_dim;
+
+    return 4 * (a->q_lora_rank + a->kv_lora_rank) + 4 * (h + 1) * rope +
+           2 * (a->kv_lora_rank + rope) + a->kv_bytes_per_token + (prefill ? 2 * assembly : 0);
+}
+
+double cost_attn_side_bytes(const struct plan_attn *a, bool prefill)
+{
+    if (a->kv_lora_rank > 0)
+        return mla_side_bytes(a, prefill);
+    return 4.0 * (a->heads + a->kv_heads) * a->qk_head_dim + 4.0 * a->kv_heads * a->qk_head_dim +
+           a->kv_bytes_per_token;
+}
+
+/* Prompts are attended to by expanded heads, a few tokens by absorbed MLA. */
+static bool is_prefill(const struct plan_attn *a)
+{
+    return a->q_tokens > 16;
+}
+
+/* attn.norm_us is what these kernels take besides their bytes. */
+static void attn_side_add(const struct law_cost *c, const struct plan *plan,
+                          const struct plan_op *op, struct cost_work *out)
+{
+    const struct plan_attn *a = &plan->attn;
+    double norm = cost_norm_bytes(op->k), own_rows = op->rows / fmax(a->tp, 1);
+
+    out->head.fixed_ns += c->v[HW_ATTN_NORM_US] * 1e3;
+    law_stream_add(c->v,
+                   op->rows * (norm + cost_attn_side_bytes(a, is_prefill(a))) + own_rows * norm,
+                   op->sms, out);
+    out->assumed |= c->assumed[BASIS_ATTN] || c->assumed[BASIS_ACT];
+}
+
 /* Keys a query attends to on average: the cache, and causally half of its own request's tokens. */
 static void work_attention(const struct law_cost *c, const struct plan *plan,
                            const struct plan_op *op, struct cost_work *out)
 {
     const struct plan_attn *a = &plan->attn;
-    double q = fmax(a->q_tokens, 1), tp = fmax(a->tp, 1);
-    bool prefill = q > 16, absorbed = a->kv_lora_rank > 0 && !prefill;
+    double q = fmax(a->q_tokens, 1);
+    bool prefill = is_prefill(a), absorbed = a->kv_lora_rank > 0 && !prefill;
     struct law_attn in = {.rows = op->rows,
                           .context = a->context_len + (q + 1) / 2,
-                          .heads = a->heads / tp,
+                          .heads = a->heads,
                           .qk_dim =
                               absorbed ? a->kv_lora_rank + a->qk_rope_head_dim : a->qk_head_dim,
                           .v_dim = absorbed ? a->kv_lora_rank : a->v_head_dim,
@@ -398,6 +449,17 @@ static void work_attention(const struct law_cost *c, const struct plan *plan,
     in.kv_bytes = op->rows / q * (a->context_len + q) * a->kv_bytes_per_token;
     law_attn_work(c->v, &in, out);
     out->assumed = c->assumed[BASIS_ATTN];
+}
+
+static void work_permute(const struct law_cost *c, const struct plan *plan, int rank, int op,
+                         struct cost_work *out)
+{
+    const struct plan_op *o = &plan->ops[op];
+    double rows = expert_rows(plan, o, rank), copies = plan_op_copies(plan, op, rank);
+
+    law_copy_work(c->v, rows, cost_permute_bytes(o->kind, copies, rows, o->dtype, o->n), o->sms,
+                  out);
+    out->assumed = c->assumed[BASIS_ACT];
 }
 
 static void cost_of(void *self, const struct plan *plan, int rank, int op, struct cost_work *out)
@@ -414,6 +476,10 @@ static void cost_of(void *self, const struct plan *plan, int rank, int op, struc
         law_act_work(c->v, expert_rows(plan, o, rank), o->n, o->dtype, o->sms, out);
         out->assumed = c->assumed[BASIS_ACT];
         break;
+    case OP_PERMUTE:
+    case OP_UNPERMUTE:
+        work_permute(c, plan, rank, op, out);
+        break;
     case OP_MLP_ACT:
         law_act_work(c->v, o->rows, o->n, o->dtype, o->sms, out);
         out->assumed = c->assumed[BASIS_ACT];
@@ -425,8 +491,7 @@ static void cost_of(void *self, const struct plan *plan, int rank, int op, struc
         break;
     case OP_ATTN_PROJ:
         work_dense(c, plan, o, true, out);
-        out->head.fixed_ns += c->v[HW_ATTN_NORM_US] * 1e3;
-        out->assumed |= c->assumed[BASIS_ATTN];
+        attn_side_add(c, plan, o, out);
         break;
     case OP_ATTN_CORE:
         work_attention(c, plan, o, out);

@@ -300,17 +300,30 @@ void law_dense_work(const double *v, const struct law_dense *in, struct cost_wor
     out->waves = p.waves;
 }
 
+static double stream_GBps(const double *v, int sms)
+{
+    return fmin(v[HW_ACT_HBM_EFF] * v[HW_GPU_HBM_GBPS], sms * v[HW_GPU_SM_HBM_GBPS]);
+}
+
+void law_stream_add(const double *v, double bytes, int sms, struct cost_work *out)
+{
+    out->tail.sm_ns += bytes / stream_GBps(v, sms);
+    out->tail.hbm_bytes += bytes;
+}
+
+void law_copy_work(const double *v, double rows, double bytes, int sms, struct cost_work *out)
+{
+    work_init(v, grid_of(rows, sms), out);
+    out->head.fixed_ns = v[HW_ACT_FIXED_US] * 1e3;
+    out->head.sm_ns =
+        fmax(ceil_div(rows, sms) * v[HW_ACT_ROW_NS], bytes / stream_GBps(v, out->grid));
+    out->head.hbm_bytes = bytes;
+}
+
 void law_act_work(const double *v, double rows, int inter, enum plan_dtype dtype, int sms,
                   struct cost_work *out)
 {
-    double bytes = rows * inter * (4 + dtype_bytes(dtype));
-
-    work_init(v, grid_of(rows, sms), out);
-    out->head.fixed_ns = v[HW_ACT_FIXED_US] * 1e3;
-    out->head.sm_ns = fmax(
-        ceil_div(rows, sms) * v[HW_ACT_ROW_NS],
-        bytes / fmin(v[HW_ACT_HBM_EFF] * v[HW_GPU_HBM_GBPS], out->grid * v[HW_GPU_SM_HBM_GBPS]));
-    out->head.hbm_bytes = bytes;
+    law_copy_work(v, rows, rows * inter * (4 + dtype_bytes(dtype)), sms, out);
 }
 
 void law_topk_add(const double *v, int tokens, int sms, struct cost_work *out)

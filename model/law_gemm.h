@@ -44,9 +44,14 @@ struct law_dense {
 };
 void law_dense_work(const double *v, const struct law_dense *in, struct cost_work *out);
 
-/* Element-wise kernel over rows: SiLU*mul of 2*inter BF16 to inter values of `dtype`. */
+/* Element-wise kernel over rows that moves `bytes` through HBM. */
+void law_copy_work(const double *v, double rows, double bytes, int sms, struct cost_work *out);
+/* The same: SiLU*mul of 2*inter BF16 to inter values of `dtype`. */
 void law_act_work(const double *v, double rows, int inter, enum plan_dtype dtype, int sms,
                   struct cost_work *out);
+/* Element-wise kernels that run one after another beside an op and move `bytes` through HBM, at the
+ * activation kernel's share of its bandwidth. Adds to *out's tail. */
+void law_stream_add(const double *v, double bytes, int sms, struct cost_work *out);
 /* Top-k selection over experts, behind the gate GEMM. Adds to *out's tail. */
 void law_topk_add(const double *v, int tokens, int sms, struct cost_work *out);
 

@@ -409,8 +409,19 @@ static struct plan_op expert_op(const struct layer_builder *b, enum plan_op_kind
     return op;
 }
 
-int layer_ffn(struct layer_builder *b, struct layer_round r, int stream, const struct layer_ffn *f,
-              int after, int also_after)
+/* Permute (dispatch payload) or un-permute (BF16) of a round's rows. */
+static struct plan_op permute_op(const struct layer_builder *b, enum plan_op_kind kind,
+                                 struct layer_round r, int stream, int sms)
+{
+    struct plan_op op = expert_op(b, kind, r, stream, sms);
+
+    op.n = b->spec->model->hidden;
+    op.dtype = kind == OP_PERMUTE ? b->spec->dispatch_dtype : DTYPE_BF16;
+    return op;
+}
+
+static int expert_gemms(struct layer_builder *b, struct layer_round r, int stream,
+                        const struct layer_ffn *f, int after, int also_after)
 {
     int inter = b->spec->model->inter, hidden = b->spec->model->hidden;
     struct plan_op up = expert_op(b, OP_GEMM_UP, r, stream, f->up_sms);
@@ -430,6 +441,20 @@ int layer_ffn(struct layer_builder *b, struct layer_round r, int stream, const s
     layer_also_after(b, also_after, DEP_END);
     add(b, &act, -1);
     return add(b, &down, -1);
+}
+
+int layer_ffn(struct layer_builder *b, struct layer_round r, int stream, const struct layer_ffn *f,
+              int after, int also_after)
+{
+    struct plan_op in = permute_op(b, OP_PERMUTE, r, stream, f->act_sms);
+    struct plan_op out = permute_op(b, OP_UNPERMUTE, r, stream, f->act_sms);
+
+    if (b->spec->comm != COMM_NORMAL)
+        return expert_gemms(b, r, stream, f, after, also_after);
+    add(b, &in, after);
+    layer_also_after(b, also_after, DEP_END);
+    expert_gemms(b, r, stream, f, -1, -1);
+    return add(b, &out, -1);
 }
 
 int layer_collective(struct layer_builder *b, enum plan_op_kind kind, int stream, int sms,

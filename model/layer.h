@@ -57,7 +57,14 @@ int layer_a2a_dispatch(struct layer_builder *b, struct layer_round r, int stream
 int layer_a2a_combine(struct layer_builder *b, struct layer_round r, int stream, int sms,
                       int after);
 
-/* The expert FFN of one round: gate+up GEMM, SiLU*mul+quantise, down GEMM. */
+/* The expert FFN of one round: gate+up GEMM, SiLU*mul+quantise, down GEMM.
+ *
+ * With the normal kernels a permute precedes them and an un-permute follows: those kernels deliver
+ * one copy of a token per rank, in order of arrival, and take one partial sum per copy back, while
+ * grouped GEMMs want the rows of each expert together. Low-latency kernels write and read the
+ * packed layout themselves. Library all-to-alls need the same copies, but there they are part of
+ * the A2A op (pack, all-to-all, unpack, as back end 2 runs it): a measured
+ * a2a.* rate includes them, an assumed one, that of the bare library, does not. */
 struct layer_ffn {
     int up_sms, act_sms, down_sms;
     enum plan_gemm up_gemm, down_gemm;

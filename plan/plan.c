@@ -54,6 +54,12 @@ bool plan_op_is_expert_gemm(enum plan_op_kind kind)
     return kind == OP_GEMM_UP || kind == OP_GEMM_DOWN;
 }
 
+bool plan_op_is_expert_work(enum plan_op_kind kind)
+{
+    return plan_op_is_expert_gemm(kind) || kind == OP_ACT_QUANT || kind == OP_PERMUTE ||
+           kind == OP_UNPERMUTE;
+}
+
 void plan_op_label(const struct plan *plan, int op, char *buf, size_t size)
 {
     const struct plan_op *o = &plan->ops[op];
@@ -92,6 +98,7 @@ void plan_free(struct plan *plan)
     for (int i = 0; i < plan->num_flows; i++) {
         free(plan->flows[i].pair);
         free(plan->flows[i].fwd);
+        free(plan->flows[i].copies);
     }
     for (int i = 0; i < plan->num_batches; i++) {
         free(plan->batches[i].prefix);
@@ -236,6 +243,7 @@ static void token_copies(const struct plan *plan, struct plan_flow *f, int src, 
     for (int i = 0; i < n; i++) {
         int node = dst[i] / node_ranks, proxy = node * node_ranks + src % node_ranks, seen = 0;
 
+        f->copies[dst[i]]++;
         if (f->dedup == FLOW_PER_RANK || node == src / node_ranks) {
             f->pair[(size_t)src * W + dst[i]]++;
             continue;
@@ -258,9 +266,11 @@ static int flow_dedup(struct plan *plan, struct plan_flow *f)
 
     f->pair = calloc(cells, sizeof *f->pair);
     f->fwd = calloc(cells, sizeof *f->fwd);
-    if (!f->pair || !f->fwd || !dst) {
+    f->copies = calloc((size_t)plan->ranks, sizeof *f->copies);
+    if (!f->pair || !f->fwd || !f->copies || !dst) {
         free(f->pair);
         free(f->fwd);
+        free(f->copies);
         free(dst);
         return ERR_NOMEM;
     }
@@ -285,7 +295,7 @@ int plan_flow_add(struct plan *plan, const struct plan_flow *flow)
     if (!flows)
         return ERR_NOMEM;
     plan->flows = flows;
-    f.pair = f.fwd = NULL;
+    f.pair = f.fwd = f.copies = NULL;
     if (f.dedup != FLOW_PER_EXPERT)
         err = flow_dedup(plan, &f);
     if (err)
@@ -309,6 +319,21 @@ int plan_op_rows(const struct plan *plan, int op, int rank, int *max_rows)
     if (max_rows)
         *max_rows = most;
     return total;
+}
+
+int plan_op_copies(const struct plan *plan, int op, int rank)
+{
+    const struct plan_op *o = &plan->ops[op];
+
+    for (int i = 0; i < plan->num_flows; i++) {
+        const struct plan_flow *f = &plan->flows[i];
+
+        /* Layers share their batch's routing, so any layer's group has the same copies. */
+        if (f->copies && f->batch == o->batch && f->first_expert == o->first_expert &&
+            f->num_experts == o->num_experts)
+            return f->copies[rank];
+    }
+    return plan_op_rows(plan, op, rank, NULL);
 }
 
 void plan_flow_rows(const struct plan *plan, int flow, int sender, int *rows, int *fwd)
@@ -414,8 +439,8 @@ static int fault(const struct plan *plan, int op, const char *what)
 static int check_experts(const struct plan *plan, int op)
 {
     const struct plan_op *o = &plan->ops[op];
-    bool per_expert = plan_op_sends(o->kind) || plan_op_recvs(o->kind) ||
-                      plan_op_is_expert_gemm(o->kind) || o->kind == OP_ACT_QUANT;
+    bool per_expert =
+        plan_op_sends(o->kind) || plan_op_recvs(o->kind) || plan_op_is_expert_work(o->kind);
 
     if (per_expert && (o->first_expert < 0 || o->num_experts < 1 ||
                        o->first_expert + o->num_experts > plan->experts_per_rank))

@@ -39,7 +39,9 @@
     X(ALL_REDUCE, "all_reduce", COLL)                                                              \
     X(REDUCE_SCATTER, "reduce_scatter", COLL)                                                      \
     X(ALL_GATHER, "all_gather", COLL)                                                              \
-    X(LM_HEAD, "lm_head", COMPUTE)
+    X(LM_HEAD, "lm_head", COMPUTE)                                                                 \
+    X(PERMUTE, "permute", COMPUTE)     /* received copies to the rows of each expert chosen */     \
+    X(UNPERMUTE, "unpermute", COMPUTE) /* weighted sum of the rows back to one per copy */
 
 enum plan_op_kind {
 #define PLAN_OP_ENUM(name, text, class) OP_##name,
@@ -113,6 +115,8 @@ struct plan_flow {
     /* Set by plan_flow_add for deduplicated groups, NULL else; [ranks*ranks], row = token's rank:
      * copies sent to each rank, and copies a node's proxy rank forwards inside its node. */
     int32_t *pair, *fwd;
+    int32_t *copies; /* likewise [ranks]: tokens with at least one expert of the range on that rank,
+                        each one copy that its experts share (for either direction) */
 };
 
 /* The routing table: the top-k experts of every token of every rank. expert[(rank*tokens + t)*topk
@@ -132,7 +136,8 @@ struct plan_batch {
     int32_t *rows;   /* [experts]: rows of each expert over all sources */
 };
 
-/* Attention shapes, the same for every attention op of a plan. */
+/* Attention shapes, the same for every attention op of a plan. Heads are those of ONE rank: already
+ * divided by tp. */
 struct plan_attn {
     int heads, kv_heads;
     int qk_head_dim, v_head_dim;
@@ -169,6 +174,9 @@ const char *plan_dtype_name(enum plan_dtype dtype);
 bool plan_op_sends(enum plan_op_kind kind); /* puts rows on the network */
 bool plan_op_recvs(enum plan_op_kind kind); /* waits for rows */
 bool plan_op_is_expert_gemm(enum plan_op_kind kind);
+/* Works on the rows of its experts without moving them between ranks: GEMMs and what lies around
+ * them. */
+bool plan_op_is_expert_work(enum plan_op_kind kind);
 
 /* "dispatch_send[2]", with the half batch and layer where a plan has several: "down_gemm[0].B/L1".
  */
@@ -214,6 +222,10 @@ static inline int plan_pair_rows(const struct plan *plan, int batch, int src, in
  * then forwarded inside that node is in fwd[ranks] as rows counted at their final rank; fwd may be
  * NULL for the other rules). */
 void plan_flow_rows(const struct plan *plan, int flow, int sender, int *rows, int *fwd);
+
+/* Copies behind the rows of a PERMUTE or UNPERMUTE on `rank`: those of the flow group that carries
+ * its experts' rows, or one per row where no group deduplicates them. */
+int plan_op_copies(const struct plan *plan, int op, int rank);
 
 /* Units of a DEP_UNIT consumer on a rank: blocks of block_m rows of each expert of its range, in
  * order. Rows inside an expert stand in order of source rank. */

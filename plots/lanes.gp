@@ -61,6 +61,7 @@ short_kind(z) = is("dispatch_send") ? "Ds" : is("dispatch_recv") ? "Dr" : is("a2
     is("attn_out") ? "Out" : is("router") ? "Gate" : is("mlp_gate_up") ? "ShUp" : \
     is("mlp_silu_mul") ? "ShAct" : is("mlp_down") ? "ShDown" : is("all_reduce") ? "AR" : \
     is("reduce_scatter") ? "RS" : is("all_gather") ? "AG" : is("lm_head") ? "Head" : \
+    is("permute") ? "Perm" : is("unpermute") ? "Unp" : \
     strcol("kind")[1:6]
 short_label(z) = short_kind(0).bracket(0)
 fits(s) = strlen(s) * char_px + 6 < px(0)

@@ -311,6 +311,107 @@ static void test_work_is_pure(void **state)
     world_close(&w);
 }
 
+/* A rank of a tensor-parallel group has 1/tp of the heads for tp times the tokens: the same work.
+ */
+static void test_attention_work_does_not_depend_on_tp(void **state)
+{
+    const double context = 4096 + 1, widths = 512 + 64 + 512;
+
+    (void)state;
+    for (int tp = 1; tp <= 8; tp *= 8) {
+        struct cost_work out;
+        struct plan_op op;
+        struct world w;
+
+        world_open(&w, "h800", 16, 32, 64, 8);
+        w.plan->attn = (struct plan_attn){.heads = 128 / tp,
+                                          .qk_head_dim = 192,
+                                          .v_head_dim = 128,
+                                          .kv_lora_rank = 512,
+                                          .qk_rope_head_dim = 64,
+                                          .context_len = 4096,
+                                          .q_tokens = 1,
+                                          .tp = tp};
+        op = op_of(&w, OP_ATTN_CORE, 132);
+        op.rows = 32 * tp;
+        out = work_of(&w, &op, 0);
+        assert_true(fabs(out.flops / (2 * 32 * 128.0 * context * widths) - 1) < 1e-12);
+        world_close(&w);
+    }
+}
+
+/* DeepSeek-V3 and Qwen3-235B by hand; model/cost.h has the terms. */
+static void test_bytes_beside_the_projections(void **state)
+{
+    struct plan_attn mla = {.heads = 128,
+                            .kv_heads = 1,
+                            .qk_head_dim = 192,
+                            .v_head_dim = 128,
+                            .q_lora_rank = 1536,
+                            .kv_lora_rank = 512,
+                            .qk_rope_head_dim = 64,
+                            .kv_bytes_per_token = 1152};
+    struct plan_attn gqa = {.heads = 64,
+                            .kv_heads = 4,
+                            .qk_head_dim = 128,
+                            .v_head_dim = 128,
+                            .kv_bytes_per_token = 2048};
+
+    (void)state;
+    assert_true(cost_norm_bytes(7168) == 57344);
+    assert_true(cost_attn_side_bytes(&mla, false) == 8192 + 33024 + 1152 + 1152);
+    assert_true(cost_attn_side_bytes(&mla, true) == 8192 + 33024 + 1152 + 1152 + 32896 + 49152);
+    assert_true(cost_attn_side_bytes(&gqa, true) == 34816 + 2048 + 2048);
+}
+
+/* They add to the projection's own bytes, and on a full GPU move at act.hbm_eff. */
+static void test_norms_are_not_free(void **state)
+{
+    struct cost_work with, out;
+    struct plan_op op;
+    struct world w;
+    double bytes;
+
+    (void)state;
+    world_open(&w, "h800", 8, 32, 64, 8);
+    w.plan->attn = (struct plan_attn){.heads = 8, .kv_heads = 8, .qk_head_dim = 128, .tp = 4};
+    op = op_of(&w, OP_ATTN_OUT, 132);
+    op.rows = 4096;
+    op.k = 7168;
+    out = work_of(&w, &op, 0);
+    op.kind = OP_ATTN_PROJ;
+    with = work_of(&w, &op, 0);
+    bytes = 4096 * (57344 + cost_attn_side_bytes(&w.plan->attn, false)) + 1024 * 57344.0;
+    assert_true(fabs(with.tail.hbm_bytes - out.tail.hbm_bytes - bytes) < 1);
+    assert_true(fabs((with.tail.sm_ns - out.tail.sm_ns) * w.v[HW_ACT_HBM_EFF] *
+                         w.v[HW_GPU_HBM_GBPS] / bytes -
+                     1) < 1e-9);
+    world_close(&w);
+}
+
+/* Bytes by hand, and the time they take where bytes are all that matters. */
+static void test_permute_moves_copies_in_and_rows_out(void **state)
+{
+    struct cost_work out;
+    struct plan_op op;
+    struct world w;
+
+    (void)state;
+    assert_true(cost_permute_bytes(OP_PERMUTE, 3, 5, DTYPE_FP8, 7168) == 8 * (7168 + 224));
+    assert_true(cost_permute_bytes(OP_PERMUTE, 3, 5, DTYPE_BF16, 7168) == 8 * 14336);
+    assert_true(cost_permute_bytes(OP_UNPERMUTE, 3, 5, DTYPE_FP8, 7168) == 8 * 14336);
+    world_open(&w, "h800", 8, 4096, 64, 8);
+    op = op_of(&w, OP_UNPERMUTE, 132);
+    op.dtype = DTYPE_BF16;
+    out = work_of(&w, &op, 0);
+    /* no flow group: as many copies as rows, 4096 * 8 on a rank */
+    assert_true(out.head.hbm_bytes == 2 * 4096 * 8.0 * 14336);
+    assert_true(
+        fabs(out.head.sm_ns * w.v[HW_ACT_HBM_EFF] * w.v[HW_GPU_HBM_GBPS] / out.head.hbm_bytes - 1) <
+        1e-9);
+    world_close(&w);
+}
+
 static void test_collectives_come_from_tables(void **state)
 {
     struct hw_profile *p = NULL;
@@ -343,6 +444,10 @@ int main(void)
         cmocka_unit_test(test_deepgemm_tile_rule),
         cmocka_unit_test(test_masked_padding_shows),
         cmocka_unit_test(test_work_is_pure),
+        cmocka_unit_test(test_attention_work_does_not_depend_on_tp),
+        cmocka_unit_test(test_bytes_beside_the_projections),
+        cmocka_unit_test(test_norms_are_not_free),
+        cmocka_unit_test(test_permute_moves_copies_in_and_rows_out),
         cmocka_unit_test(test_collectives_come_from_tables),
     };
 

@@ -138,8 +138,45 @@ static void test_node_dedup_conserves_copies(void **state)
         for (int dst = 0; dst < W; dst++)
             if (dst / 2 != src / 2 && dst % 2 == src % 2)
                 arrived[dst] += copies(expert, src, dst, FLOW_PER_RANK);
-    for (int dst = 0; dst < W; dst++)
+    for (int dst = 0; dst < W; dst++) {
         assert_int_equal(arrived[dst], wanted[dst]);
+        assert_int_equal(p->flows[0].copies[dst], wanted[dst]);
+    }
+    plan_free(p);
+}
+
+/* Copies follow the flow group of the same experts, and are rows where nothing deduplicates. */
+static void test_copies_of_a_permute(void **state)
+{
+    int32_t expert[W * T * K];
+    struct plan_routing r = table(expert);
+    struct plan *p = plan_of(&r);
+    struct plan_op send = comm(OP_DISPATCH_SEND), recv = comm(OP_DISPATCH_RECV);
+    struct plan_op permute = {.kind = OP_PERMUTE, .sms = 1, .num_rounds = 1, .num_experts = 2};
+    struct plan_flow f = {.send_op = 0,
+                          .recv_op = 1,
+                          .dedup = FLOW_PER_EXPERT,
+                          .num_experts = 2,
+                          .bytes_per_row = 10};
+
+    (void)state;
+    plan_op_add(p, &send);
+    plan_op_add(p, &recv);
+    assert_int_equal(plan_op_add(p, &permute), 2);
+    assert_int_equal(plan_flow_add(p, &f), 0);
+    for (int rank = 0; rank < W; rank++)
+        assert_int_equal(plan_op_copies(p, 2, rank), plan_op_rows(p, 2, rank, NULL));
+    f.dedup = FLOW_PER_NODE;
+    assert_int_equal(plan_flow_add(p, &f), 1);
+    for (int rank = 0; rank < W; rank++) {
+        int want = 0;
+
+        for (int src = 0; src < W; src++)
+            want += copies(expert, src, rank, FLOW_PER_RANK);
+        assert_int_equal(plan_op_copies(p, 2, rank), want);
+    }
+    p->ops[2].num_experts = 1; /* no group of these */
+    assert_int_equal(plan_op_copies(p, 2, 0), plan_op_rows(p, 2, 0, NULL));
     plan_free(p);
 }
 
@@ -236,6 +273,7 @@ int main(void)
         cmocka_unit_test(test_counts_are_those_of_the_table),
         cmocka_unit_test(test_flow_rows_by_dedup),
         cmocka_unit_test(test_node_dedup_conserves_copies),
+        cmocka_unit_test(test_copies_of_a_permute),
         cmocka_unit_test(test_units_cover_all_rows_once),
         cmocka_unit_test(test_check_finds_each_fault),
     };

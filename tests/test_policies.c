@@ -248,6 +248,51 @@ static void test_eps_conserves_flops_and_pairs(void **state)
     world_close(&w);
 }
 
+/* Bytes of permutes and un-permutes of a plan, per layer. */
+static double permute_bytes(struct world *w, const struct policy *p, const struct knobs *k)
+{
+    struct plan *plan;
+    double bytes = 0;
+
+    assert_int_equal(evaluate_plan(w->e, &w->s, p, k, &plan), 0);
+    for (int op = 0; op < plan->num_ops; op++) {
+        const struct plan_op *o = &plan->ops[op];
+
+        for (int rank = 0; rank < plan->ranks; rank++)
+            if (o->kind == OP_PERMUTE || o->kind == OP_UNPERMUTE)
+                bytes += cost_permute_bytes(o->kind, plan_op_copies(plan, op, rank),
+                                            plan_op_rows(plan, op, rank, NULL), o->dtype, o->n);
+    }
+    bytes /= plan->num_layers;
+    plan_free(plan);
+    return bytes;
+}
+
+/* Top-8 on 8 ranks: at least one copy for every 8 rows, at most one a row. `none` and `tbo` move
+ * the same bytes; library all-to-alls have theirs inside the A2A op. */
+static void test_normal_kernels_are_permuted_for(void **state)
+{
+    static const char *const prefill[] = {"model",   "qwen3-30b", "batch",  "512", "phase",
+                                          "prefill", "comm",      "normal", NULL};
+    struct world w;
+    struct knobs k;
+    double bytes, pairs = 8 * 512 * 8, row = (2048 + 64) + 2 * 2048;
+
+    (void)state;
+    world_open(&w, prefill);
+    knobs_default(&policy_none, &k);
+    w.s.nodes = 1;
+    bytes = permute_bytes(&w, &policy_none, &k);
+    assert_true(bytes > pairs * row * 9 / 8 && bytes < pairs * row * 2);
+    knobs_default(&policy_tbo, &k);
+    assert_true(permute_bytes(&w, &policy_tbo, &k) == bytes);
+    check_trace(&w, &policy_tbo, &k);
+    w.s.comm = COMM_CHOICE_NCCL;
+    knobs_default(&policy_none, &k);
+    assert_true(permute_bytes(&w, &policy_none, &k) == 0);
+    world_close(&w);
+}
+
 /* With balanced routing and no skew all ranks are alike, and `none` is its ops and gaps, no more.
  */
 static void test_no_overlap_is_the_sum_of_its_ops(void **state)
@@ -382,6 +427,7 @@ int main(void)
         cmocka_unit_test(test_same_seed_same_bytes),
         cmocka_unit_test(test_policies_conserve_flops_pairs_and_bytes),
         cmocka_unit_test(test_eps_conserves_flops_and_pairs),
+        cmocka_unit_test(test_normal_kernels_are_permuted_for),
         cmocka_unit_test(test_no_overlap_is_the_sum_of_its_ops),
         cmocka_unit_test(test_coalesced_layers_are_within_half_a_percent),
         cmocka_unit_test(test_peo_loses_where_there_is_nothing_to_hide),
