@@ -153,8 +153,9 @@ static int net_init(struct sim_flow_net *net, const struct sim_flow_cfg *cfg)
         return ERR_RANGE;
     net->fidelity = cfg->fidelity;
     net->tolerance = coalesced ? tolerance : EXACT_TOLERANCE;
-    net->hysteresis = coalesced ? 6 * tolerance : EXACT_TOLERANCE;
+    net->hysteresis = coalesced ? 2 * tolerance : EXACT_TOLERANCE;
     net->slack = coalesced ? tolerance : EXACT_SLACK;
+    net->patience = coalesced ? 0.7 * tolerance : 0;
     net->memory = sizeof *net;
     net->flows_free = NONE;
     net->capacity_least = INFINITY;
@@ -560,12 +561,22 @@ static double member_left(const struct link *k, uint32_t member)
 static bool drains_now(const struct sim_flow_net *net, uint32_t l, uint32_t member)
 {
     const struct link *k = &net->links[l];
-    const struct flow *f = flow_at(net, k->flow[member]);
-    double early_ns = member_left(k, member);
+    double age_ns = net->now_ns - flow_at(net, k->flow[member])->start_ns;
+    double rate = l == LINK_CAP ? 1 : net->hot[l].level;
 
-    if (l != LINK_CAP)
-        early_ns /= net->hot[l].level;
-    return early_ns <= net->slack * (net->now_ns - f->start_ns);
+    return member_left(k, member) <= net->slack * age_ns * rate;
+}
+
+/* Whether the last members of a link would all be drained, well before they are done: nobody would
+ * be left to owe the bytes, and the end of the link's work is what a makespan is made of. */
+static bool ends_early(const struct sim_flow_net *net, uint32_t l)
+{
+    const struct link *k = &net->links[l];
+    double age_ns = net->now_ns - k->start_last_ns;
+
+    return net->patience > 0 && l != LINK_CAP &&
+           k->finish_last - k->service <= net->slack * age_ns * net->hot[l].level &&
+           k->finish_last - k->service > 0.25 * net->slack * age_ns * net->hot[l].level;
 }
 
 /* Drains what finishes on a link now or, within its slack, soon. The first is due if anything is;
@@ -578,7 +589,7 @@ static void link_drain(struct sim_flow_net *net, uint32_t l, double slack_ns)
     double reach, owed;
 
     link_sync(net, l);
-    if (!due && !drains_now(net, l, k->first))
+    if (!due && (!drains_now(net, l, k->first) || ends_early(net, l)))
         return;
     owed = member_left(k, k->first);
     flow_drain(net, k->flow[k->first]);
@@ -655,7 +666,8 @@ static void done_sort(struct sim_flow_net *net, uint32_t from)
 /* Drains everything that is due now. */
 static void due_drain(struct sim_flow_net *net)
 {
-    double slack_ns = slack_most_ns(net), until_ns = net->now_ns + slack_ns;
+    double slack_ns = slack_most_ns(net);
+    double until_ns = net->now_ns + slack_ns * (1 + net->patience / net->slack);
     uint32_t from = net->done_count;
 
     for (uint32_t b = 0; b * BLOCK < net->link_count; b++) {

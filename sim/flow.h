@@ -39,7 +39,7 @@ enum { SIM_FLOW_PATH_MAX = 8 };
 enum sim_flow_fidelity { SIM_FLOW_EXACT, SIM_FLOW_COALESCED };
 
 /* The default relative tolerance of coalesced mode. */
-#define SIM_FLOW_TOLERANCE 5e-3
+#define SIM_FLOW_TOLERANCE 1e-2
 
 struct sim_flow_cfg {
     enum sim_flow_fidelity fidelity;

@@ -42,8 +42,14 @@ void member_add(struct sim_flow_net *net, uint32_t l, uint32_t id)
     k->flow[i] = id;
     f->bottleneck = l;
     f->member = i;
-    if (i == 0)
+    if (i == 0) {
         k->cap_least = INFINITY;
+        k->start_last_ns = f->start_ns;
+        k->finish_last = k->finish[i];
+    } else {
+        k->start_last_ns = fmax(k->start_last_ns, f->start_ns);
+        k->finish_last = fmax(k->finish_last, k->finish[i]);
+    }
     if (f->cap < k->cap_least)
         k->cap_least = f->cap;
     if (i == 0 || (k->first != NONE && k->finish[i] < k->finish_first)) {
@@ -130,6 +136,20 @@ static double least_find(const double *finish, uint32_t count)
     return c < a ? c : a;
 }
 
+static double most_find(const double *finish, uint32_t count)
+{
+    double a = 0, b = 0;
+    uint32_t i = 0;
+
+    for (; i + 2 <= count; i += 2) {
+        a = finish[i] > a ? finish[i] : a;
+        b = finish[i + 1] > b ? finish[i + 1] : b;
+    }
+    if (i < count)
+        a = finish[i] > a ? finish[i] : a;
+    return a > b ? a : b;
+}
+
 static void first_find(const struct sim_flow_net *net, uint32_t l)
 {
     struct link *k = &net->links[l];
@@ -139,6 +159,8 @@ static void first_find(const struct sim_flow_net *net, uint32_t l)
     while (k->finish[i] != k->finish_first)
         i++;
     k->first = i;
+    if (net->patience > 0)
+        k->finish_last = most_find(k->finish, net->hot[l].members);
 }
 
 static void link_settle(struct sim_flow_net *net, uint32_t l)

@@ -86,6 +86,8 @@ struct link {
     double ceiling; /* no flow on it is faster: its capacity since it was last solved, at most */
     double latency_ns;
     double drained_bytes;
+    double start_last_ns; /* coalesced: no member started later, */
+    double finish_last;   /* and none finishes later */
     bool rounded;
 };
 
@@ -107,6 +109,7 @@ struct sim_flow_net {
     double tolerance;  /* relative change of a level that is worth telling */
     double hysteresis; /* how much slower another link must be for a member to change to it */
     double slack;      /* how much of its own duration a flow may be drained early */
+    double patience;   /* and how much of it a drain may wait for others */
     double now_ns;
     uint64_t seq;
 
@@ -196,12 +199,19 @@ static inline void link_touch(struct sim_flow_net *net, uint32_t l)
 static inline void link_next_set(struct sim_flow_net *net, uint32_t l)
 {
     double left = net->links[l].finish_first - net->links[l].service;
-    double level = net->hot[l].level;
+    double level = net->hot[l].level, next_ns = net->now_ns;
 
     if (left > 0)
-        net->next_ns[l] = level > 0 ? net->now_ns + left / level : INFINITY;
-    else
-        net->next_ns[l] = net->now_ns;
+        next_ns = level > 0 ? next_ns + left / level : INFINITY;
+    /* Drains wait for company, but not for longer than until the last member is done. */
+    if (net->patience > 0 && level > 0) {
+        const struct link *k = &net->links[l];
+        double wait_ns = net->patience * (next_ns - k->start_last_ns);
+        double last_ns = (k->finish_last - k->finish_first) / level;
+
+        next_ns += wait_ns < last_ns ? wait_ns : last_ns;
+    }
+    net->next_ns[l] = next_ns;
     net->block_stale[l >> BLOCK_BITS] = 1;
 }
 
