@@ -572,11 +572,10 @@ static bool drains_now(const struct sim_flow_net *net, uint32_t l, uint32_t memb
 static bool ends_early(const struct sim_flow_net *net, uint32_t l)
 {
     const struct link *k = &net->links[l];
-    double age_ns = net->now_ns - k->start_last_ns;
+    double reach = net->slack * (net->now_ns - k->start_last_ns) * net->hot[l].level;
 
-    return net->patience > 0 && l != LINK_CAP &&
-           k->finish_last - k->service <= net->slack * age_ns * net->hot[l].level &&
-           k->finish_last - k->service > 0.25 * net->slack * age_ns * net->hot[l].level;
+    return net->patience > 0 && l != LINK_CAP && k->finish_last - k->service <= reach &&
+           k->finish_mean - k->service > 0.25 * reach;
 }
 
 /* Drains what finishes on a link now or, within its slack, soon. The first is due if anything is;

@@ -45,10 +45,11 @@ void member_add(struct sim_flow_net *net, uint32_t l, uint32_t id)
     if (i == 0) {
         k->cap_least = INFINITY;
         k->start_last_ns = f->start_ns;
-        k->finish_last = k->finish[i];
+        k->finish_last = k->finish_mean = k->finish[i];
     } else {
         k->start_last_ns = fmax(k->start_last_ns, f->start_ns);
         k->finish_last = fmax(k->finish_last, k->finish[i]);
+        k->finish_mean += (k->finish[i] - k->finish_mean) / net->hot[l].members;
     }
     if (f->cap < k->cap_least)
         k->cap_least = f->cap;
@@ -136,18 +137,16 @@ static double least_find(const double *finish, uint32_t count)
     return c < a ? c : a;
 }
 
-static double most_find(const double *finish, uint32_t count)
+static void last_and_mean_find(struct link *k, uint32_t count)
 {
-    double a = 0, b = 0;
-    uint32_t i = 0;
+    double last = k->finish[0], sum = 0;
 
-    for (; i + 2 <= count; i += 2) {
-        a = finish[i] > a ? finish[i] : a;
-        b = finish[i + 1] > b ? finish[i + 1] : b;
+    for (uint32_t i = 0; i < count; i++) {
+        last = k->finish[i] > last ? k->finish[i] : last;
+        sum += k->finish[i];
     }
-    if (i < count)
-        a = finish[i] > a ? finish[i] : a;
-    return a > b ? a : b;
+    k->finish_last = last;
+    k->finish_mean = sum / count;
 }
 
 static void first_find(const struct sim_flow_net *net, uint32_t l)
@@ -160,7 +159,7 @@ static void first_find(const struct sim_flow_net *net, uint32_t l)
         i++;
     k->first = i;
     if (net->patience > 0)
-        k->finish_last = most_find(k->finish, net->hot[l].members);
+        last_and_mean_find(k, net->hot[l].members);
 }
 
 static void link_settle(struct sim_flow_net *net, uint32_t l)

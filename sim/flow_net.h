@@ -87,7 +87,8 @@ struct link {
     double latency_ns;
     double drained_bytes;
     double start_last_ns; /* coalesced: no member started later, */
-    double finish_last;   /* and none finishes later */
+    double finish_last;   /* none finishes later, */
+    double finish_mean;   /* and this is the mean, or once was */
     bool rounded;
 };
 
@@ -203,13 +204,15 @@ static inline void link_next_set(struct sim_flow_net *net, uint32_t l)
 
     if (left > 0)
         next_ns = level > 0 ? next_ns + left / level : INFINITY;
-    /* Drains wait for company, but not for longer than until the last member is done. */
+    /* Drains wait for company, but not for longer than until the members are done on average: if
+     * all are drained then, the link has carried their bytes and no others. */
     if (net->patience > 0 && level > 0) {
         const struct link *k = &net->links[l];
         double wait_ns = net->patience * (next_ns - k->start_last_ns);
-        double last_ns = (k->finish_last - k->finish_first) / level;
+        double mean_ns = (k->finish_mean - k->finish_first) / level;
 
-        next_ns += wait_ns < last_ns ? wait_ns : last_ns;
+        if (mean_ns > 0)
+            next_ns += wait_ns < mean_ns ? wait_ns : mean_ns;
     }
     net->next_ns[l] = next_ns;
     net->block_stale[l >> BLOCK_BITS] = 1;
