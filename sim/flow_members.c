@@ -139,14 +139,22 @@ static double least_find(const double *finish, uint32_t count)
 
 static void last_and_mean_find(struct link *k, uint32_t count)
 {
-    double last = k->finish[0], sum = 0;
+    const double *finish = k->finish;
+    double last[4] = {0}, sum[4] = {0};
+    uint32_t i = 0;
 
-    for (uint32_t i = 0; i < count; i++) {
-        last = k->finish[i] > last ? k->finish[i] : last;
-        sum += k->finish[i];
+    for (; i + 4 <= count; i += 4) {
+        for (uint32_t j = 0; j < 4; j++) {
+            last[j] = finish[i + j] > last[j] ? finish[i + j] : last[j];
+            sum[j] += finish[i + j];
+        }
     }
-    k->finish_last = last;
-    k->finish_mean = sum / count;
+    for (; i < count; i++) {
+        last[0] = finish[i] > last[0] ? finish[i] : last[0];
+        sum[0] += finish[i];
+    }
+    k->finish_last = fmax(fmax(last[0], last[1]), fmax(last[2], last[3]));
+    k->finish_mean = (sum[0] + sum[1] + (sum[2] + sum[3])) / count;
 }
 
 static void first_find(const struct sim_flow_net *net, uint32_t l)
@@ -180,14 +188,6 @@ static void link_settle(struct sim_flow_net *net, uint32_t l)
     net->block_stale[l >> BLOCK_BITS] = 1;
 }
 
-/* Computes the next finish of every link that something happened to. */
-void touched_settle(struct sim_flow_net *net)
-{
-    for (uint32_t i = 0; i < net->touched_count; i++)
-        link_settle(net, net->touched[i]);
-    net->touched_count = 0;
-}
-
 static double block_least(const struct sim_flow_net *net, uint32_t block)
 {
     uint32_t from = block * BLOCK, left = net->link_count - from;
@@ -197,7 +197,7 @@ static double block_least(const struct sim_flow_net *net, uint32_t block)
 
 /* About half of all links change at an event, and a scan of blocks costs less than that many moves
  * in a heap of links. */
-double next_drain_ns(struct sim_flow_net *net)
+static double drain_next_ns(struct sim_flow_net *net)
 {
     double least = INFINITY;
 
@@ -209,4 +209,13 @@ double next_drain_ns(struct sim_flow_net *net)
         least = net->block_ns[b] < least ? net->block_ns[b] : least;
     }
     return least;
+}
+
+/* Computes the next finish of every link that something happened to. */
+void touched_settle(struct sim_flow_net *net)
+{
+    for (uint32_t i = 0; i < net->touched_count; i++)
+        link_settle(net, net->touched[i]);
+    net->touched_count = 0;
+    net->drain_ns = drain_next_ns(net);
 }

@@ -119,6 +119,7 @@ struct sim_flow_net {
     struct link *links;
     double *next_ns; /* per link, when its first member finishes */
     double *block_ns;
+    double drain_ns; /* when the first of all finishes, as of the last solution */
     uint8_t *block_stale;
     uint32_t link_count, link_room;
     uint32_t *links_free;
@@ -166,6 +167,14 @@ struct sim_flow_net {
 static inline struct flow *flow_at(const struct sim_flow_net *net, uint32_t id)
 {
     return &net->chunks[id >> FLOW_CHUNK_BITS][id & (FLOW_CHUNK - 1)];
+}
+
+static inline void flow_prefetch(const struct sim_flow_net *net, uint32_t id)
+{
+    const char *f = (const char *)flow_at(net, id);
+
+    __builtin_prefetch(f);
+    __builtin_prefetch(f + CACHE_LINE);
 }
 
 static inline double flow_rate(const struct sim_flow_net *net, const struct flow *f)
@@ -222,8 +231,7 @@ static inline void link_next_set(struct sim_flow_net *net, uint32_t l)
 void member_add(struct sim_flow_net *net, uint32_t l, uint32_t id);
 void member_remove(struct sim_flow_net *net, uint32_t id);  /* leaves the bytes to go in left */
 void members_release(struct sim_flow_net *net, uint32_t l); /* all of them */
-void touched_settle(struct sim_flow_net *net);
-double next_drain_ns(struct sim_flow_net *net);
+void touched_settle(struct sim_flow_net *net);              /* and drain_ns */
 
 /* sim/flow_rates.c */
 void rounding_note(struct sim_flow_net *net, uint32_t l);
