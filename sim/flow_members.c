@@ -137,37 +137,41 @@ static double least_find(const double *finish, uint32_t count)
     return c < a ? c : a;
 }
 
-static void last_and_mean_find(struct link *k, uint32_t count)
+/* The same, and the last and the mean. */
+static double spread_find(struct link *k, uint32_t count)
 {
     const double *finish = k->finish;
-    double last[4] = {0}, sum[4] = {0};
+    double least[2] = {INFINITY, INFINITY}, last[2] = {0}, sum[2] = {0};
     uint32_t i = 0;
 
-    for (; i + 4 <= count; i += 4) {
-        for (uint32_t j = 0; j < 4; j++) {
-            last[j] = finish[i + j] > last[j] ? finish[i + j] : last[j];
-            sum[j] += finish[i + j];
+    for (; i + 2 <= count; i += 2) {
+        for (uint32_t j = 0; j < 2; j++) {
+            double x = finish[i + j];
+
+            least[j] = x < least[j] ? x : least[j];
+            last[j] = x > last[j] ? x : last[j];
+            sum[j] += x;
         }
     }
-    for (; i < count; i++) {
-        last[0] = finish[i] > last[0] ? finish[i] : last[0];
+    if (i < count) {
+        least[0] = fmin(least[0], finish[i]);
+        last[0] = fmax(last[0], finish[i]);
         sum[0] += finish[i];
     }
-    k->finish_last = fmax(fmax(last[0], last[1]), fmax(last[2], last[3]));
-    k->finish_mean = (sum[0] + sum[1] + (sum[2] + sum[3])) / count;
+    k->finish_last = last[0] > last[1] ? last[0] : last[1];
+    k->finish_mean = (sum[0] + sum[1]) / count;
+    return least[0] < least[1] ? least[0] : least[1];
 }
 
 static void first_find(const struct sim_flow_net *net, uint32_t l)
 {
     struct link *k = &net->links[l];
-    uint32_t i = 0;
+    uint32_t i = 0, count = net->hot[l].members;
 
-    k->finish_first = least_find(k->finish, net->hot[l].members);
+    k->finish_first = net->patience > 0 ? spread_find(k, count) : least_find(k->finish, count);
     while (k->finish[i] != k->finish_first)
         i++;
     k->first = i;
-    if (net->patience > 0)
-        last_and_mean_find(k, net->hot[l].members);
 }
 
 static void link_settle(struct sim_flow_net *net, uint32_t l)
