@@ -153,11 +153,12 @@ static int net_init(struct sim_flow_net *net, const struct sim_flow_cfg *cfg)
         return ERR_RANGE;
     net->fidelity = cfg->fidelity;
     net->tolerance = coalesced ? tolerance : EXACT_TOLERANCE;
-    net->hysteresis = coalesced ? 6 * tolerance : EXACT_TOLERANCE;
+    net->hysteresis = coalesced ? 2 * tolerance : EXACT_TOLERANCE;
     net->slack = coalesced ? tolerance : EXACT_SLACK;
+    net->patience = coalesced ? 0.7 * tolerance : 0;
     net->memory = sizeof *net;
     net->flows_free = NONE;
-    net->capacity_least = INFINITY;
+    net->capacity_least = net->drain_ns = INFINITY;
     net->order_end = net->cursor = ORDER_FIRST;
     for (int i = 0; i < LANES; i++)
         net->lanes[i].head = NONE;
@@ -560,12 +561,21 @@ static double member_left(const struct link *k, uint32_t member)
 static bool drains_now(const struct sim_flow_net *net, uint32_t l, uint32_t member)
 {
     const struct link *k = &net->links[l];
-    const struct flow *f = flow_at(net, k->flow[member]);
-    double early_ns = member_left(k, member);
+    double age_ns = net->now_ns - flow_at(net, k->flow[member])->start_ns;
+    double rate = l == LINK_CAP ? 1 : net->hot[l].level;
 
-    if (l != LINK_CAP)
-        early_ns /= net->hot[l].level;
-    return early_ns <= net->slack * (net->now_ns - f->start_ns);
+    return member_left(k, member) <= net->slack * age_ns * rate;
+}
+
+/* Whether the last members of a link would all be drained, well before they are done: nobody would
+ * be left to owe the bytes, and the end of the link's work is what a makespan is made of. */
+static bool ends_early(const struct sim_flow_net *net, uint32_t l)
+{
+    const struct link *k = &net->links[l];
+    double reach = net->slack * (net->now_ns - k->start_last_ns) * net->hot[l].level;
+
+    return net->patience > 0 && l != LINK_CAP && k->finish_last - k->service <= reach &&
+           k->finish_mean - k->service > 0.25 * reach;
 }
 
 /* Drains what finishes on a link now or, within its slack, soon. The first is due if anything is;
@@ -578,7 +588,7 @@ static void link_drain(struct sim_flow_net *net, uint32_t l, double slack_ns)
     double reach, owed;
 
     link_sync(net, l);
-    if (!due && !drains_now(net, l, k->first))
+    if (!due && (!drains_now(net, l, k->first) || ends_early(net, l)))
         return;
     owed = member_left(k, k->first);
     flow_drain(net, k->flow[k->first]);
@@ -652,19 +662,54 @@ static void done_sort(struct sim_flow_net *net, uint32_t from)
         net->done[from + i] = (uint32_t)keys[i];
 }
 
-/* Drains everything that is due now. */
-static void due_drain(struct sim_flow_net *net)
+/* Fills unfilled with the links on which a member may be drained now. */
+static uint32_t due_find(struct sim_flow_net *net, double until_ns)
 {
-    double slack_ns = slack_most_ns(net), until_ns = net->now_ns + slack_ns;
-    uint32_t from = net->done_count;
+    uint32_t count = 0;
 
     for (uint32_t b = 0; b * BLOCK < net->link_count; b++) {
         if (net->block_ns[b] > until_ns)
             continue;
         for (uint32_t l = b * BLOCK; l < (b + 1) * BLOCK && l < net->link_count; l++)
             if (net->next_ns[l] <= until_ns)
-                link_drain(net, l, slack_ns);
+                net->unfilled[count++] = l;
     }
+    return count;
+}
+
+/* Flows are spread over far more memory than a cache holds: asks early for the first of each link,
+ * and then for those that will take the places they leave. */
+static void due_prefetch(const struct sim_flow_net *net, const uint32_t *due, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        const struct link *k = &net->links[due[i]];
+
+        flow_prefetch(net, k->flow[k->first]);
+        flow_prefetch(net, k->flow[net->hot[due[i]].members - 1]);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        const struct link *k = &net->links[due[i]];
+        const struct flow *f = flow_at(net, k->flow[k->first]);
+
+        for (uint32_t j = 0; j < f->links; j++) {
+            const struct link *m = &net->links[f->path[j].link];
+
+            flow_prefetch(net, m->all[m->all_count - 1]);
+        }
+    }
+}
+
+/* Drains everything that is due now. */
+static void due_drain(struct sim_flow_net *net)
+{
+    double slack_ns = slack_most_ns(net);
+    double until_ns = net->now_ns + slack_ns * (1 + net->patience / net->slack);
+    uint32_t from = net->done_count, count = due_find(net, until_ns);
+
+    if (count > 16)
+        due_prefetch(net, net->unfilled, count);
+    for (uint32_t i = 0; i < count; i++)
+        link_drain(net, net->unfilled[i], slack_ns);
     assert(net->done_count > from);
     done_sort(net, from);
 }
@@ -691,6 +736,8 @@ static void lane_head_set(const struct sim_flow_net *net, struct lane *lane, uin
     lane->head = id;
     lane->t_ns = node->t_ns;
     lane->seq = node->seq;
+    if (flow_at(net, id)->next != NONE)
+        flow_prefetch(net, flow_at(net, id)->next);
 }
 
 static void delivery_add(struct sim_flow_net *net, uint32_t id)
@@ -763,6 +810,8 @@ static bool done_take(struct sim_flow_net *net, struct sim_flow_event *event)
     const struct flow *f = flow_at(net, id);
     bool reports = f->events & SIM_FLOW_DRAINED;
 
+    if (net->done_at + 4 < net->done_count)
+        flow_prefetch(net, net->done[net->done_at + 4]);
     if (net->done_at == net->done_count)
         net->done_at = net->done_count = 0;
     *event = (struct sim_flow_event){net->now_ns, f->tag, SIM_FLOW_DRAINED};
@@ -784,16 +833,15 @@ double sim_flow_now_ns(const struct sim_flow_net *net)
  * -2 if a drain comes before the next delivery. */
 static double next_ns_find(struct sim_flow_net *net, int *lane)
 {
-    double delivery_ns, drain_ns;
+    double delivery_ns;
 
     if (net->unsolved)
         rates_solve(net);
     delivery_ns = delivery_next_ns(net, lane);
-    drain_ns = next_drain_ns(net);
-    if (delivery_ns <= drain_ns)
+    if (delivery_ns <= net->drain_ns)
         return delivery_ns;
     *lane = -2;
-    return drain_ns;
+    return net->drain_ns;
 }
 
 double sim_flow_next_ns(struct sim_flow_net *net)

@@ -12,15 +12,22 @@
  * is full is the max-min allocation, and there is only one. So the engine keeps levels, one virtual
  * clock of bytes served per link, and per link the flows that it holds back; a change of level
  * costs one addition for each of those flows and moves only the flows whose bottleneck changes.
+ * Most changes pass no other level; a sweep over the links in the order of their levels then solves
+ * and tells each in a few instructions.
  *
  * Two fidelities:
  *   exact      levels are solved to 1e-12 at every event.
- *   coalesced  a flow may be drained early by up to `tolerance` of its own duration, together with
- *              others; the bytes are owed by the flows that stay. A level is told to other links
- * only when it is off by more than `tolerance`, and a flow changes its bottleneck only for one that
- * is lower by 6 times that. No link is loaded above 1 + 8 tolerances of its capacity (fuzzed). The
- * makespan stays within 0.5% of exact at the default tolerance: tested on skewed, uniform and
- * incast traffic (tests/test_flow.c), not proven. Single flows may be off by several percent.
+ *   coalesced  drains are taken together: what is done waits for company for up to 0.7 tolerance
+ * of the time since the youngest member of its bottleneck started, and a flow may be drained early
+ * by up to `tolerance` of its own duration; the bytes not carried, or carried in excess, are owed
+ * by or credited to the flows that stay on that bottleneck. The last flows of a link leave together
+ * when they are done on average, and otherwise at most a quarter of `tolerance` early, so that the
+ * end of a link's work is kept. A level is told to other links only when it is off by more than
+ * `tolerance`, and a flow changes its bottleneck only for one that is lower by twice that. No link
+ * is loaded above 1 + 3 tolerances of its capacity (fuzzed). The makespan stays within 0.5% of
+ * exact at the default tolerance: tested on skewed, uniform, incast and hot-and-cold traffic
+ * (tests/test_flow.c), not proven; over 120 skewed all-to-alls among 8 to 64 endpoints the worst
+ * was 0.41%, the root mean square 0.09%. Single flows may be off by several percent.
  *
  * One thread per net; any number of nets. At one time deliveries come before drains, each in the
  * order in which the flows were started. Units are ns, bytes and GB/s (1e9 bytes/s) throughout.
@@ -39,7 +46,7 @@ enum { SIM_FLOW_PATH_MAX = 8 };
 enum sim_flow_fidelity { SIM_FLOW_EXACT, SIM_FLOW_COALESCED };
 
 /* The default relative tolerance of coalesced mode. */
-#define SIM_FLOW_TOLERANCE 5e-3
+#define SIM_FLOW_TOLERANCE 1e-2
 
 struct sim_flow_cfg {
     enum sim_flow_fidelity fidelity;

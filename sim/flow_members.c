@@ -42,8 +42,15 @@ void member_add(struct sim_flow_net *net, uint32_t l, uint32_t id)
     k->flow[i] = id;
     f->bottleneck = l;
     f->member = i;
-    if (i == 0)
+    if (i == 0) {
         k->cap_least = INFINITY;
+        k->start_last_ns = f->start_ns;
+        k->finish_last = k->finish_mean = k->finish[i];
+    } else {
+        k->start_last_ns = fmax(k->start_last_ns, f->start_ns);
+        k->finish_last = fmax(k->finish_last, k->finish[i]);
+        k->finish_mean += (k->finish[i] - k->finish_mean) / net->hot[l].members;
+    }
     if (f->cap < k->cap_least)
         k->cap_least = f->cap;
     if (i == 0 || (k->first != NONE && k->finish[i] < k->finish_first)) {
@@ -130,12 +137,38 @@ static double least_find(const double *finish, uint32_t count)
     return c < a ? c : a;
 }
 
+/* The same, and the last and the mean. */
+static double spread_find(struct link *k, uint32_t count)
+{
+    const double *finish = k->finish;
+    double least[2] = {INFINITY, INFINITY}, last[2] = {0}, sum[2] = {0};
+    uint32_t i = 0;
+
+    for (; i + 2 <= count; i += 2) {
+        for (uint32_t j = 0; j < 2; j++) {
+            double x = finish[i + j];
+
+            least[j] = x < least[j] ? x : least[j];
+            last[j] = x > last[j] ? x : last[j];
+            sum[j] += x;
+        }
+    }
+    if (i < count) {
+        least[0] = fmin(least[0], finish[i]);
+        last[0] = fmax(last[0], finish[i]);
+        sum[0] += finish[i];
+    }
+    k->finish_last = last[0] > last[1] ? last[0] : last[1];
+    k->finish_mean = (sum[0] + sum[1]) / count;
+    return least[0] < least[1] ? least[0] : least[1];
+}
+
 static void first_find(const struct sim_flow_net *net, uint32_t l)
 {
     struct link *k = &net->links[l];
-    uint32_t i = 0;
+    uint32_t i = 0, count = net->hot[l].members;
 
-    k->finish_first = least_find(k->finish, net->hot[l].members);
+    k->finish_first = net->patience > 0 ? spread_find(k, count) : least_find(k->finish, count);
     while (k->finish[i] != k->finish_first)
         i++;
     k->first = i;
@@ -159,14 +192,6 @@ static void link_settle(struct sim_flow_net *net, uint32_t l)
     net->block_stale[l >> BLOCK_BITS] = 1;
 }
 
-/* Computes the next finish of every link that something happened to. */
-void touched_settle(struct sim_flow_net *net)
-{
-    for (uint32_t i = 0; i < net->touched_count; i++)
-        link_settle(net, net->touched[i]);
-    net->touched_count = 0;
-}
-
 static double block_least(const struct sim_flow_net *net, uint32_t block)
 {
     uint32_t from = block * BLOCK, left = net->link_count - from;
@@ -176,7 +201,7 @@ static double block_least(const struct sim_flow_net *net, uint32_t block)
 
 /* About half of all links change at an event, and a scan of blocks costs less than that many moves
  * in a heap of links. */
-double next_drain_ns(struct sim_flow_net *net)
+static double drain_next_ns(struct sim_flow_net *net)
 {
     double least = INFINITY;
 
@@ -188,4 +213,13 @@ double next_drain_ns(struct sim_flow_net *net)
         least = net->block_ns[b] < least ? net->block_ns[b] : least;
     }
     return least;
+}
+
+/* Computes the next finish of every link that something happened to. */
+void touched_settle(struct sim_flow_net *net)
+{
+    for (uint32_t i = 0; i < net->touched_count; i++)
+        link_settle(net, net->touched[i]);
+    net->touched_count = 0;
+    net->drain_ns = drain_next_ns(net);
 }

@@ -86,6 +86,9 @@ struct link {
     double ceiling; /* no flow on it is faster: its capacity since it was last solved, at most */
     double latency_ns;
     double drained_bytes;
+    double start_last_ns; /* coalesced: no member started later, */
+    double finish_last;   /* none finishes later, */
+    double finish_mean;   /* and this is the mean, or once was */
     bool rounded;
 };
 
@@ -107,6 +110,7 @@ struct sim_flow_net {
     double tolerance;  /* relative change of a level that is worth telling */
     double hysteresis; /* how much slower another link must be for a member to change to it */
     double slack;      /* how much of its own duration a flow may be drained early */
+    double patience;   /* and how much of it a drain may wait for others */
     double now_ns;
     uint64_t seq;
 
@@ -115,6 +119,7 @@ struct sim_flow_net {
     struct link *links;
     double *next_ns; /* per link, when its first member finishes */
     double *block_ns;
+    double drain_ns; /* when the first of all finishes, as of the last solution */
     uint8_t *block_stale;
     uint32_t link_count, link_room;
     uint32_t *links_free;
@@ -164,6 +169,14 @@ static inline struct flow *flow_at(const struct sim_flow_net *net, uint32_t id)
     return &net->chunks[id >> FLOW_CHUNK_BITS][id & (FLOW_CHUNK - 1)];
 }
 
+static inline void flow_prefetch(const struct sim_flow_net *net, uint32_t id)
+{
+    const char *f = (const char *)flow_at(net, id);
+
+    __builtin_prefetch(f);
+    __builtin_prefetch(f + CACHE_LINE);
+}
+
 static inline double flow_rate(const struct sim_flow_net *net, const struct flow *f)
 {
     return f->bottleneck == LINK_CAP ? f->cap : net->hot[f->bottleneck].level;
@@ -196,12 +209,21 @@ static inline void link_touch(struct sim_flow_net *net, uint32_t l)
 static inline void link_next_set(struct sim_flow_net *net, uint32_t l)
 {
     double left = net->links[l].finish_first - net->links[l].service;
-    double level = net->hot[l].level;
+    double level = net->hot[l].level, next_ns = net->now_ns;
 
     if (left > 0)
-        net->next_ns[l] = level > 0 ? net->now_ns + left / level : INFINITY;
-    else
-        net->next_ns[l] = net->now_ns;
+        next_ns = level > 0 ? next_ns + left / level : INFINITY;
+    /* Drains wait for company, but not for longer than until the members are done on average: if
+     * all are drained then, the link has carried their bytes and no others. */
+    if (net->patience > 0 && level > 0) {
+        const struct link *k = &net->links[l];
+        double wait_ns = net->patience * (next_ns - k->start_last_ns);
+        double mean_ns = (k->finish_mean - k->finish_first) / level;
+
+        if (mean_ns > 0)
+            next_ns += wait_ns < mean_ns ? wait_ns : mean_ns;
+    }
+    net->next_ns[l] = next_ns;
     net->block_stale[l >> BLOCK_BITS] = 1;
 }
 
@@ -209,8 +231,7 @@ static inline void link_next_set(struct sim_flow_net *net, uint32_t l)
 void member_add(struct sim_flow_net *net, uint32_t l, uint32_t id);
 void member_remove(struct sim_flow_net *net, uint32_t id);  /* leaves the bytes to go in left */
 void members_release(struct sim_flow_net *net, uint32_t l); /* all of them */
-void touched_settle(struct sim_flow_net *net);
-double next_drain_ns(struct sim_flow_net *net);
+void touched_settle(struct sim_flow_net *net);              /* and drain_ns */
 
 /* sim/flow_rates.c */
 void rounding_note(struct sim_flow_net *net, uint32_t l);

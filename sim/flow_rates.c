@@ -268,13 +268,23 @@ static uint32_t least_other(const struct sim_flow_net *net, const struct link *k
 static void flow_rebind(struct sim_flow_net *net, uint32_t id, uint32_t to)
 {
     struct flow *f = flow_at(net, id);
+    uint32_t from = f->bottleneck;
+    double old = flow_rate(net, f), rate;
 
-    others_add(net, f, -flow_rate(net, f));
     member_remove(net, id);
     member_add(net, to, id);
-    others_add(net, f, flow_rate(net, f));
-    if (flow_rate(net, f) > 16 * net->capacity_least)
-        flow_rounding_note(net, f, flow_rate(net, f));
+    rate = flow_rate(net, f);
+    for (uint32_t i = 0; i < f->links; i++) {
+        uint32_t l = f->path[i].link;
+        double left = net->others[l] - (l == from ? 0 : old);
+
+        if (l != from && left < 1e-6 * old)
+            rounding_note(net, l);
+        net->others[l] = left + (l == to ? 0 : rate);
+        link_mark(net, l);
+    }
+    if (rate > 16 * net->capacity_least)
+        flow_rounding_note(net, f, rate);
     net->stats.moves++;
 }
 
@@ -297,7 +307,7 @@ static bool crosses(const struct sim_flow_net *net, uint32_t l, double low, doub
     for (uint32_t p = net->hot[l].place + 1; p < net->order_end; p++) {
         if (net->rank[p] > high || net->rank[p] == INFINITY)
             break;
-        if (may_share(net, l, net->order[p]))
+        if (net->rank[p] >= low && may_share(net, l, net->order[p]))
             return true;
     }
     for (uint32_t p = net->hot[l].place; p > ORDER_FIRST; p--) {
@@ -344,19 +354,24 @@ static bool slower_leave(struct sim_flow_net *net, uint32_t l, double level)
     const struct link *k = &net->links[l];
     const struct link_hot *hot = net->hot;
     double limit = level * (1 - net->hysteresis);
-    bool left = false;
+    bool pairs = !k->third_members && !k->long_members, left = false;
 
     for (uint32_t i = hot[l].members; i-- > 0;) {
         uint32_t m = k->other[i];
 
-        /* LINK_NONE, the third of most, has no level either. */
-        if (m != OTHER_LONG && hot[m].level >= limit && hot[k->third[i]].level >= limit)
-            continue;
-        m = least_other(net, k, l, i);
-        if (hot[m].level < limit) {
-            flow_rebind(net, k->flow[i], m);
-            left = true;
+        if (pairs) {
+            if (hot[m].level >= limit)
+                continue;
+        } else {
+            /* LINK_NONE, the third of many, has no level either. */
+            if (m != OTHER_LONG && hot[m].level >= limit && hot[k->third[i]].level >= limit)
+                continue;
+            m = least_other(net, k, l, i);
+            if (hot[m].level >= limit)
+                continue;
         }
+        flow_rebind(net, k->flow[i], m);
+        left = true;
     }
     return left;
 }
@@ -364,14 +379,16 @@ static bool slower_leave(struct sim_flow_net *net, uint32_t l, double level)
 /* Each departure lets the level rise further, so whoever must leave now need not come back. */
 static void level_raise(struct sim_flow_net *net, uint32_t l, double level)
 {
+    double from = net->hot[l].level;
     bool left = true;
 
     while (left && net->hot[l].members) {
         left = false;
         if (below(net, net->links[l].cap_least, level))
             left = capped_leave(net, l, level);
-        if (crosses(net, l, net->hot[l].level, level))
+        if (crosses(net, l, from, level))
             left |= slower_leave(net, l, level);
+        from = level;
         level = level_wanted(net, l);
     }
     /* If all have left, the marks of their leaving bring the link back. */

@@ -189,7 +189,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     if (byte_take(&f) & 1)
         cfg.fidelity = SIM_FLOW_COALESCED;
-    f.over = cfg.fidelity == SIM_FLOW_EXACT ? 1 + 1e-9 : 1 + 8.1 * SIM_FLOW_TOLERANCE;
+    f.over = cfg.fidelity == SIM_FLOW_EXACT ? 1 + 1e-9 : 1 + 3.1 * SIM_FLOW_TOLERANCE;
     insist(sim_flow_net_open(&cfg, &f.net) == 0, "the net did not open");
     for (int i = 0; i < 4; i++)
         link_add(&f);
