@@ -156,6 +156,9 @@ readme: peosim
 	@validate/readme.sh
 	@./peosim run configs/dpsk_ep64.yaml >/dev/null
 	@cp results/dpsk_ep64/timeline.png results/dpsk_ep64/gain_batch.png plots/gallery/
+	@./peosim why configs/dpsk_ep64.yaml --batch 128 >/dev/null; ./peosim recommend configs/dpsk_ep64.yaml >/dev/null
+	@cp results/dpsk_ep64/why.png results/dpsk_ep64/recommend.png plots/gallery/
+	@./peosim sweep configs/sweep_nic.yaml --restart >/dev/null && cp results/sweep_nic/gainmap_nic_Gbitps.png plots/gallery/gainmap_nic.png
 
 .PHONY: bench accuracy readme
 

@@ -8,6 +8,7 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "cmd/bars.h"
 #include "cmd/cmd.h"
 #include "cmd/engine.h"
 #include "cmd/recommend.h"
@@ -23,7 +24,7 @@ static const struct opt flag_options[] = {
      .offset = offsetof(struct flags, draws),
      .min = 0,
      .max = 1000,
-     .def = "20",
+     .def = "100",
      .help = "profiles drawn from the fits' covariance for each interval; 0 = no intervals"},
     {.key = NULL},
 };
@@ -184,6 +185,24 @@ static void turns_print(const struct recommend *r)
         printf("no policy listed beats none anywhere: do not enable overlap here\n");
 }
 
+/* An interval says nothing of fields that no data stand behind: how much rests on them. */
+static void assumed_print(const struct recommend *r)
+{
+    double share = 0, n = 0;
+
+    for (size_t i = 0; i < r->num_picks; i++)
+        if (r->pick[i].best >= 0) {
+            struct grid_point p = point_of(r, &r->pick[i]);
+
+            share += p.ev.assumed_share;
+            n++;
+        }
+    if (n > 0 && share > 0)
+        printf("%.0f%% of the winners' op time rests on profile fields without data of their own: "
+               "measure before you rely on small differences\n",
+               100 * share / n);
+}
+
 static int table_print(const struct recommend *r)
 {
     int width = words_width(r), err;
@@ -203,9 +222,10 @@ static int table_print(const struct recommend *r)
         printf("no interval: the profile's fields carry no standard errors\n");
     else if (r->draws > 0)
         printf(
-            "interval: 5%% to 95%% of %d profiles drawn from the fits' covariance; the model's own "
-            "error is not in it\n",
+            "interval: 5%% to 95%% of %d profiles drawn from the fits' covariance; fields without "
+            "data and the model's own error are not in it\n",
             r->draws);
+    assumed_print(r);
     return err;
 }
 
@@ -282,6 +302,32 @@ static int csv_print(const struct recommend *r)
     return 0;
 }
 
+enum { BARS_MAX = 32 };
+
+static int gains_draw(const struct cli *cli, const struct config *c, const struct recommend *r)
+{
+    struct bar bars[BARS_MAX];
+    int n = 0;
+
+    for (size_t i = 0; i < r->num_picks && n < BARS_MAX; i++) {
+        const struct recommend_pick *p = &r->pick[i];
+        struct grid_point point = point_of(r, p);
+        char name[24], words[64];
+
+        if (p->best < 0)
+            continue;
+        report_point_name(&point, name, sizeof name);
+        report_scenario_words(c, p->scenario, words, sizeof words);
+        snprintf(bars[n].label, sizeof bars[n].label, "%s%s%s", words, *words ? ": " : "", name);
+        bars[n].value = point.ev.gain_pct;
+        bars[n].low = p->has_interval ? p->gain_low_pct : point.ev.gain_pct;
+        bars[n].high = p->has_interval ? p->gain_high_pct : point.ev.gain_pct;
+        n++;
+    }
+    return bars_write(cli, c, "recommend", "gain of the best policy over no overlap",
+                      "gain over no overlap (%)", bars, n);
+}
+
 static int recommend(const struct cli *cli, const struct flags *flags)
 {
     struct config *c = NULL;
@@ -292,6 +338,8 @@ static int recommend(const struct cli *cli, const struct flags *flags)
         err = recommend_run(c, cli_jobs(cli), flags->draws, &r);
     if (!err)
         err = cli->json ? json_print(r) : cli->csv ? csv_print(r) : table_print(r);
+    if (!err)
+        err = gains_draw(cli, c, r);
     recommend_free(r);
     config_free(c);
     return err;

@@ -254,30 +254,20 @@ static const struct opt run_flags[] = {
     {.key = "confidence",
      .type = OPT_INT,
      .offset = offsetof(struct run_flags, confidence),
-     .min = 0,
+     .min = 2,
      .max = 10000,
-     .def = "0",
+     .def = NULL,
      .unit = "draws",
-     .help = "repeat with profiles drawn from the fits' covariance; 0 = do not"},
+     .help = "repeat with so many profiles drawn from the fits' covariance (100 is a good number)"},
     {.key = NULL},
 };
-
-static int confidence(const struct grid *g, const struct cli *cli, const struct run_flags *flags)
-{
-    struct confidence *c = NULL;
-    int err = confidence_run(g, flags->confidence, cli_jobs(cli), &c);
-
-    if (!err)
-        confidence_print(c, g, cli->json || cli->csv ? stderr : stdout);
-    confidence_free(c);
-    return err;
-}
 
 static int run(struct cli *cli, const struct run_flags *flags)
 {
     struct config *c = NULL;
     struct output o = {.cli = cli};
     struct progress progress;
+    struct confidence *sure = NULL;
     char *json = NULL, folder[512];
     int err = config_read(cli->words[0], cli->sets, (size_t)cli->num_sets, &c);
 
@@ -286,18 +276,21 @@ static int run(struct cli *cli, const struct run_flags *flags)
     progress_open(&progress, "points", cli->quiet);
     err = grid_run(c, cli_jobs(cli), progress_step, &progress, &o.grid);
     progress_close(&progress);
+    if (!err && flags->confidence)
+        err = confidence_run(o.grid, flags->confidence, cli_jobs(cli), &sure);
     if (!err)
-        err = report_json(o.grid, &json);
+        err = report_json(o.grid, sure ? confidence_json(sure, o.grid) : NULL, &json);
     snprintf(folder, sizeof folder, "results/%s", c->name);
     if (!err)
         err = results_write(&o, cli->output_dir ? cli->output_dir : folder, json);
     if (!err)
         err = stdout_write(&o, json);
-    if (!err && flags->confidence > 1)
-        err = confidence(o.grid, cli, flags);
+    if (!err && sure && !cli->json && !cli->csv)
+        confidence_print(sure, o.grid, stdout);
     if (!err && !cli->json && !cli->csv)
         printf("results: %s/\n", cli->output_dir ? cli->output_dir : folder);
     free(json);
+    confidence_free(sure);
     grid_free(o.grid);
     config_free(c);
     return err;

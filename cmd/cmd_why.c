@@ -9,6 +9,7 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "cmd/bars.h"
 #include "cmd/cmd.h"
 #include "cmd/grid.h"
 #include "cmd/recommend.h"
@@ -232,6 +233,28 @@ static int terms(const struct config *c, const struct why *w)
     return err;
 }
 
+/* The changes as bars, the one that saves most on top. */
+static int fixes_draw(const struct cli *cli, const struct config *c, const struct why *w)
+{
+    struct bar bars[WHY_MAX_FIXES];
+    char name[24], title[160];
+    int n = 0;
+
+    for (int i = 0; i < w->num_fixes; i++) {
+        const struct why_fix *f = &w->fix[i];
+
+        if (!f->possible)
+            continue;
+        snprintf(bars[n].label, sizeof bars[n].label, "%s", f->name);
+        bars[n].value = bars[n].low = bars[n].high = f->saves_us;
+        n++;
+    }
+    report_point_name(&w->point, name, sizeof name);
+    snprintf(title, sizeof title, "%s: what each change would save of %.1f us", name,
+             w->point.ev.layer_us);
+    return bars_write(cli, c, "why", title, "microseconds saved per layer", bars, n);
+}
+
 static int explain(const struct cli *cli)
 {
     struct config *c = NULL;
@@ -254,6 +277,8 @@ static int explain(const struct cli *cli)
         err = terms(c, w);
         fixes_print(w);
     }
+    if (!err)
+        err = fixes_draw(cli, c, w);
     why_free(w);
     config_free(c);
     return err;

@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <jansson.h>
+
 #include "base/err.h"
 #include "base/stats.h"
 #include "cmd/draws.h"
@@ -136,6 +138,26 @@ void confidence_free(struct confidence *c)
         return;
     free(c->rows);
     free(c);
+}
+
+struct json_t *confidence_json(const struct confidence *c, const struct grid *g)
+{
+    json_t *rows = json_array();
+
+    for (size_t i = 0; rows && i < c->num_rows; i++) {
+        const struct confidence_row *r = &c->rows[i];
+        char name[24], words[256];
+
+        report_point_name(r->point, name, sizeof name);
+        report_scenario_words(g->config, r->point->scenario, words, sizeof words);
+        json_array_append_new(rows, json_pack("{s:s,s:s,s:i,s:b,s:[f,f],s:[f,f],s:f,s:f,s:s}",
+                                              "scenario", words, "policy", name, "draws", c->draws,
+                                              "certain", c->certain, "layer_us_90", r->low_us,
+                                              r->high_us, "gain_pct_90", r->gain_low, r->gain_high,
+                                              "beats_none", r->beats_none, "best", r->beats_all,
+                                              "outside", r->outside));
+    }
+    return rows;
 }
 
 void confidence_print(const struct confidence *c, const struct grid *g, FILE *f)

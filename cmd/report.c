@@ -282,7 +282,7 @@ static void vary_json(const struct grid *g, const struct grid_point *p, json_t *
     }
 }
 
-int report_json(const struct grid *g, char **text)
+int report_json(const struct grid *g, struct json_t *confidence, char **text)
 {
     json_t *results = json_array(), *root;
 
@@ -303,6 +303,9 @@ int report_json(const struct grid *g, char **text)
         json_object_set_new(root, "seed", json_integer(atoll(first_value(g->config, "seed"))));
     if (root)
         json_object_set_new(root, "fidelity", json_string(fidelity_words(g->config)));
+    if (root && confidence)
+        json_object_set(root, "confidence", confidence);
+    json_decref(confidence);
     *text = root ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(root);
     return *text ? 0 : ERR_NOMEM;

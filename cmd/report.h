@@ -12,8 +12,10 @@ void report_head(const struct config *c, FILE *f);
 void report_table(const struct grid *g, FILE *f);
 /* The first members of a JSON object of results, each with its comma. */
 void report_json_head(const struct config *c, FILE *f);
-/* Every evaluated point, one object; the caller writes and frees the text. ERR_NOMEM. */
-int report_json(const struct grid *g, char **text);
+/* Every evaluated point, one object; the caller writes and frees the text. confidence (may be NULL;
+ * taken over) goes under that key. ERR_NOMEM. */
+struct json_t;
+int report_json(const struct grid *g, struct json_t *confidence, char **text);
 /* Every evaluated point, one line; skipped ones are left out. */
 void report_csv(const struct grid *g, FILE *f);
 /* Its head and one of its lines; name: what stands in the policy column, NULL = the policy's. */
