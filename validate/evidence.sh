@@ -14,7 +14,9 @@ row() { # NAME FOLDER CONFIG [flags]
     shift 3
     "$peosim" validate "configs/$config.yaml" --measured "$evidence/$folder" --no-plots \
         --output-dir "$out/$folder" "$@" 2>/dev/null >"$out/table.txt"
+    sed -nE 's/^  ([a-z0-9_]+) +n +[0-9]+  median error +([0-9.]+%).*/\1 \2/p' "$out/table.txt" >"$out/kinds.$folder"
     [ -z "${update:-}" ] || {
+        grep -v '^results: ' "$out/table.txt" >"$out/table.kept" && mv "$out/table.kept" "$out/table.txt"
         cp "$out/table.txt" "$evidence/$folder/table.txt"
         cp "$out/$folder/layers.csv" "$out/$folder/ops.csv" "$evidence/$folder/"
     }
@@ -34,3 +36,12 @@ row "eps; DeepSeek-V3; batch 512 to 2048" eps h200x4_eps
 row "the same behind an emulated 47 GB/s NIC" paced h200x4_paced --pace-GBps 47 --pace-us 5
 row "emulated NIC and EP8 on 4 GPUs" paced_ep8 h200x4_paced --pace-GBps 47 --pace-us 5 --cluster.nodes=8 \
     --gpus 4 --batch=32,128
+
+echo
+echo "| median error by kind of op, waiting excluded | DeepSeek-V3 | Qwen3-235B | eps | emulated NIC | emulated EP8 |"
+echo "|---|---:|---:|---:|---:|---:|"
+awk '{ if (!($1 in seen)) { seen[$1] = 1; order[++n] = $1 } v[$1, FILENAME] = $2 }
+    END { for (i = 1; i <= n; i++) { printf "| %s |", order[i]
+        for (f = 1; f < ARGC; f++) printf " %s |", v[order[i], ARGV[f]]
+        printf "\n" } }' "$out"/kinds.deepseek-v3 "$out"/kinds.qwen3-235b "$out"/kinds.eps "$out"/kinds.paced \
+    "$out"/kinds.paced_ep8
