@@ -214,6 +214,21 @@ static void nics_change(struct capacity *k, struct hw_profile *scratch, const st
         k->nic_GBps[g] *= hw_value(scratch, HW_NET_NIC_GBITPS);
 }
 
+/* Longer prompts or answers may be more than the model can read. */
+static bool context_fits(const struct capacity *k, const struct change *change,
+                         struct hw_profile *scratch, struct capacity_change *out)
+{
+    struct capacity_config other = *k->config;
+    int most = k->model->max_context;
+
+    change->apply(&other, scratch);
+    out->fits = !most || other.num.isl + other.num.osl <= most;
+    if (!out->fits)
+        snprintf(out->why, sizeof out->why, "longer than the context of %s: %d tokens",
+                 k->model->name, most);
+    return out->fits;
+}
+
 static int change_run(struct capacity *k, struct evaluator *e, const struct change *change,
                       const struct capacity_plan *winner, struct capacity_point points[2],
                       struct capacity_change *out)
@@ -225,6 +240,10 @@ static int change_run(struct capacity *k, struct evaluator *e, const struct chan
 
     memcpy(nic, k->nic_GBps, sizeof nic);
     *out = (struct capacity_change){.name = change->name, .fits = true};
+    if (!err && !context_fits(k, change, scratch, out)) {
+        hw_profile_free(scratch);
+        return 0;
+    }
     if (!err)
         err = point_again(k->config, e, change, winner->decode, &points[0]);
     if (!err)

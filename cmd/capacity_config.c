@@ -492,6 +492,7 @@ static int traffic_check(struct capacity_config *c)
 
 static int check(struct capacity_config *c)
 {
+    const struct capacity_numbers *n = &c->num;
     struct moe_model *m = NULL;
     int err;
 
@@ -506,6 +507,12 @@ static int check(struct capacity_config *c)
         err = moe_model_read(c->base.model, &m);
     if (err)
         return err;
+    if (m->max_context && n->isl + n->osl > m->max_context) {
+        log_error_at(c->path, 0,
+                     "traffic.isl + traffic.osl is %d, but the context of %s ends at %d tokens",
+                     n->isl + n->osl, m->name, m->max_context);
+        err = ERR_CONFIG;
+    }
     for (int i = 0; i < c->decode_ep.n + c->prefill_ep.n && !err; i++) {
         int ep = i < c->decode_ep.n ? c->decode_ep.v[i] : c->prefill_ep.v[i - c->decode_ep.n];
 

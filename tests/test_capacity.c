@@ -64,6 +64,8 @@ static void mistakes_get_one_line(void **state)
     CHECK_FAILS(read_set("sla.tpot_ms=-1"), ERR_RANGE, "sla.tpot_ms");
     CHECK_FAILS(read_set("sla.tpot_mss=1"), ERR_CONFIG, "did you mean 'sla.tpot_ms'?");
     CHECK_FAILS(read_set("batch=4"), ERR_CONFIG, "set decode.batch");
+    CHECK_FAILS(read_set("traffic.isl=40705"), ERR_CONFIG, "context of qwen3-30b ends at 40960");
+    assert_int_equal(read_set("traffic.isl=40704"), 0);
     CHECK_FAILS(read_set("seed"), ERR_USAGE, "expected key=value");
     CHECK_FAILS(read_text("model: dbrx\ngpus: h800\n", &c), ERR_CONFIG, "decode.ep");
     CHECK_FAILS(read_text(QUESTION "traffic2: 1\n", &c), ERR_CONFIG, "q.yaml:10");
@@ -307,7 +309,7 @@ static void what_cannot_be_kept_comes_near(void **state)
 
 static void what_does_not_fit_is_left_out(void **state)
 {
-    const char *sets[] = {"traffic.isl=2000000"};
+    const char *sets[] = {"reserve_GB=900"};
     struct capacity_config *c;
     struct capacity *k;
 
