@@ -105,9 +105,12 @@ static void winner_print(const struct capacity *k, const struct capacity_plan *p
         fprintf(f, "; memory per GPU: prefill %.1f, decode %.1f GB\n",
                 p->prefill->memory.total / 1e9, p->decode->memory.total / 1e9);
     }
+    fprintf(f,
+            "TTFT counts no queue but the pass in progress; percentiles are over %d routing%s, "
+            "interpolated, not over arrivals and lengths\n",
+            k->config->num.draws, k->config->num.draws == 1 ? "" : "s");
     fprintf(f, "%.0f%% of its decode time rests on profile fields without data of their own\n",
             100 * p->decode->assumed_share);
-    (void)k;
 }
 
 static void changes_print(const struct capacity *k, const struct capacity_change *changes, int num,
