@@ -490,9 +490,36 @@ static int traffic_check(struct capacity_config *c)
     return 0;
 }
 
+static int context_check(const struct capacity_config *c, const struct moe_model *m)
+{
+    int longest = c->num.isl + c->num.osl;
+
+    if (!m->max_context || longest <= m->max_context)
+        return 0;
+    log_error_at(c->path, 0,
+                 "traffic.isl + traffic.osl is %d, but the context of %s ends at %d tokens",
+                 longest, m->name, m->max_context);
+    return ERR_CONFIG;
+}
+
+static int ep_check(const struct capacity_config *c, const struct moe_model *m, int ep)
+{
+    int experts = m->experts + c->base.redundant_experts, node = c->base.gpus_per_node;
+
+    if (ep > experts)
+        log_error_at(c->path, 0, "EP %d is larger than the %d experts of %s", ep, experts, m->name);
+    else if (experts % ep)
+        log_error_at(c->path, 0, "%d experts of %s are not divisible by EP %d", experts, m->name,
+                     ep);
+    else if (ep > node && ep % node)
+        log_error_at(c->path, 0, "EP %d is no whole number of nodes of %d GPUs", ep, node);
+    else
+        return 0;
+    return ERR_CONFIG;
+}
+
 static int check(struct capacity_config *c)
 {
-    const struct capacity_numbers *n = &c->num;
     struct moe_model *m = NULL;
     int err;
 
@@ -507,29 +534,11 @@ static int check(struct capacity_config *c)
         err = moe_model_read(c->base.model, &m);
     if (err)
         return err;
-    if (m->max_context && n->isl + n->osl > m->max_context) {
-        log_error_at(c->path, 0,
-                     "traffic.isl + traffic.osl is %d, but the context of %s ends at %d tokens",
-                     n->isl + n->osl, m->name, m->max_context);
-        err = ERR_CONFIG;
-    }
-    for (int i = 0; i < c->decode_ep.n + c->prefill_ep.n && !err; i++) {
-        int ep = i < c->decode_ep.n ? c->decode_ep.v[i] : c->prefill_ep.v[i - c->decode_ep.n];
-
-        if (ep > m->experts + c->base.redundant_experts) {
-            log_error_at(c->path, 0, "EP %d is larger than the %d experts of %s", ep,
-                         m->experts + c->base.redundant_experts, m->name);
-            err = ERR_CONFIG;
-        } else if ((m->experts + c->base.redundant_experts) % ep) {
-            log_error_at(c->path, 0, "%d experts of %s are not divisible by EP %d",
-                         m->experts + c->base.redundant_experts, m->name, ep);
-            err = ERR_CONFIG;
-        } else if (ep > c->base.gpus_per_node && ep % c->base.gpus_per_node) {
-            log_error_at(c->path, 0, "EP %d is no whole number of nodes of %d GPUs", ep,
-                         c->base.gpus_per_node);
-            err = ERR_CONFIG;
-        }
-    }
+    err = context_check(c, m);
+    for (int i = 0; i < c->decode_ep.n && !err; i++)
+        err = ep_check(c, m, c->decode_ep.v[i]);
+    for (int i = 0; i < c->prefill_ep.n && !err; i++)
+        err = ep_check(c, m, c->prefill_ep.v[i]);
     moe_model_free(m);
     return err ? err : prices_check(c);
 }

@@ -79,8 +79,8 @@ static void skipped_print(const struct capacity *k, FILE *f)
     if (fit)
         fprintf(f, "left out: %zu points that do not fit, such as: %s\n", fit, fit_why + 14);
     if (k->num_crowded)
-        fprintf(f, "left out: %zu pairs that do not fit on the same GPUs, such as: %s\n",
-                k->num_crowded, k->crowded_why);
+        fprintf(f, "left out: %zu pair%s that cannot share GPUs, such as: %s\n", k->num_crowded,
+                k->num_crowded == 1 ? "" : "s", k->crowded_why);
     if (policy)
         fprintf(f, "left out: %zu points that cannot run, such as: %s\n", policy, policy_why);
 }

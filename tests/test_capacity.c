@@ -256,6 +256,42 @@ static void slower_nics_move_the_cache_slower(void **state)
     capacity_config_free(c);
 }
 
+/* One line about traffic that no counts can be exact for, though each of its numbers may be. */
+static void traffic_has_a_bound(void **state)
+{
+    const char *sets[] = {"traffic.requests_s=1e9", "traffic.isl=40000"};
+    struct capacity_config *c;
+
+    (void)state;
+    CHECK_FAILS(capacity_config_read(file_of(QUESTION), sets, 2, &c), ERR_RANGE,
+                "are more than 1e+13");
+}
+
+/* A change that leads beyond the model's context says so and spoils none of the others. */
+static void changes_know_the_context(void **state)
+{
+    struct capacity_change changes[CAPACITY_MAX_CHANGES];
+    const char *sets[] = {"gpus=h800", "policies=none", "draws=1", "traffic.isl=40000",
+                          "decode.batch=4"};
+    struct capacity_config *c;
+    struct capacity *k;
+    int num;
+
+    (void)state;
+    assert_int_equal(capacity_config_read(file_of(QUESTION), sets, 5, &c), 0);
+    k = search_of(c, NULL, 2);
+    assert_true(k->num_plans > 0);
+    assert_int_equal(capacity_sensitivity(k, &k->plans[0], changes, &num), 0);
+    for (int i = 0; i < num; i++) {
+        bool longer = !strcmp(changes[i].name, "prompts 25% longer");
+
+        assert_int_equal(changes[i].fits, !longer);
+        assert_true(!longer || strstr(changes[i].why, "context of qwen3-30b: 40960"));
+    }
+    capacity_close(k);
+    capacity_config_free(c);
+}
+
 static int plans_text(struct capacity *k, char *buf, size_t size)
 {
     FILE *f = fmemopen(buf, size, "w");
@@ -372,6 +408,8 @@ int main(void)
         cmocka_unit_test(counts_do_not_overflow),
         cmocka_unit_test(prices_of_the_file_stay),
         cmocka_unit_test(slower_nics_move_the_cache_slower),
+        cmocka_unit_test(traffic_has_a_bound),
+        cmocka_unit_test(changes_know_the_context),
         cmocka_unit_test(a_journal_resumes),
         cmocka_unit_test(what_cannot_be_kept_comes_near),
         cmocka_unit_test(what_does_not_fit_is_left_out),
