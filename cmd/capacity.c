@@ -14,6 +14,8 @@
 /* Plans that must stand on several routings before the search ends, and tries to get there. */
 #define CAPACITY_SURE   5
 #define CAPACITY_ROUNDS 8
+/* Instances of a pool at most. */
+#define CAPACITY_MOST 1e13
 
 static double prompt_of(const struct capacity_numbers *n)
 {
@@ -152,14 +154,12 @@ static int memory_check(const struct capacity_config *c, struct evaluator *e,
     int requests = p->decode ? p->size : pass_requests(s);
     double context = p->decode ? n->isl + n->osl : n->isl;
     struct memory_spec spec;
-    struct memory_sum sum;
-    int err = pass_memory(e, s, requests, context, n->reserve_GB, &spec, &sum);
+    int err = pass_memory(e, s, requests, context, n->reserve_GB, &spec, &p->memory);
 
-    p->memory_GB = sum.total / 1e9;
-    if (!err && sum.total > sum.capacity) {
+    if (!err && p->memory.total > p->memory.capacity) {
         char text[160];
 
-        memory_text(&sum, text, sizeof text);
+        memory_text(&p->memory, text, sizeof text);
         p->skipped = true;
         snprintf(p->why, sizeof p->why, "does not fit: %s", text);
     }
@@ -232,19 +232,26 @@ static int point_spread(const struct capacity_config *c, struct evaluator *e,
 /* The journal's line of a point. */
 static void point_print(const struct capacity_point *p, char *buf, size_t size)
 {
-    snprintf(buf, size, "%d %.17g %.17g %.17g %.17g %.17g %.17g %d %d %d", p->skipped, p->memory_GB,
+    const struct memory_sum *m = &p->memory;
+
+    snprintf(buf, size,
+             "%d %.17g %.17g %.17g %.17g %.17g %.17g %.17g %.17g %.17g %.17g %.17g %d %d %d",
+             p->skipped, m->weights, m->kv, m->buffers, m->activations, m->reserve, m->capacity,
              p->step_us, p->layer_us, p->exposed_us, p->nic_util, p->assumed_share,
              p->knobs.pipeline_num, p->knobs.gate_up_gemm, p->knobs.down_gemm);
 }
 
 static int point_scan(struct capacity_point *p, const char *row)
 {
+    struct memory_sum *m = &p->memory;
     int skipped;
 
-    if (sscanf(row, "%d %lg %lg %lg %lg %lg %lg %d %d %d", &skipped, &p->memory_GB, &p->step_us,
-               &p->layer_us, &p->exposed_us, &p->nic_util, &p->assumed_share,
-               &p->knobs.pipeline_num, &p->knobs.gate_up_gemm, &p->knobs.down_gemm) != 10)
+    if (sscanf(row, "%d %lg %lg %lg %lg %lg %lg %lg %lg %lg %lg %lg %d %d %d", &skipped,
+               &m->weights, &m->kv, &m->buffers, &m->activations, &m->reserve, &m->capacity,
+               &p->step_us, &p->layer_us, &p->exposed_us, &p->nic_util, &p->assumed_share,
+               &p->knobs.pipeline_num, &p->knobs.gate_up_gemm, &p->knobs.down_gemm) != 15)
         return ERR_DATA;
+    m->total = m->weights + m->kv + m->buffers + m->activations + m->reserve;
     p->at_us = p->step_us;
     return skipped ? ERR_DATA : 0; /* the reason of a skipped one is found again */
 }
@@ -347,11 +354,18 @@ static void judge(const struct capacity_config *c, struct capacity_plan *out)
                                      : "max_nodes";
 }
 
-static int instances(double need, double each, double utilization)
+/* capacity_config bounds the traffic, so that even GPUs that are slow beyond reason stay far below
+ * 2^53, where counts are exact. */
+static int64_t instances(double need, double each, double utilization)
 {
     double n = ceil(need / (each * utilization) - 1e-9);
 
-    return n < 1 ? 1 : n > 1e8 ? 100000000 : (int)n;
+    return n < 1 ? 1 : n > CAPACITY_MOST ? (int64_t)CAPACITY_MOST : (int64_t)n;
+}
+
+static int64_t nodes_of(int64_t gpus, int per_node)
+{
+    return (gpus + per_node - 1) / per_node;
 }
 
 void capacity_plan_of(const struct capacity *k, const struct capacity_config *c,
@@ -359,9 +373,9 @@ void capacity_plan_of(const struct capacity *k, const struct capacity_config *c,
                       bool shared, struct capacity_plan *out)
 {
     const struct capacity_numbers *n = &c->num;
-    double tokens_s, prompt_s = prefill->size / prefill->step_us * 1e6,
-                     per_node = c->base.gpus_per_node;
+    double tokens_s, prompt_s = prefill->size / prefill->step_us * 1e6;
     double out_s = n->requests_s * n->osl, gpu_share;
+    int64_t decode_gpus, prefill_gpus;
 
     *out = (struct capacity_plan){.decode = decode, .prefill = prefill, .shared = shared};
     decode_rate(c, out, &tokens_s);
@@ -375,12 +389,13 @@ void capacity_plan_of(const struct capacity *k, const struct capacity_config *c,
         gpu_share += prompt_of(n) / n->osl / prompt_s;
     }
     out->tokens_s_gpu = n->utilization / gpu_share;
-    out->gpus = out->decode_instances * decode->ep + out->prefill_instances * prefill->ep;
-    out->nodes = (int)(ceil(out->decode_instances * decode->ep / per_node) +
-                       ceil(out->prefill_instances * prefill->ep / per_node));
-    out->usd_per_hour =
-        (double)out->decode_instances * decode->ep * c->gpus[decode->gpu].usd_per_hour +
-        (double)out->prefill_instances * prefill->ep * c->gpus[prefill->gpu].usd_per_hour;
+    decode_gpus = out->decode_instances * decode->ep;
+    prefill_gpus = out->prefill_instances * prefill->ep;
+    out->gpus = decode_gpus + prefill_gpus;
+    out->nodes = nodes_of(decode_gpus, c->base.gpus_per_node) +
+                 nodes_of(prefill_gpus, c->base.gpus_per_node);
+    out->usd_per_hour = (double)decode_gpus * c->gpus[decode->gpu].usd_per_hour +
+                        (double)prefill_gpus * c->gpus[prefill->gpu].usd_per_hour;
     out->usd_per_Mtoken = out->usd_per_hour / (out_s * 3600) * 1e6;
     judge(c, out);
 }
@@ -403,11 +418,41 @@ static int plan_cmp(const void *va, const void *vb)
     return a->decode < b->decode ? -1 : a->decode > b->decode;
 }
 
-static bool may_join(const struct capacity_config *c, const struct capacity_point *d,
+bool capacity_shared_fits(const struct capacity_point *decode, const struct capacity_point *prefill,
+                          struct memory_sum *sum)
+{
+    const struct memory_sum *d = &decode->memory, *p = &prefill->memory;
+
+    /* Decode may hold a prediction layer more. */
+    *sum = d->weights >= p->weights ? *d : *p;
+    sum->kv = d->kv + p->kv;
+    sum->buffers = d->buffers + p->buffers;
+    sum->activations = fmax(d->activations, p->activations);
+    sum->total = sum->weights + sum->kv + sum->buffers + sum->activations + sum->reserve;
+    return sum->total <= sum->capacity;
+}
+
+static bool may_share(struct capacity *k, const struct capacity_point *d,
+                      const struct capacity_point *p)
+{
+    struct memory_sum sum;
+
+    if (k->config->num.pools == POOLS_SEPARATE || d->gpu != p->gpu || d->ep != p->ep)
+        return false;
+    if (capacity_shared_fits(d, p, &sum))
+        return true;
+    if (!k->num_crowded++)
+        memory_text(&sum, k->crowded_why, sizeof k->crowded_why);
+    return false;
+}
+
+static bool may_join(struct capacity *k, const struct capacity_point *d,
                      const struct capacity_point *p, bool shared)
 {
+    const struct capacity_config *c = k->config;
+
     if (shared)
-        return c->num.pools != POOLS_SEPARATE && d->gpu == p->gpu && d->ep == p->ep;
+        return may_share(k, d, p);
     return c->num.pools != POOLS_SHARED && (c->num.mix_gpus || d->gpu == p->gpu);
 }
 
@@ -420,7 +465,7 @@ static int plans_rank(struct capacity *k)
         k->plans = calloc(k->num_points, sizeof *k->plans);
     if (!k->plans)
         return ERR_NOMEM;
-    k->num_plans = 0;
+    k->num_plans = k->num_crowded = 0; /* ranked anew in every round */
     for (size_t i = 0; i < k->num_points && k->points[i].decode; i++) {
         struct capacity_plan best = {0}, one;
 
@@ -428,7 +473,7 @@ static int plans_rank(struct capacity *k)
             for (int shared = 0; shared < 2; shared++) {
                 const struct capacity_point *d = &k->points[i], *p = &k->points[j];
 
-                if (p->decode || p->skipped || d->skipped || !may_join(c, d, p, shared))
+                if (p->decode || p->skipped || d->skipped || !may_join(k, d, p, shared))
                     continue;
                 capacity_plan_of(k, c, d, p, shared, &one);
                 if (!best.decode || plan_cmp(&one, &best) < 0)

@@ -4,6 +4,8 @@
 #ifndef PEOSIM_CMD_CAPACITY_H
 #define PEOSIM_CMD_CAPACITY_H
 
+#include <stdint.h>
+
 #include "cmd/capacity_config.h"
 #include "cmd/journal.h"
 #include "cmd/pass.h"
@@ -14,7 +16,7 @@ struct capacity_point {
     int gpu, ep, size, policy;    /* size: decode requests, prefill tokens; per GPU */
     struct knobs knobs;
     char why[200]; /* skipped: the reason */
-    double memory_GB;
+    struct memory_sum memory;
     double step_us, at_us; /* one routing; at the promised percentile */
     double layer_us, exposed_us, nic_util, assumed_share;
 };
@@ -25,7 +27,7 @@ struct capacity_plan {
     bool shared, ok;
     double tpot_ms, ttft_ms;
     double wait_ms, prefill_ms, transfer_ms; /* of the TTFT; the rest is a decode step */
-    int decode_instances, prefill_instances, gpus, nodes;
+    int64_t decode_instances, prefill_instances, gpus, nodes;
     double usd_per_hour, usd_per_Mtoken;
     double tokens_s_gpu, tokens_s_user; /* output tokens, at the planned utilisation */
     double worst;                       /* largest of time / promised time; above 1: missed */
@@ -40,7 +42,9 @@ struct capacity {
     double nic_GBps[CAPACITY_MAX_LIST]; /* of each kind of GPU */
     struct capacity_plan *plans; /* one per decode point: with its best prefill; best first */
     size_t num_plans;
-    size_t num_reused; /* points taken from the journal */
+    size_t num_reused;  /* points taken from the journal */
+    size_t num_crowded; /* pairs of points that fit alone but not on the same GPUs */
+    char crowded_why[200];
 };
 
 /* All points, not yet evaluated. ERR_CONFIG and others, logged. */
@@ -57,6 +61,10 @@ void capacity_scenario(const struct capacity_config *c, const struct capacity_po
                        struct scenario *out);
 int capacity_point_run(const struct capacity_config *c, struct evaluator *e,
                        struct capacity_point *p);
+/* What a GPU holds that runs both points: weights once, the KV cache and the buffers of both, the
+ * larger activations (their steps take turns). false: more than it has. */
+bool capacity_shared_fits(const struct capacity_point *decode, const struct capacity_point *prefill,
+                          struct memory_sum *sum);
 /* Puts pools together for the config's traffic. */
 void capacity_plan_of(const struct capacity *k, const struct capacity_config *c,
                       const struct capacity_point *decode, const struct capacity_point *prefill,

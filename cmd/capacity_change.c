@@ -85,9 +85,10 @@ static void nic_double(struct capacity_config *c, struct hw_profile *p)
     nic_scale(c, p, 2);
 }
 
-static bool many_nodes(const struct capacity_config *c, const struct capacity_plan *winner)
+/* Separate pools move the KV cache over NICs even where each lies in one node. */
+static bool uses_nics(const struct capacity_config *c, const struct capacity_plan *winner)
 {
-    return winner->decode->ep > c->base.gpus_per_node ||
+    return !winner->shared || winner->decode->ep > c->base.gpus_per_node ||
            winner->prefill->ep > c->base.gpus_per_node;
 }
 
@@ -146,8 +147,8 @@ static const struct change changes[] = {
     {"experts perfectly balanced", balanced, not_balanced},
     {"experts less balanced (log-normal, sigma +0.3, at least 0.5)", popular, NULL},
     {"ranks start 20 us apart, kernels vary 5%", late, NULL},
-    {"NICs half as fast", nic_half, many_nodes},
-    {"NICs twice as fast", nic_double, many_nodes},
+    {"NICs half as fast", nic_half, uses_nics},
+    {"NICs twice as fast", nic_double, uses_nics},
     {"HBM 10% slower", hbm_down, NULL},
     {"attention kernels 20% slower", attention_down, NULL},
     {"KV cache in the other type (BF16, FP8)", kv_other, NULL},
@@ -184,6 +185,50 @@ static int point_again(const struct capacity_config *c, struct evaluator *e,
     return err;
 }
 
+/* Whether the points, and both on the same GPUs where they share them, still fit. */
+static void fits_check(const struct capacity_point points[2], bool shared,
+                       struct capacity_change *out)
+{
+    struct memory_sum sum;
+    char text[160];
+
+    for (int i = 0; i < 2 && out->fits; i++)
+        if (points[i].skipped) {
+            out->fits = false;
+            memcpy(out->why, points[i].why, sizeof out->why);
+        }
+    if (out->fits && shared && !capacity_shared_fits(&points[0], &points[1], &sum)) {
+        out->fits = false;
+        memory_text(&sum, text, sizeof text);
+        snprintf(out->why, sizeof out->why, "does not fit: %s", text);
+    }
+}
+
+/* The NICs that move the KV cache change as those of the profiles do. */
+static void nics_change(struct capacity *k, struct hw_profile *scratch, const struct change *change,
+                        struct capacity_config *other)
+{
+    scratch->f[HW_NET_NIC_GBITPS].value = 1;
+    change->apply(other, scratch);
+    for (int g = 0; g < k->config->num_gpus; g++)
+        k->nic_GBps[g] *= hw_value(scratch, HW_NET_NIC_GBITPS);
+}
+
+/* Longer prompts or answers may be more than the model can read. */
+static bool context_fits(const struct capacity *k, const struct change *change,
+                         struct hw_profile *scratch, struct capacity_change *out)
+{
+    struct capacity_config other = *k->config;
+    int most = k->model->max_context;
+
+    change->apply(&other, scratch);
+    out->fits = !most || other.num.isl + other.num.osl <= most;
+    if (!out->fits)
+        snprintf(out->why, sizeof out->why, "longer than the context of %s: %d tokens",
+                 k->model->name, most);
+    return out->fits;
+}
+
 static int change_run(struct capacity *k, struct evaluator *e, const struct change *change,
                       const struct capacity_plan *winner, struct capacity_point points[2],
                       struct capacity_change *out)
@@ -195,21 +240,17 @@ static int change_run(struct capacity *k, struct evaluator *e, const struct chan
 
     memcpy(nic, k->nic_GBps, sizeof nic);
     *out = (struct capacity_change){.name = change->name, .fits = true};
+    if (!err && !context_fits(k, change, scratch, out)) {
+        hw_profile_free(scratch);
+        return 0;
+    }
     if (!err)
         err = point_again(k->config, e, change, winner->decode, &points[0]);
     if (!err)
         err = point_again(k->config, e, change, winner->prefill, &points[1]);
     if (!err) {
-        double was = hw_value(scratch, HW_NET_NIC_GBITPS);
-
-        change->apply(&other, scratch);
-        for (int g = 0; g < k->config->num_gpus && was != 0; g++)
-            k->nic_GBps[g] *= hw_value(scratch, HW_NET_NIC_GBITPS) / was;
-        for (int i = 0; i < 2 && out->fits; i++)
-            if (points[i].skipped) {
-                out->fits = false;
-                memcpy(out->why, points[i].why, sizeof out->why);
-            }
+        nics_change(k, scratch, change, &other);
+        fits_check(points, winner->shared, out);
         if (out->fits)
             capacity_plan_of(k, &other, &points[0], &points[1], winner->shared, &out->plan);
         out->plan.decode = out->plan.prefill = NULL; /* they do not outlive this call */

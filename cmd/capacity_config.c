@@ -287,6 +287,22 @@ static int policies_read(struct capacity_config *c, const struct doc_node *list)
     return err;
 }
 
+/* The file's prices again, for those GPUs that --set gpus named anew. */
+static int prices_keep(struct capacity_config *c, const struct doc_node *node)
+{
+    int err = 0;
+
+    if (node->type != DOC_MAP)
+        return price_set(c, NULL, node->text, c->path, node->line);
+    for (int i = 0; i < c->num_gpus && !err; i++) {
+        const struct doc_node *own = doc_get(node, c->gpus[i].profile);
+
+        if (own)
+            err = price_set(c, own->key, own->text, c->path, own->line);
+    }
+    return err;
+}
+
 static int prices_read(struct capacity_config *c, const struct doc_node *node)
 {
     int err = 0;
@@ -349,6 +365,11 @@ static int set_list(struct capacity_config *c, const char *key, const char *text
     return err;
 }
 
+static bool is_price(const char *key)
+{
+    return !strncmp(key, "usd_per_hour", 12) && (!key[12] || key[12] == '.' || key[12] == '=');
+}
+
 static int set_word(struct capacity_config *c, const char *word)
 {
     const char *eq = strchr(word, '=');
@@ -362,9 +383,26 @@ static int set_word(struct capacity_config *c, const char *word)
     key[eq - word] = '\0';
     if (!strcmp(key, "policies") || opt_find(capacity_lists, key))
         return set_list(c, key, eq + 1);
-    if (!strncmp(key, "usd_per_hour", 12) && (!key[12] || key[12] == '.'))
+    if (is_price(key))
         return price_set(c, key[12] ? key + 13 : NULL, eq + 1, "--set", 0);
     return scalar_set(c, key, eq + 1, "--set", 0);
+}
+
+/* Prices last: they hold for the GPUs that the other words choose. prices: the file's, or NULL. */
+static int sets_read(struct capacity_config *c, const char *const *sets, size_t num,
+                     const struct doc_node *prices)
+{
+    int err = 0;
+
+    for (size_t i = 0; i < num && !err; i++)
+        if (!is_price(sets[i]))
+            err = set_word(c, sets[i]);
+    if (!err && prices)
+        err = prices_keep(c, prices);
+    for (size_t i = 0; i < num && !err; i++)
+        if (is_price(sets[i]))
+            err = set_word(c, sets[i]);
+    return err;
 }
 
 static int names_set(struct capacity_config *c, const char *path)
@@ -429,9 +467,59 @@ static int prices_check(struct capacity_config *c)
     return 0;
 }
 
-static int check(struct capacity_config *c)
+/* More is no traffic that anyone has, and GPU counts stay exact. */
+#define TRAFFIC_MOST 1e13
+
+static int traffic_check(struct capacity_config *c)
 {
     struct capacity_numbers *n = &c->num;
+    double all;
+
+    if (n->requests_s > 0 && n->tokens_s > 0)
+        return fault(c, "traffic: give requests_s or tokens_s, not both");
+    if (n->tokens_s > 0)
+        n->requests_s = n->tokens_s / n->osl;
+    if (n->requests_s <= 0)
+        return fault(c, "no traffic: traffic.requests_s or traffic.tokens_s must be above zero");
+    all = n->requests_s * ((double)n->isl + n->osl);
+    if (all > TRAFFIC_MOST) {
+        log_error_at(c->path, 0, "traffic: %.3g tokens/s, prompts included, are more than %.0e",
+                     all, TRAFFIC_MOST);
+        return ERR_RANGE;
+    }
+    return 0;
+}
+
+static int context_check(const struct capacity_config *c, const struct moe_model *m)
+{
+    int longest = c->num.isl + c->num.osl;
+
+    if (!m->max_context || longest <= m->max_context)
+        return 0;
+    log_error_at(c->path, 0,
+                 "traffic.isl + traffic.osl is %d, but the context of %s ends at %d tokens",
+                 longest, m->name, m->max_context);
+    return ERR_CONFIG;
+}
+
+static int ep_check(const struct capacity_config *c, const struct moe_model *m, int ep)
+{
+    int experts = m->experts + c->base.redundant_experts, node = c->base.gpus_per_node;
+
+    if (ep > experts)
+        log_error_at(c->path, 0, "EP %d is larger than the %d experts of %s", ep, experts, m->name);
+    else if (experts % ep)
+        log_error_at(c->path, 0, "%d experts of %s are not divisible by EP %d", experts, m->name,
+                     ep);
+    else if (ep > node && ep % node)
+        log_error_at(c->path, 0, "EP %d is no whole number of nodes of %d GPUs", ep, node);
+    else
+        return 0;
+    return ERR_CONFIG;
+}
+
+static int check(struct capacity_config *c)
+{
     struct moe_model *m = NULL;
     int err;
 
@@ -441,32 +529,16 @@ static int check(struct capacity_config *c)
         return fault(c, "decode.ep and decode.batch: name at least one value each");
     if (!c->prefill_ep.n || !c->prefill_tokens.n)
         return fault(c, "prefill.ep and prefill.tokens: name at least one value each");
-    if (n->requests_s > 0 && n->tokens_s > 0)
-        return fault(c, "traffic: give requests_s or tokens_s, not both");
-    if (n->tokens_s > 0)
-        n->requests_s = n->tokens_s / n->osl;
-    if (n->requests_s <= 0)
-        return fault(c, "no traffic: traffic.requests_s or traffic.tokens_s must be above zero");
-    err = moe_model_read(c->base.model, &m);
+    err = traffic_check(c);
+    if (!err)
+        err = moe_model_read(c->base.model, &m);
     if (err)
         return err;
-    for (int i = 0; i < c->decode_ep.n + c->prefill_ep.n && !err; i++) {
-        int ep = i < c->decode_ep.n ? c->decode_ep.v[i] : c->prefill_ep.v[i - c->decode_ep.n];
-
-        if (ep > m->experts + c->base.redundant_experts) {
-            log_error_at(c->path, 0, "EP %d is larger than the %d experts of %s", ep,
-                         m->experts + c->base.redundant_experts, m->name);
-            err = ERR_CONFIG;
-        } else if ((m->experts + c->base.redundant_experts) % ep) {
-            log_error_at(c->path, 0, "%d experts of %s are not divisible by EP %d",
-                         m->experts + c->base.redundant_experts, m->name, ep);
-            err = ERR_CONFIG;
-        } else if (ep > c->base.gpus_per_node && ep % c->base.gpus_per_node) {
-            log_error_at(c->path, 0, "EP %d is no whole number of nodes of %d GPUs", ep,
-                         c->base.gpus_per_node);
-            err = ERR_CONFIG;
-        }
-    }
+    err = context_check(c, m);
+    for (int i = 0; i < c->decode_ep.n && !err; i++)
+        err = ep_check(c, m, c->decode_ep.v[i]);
+    for (int i = 0; i < c->prefill_ep.n && !err; i++)
+        err = ep_check(c, m, c->prefill_ep.v[i]);
     moe_model_free(m);
     return err ? err : prices_check(c);
 }
@@ -495,8 +567,8 @@ int capacity_config_read(const char *path, const char *const *sets, size_t num_s
         err = prices_read(c, prices);
     if (!err && !c->num_policies)
         err = policy_add(c, "none", path, 0);
-    for (size_t i = 0; i < num_sets && !err; i++)
-        err = set_word(c, sets[i]);
+    if (!err)
+        err = sets_read(c, sets, num_sets, prices);
     if (!err)
         err = hash_set(c, sets, num_sets);
     if (!err)

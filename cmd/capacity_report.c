@@ -1,5 +1,6 @@
 #include "cmd/capacity_report.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,10 +21,10 @@ static const char *policy_of(const struct capacity *k, const struct capacity_poi
     return k->config->policies[p->policy].policy->name;
 }
 
-static void pool_text(const struct capacity *k, const struct capacity_point *p, int instances,
+static void pool_text(const struct capacity *k, const struct capacity_point *p, int64_t instances,
                       char *buf, size_t size)
 {
-    snprintf(buf, size, "%dx EP%d %s, %d, %s", instances, p->ep, gpu_of(k, p), p->size,
+    snprintf(buf, size, "%" PRId64 "x EP%d %s, %d, %s", instances, p->ep, gpu_of(k, p), p->size,
              policy_of(k, p));
 }
 
@@ -51,9 +52,9 @@ static void plan_line(const struct capacity *k, const struct capacity_plan *p, F
     pool_text(k, p->decode, p->decode_instances, decode, sizeof decode);
     if (!p->shared)
         pool_text(k, p->prefill, p->prefill_instances, prefill, sizeof prefill);
-    fprintf(f, "  %-28s %-30s %5d %6d %9.2f %8.3f %8.0f %7.1f %8.0f %8.1f%s\n", decode, prefill,
-            p->gpus, p->nodes, p->usd_per_hour, p->usd_per_Mtoken, p->ttft_ms, p->tpot_ms,
-            p->tokens_s_gpu, p->tokens_s_user, p->decode->spread ? "" : " *");
+    fprintf(f, "  %-28s %-30s %5" PRId64 " %6" PRId64 " %9.2f %8.3f %8.0f %7.1f %8.0f %8.1f%s\n",
+            decode, prefill, p->gpus, p->nodes, p->usd_per_hour, p->usd_per_Mtoken, p->ttft_ms,
+            p->tpot_ms, p->tokens_s_gpu, p->tokens_s_user, p->decode->spread ? "" : " *");
 }
 
 /* Reasons for which points were left out, each once. */
@@ -77,25 +78,39 @@ static void skipped_print(const struct capacity *k, FILE *f)
     }
     if (fit)
         fprintf(f, "left out: %zu points that do not fit, such as: %s\n", fit, fit_why + 14);
+    if (k->num_crowded)
+        fprintf(f, "left out: %zu pair%s that cannot share GPUs, such as: %s\n", k->num_crowded,
+                k->num_crowded == 1 ? "" : "s", k->crowded_why);
     if (policy)
         fprintf(f, "left out: %zu points that cannot run, such as: %s\n", policy, policy_why);
 }
 
 static void winner_print(const struct capacity *k, const struct capacity_plan *p, FILE *f)
 {
+    struct memory_sum both;
+    char text[160];
+
     fprintf(
         f,
         "TTFT of the first: waiting %.0f + prefill %.0f + KV transfer %.1f + decode step %.0f ms",
         p->wait_ms, p->prefill_ms, p->transfer_ms,
         p->ttft_ms - p->wait_ms - p->prefill_ms - p->transfer_ms);
     if (!p->shared)
-        fprintf(f, "; GPUs prefill : decode %d : %d", p->prefill_instances * p->prefill->ep,
-                p->decode_instances * p->decode->ep);
-    fprintf(f, "; memory per GPU: prefill %.1f, decode %.1f GB\n", p->prefill->memory_GB,
-            p->decode->memory_GB);
+        fprintf(f, "; GPUs prefill : decode %" PRId64 " : %" PRId64,
+                p->prefill_instances * p->prefill->ep, p->decode_instances * p->decode->ep);
+    if (p->shared && capacity_shared_fits(p->decode, p->prefill, &both)) {
+        memory_text(&both, text, sizeof text);
+        fprintf(f, "; memory per GPU: %s\n", text);
+    } else {
+        fprintf(f, "; memory per GPU: prefill %.1f, decode %.1f GB\n",
+                p->prefill->memory.total / 1e9, p->decode->memory.total / 1e9);
+    }
+    fprintf(f,
+            "TTFT counts no queue but the pass in progress; percentiles are over %d routing%s, "
+            "interpolated, not over arrivals and lengths\n",
+            k->config->num.draws, k->config->num.draws == 1 ? "" : "s");
     fprintf(f, "%.0f%% of its decode time rests on profile fields without data of their own\n",
             100 * p->decode->assumed_share);
-    (void)k;
 }
 
 static void changes_print(const struct capacity *k, const struct capacity_change *changes, int num,
@@ -107,16 +122,16 @@ static void changes_print(const struct capacity *k, const struct capacity_change
         return;
     fprintf(f, "\nthe same pools if ...%42s %8s %8s %7s %9s\n", "", "TTFT ms", "TPOT ms", "GPUs",
             "USD/h");
-    fprintf(f, "  %-60s %8.0f %8.1f %7d %9.2f\n", "(as asked)", best->ttft_ms, best->tpot_ms,
-            best->gpus, best->usd_per_hour);
+    fprintf(f, "  %-60s %8.0f %8.1f %7" PRId64 " %9.2f\n", "(as asked)", best->ttft_ms,
+            best->tpot_ms, best->gpus, best->usd_per_hour);
     for (int i = 0; i < num; i++) {
         const struct capacity_plan *p = &changes[i].plan;
 
         if (!changes[i].fits)
             fprintf(f, "  %-60s %s\n", changes[i].name, changes[i].why);
         else
-            fprintf(f, "  %-60s %8.0f %8.1f %7d %9.2f %+6.1f%%%s%s\n", changes[i].name, p->ttft_ms,
-                    p->tpot_ms, p->gpus, p->usd_per_hour,
+            fprintf(f, "  %-60s %8.0f %8.1f %7" PRId64 " %9.2f %+6.1f%%%s%s\n", changes[i].name,
+                    p->ttft_ms, p->tpot_ms, p->gpus, p->usd_per_hour,
                     100 * (p->usd_per_hour / best->usd_per_hour - 1), p->ok ? "" : "  misses ",
                     p->ok ? "" : p->miss);
     }
@@ -154,8 +169,10 @@ static void plan_csv(const struct capacity *k, const struct capacity_plan *p, FI
 {
     const struct capacity_point *d = p->decode, *q = p->prefill;
 
-    fprintf(f, "%d,%s,%d,%d,%s,%d,%s,%d,%d,%s,%d,%d,%d,%.6g,%.6g,%.6g,%.6g,%.6g,%.6g,%.6g\n", p->ok,
-            gpu_of(k, d), d->ep, d->size, policy_of(k, d), p->decode_instances,
+    fprintf(f,
+            "%d,%s,%d,%d,%s,%" PRId64 ",%s,%d,%d,%s,%" PRId64 ",%" PRId64 ",%" PRId64
+            ",%.6g,%.6g,%.6g,%.6g,%.6g,%.6g,%.6g\n",
+            p->ok, gpu_of(k, d), d->ep, d->size, policy_of(k, d), p->decode_instances,
             p->shared ? "shared" : gpu_of(k, q), q->ep, q->size, policy_of(k, q),
             p->prefill_instances, p->gpus, p->nodes, p->usd_per_hour, p->usd_per_Mtoken, p->ttft_ms,
             p->tpot_ms, p->tokens_s_gpu, p->tokens_s_user, p->worst);
@@ -179,8 +196,8 @@ void capacity_report_points(const struct capacity *k, FILE *f)
 
         fprintf(f, "%s,%s,%d,%d,%s,%.6g,%.6g,%.6g,%.6g,%.6g,\"%s\"\n",
                 p->decode ? "decode" : "prefill", gpu_of(k, p), p->ep, p->size, policy_of(k, p),
-                p->step_us / 1e3, p->at_us / 1e3, p->layer_us, p->exposed_us / 1e3, p->memory_GB,
-                p->why);
+                p->step_us / 1e3, p->at_us / 1e3, p->layer_us, p->exposed_us / 1e3,
+                p->memory.total / 1e9, p->why);
     }
 }
 
@@ -227,30 +244,31 @@ void capacity_report_changes(const struct capacity *k, const struct capacity_cha
     for (int i = 0; i < num; i++) {
         const struct capacity_plan *p = &changes[i].plan;
 
-        fprintf(f, "\"%s\",%d,%d,%.6g,%.6g,%d,%.6g,%.4g\n", changes[i].name, changes[i].fits, p->ok,
-                p->ttft_ms, p->tpot_ms, p->gpus, p->usd_per_hour,
+        fprintf(f, "\"%s\",%d,%d,%.6g,%.6g,%" PRId64 ",%.6g,%.4g\n", changes[i].name,
+                changes[i].fits, p->ok, p->ttft_ms, p->tpot_ms, p->gpus, p->usd_per_hour,
                 100 * (p->usd_per_hour / k->plans[0].usd_per_hour - 1));
     }
 }
 
-static json_t *pool_json(const struct capacity *k, const struct capacity_point *p, int instances)
+static json_t *pool_json(const struct capacity *k, const struct capacity_point *p,
+                         int64_t instances)
 {
     char knobs[256];
 
     policy_knobs_text(k->config->policies[p->policy].policy, &p->knobs, knobs, sizeof knobs);
-    return json_pack("{s:s, s:i, s:i, s:i, s:s, s:s, s:f, s:f, s:f}", "gpu", gpu_of(k, p), "ep",
-                     p->ep, "instances", instances, "batch", p->size, "policy", policy_of(k, p),
-                     "knobs", knobs, "step_ms", p->step_us / 1e3, "at_percentile_ms",
-                     p->at_us / 1e3, "memory_GB", p->memory_GB);
+    return json_pack("{s:s, s:i, s:I, s:i, s:s, s:s, s:f, s:f, s:f}", "gpu", gpu_of(k, p), "ep",
+                     p->ep, "instances", (json_int_t)instances, "batch", p->size, "policy",
+                     policy_of(k, p), "knobs", knobs, "step_ms", p->step_us / 1e3,
+                     "at_percentile_ms", p->at_us / 1e3, "memory_GB", p->memory.total / 1e9);
 }
 
 static json_t *plan_json(const struct capacity *k, const struct capacity_plan *p)
 {
-    json_t *o =
-        json_pack("{s:b, s:i, s:i, s:f, s:f, s:f, s:f, s:f, s:f}", "ok", p->ok, "gpus", p->gpus,
-                  "nodes", p->nodes, "usd_per_hour", p->usd_per_hour, "usd_per_Mtoken",
-                  p->usd_per_Mtoken, "ttft_ms", p->ttft_ms, "tpot_ms", p->tpot_ms, "tokens_s_gpu",
-                  p->tokens_s_gpu, "tokens_s_user", p->tokens_s_user);
+    json_t *o = json_pack("{s:b, s:I, s:I, s:f, s:f, s:f, s:f, s:f, s:f}", "ok", p->ok, "gpus",
+                          (json_int_t)p->gpus, "nodes", (json_int_t)p->nodes, "usd_per_hour",
+                          p->usd_per_hour, "usd_per_Mtoken", p->usd_per_Mtoken, "ttft_ms",
+                          p->ttft_ms, "tpot_ms", p->tpot_ms, "tokens_s_gpu", p->tokens_s_gpu,
+                          "tokens_s_user", p->tokens_s_user);
 
     json_object_set_new(o, "decode", pool_json(k, p->decode, p->decode_instances));
     if (!p->shared)
@@ -270,7 +288,7 @@ int capacity_report_json(const struct capacity *k, const struct capacity_change 
         json_array_append_new(plans, plan_json(k, &k->plans[i]));
     for (int i = 0; i < num; i++)
         json_array_append_new(
-            list, json_pack("{s:s, s:b, s:b, s:f, s:f, s:i, s:f}", "change", changes[i].name,
+            list, json_pack("{s:s, s:b, s:b, s:f, s:f, s:I, s:f}", "change", changes[i].name,
                             "fits", changes[i].fits, "ok", changes[i].plan.ok, "ttft_ms",
                             changes[i].plan.ttft_ms, "tpot_ms", changes[i].plan.tpot_ms, "gpus",
                             changes[i].plan.gpus, "usd_per_hour", changes[i].plan.usd_per_hour));

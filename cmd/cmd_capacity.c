@@ -1,5 +1,6 @@
 /* peosim capacity: which GPUs, how many, in which pools and with which overlap policy, serve a
  * traffic within its TTFT and TPOT at the least cost. */
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -214,22 +215,24 @@ static int verdict(const struct run *r)
     char what[100], within[40] = "";
 
     if (!r->k->num_plans) {
-        const char *why = "";
+        const char *why = r->k->num_crowded ? r->k->crowded_why : "";
 
         for (size_t i = 0; i < r->k->num_points && !*why; i++)
             why = r->k->points[i].why;
-        log_error_at(r->config->path, 0, "nothing can run: %s", why);
+        log_error_at(r->config->path, 0, "nothing can run: %s%s",
+                     r->k->num_crowded ? "prefill and decode do not fit on the same GPUs: " : "",
+                     why);
         return ERR_INFEASIBLE;
     }
     if (p->ok)
         return 0;
     capacity_point_text(r->config, p->decode, what, sizeof what);
-    if (r->config->num.max_nodes < MANY_NODES)
+    if (r->config->num.max_nodes < MANY_NODES || p->nodes > MANY_NODES)
         snprintf(within, sizeof within, " within %d nodes", r->config->num.max_nodes);
     fflush(stdout);
     log_error_at(r->config->path, 0,
                  "nothing keeps TTFT %.4g ms and TPOT %.4g ms%s; nearest: decode %s with TTFT %.4g "
-                 "ms, TPOT %.4g ms, %d nodes",
+                 "ms, TPOT %.4g ms, %" PRId64 " nodes",
                  r->config->num.ttft_ms, r->config->num.tpot_ms, within, what, p->ttft_ms,
                  p->tpot_ms, p->nodes);
     return ERR_INFEASIBLE;

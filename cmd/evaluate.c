@@ -302,12 +302,27 @@ static int num_sms_of(const struct evaluator *e)
     return (int)hw_value(evaluate_profile(e), HW_GPU_NUM_SMS);
 }
 
+static int context_check(const struct moe_model *m, const struct scenario *s)
+{
+    bool decode = s->phase == PHASE_OF_DECODE;
+    int context = decode ? s->context_len : s->cached_len + s->prompt_len;
+
+    if (!m->max_context || context <= m->max_context)
+        return 0;
+    log_error("%s is %d, but the context of %s ends at %d tokens (%s)",
+              decode ? "attention.context_len" : "attention.cached_len + prompt_len", context,
+              m->name, m->max_context, m->path);
+    return ERR_CONFIG;
+}
+
 /* All of a spec that needs no routing. */
 static int spec_fill(struct evaluator *e, const struct scenario *s, const struct policy *p,
                      struct layer_spec *out)
 {
     int err = model_load(e, s->model);
 
+    if (!err)
+        err = context_check(e->model, s);
     if (!err)
         err = profile_load(e, s->profile);
     if (!err)

@@ -31,10 +31,14 @@ const char pass_metrics_help[] =
     "  TTFT           time to the first token: wait for the pass in progress (the percentile's "
     "share\n"
     "                 of a pass), all passes of the prompt, transfer of its KV cache, one decode "
-    "step\n"
+    "step;\n"
+    "                 requests queue for nothing else: bursts, full batches and other prompts'\n"
+    "                 chunks are left out, so at high utilisation it is a lower bound\n"
     "  tokens/s/GPU   output tokens per second over all GPUs of the pools; in tables of one pass,\n"
     "                 that pass's tokens over its time and GPUs (prompt tokens in prefill)\n"
-    "  percentile     over steps whose tokens choose experts anew\n"
+    "  percentile     over steps whose tokens choose experts anew; layer times come from `draws`\n"
+    "                 simulated routings (capacity: 8), and what lies between p50, p90 and p99 is\n"
+    "                 interpolated; arrivals and lengths are means and do not vary\n"
     "  USD/Mtoken     price of all GPUs per hour over the output tokens of an hour\n"
     "  batch          decode: requests per GPU; prefill: prompt tokens per GPU and pass\n";
 

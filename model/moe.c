@@ -27,7 +27,7 @@ struct moe_keys {
     int experts, topk, moe_inter, inter, dense_inter;
     int shared, shared_inter, n_group, topk_group, vocab;
     int heads, kv_heads, head_dim;
-    int q_lora, kv_lora, qk_nope, qk_rope, v_head, mtp;
+    int q_lora, kv_lora, qk_nope, qk_rope, v_head, mtp, max_context;
 };
 
 static const struct moe_key moe_key_table[] = {
@@ -68,6 +68,9 @@ static const struct moe_key moe_key_table[] = {
     {"the head size with position", "qk_rope_head_dim", KEY_AT(qk_rope), 0, 1, 65536},
     {"the value head size", "v_head_dim", KEY_AT(v_head), 0, 1, 65536},
     {"the prediction layers", "num_nextn_predict_layers", KEY_AT(mtp), 0, 0, 100},
+    {"the longest context",
+     "max_position_embeddings|max_seq_len|max_sequence_length|seq_length|n_positions",
+     KEY_AT(max_context), 0, 0, 1 << 30},
 };
 
 /* Where to look, nearest first: multimodal files nest the language model, DBRX its FFN. */
@@ -306,6 +309,37 @@ static int moe_fill_attention(const struct moe_reader *r, const struct moe_keys 
     return 0;
 }
 
+static double moe_scaling_number(const struct doc_node *scaling, const char *key)
+{
+    const struct doc_node *node = doc_get(scaling, key);
+    double v;
+
+    return node && !doc_to_double(node, &v) && v > 0 ? v : 0;
+}
+
+/* Scaled rotary positions. Files that name what was trained on reach factor times as far; most say
+ * so in max_position_embeddings too, some leave the trained length there. Linear and dynamic
+ * scaling stretch max_position_embeddings itself; of the other kinds it is the whole. */
+static int moe_context(const struct moe_reader *r, int plain)
+{
+    const struct doc_node *scaling = moe_find(r, "rope_scaling|rope_parameters");
+    const struct doc_node *type = NULL;
+    double factor, trained, most = plain;
+
+    if (!plain || !scaling || scaling->type != DOC_MAP)
+        return plain;
+    type = doc_get(scaling, doc_get(scaling, "rope_type") ? "rope_type" : "type");
+    factor = moe_scaling_number(scaling, "factor");
+    trained = moe_scaling_number(scaling, "original_max_position_embeddings");
+    if (!type || type->type != DOC_SCALAR || !type->text)
+        return plain;
+    if (!strcmp(type->text, "yarn"))
+        most = (trained > 0 ? trained : plain) * factor;
+    else if (!strcmp(type->text, "linear") || !strcmp(type->text, "dynamic"))
+        most = plain * factor;
+    return most > plain ? (int)(most < 1 << 30 ? most : 1 << 30) : plain;
+}
+
 static int moe_fill(const struct doc *doc, struct moe_model *m)
 {
     struct moe_reader r = {.doc = doc};
@@ -324,6 +358,8 @@ static int moe_fill(const struct doc *doc, struct moe_model *m)
         rc = moe_fill_groups(&r, &keys, m);
     if (rc == 0)
         rc = moe_fill_attention(&r, &keys, m);
+    if (rc == 0)
+        m->max_context = moe_context(&r, keys.max_context);
     tied = moe_find(&r, "tie_word_embeddings");
     if (rc == 0 && tied && doc_to_bool(tied, &m->tied_embeddings)) {
         log_error_at(doc->path, tied->line, "tie_word_embeddings is neither true nor false");

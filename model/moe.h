@@ -22,7 +22,8 @@ struct moe_model {
     int heads, kv_heads, head_dim;
     int q_lora_rank, kv_lora_rank, qk_nope_head_dim, qk_rope_head_dim, v_head_dim;
     bool tied_embeddings;
-    int mtp_layers; /* num_nextn_predict_layers */
+    int mtp_layers;  /* num_nextn_predict_layers */
+    int max_context; /* tokens of prompt and answer, scaled positions included; 0 = not said */
 };
 
 /* name: a path to a config.json or to the folder it lies in, or a shipped name ("deepseek-v3" finds

@@ -64,6 +64,8 @@ static void mistakes_get_one_line(void **state)
     CHECK_FAILS(read_set("sla.tpot_ms=-1"), ERR_RANGE, "sla.tpot_ms");
     CHECK_FAILS(read_set("sla.tpot_mss=1"), ERR_CONFIG, "did you mean 'sla.tpot_ms'?");
     CHECK_FAILS(read_set("batch=4"), ERR_CONFIG, "set decode.batch");
+    CHECK_FAILS(read_set("traffic.isl=40705"), ERR_CONFIG, "context of qwen3-30b ends at 40960");
+    assert_int_equal(read_set("traffic.isl=40704"), 0);
     CHECK_FAILS(read_set("seed"), ERR_USAGE, "expected key=value");
     CHECK_FAILS(read_text("model: dbrx\ngpus: h800\n", &c), ERR_CONFIG, "decode.ep");
     CHECK_FAILS(read_text(QUESTION "traffic2: 1\n", &c), ERR_CONFIG, "q.yaml:10");
@@ -145,6 +147,151 @@ static void pools_by_hand(void **state)
     capacity_config_free(c);
 }
 
+/* Weights and reserve once, KV cache and buffers of both, the larger activations. */
+static void shared_pools_hold_both(void **state)
+{
+    struct capacity_point d = {.decode = true}, p = {0};
+    struct memory_sum sum;
+
+    (void)state;
+    d.memory = (struct memory_sum){
+        .weights = 54, .kv = 60, .buffers = 5, .activations = 3, .reserve = 4, .capacity = 141};
+    p.memory = (struct memory_sum){
+        .weights = 52, .kv = 6, .buffers = 2, .activations = 10, .reserve = 4, .capacity = 141};
+    assert_true(capacity_shared_fits(&d, &p, &sum));
+    assert_true(fabs(sum.total - (54 + 60 + 6 + 5 + 2 + 10 + 4)) < 1e-9);
+    p.memory.activations = 11;
+    assert_false(capacity_shared_fits(&d, &p, &sum));
+}
+
+/* The reserve is set so that each point fits alone; together they are refused with the sum. */
+static void a_crowded_gpu_is_refused(void **state)
+{
+    char reserve[40] = "reserve_GB=4";
+    const char *sets[] = {"pools=shared", "gpus=h800",       "decode.ep=4",         "policies=none",
+                          "draws=1",      "decode.batch=64", "prefill.tokens=2048", reserve};
+    struct capacity_config *c;
+    struct capacity *k;
+
+    (void)state;
+    for (int crowded = 0; crowded < 2; crowded++) {
+        const struct memory_sum *d, *p;
+
+        assert_int_equal(capacity_config_read(file_of(QUESTION), sets, 8, &c), 0);
+        k = search_of(c, NULL, 1);
+        assert_int_equal(k->num_points, 2);
+        assert_false(k->points[0].skipped || k->points[1].skipped);
+        assert_int_equal(k->num_plans, !crowded);
+        assert_int_equal(k->num_crowded, crowded);
+        assert_true(!crowded || strstr(k->crowded_why, "GB of 80.0"));
+        d = &k->points[0].memory;
+        p = &k->points[1].memory;
+        snprintf(reserve, sizeof reserve, "reserve_GB=%.3f",
+                 (d->capacity - fmax(d->total, p->total)) / 1e9 + 3.9);
+        capacity_close(k);
+        capacity_config_free(c);
+    }
+}
+
+static void counts_do_not_overflow(void **state)
+{
+    const char *sets[] = {"traffic.requests_s=1e9"};
+    struct capacity_config *c;
+    struct capacity *k;
+    struct capacity_point d = {.decode = true, .ep = 8, .size = 1, .step_us = 1e6, .at_us = 1e6};
+    struct capacity_point p = {.ep = 4, .size = 1, .step_us = 1e6, .at_us = 1e6};
+    struct capacity_plan x;
+
+    (void)state;
+    assert_int_equal(capacity_config_read(file_of(QUESTION), sets, 1, &c), 0);
+    assert_int_equal(capacity_open(c, &k), 0);
+    capacity_plan_of(k, c, &d, &p, false, &x);
+    /* 256e9 answer tokens/s at 8 * 0.9, 1024e9 prompt tokens/s at 4 * 0.9 */
+    assert_int_equal(x.decode_instances, 35555555556);
+    assert_int_equal(x.gpus, 8 * 35555555556 + 4 * 284444444445);
+    assert_int_equal(x.nodes, 35555555556 + 142222222223);
+    assert_true(!x.ok && x.usd_per_hour > 2e12);
+    capacity_close(k);
+    capacity_config_free(c);
+    CHECK_FAILS(read_set("traffic.requests_s=2e9"), ERR_RANGE, "traffic.requests_s");
+}
+
+static void prices_of_the_file_stay(void **state)
+{
+    const char *sets[] = {"usd_per_hour.h800=5", "gpus=h200,h800"};
+    struct capacity_config *c;
+
+    (void)state;
+    assert_int_equal(capacity_config_read(file_of(QUESTION), &sets[1], 1, &c), 0);
+    assert_true(c->gpus[0].usd_per_hour == 3 && c->gpus[1].usd_per_hour == 2);
+    capacity_config_free(c);
+    /* in either order */
+    assert_int_equal(capacity_config_read(file_of(QUESTION), sets, 2, &c), 0);
+    assert_true(c->gpus[0].usd_per_hour == 3 && c->gpus[1].usd_per_hour == 5);
+    capacity_config_free(c);
+}
+
+/* Half the NICs: twice the transfer, though the scenario leaves the NIC to the profile and no
+ * instance leaves its node. */
+static void slower_nics_move_the_cache_slower(void **state)
+{
+    struct capacity_change changes[CAPACITY_MAX_CHANGES];
+    const char *sets[] = {"gpus=h800", "policies=none", "draws=1"};
+    struct capacity_config *c;
+    struct capacity *k;
+    int num, seen = 0;
+
+    (void)state;
+    assert_int_equal(capacity_config_read(file_of(QUESTION), sets, 3, &c), 0);
+    assert_true(c->base.nic_Gbitps == 0);
+    k = search_of(c, NULL, 2);
+    assert_int_equal(capacity_sensitivity(k, &k->plans[0], changes, &num), 0);
+    for (int i = 0; i < num; i++)
+        if (!strcmp(changes[i].name, "NICs half as fast")) {
+            assert_true(changes[i].plan.transfer_ms > 1.99 * k->plans[0].transfer_ms);
+            seen++;
+        }
+    assert_int_equal(seen, 1);
+    capacity_close(k);
+    capacity_config_free(c);
+}
+
+/* One line about traffic that no counts can be exact for, though each of its numbers may be. */
+static void traffic_has_a_bound(void **state)
+{
+    const char *sets[] = {"traffic.requests_s=1e9", "traffic.isl=40000"};
+    struct capacity_config *c;
+
+    (void)state;
+    CHECK_FAILS(capacity_config_read(file_of(QUESTION), sets, 2, &c), ERR_RANGE,
+                "are more than 1e+13");
+}
+
+/* A change that leads beyond the model's context says so and spoils none of the others. */
+static void changes_know_the_context(void **state)
+{
+    struct capacity_change changes[CAPACITY_MAX_CHANGES];
+    const char *sets[] = {"gpus=h800", "policies=none", "draws=1", "traffic.isl=40000",
+                          "decode.batch=4"};
+    struct capacity_config *c;
+    struct capacity *k;
+    int num;
+
+    (void)state;
+    assert_int_equal(capacity_config_read(file_of(QUESTION), sets, 5, &c), 0);
+    k = search_of(c, NULL, 2);
+    assert_true(k->num_plans > 0);
+    assert_int_equal(capacity_sensitivity(k, &k->plans[0], changes, &num), 0);
+    for (int i = 0; i < num; i++) {
+        bool longer = !strcmp(changes[i].name, "prompts 25% longer");
+
+        assert_int_equal(changes[i].fits, !longer);
+        assert_true(!longer || strstr(changes[i].why, "context of qwen3-30b: 40960"));
+    }
+    capacity_close(k);
+    capacity_config_free(c);
+}
+
 static int plans_text(struct capacity *k, char *buf, size_t size)
 {
     FILE *f = fmemopen(buf, size, "w");
@@ -198,7 +345,7 @@ static void what_cannot_be_kept_comes_near(void **state)
 
 static void what_does_not_fit_is_left_out(void **state)
 {
-    const char *sets[] = {"traffic.isl=2000000"};
+    const char *sets[] = {"reserve_GB=900"};
     struct capacity_config *c;
     struct capacity *k;
 
@@ -256,6 +403,13 @@ int main(void)
         cmocka_unit_test(mistakes_get_one_line),
         cmocka_unit_test(the_winner_is_the_cheapest),
         cmocka_unit_test(pools_by_hand),
+        cmocka_unit_test(shared_pools_hold_both),
+        cmocka_unit_test(a_crowded_gpu_is_refused),
+        cmocka_unit_test(counts_do_not_overflow),
+        cmocka_unit_test(prices_of_the_file_stay),
+        cmocka_unit_test(slower_nics_move_the_cache_slower),
+        cmocka_unit_test(traffic_has_a_bound),
+        cmocka_unit_test(changes_know_the_context),
         cmocka_unit_test(a_journal_resumes),
         cmocka_unit_test(what_cannot_be_kept_comes_near),
         cmocka_unit_test(what_does_not_fit_is_left_out),

@@ -205,6 +205,58 @@ static void long_layer_list_is_read_in_linear_time(void **state)
     free(json);
 }
 
+static int context_of(const char *more)
+{
+    char text[512];
+    struct moe_model *m;
+    int context;
+
+    snprintf(text, sizeof text,
+             "{\"num_experts\": 8, \"num_experts_per_tok\": 2, \"hidden_size\": 64,"
+             "\"num_hidden_layers\": 2, \"moe_intermediate_size\": 32,"
+             "\"num_attention_heads\": 4%s}",
+             more);
+    assert_int_equal(moe_model_parse(text, strlen(text), "m.json", &m), 0);
+    context = m->max_context;
+    moe_model_free(m);
+    return context;
+}
+
+static void contexts_and_their_scaling(void **state)
+{
+    static const struct {
+        const char *name;
+        int context;
+    } shipped[] = {{"deepseek-v3", 163840}, {"deepseek-v2", 163840},      {"qwen3-30b", 40960},
+                   {"qwen3-235b", 40960},   {"qwen3-coder-480b", 262144}, {"mixtral-8x7b", 32768},
+                   {"dbrx", 32768}};
+    struct moe_model *m;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof shipped / sizeof *shipped; i++) {
+        assert_int_equal(moe_model_read(shipped[i].name, &m), 0);
+        assert_int_equal(m->max_context, shipped[i].context);
+        moe_model_free(m);
+    }
+    assert_int_equal(context_of(""), 0);
+    assert_int_equal(context_of(", \"max_position_embeddings\": null"), 0);
+    assert_int_equal(context_of(", \"max_seq_len\": 2048, \"rope_scaling\": null"), 2048);
+    assert_int_equal(context_of(", \"max_position_embeddings\": 40960, \"rope_scaling\": {"
+                                "\"rope_type\": \"yarn\", \"factor\": 4.0,"
+                                "\"original_max_position_embeddings\": 32768}"),
+                     131072);
+    assert_int_equal(context_of(", \"max_position_embeddings\": 163840, \"rope_scaling\": {"
+                                "\"type\": \"yarn\", \"factor\": 40,"
+                                "\"original_max_position_embeddings\": 4096}"),
+                     163840);
+    assert_int_equal(context_of(", \"max_position_embeddings\": 4096, \"rope_scaling\": {"
+                                "\"type\": \"linear\", \"factor\": 2}"),
+                     8192);
+    assert_int_equal(context_of(", \"max_position_embeddings\": 131072, \"rope_scaling\": {"
+                                "\"rope_type\": \"llama3\", \"factor\": 8}"),
+                     131072);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -214,6 +266,7 @@ int main(void)
         cmocka_unit_test(layer_patterns),
         cmocka_unit_test(shared_experts_both_ways),
         cmocka_unit_test(bad_files_say_one_line),
+        cmocka_unit_test(contexts_and_their_scaling),
         cmocka_unit_test(long_layer_list_is_read_in_linear_time),
     };
 
