@@ -302,6 +302,12 @@ static int num_sms_of(const struct evaluator *e)
     return (int)hw_value(evaluate_profile(e), HW_GPU_NUM_SMS);
 }
 
+static bool with_attention(const struct scenario *s, const struct policy *p)
+{
+    return s->attention == ATTENTION_ON || (s->attention == ATTENTION_AUTO && p->spans_layers);
+}
+
+/* A context matters only where attention is simulated. */
 static int context_check(const struct moe_model *m, const struct scenario *s)
 {
     bool decode = s->phase == PHASE_OF_DECODE;
@@ -321,7 +327,7 @@ static int spec_fill(struct evaluator *e, const struct scenario *s, const struct
 {
     int err = model_load(e, s->model);
 
-    if (!err)
+    if (!err && with_attention(s, p))
         err = context_check(e->model, s);
     if (!err)
         err = profile_load(e, s->profile);
