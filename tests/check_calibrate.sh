@@ -41,6 +41,10 @@ want 2 "missing columns" "$peosim" calibrate --profile "$dir/p.yaml" --from "$di
 cmp -s hw/h200.yaml "$dir/p.yaml" || fault "a failed read changed the profile"
 want 1 "nothing to fit" "$peosim" calibrate --profile hw/h20.yaml --from "$dir/ll.csv" --out "$dir/r.yaml"
 [ -e "$dir/r.yaml" ] && fault "a failed fit left a file"
+awk -F, -v OFS=, 'NR > 1 { $NF *= 1000 } 1' "$dir/ll.csv" >"$dir/wrong.csv"
+want 1 "a fit that fails" "$peosim" calibrate --profile "$dir/p.yaml" --from "$dir/wrong.csv" --overwrite
+cmp -s hw/h200.yaml "$dir/p.yaml" || fault "a failed fit replaced the profile"
+want 1 "a dry run of a fit that fails" "$peosim" calibrate --profile "$dir/p.yaml" --from "$dir/wrong.csv" --dry-run
 want 2 "an unwritable folder" "$peosim" calibrate --profile "$dir/p.yaml" --from "$dir/ll.csv" --out "$dir/no/x.yaml"
 want 2 "no files" "$peosim" accuracy
 want 2 "an unknown flag" "$peosim" accuracy --profil h200 "$dir/ll.csv"
