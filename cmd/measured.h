@@ -45,4 +45,8 @@ int measured_read(const struct measured_args *args, const char *const *paths, si
                   struct measured *out);
 void measured_free(struct measured *m);
 
+/* May `path` be written? Never when it is one of `inputs`, whatever link leads there; an existing
+ * regular file only with `overwrite`. path NULL = nothing to write. ERR_USAGE, logged. */
+int measured_check_output(const char *path, bool overwrite, const char *const *inputs, size_t num);
+
 #endif
