@@ -106,7 +106,7 @@ static int print_results(const struct accuracy_args *args, const struct cli *cli
     if (cli->json)
         return accuracy_print_json(r->all, r->num, stdout);
     if (args->markdown)
-        accuracy_print_markdown(r->all, r->num, stdout);
+        return accuracy_print_markdown(r->all, r->num, stdout);
     for (size_t i = 0; i < r->num && !args->markdown; i++)
         accuracy_print(r->all[i], args->groups, stdout);
     return 0;

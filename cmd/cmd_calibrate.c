@@ -151,8 +151,8 @@ static void print_percent(const struct stats_error *e)
         fputs(" |", stdout);
 }
 
-/* One line per law: rows, then median / p90 in percent of all rows used in the fit, of a shape, an
- * EP size, an SM or group count left out. */
+/* One line per law: rows, then median / p90 in percent of the fitted rows (in sample), of a shape,
+ * an EP size, an SM or group count left out. */
 static void print_markdown(const char *profile, const struct fit_report *report)
 {
     for (int i = 0; i < report->num; i++) {
