@@ -333,7 +333,8 @@ static void test_promised_errors_on_unseen_groups(void **state)
     static const struct bar bars[] = {
         {"h200", "deepep_ll.csv", "ll_dispatch", FIT_CV_SHAPE, 0.06, 0.15},
         {"h200", "deepep_ll.csv", "ll_combine", FIT_CV_SHAPE, 0.06, 0.15},
-        /* not the 6% we want: two EP sizes tell the time per rank from that per node too badly */
+        /* not the 6% that issue 4 asks for: with which parameters are held left to each fold, the
+         * median on EP sizes left out is 7.6% */
         {"h100", "deepep_ll.csv", "ll_nodes", FIT_CV_RANKS, 0.08, 0.16},
         {"b200", "deepep_ll.csv", "ll_combine", FIT_CV_SHAPE, 0.06, 0.15},
         {"h200", "deepep_normal.csv", "normal_dispatch", FIT_CV_SHAPE, 0.08, 0.20},
