@@ -15,7 +15,7 @@
 struct accuracy_args {
     struct measured_args measured;
     char *profile, *rows, *plot;
-    bool groups, markdown;
+    bool groups, markdown, overwrite;
 };
 
 static const struct opt accuracy_opts[] = {
@@ -27,6 +27,11 @@ static const struct opt accuracy_opts[] = {
      .type = OPT_STRING,
      .offset = offsetof(struct accuracy_args, rows),
      .help = "write every row with its prediction to this CSV file"},
+    {.key = "overwrite",
+     .type = OPT_BOOL,
+     .offset = offsetof(struct accuracy_args, overwrite),
+     .def = "false",
+     .help = "--rows may replace a file"},
     {.key = "plot",
      .type = OPT_STRING,
      .offset = offsetof(struct accuracy_args, plot),
@@ -101,7 +106,7 @@ static int print_results(const struct accuracy_args *args, const struct cli *cli
     if (cli->json)
         return accuracy_print_json(r->all, r->num, stdout);
     if (args->markdown)
-        accuracy_print_markdown(r->all, r->num, stdout);
+        return accuracy_print_markdown(r->all, r->num, stdout);
     for (size_t i = 0; i < r->num && !args->markdown; i++)
         accuracy_print(r->all[i], args->groups, stdout);
     return 0;
@@ -119,11 +124,27 @@ static void draw(const struct accuracy_args *args, const struct cli *cli)
     plot_draw("accuracy", args->rows, args->plot, "predicted against measured", NULL);
 }
 
+/* The rows must replace neither the measurements nor a profile. */
+static int check_rows(const struct accuracy_args *args, const struct cli *cli,
+                      const struct results *r)
+{
+    const char *inputs[CLI_MAX_WORDS + MAX_PROFILES];
+    size_t num = 0;
+
+    for (int i = 0; i < cli->num_words; i++)
+        inputs[num++] = cli->words[i];
+    for (int i = 0; i < r->num_profiles; i++)
+        inputs[num++] = r->profile[i]->path;
+    return measured_check_output(args->rows, args->overwrite, inputs, num);
+}
+
 static int run(const struct accuracy_args *args, const struct cli *cli, struct results *r)
 {
     struct measured m = {0};
     int rc = read_profiles(args->profile ? args->profile : "h20,h800,h100,h200,b200", r);
 
+    if (rc == 0)
+        rc = check_rows(args, cli, r);
     if (rc == 0)
         rc = measured_read(&args->measured, cli->words, (size_t)cli->num_words, &m);
     if (rc == 0)

@@ -47,7 +47,7 @@ static const struct opt calibrate_opts[] = {
      .type = OPT_BOOL,
      .offset = offsetof(struct calibrate_args, overwrite),
      .def = "false",
-     .help = "the output may replace a file"},
+     .help = "the output and --rows may replace files"},
     {.key = "fresh",
      .type = OPT_BOOL,
      .offset = offsetof(struct calibrate_args, fresh),
@@ -151,8 +151,8 @@ static void print_percent(const struct stats_error *e)
         fputs(" |", stdout);
 }
 
-/* One line per law: rows, then median / p90 in percent of all rows used in the fit, of a shape, an
- * EP size, an SM or group count left out. */
+/* One line per law: rows, then median / p90 in percent of the fitted rows (in sample), of a shape,
+ * an EP size, an SM or group count left out. */
 static void print_markdown(const char *profile, const struct fit_report *report)
 {
     for (int i = 0; i < report->num; i++) {
@@ -190,13 +190,28 @@ static int print_residuals(const struct calibrate_args *args, const struct hw_pr
 }
 
 /* Refused before any work is done, so that nobody waits for a fit that cannot be kept. */
-static int check_out(const struct calibrate_args *args, const char *path)
+static int check_out(const struct calibrate_args *args, const char *path, const char **files,
+                     size_t num)
 {
     if (access(path, F_OK) == 0 && !args->overwrite && !args->dry_run) {
         log_error("%s exists; give --overwrite to replace it or --out for another file", path);
         return ERR_USAGE;
     }
-    return 0;
+    return args->dry_run ? 0 : measured_check_output(path, true, files, num);
+}
+
+/* The rows must replace neither the measurements nor a profile, read or about to be written. */
+static int check_rows(const struct calibrate_args *args, const struct hw_profile *p,
+                      const char *out, const char **files, size_t num)
+{
+    const char *profiles[] = {p->path, out};
+    int rc = measured_check_output(args->rows, args->overwrite, files, num);
+
+    if (rc == 0 && args->rows && strcmp(args->rows, out) == 0) {
+        log_error("--rows and the fitted profile are both %s", out);
+        rc = ERR_USAGE;
+    }
+    return rc ? rc : measured_check_output(args->rows, args->overwrite, profiles, 2);
 }
 
 static int assume(const struct calibrate_args *args, struct hw_profile *p)
@@ -250,7 +265,9 @@ static int run(const struct calibrate_args *args, const struct cli *cli, struct 
     if (rc == 0 && !(out = strdup(args->out ? args->out : p->path)))
         rc = ERR_NOMEM;
     if (rc == 0)
-        rc = check_out(args, out);
+        rc = check_out(args, out, files, num);
+    if (rc == 0)
+        rc = check_rows(args, p, out, files, num);
     if (rc == 0)
         rc = measured_read(&args->measured, files, num, &m);
     if (rc == 0 && args->fresh)

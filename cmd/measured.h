@@ -11,7 +11,7 @@
 /* Embedded at any place of a command's argument struct; MEASURED_OPTS lists the flags. */
 struct measured_args {
     bool strict;
-    char *system;
+    char *system, *collective;
     int tokens, hidden, experts, topk, ranks, ranks_per_node;
 };
 
@@ -30,6 +30,10 @@ struct measured_args {
          .type = OPT_STRING,                                                                       \
          .offset = offsetof(target, measured.system),                                              \
          .help = "which system a log was taken on, if it does not say"},                           \
+        {.key = "collective",                                                                      \
+         .type = OPT_STRING,                                                                       \
+         .offset = offsetof(target, measured.collective),                                          \
+         .help = "nccl-tests without header or telling name: all_reduce, all_to_all ..."},         \
         MEASURED_OPT_INT(target, tokens, "logs: tokens per rank (0 = the test's default)"),        \
         MEASURED_OPT_INT(target, hidden, "logs: hidden size"),                                     \
         MEASURED_OPT_INT(target, experts, "logs: experts"),                                        \
@@ -44,5 +48,9 @@ struct measured {
 int measured_read(const struct measured_args *args, const char *const *paths, size_t num,
                   struct measured *out);
 void measured_free(struct measured *m);
+
+/* May `path` be written? Never when it is one of `inputs`, whatever link leads there; an existing
+ * regular file only with `overwrite`. path NULL = nothing to write. ERR_USAGE, logged. */
+int measured_check_output(const char *path, bool overwrite, const char *const *inputs, size_t num);
 
 #endif

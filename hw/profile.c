@@ -263,6 +263,42 @@ static int covariance_append(struct hw_profile *p, const char *law, struct hw_co
     return 0;
 }
 
+static void covariance_remove(struct hw_profile *p, int i)
+{
+    free(p->covs[i].law);
+    free(p->covs[i].field);
+    free(p->covs[i].cov);
+    p->num_covs--;
+    memmove(&p->covs[i], &p->covs[i + 1], (size_t)(p->num_covs - i) * sizeof *p->covs);
+}
+
+/* Leaves out row and column `at`: what is left is the marginal distribution of the others. */
+static void covariance_shrink(struct hw_covariance *c, int at)
+{
+    int n = c->n, to = 0;
+
+    for (int i = 0; i < n; i++)
+        for (int j = 0; j < n; j++)
+            if (i != at && j != at)
+                c->cov[to++] = c->cov[i * n + j];
+    for (int i = at; i + 1 < n; i++)
+        c->field[i] = c->field[i + 1];
+    c->n--;
+}
+
+void hw_covariance_drop(struct hw_profile *p, int field)
+{
+    for (int b = p->num_covs - 1; b >= 0; b--) {
+        struct hw_covariance *c = &p->covs[b];
+
+        for (int i = c->n - 1; i >= 0; i--)
+            if (c->field[i] == field)
+                covariance_shrink(c, i);
+        if (c->n == 0)
+            covariance_remove(p, b);
+    }
+}
+
 int hw_covariance_set(struct hw_profile *p, const char *law, const int *field, int n,
                       const double *cov)
 {
@@ -272,17 +308,19 @@ int hw_covariance_set(struct hw_profile *p, const char *law, const int *field, i
     double *nc = malloc(num * num * sizeof *nc + 1);
     int rc = nf && nc ? 0 : ERR_NOMEM;
 
-    if (rc == 0 && !c)
+    if (rc == 0 && c)
+        covariance_remove(p, (int)(c - p->covs));
+    for (int i = 0; i < n && rc == 0; i++)
+        hw_covariance_drop(p, field[i]);
+    if (rc == 0 && n > 0)
         rc = covariance_append(p, law, &c);
-    if (rc != 0) {
+    if (rc != 0 || n == 0) {
         free(nf);
         free(nc);
         return rc;
     }
     memcpy(nf, field, num * sizeof *nf);
     memcpy(nc, cov, num * num * sizeof *nc);
-    free(c->field);
-    free(c->cov);
     c->field = nf;
     c->cov = nc;
     c->n = n;

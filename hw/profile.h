@@ -87,13 +87,15 @@ int hw_field_find(const char *name);          /* an enum hw_field_id, or -1 */
 const char *hw_origin_name(enum hw_origin origin);
 
 /* Setters copy their strings; hw_table_set and hw_range_set replace what has the same name, and
- * hw_covariance_set what has the same law. ERR_NOMEM. */
+ * hw_covariance_set what has the same law; its fields leave every other law's block, so that no
+ * field is drawn twice, and n = 0 only clears the law's block. ERR_NOMEM. */
 int hw_field_set(struct hw_profile *p, enum hw_field_id id, double value, double std_err,
                  enum hw_origin origin, const char *source);
 int hw_table_set(struct hw_profile *p, const char *name, const double *x, const double *y, size_t n,
                  enum hw_origin origin, const char *source);
 int hw_covariance_set(struct hw_profile *p, const char *law, const int *field, int n,
                       const double *cov);
+void hw_covariance_drop(struct hw_profile *p, int field); /* from every block */
 int hw_range_set(struct hw_profile *p, const char *law, const char *variable, double min,
                  double max);
 const struct hw_range *hw_range_find(const struct hw_profile *p, const char *law,

@@ -41,12 +41,38 @@ want 2 "missing columns" "$peosim" calibrate --profile "$dir/p.yaml" --from "$di
 cmp -s hw/h200.yaml "$dir/p.yaml" || fault "a failed read changed the profile"
 want 1 "nothing to fit" "$peosim" calibrate --profile hw/h20.yaml --from "$dir/ll.csv" --out "$dir/r.yaml"
 [ -e "$dir/r.yaml" ] && fault "a failed fit left a file"
+awk -F, -v OFS=, 'NR > 1 { $NF *= 1000 } 1' "$dir/ll.csv" >"$dir/wrong.csv"
+want 1 "a fit that fails" "$peosim" calibrate --profile "$dir/p.yaml" --from "$dir/wrong.csv" --overwrite
+cmp -s hw/h200.yaml "$dir/p.yaml" || fault "a failed fit replaced the profile"
+want 1 "a dry run of a fit that fails" "$peosim" calibrate --profile "$dir/p.yaml" --from "$dir/wrong.csv" --dry-run
+keep() { # file, copy, what
+    cmp -s "$1" "$2" || fault "$3 was overwritten"
+}
+cp "$dir/ll.csv" "$dir/ll.copy"
+want 2 "rows over the measurements" "$peosim" accuracy --profile h200 "$dir/ll.csv" --rows "$dir/ll.csv" --overwrite
+keep "$dir/ll.csv" "$dir/ll.copy" "a file of measurements"
+want 2 "rows over the profile" "$peosim" accuracy --profile "$dir/p.yaml" "$dir/ll.csv" --rows "$dir/p.yaml" --overwrite
+want 2 "rows over the profile of a fit" "$peosim" calibrate --profile "$dir/p.yaml" --from "$dir/ll.csv" --dry-run --rows "$dir/p.yaml" --overwrite
+want 2 "rows where the profile goes" "$peosim" calibrate --profile "$dir/p.yaml" --from "$dir/ll.csv" --out "$dir/s" --rows "$dir/s"
+want 2 "a profile over the measurements" "$peosim" calibrate --profile "$dir/p.yaml" --from "$dir/ll.csv" --out "$dir/ll.csv" --overwrite
+keep "$dir/ll.csv" "$dir/ll.copy" "a file of measurements"
+keep hw/h200.yaml "$dir/p.yaml" "the profile"
+echo mine >"$dir/rows.csv"
+want 2 "rows over another file" "$peosim" accuracy --profile h200 "$dir/ll.csv" --rows "$dir/rows.csv"
+want 2 "rows of a fit over another file" "$peosim" calibrate --profile "$dir/p.yaml" --from "$dir/ll.csv" --dry-run --rows "$dir/rows.csv"
+[ "$(cat "$dir/rows.csv")" = mine ] || fault "--rows replaced a file unasked"
+want 0 "rows with --overwrite" "$peosim" accuracy --profile h200 "$dir/ll.csv" --rows "$dir/rows.csv" --overwrite
+grep -q predicted_us "$dir/rows.csv" || fault "--overwrite wrote no rows"
 want 2 "an unwritable folder" "$peosim" calibrate --profile "$dir/p.yaml" --from "$dir/ll.csv" --out "$dir/no/x.yaml"
 want 2 "no files" "$peosim" accuracy
 want 2 "an unknown flag" "$peosim" accuracy --profil h200 "$dir/ll.csv"
 grep -q "did you mean" "$dir/err" || fault "an unknown flag names no other"
 want 2 "strict" sh -c "sed 2s/12.5/-1/ '$dir/ll.csv' > '$dir/bad.csv'; '$peosim' accuracy --strict --profile h200 '$dir/bad.csv'"
 grep -q 'bad.csv:2: ' "$dir/err" || fault "a bad row is not named by file and line"
+want 0 "a table of fitted rows" "$peosim" accuracy --markdown --profile "$dir/q.yaml" "$dir/ll.csv"
+grep -q 'll_dispatch | in sample' "$dir/out" || fault "fitted rows are not called in sample"
+want 0 "a table of other rows" "$peosim" accuracy --markdown --profile "$dir/p.yaml" "$dir/ll.csv"
+grep -q 'in sample' "$dir/out" && fault "rows that no fit saw are called in sample"
 want 0 "json" "$peosim" accuracy --json --profile h200 "$dir/ll.csv"
 grep -q '"median_ape"' "$dir/out" || fault "no median_ape in --json"
 [ $(find "$dir" -name '*.tmp*' | wc -l) = 0 ] || fault "temporary files are left"

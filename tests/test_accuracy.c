@@ -58,6 +58,7 @@ static void test_bad_rows_are_named_and_skipped(void **state)
         {"h200,1,8,7168,256,8,1,sideways,fp8,59264,12\n", "is neither dispatch nor combine"},
         {"h200,1,8,7168,256,8,1.5,dispatch,fp8,59264,12\n", "is not a whole number"},
         {"h200,1,8,7168,256,8,1,dispatch,fp8\n", "another number of cells"},
+        {"h200,1,8,7168,256,8,1,dispatch,fp9,59264,12\n", "f.csv:3: warning: dtype 'fp9'"},
         {",1,8,7168,256,8,1,dispatch,fp8,59264,12\n", "is no system"},
         {GOOD, "the same measurement stands in line 2"},
     };
@@ -101,6 +102,76 @@ static void test_another_unit_is_noticed(void **state)
     assert_int_equal(rows, 2);
     assert_non_null(strstr(talk, "another unit?"));
     free(talk);
+}
+
+/* Rows at the ends of a group have neighbours on one side only. */
+static void test_another_unit_is_noticed_at_the_ends(void **state)
+{
+    static const char *const cases[] = {
+        LL_HEADER "h200,1,8,7168,256,8,32,dispatch,fp8,1896448,0.06\n"
+                  "h200,1,8,7168,256,8,64,dispatch,fp8,3793408,23.0\n"
+                  "h200,1,8,7168,256,8,128,dispatch,fp8,7586816,35.1\n",
+        LL_HEADER "h200,1,8,7168,256,8,128,dispatch,fp8,7586816,35100\n"
+                  "h200,1,8,7168,256,8,32,dispatch,fp8,1896448,16.5\n"
+                  "h200,1,8,7168,256,8,64,dispatch,fp8,3793408,23.0\n"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *talk;
+        size_t rows;
+
+        assert_int_equal(said(cases[i], false, &talk, &rows), 0);
+        assert_non_null(strstr(talk, "f.csv:2: "));
+        assert_non_null(strstr(talk, "another unit?"));
+        assert_int_equal(rows, 2);
+        free(talk);
+    }
+}
+
+/* Each of many bad rows is named, by reason and ranges of lines. */
+static void test_many_bad_rows_are_all_named(void **state)
+{
+    struct text *t = calloc(1, sizeof *t);
+    char *talk;
+    size_t rows;
+
+    (void)state;
+    text_add(t, LL_HEADER GOOD);
+    for (int i = 0; i < 30; i++)
+        text_add(t, "h200,1,8,7168,256,8,%d,dispatch,fp8,59264,-%d\n", i + 1, i + 1);
+    text_add(t, "h200,1,8,7168,256,8,1,dispatch,fp9,59264,12\n");
+    assert_int_equal(said(t->buf, false, &talk, &rows), 0);
+    assert_int_equal(rows, 1);
+    assert_non_null(strstr(talk, "30 rows: latency_us is too small"));
+    assert_non_null(strstr(talk, "13-32"));
+    assert_non_null(strstr(talk, "1 row: dtype is neither"));
+    assert_non_null(strstr(talk, "named above: 33"));
+    free(talk);
+    free(t);
+}
+
+#define NCCL_ROWS                                                                                  \
+    "        1024           256     float    none      -1    11.20    0.09    0.16      0\n"       \
+    "        2048           512     float    none      -1    11.90    0.17    0.30      0\n"
+
+/* A table cut out of its log: the file's name or the user says what was run. */
+static void test_reads_nccl_tests_without_header(void **state)
+{
+    struct data_hint hint = {.ranks = 8}, told = {.ranks = 8, .collective = "alltoall"};
+    const char *text = NCCL_ROWS, *head = "# nThread 1 nGpus 8\n" NCCL_ROWS;
+    struct data_set *set = NULL;
+
+    (void)state;
+    assert_int_equal(data_parse(text, strlen(text), "a/alltoall_perf.txt", &hint, false, &set), 0);
+    assert_int_equal(set->n, 2);
+    assert_string_equal(set->rows[0].coll, "all_to_all");
+    assert_int_equal(set->rows[1].ranks, 8);
+    data_free(set);
+    set = parsed(text, &told);
+    assert_string_equal(set->rows[0].coll, "all_to_all");
+    data_free(set);
+    CHECK_FAILS(data_parse(head, strlen(head), "f.txt", &hint, false, &set), ERR_PARSE,
+                "f.txt:1: error: no header says which collective");
 }
 
 static void test_files_without_rows_or_format(void **state)
@@ -405,6 +476,9 @@ int main(void)
         cmocka_unit_test(test_crlf_and_quotes),
         cmocka_unit_test(test_reads_deepep_low_latency_log),
         cmocka_unit_test(test_reads_deepep_normal_logs),
+        cmocka_unit_test(test_another_unit_is_noticed_at_the_ends),
+        cmocka_unit_test(test_many_bad_rows_are_all_named),
+        cmocka_unit_test(test_reads_nccl_tests_without_header),
         cmocka_unit_test(test_reads_nccl_tests_table),
         cmocka_unit_test(test_reads_nccl_tests_json),
         cmocka_unit_test(test_counts_what_it_leaves_aside),

@@ -113,6 +113,27 @@ static void test_writes_what_it_reads(void **state)
     hw_profile_free(q);
 }
 
+/* A field that two laws fitted is drawn from the later one alone. */
+static void test_a_field_has_one_covariance(void **state)
+{
+    struct hw_profile *p = parsed(HEAD NET);
+    const double cov[] = {0.04, 0.01, 0.01, 0.09}, one[] = {0.25};
+    const int both[] = {HW_LL_DISP_FIXED_US, HW_LL_DISP_TOKEN_NS}, first[] = {HW_LL_DISP_FIXED_US};
+
+    (void)state;
+    assert_int_equal(hw_covariance_set(p, "old", both, 2, cov), 0);
+    assert_int_equal(hw_covariance_set(p, "new", first, 1, one), 0);
+    assert_int_equal(p->num_covs, 2);
+    assert_int_equal(p->covs[0].n, 1);
+    assert_int_equal(p->covs[0].field[0], HW_LL_DISP_TOKEN_NS);
+    assert_true(p->covs[0].cov[0] == 0.09);
+    assert_int_equal(hw_covariance_set(p, "new", NULL, 0, NULL), 0);
+    assert_int_equal(p->num_covs, 1);
+    hw_covariance_drop(p, HW_LL_DISP_TOKEN_NS);
+    assert_int_equal(p->num_covs, 0);
+    hw_profile_free(p);
+}
+
 static void test_tables_interpolate_in_logarithms_and_keep_the_end_slope(void **state)
 {
     double x[] = {1, 100}, y[] = {1, 10};
@@ -242,6 +263,7 @@ int main(void)
         cmocka_unit_test(test_defaults_where_the_file_is_silent),
         cmocka_unit_test(test_faults_name_file_and_line),
         cmocka_unit_test(test_writes_what_it_reads),
+        cmocka_unit_test(test_a_field_has_one_covariance),
         cmocka_unit_test(test_tables_interpolate_in_logarithms_and_keep_the_end_slope),
         cmocka_unit_test(test_assume_takes_only_what_is_known),
         cmocka_unit_test(test_forget_keeps_datasheet_and_measured),

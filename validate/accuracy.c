@@ -148,6 +148,21 @@ static int group_errors(struct accuracy *a, struct scratch *s)
     return 0;
 }
 
+/* Does any fitted value of the profile name this very file as its source? */
+static bool fitted_to(const struct hw_profile *p, const struct data_set *set)
+{
+    char mark[32];
+
+    snprintf(mark, sizeof mark, "sha256:%.12s", set->sha256);
+    for (int i = 0; i < HW_FIELD_COUNT; i++)
+        if (p->f[i].origin == HW_FITTED && p->f[i].source && strstr(p->f[i].source, mark))
+            return true;
+    for (int i = 0; i < p->num_tables; i++)
+        if (p->tables[i].source && strstr(p->tables[i].source, mark))
+            return true;
+    return false;
+}
+
 int accuracy_open(const struct hw_profile *profile, const struct data_set *set,
                   struct accuracy **out)
 {
@@ -158,6 +173,7 @@ int accuracy_open(const struct hw_profile *profile, const struct data_set *set,
     if (!a)
         return ERR_NOMEM;
     a->set = set;
+    a->is_fitted = fitted_to(profile, set);
     a->profile = strdup(profile->name);
     a->predicted_us = malloc((set->n + 1) * sizeof *a->predicted_us);
     a->is_outside = calloc(set->n + 1, 1);
@@ -278,20 +294,60 @@ out:
     return rc;
 }
 
-void accuracy_print_markdown(struct accuracy *const *all, size_t num, FILE *f)
+/* Errors of the law's rows that fits use (`reference`), or of the others. */
+static int split_error(const struct accuracy *a, enum data_law law, bool reference,
+                       struct accuracy_group *out)
 {
-    fputs("| data | profile | law | rows | median | p90 | max | bias | outside fitted range |\n"
-          "|---|---|---|---:|---:|---:|---:|---:|---:|\n",
+    struct scratch s = {0};
+    int rc = 0;
+
+    memset(out, 0, sizeof *out);
+    out->law = law;
+    s.predicted = malloc((a->n + 1) * sizeof *s.predicted);
+    s.measured = malloc((a->n + 1) * sizeof *s.measured);
+    for (size_t i = 0; s.predicted && s.measured && i < a->set->n; i++)
+        if (!isnan(a->predicted_us[i]) && a->set->rows[i].law == law &&
+            a->set->rows[i].reference == reference) {
+            scratch_add(&s, a, i);
+            out->outside += a->is_outside[i];
+        }
+    if (s.n > 0)
+        stats_error_of(s.predicted, s.measured, s.n, &out->err);
+    if (!s.predicted || !s.measured)
+        rc = ERR_NOMEM;
+    free(s.predicted);
+    free(s.measured);
+    return rc;
+}
+
+static void print_markdown_line(const struct accuracy *a, const struct accuracy_group *g,
+                                bool reference, FILE *f)
+{
+    /* Of whole FFNs only the uniform rows are fitted: what the others drew is not known. */
+    const char *which = g->law != DATA_FFN ? "" : reference ? ", uniform" : ", power law";
+
+    fprintf(f, "| %s | %s | %s%s | %s | %zu | %.1f%% | %.1f%% | %.1f%% | %+.1f%% | %zu |\n",
+            base_name(a->set->path), a->profile, data_law_name(g->law), which,
+            a->is_fitted && reference ? "in sample" : "no", g->err.n, 100 * g->err.median_ape,
+            100 * g->err.p90_ape, 100 * g->err.max_ape, 100 * g->err.bias, g->outside);
+}
+
+int accuracy_print_markdown(struct accuracy *const *all, size_t num, FILE *f)
+{
+    struct accuracy_group g;
+    int rc = 0;
+
+    fputs("| data | profile | law | fitted to these rows | rows | median | p90 | max | bias | "
+          "outside fitted range |\n"
+          "|---|---|---|---|---:|---:|---:|---:|---:|---:|\n",
           f);
     for (size_t i = 0; i < num; i++)
-        for (int j = 0; j < all[i]->num_laws; j++) {
-            const struct accuracy_group *g = &all[i]->law[j];
-
-            fprintf(f, "| %s | %s | %s | %zu | %.1f%% | %.1f%% | %.1f%% | %+.1f%% | %zu |\n",
-                    base_name(all[i]->set->path), all[i]->profile, data_law_name(g->law), g->err.n,
-                    100 * g->err.median_ape, 100 * g->err.p90_ape, 100 * g->err.max_ape,
-                    100 * g->err.bias, g->outside);
+        for (int j = 0; j < 2 * all[i]->num_laws && rc == 0; j++) {
+            rc = split_error(all[i], all[i]->law[j / 2].law, j % 2 == 0, &g);
+            if (rc == 0 && g.err.n > 0)
+                print_markdown_line(all[i], &g, j % 2 == 0, f);
         }
+    return rc;
 }
 
 int accuracy_write_rows(struct accuracy *const *all, size_t num, const char *path)

@@ -18,6 +18,7 @@ struct accuracy_group {
 struct accuracy {
     const struct data_set *set; /* borrowed */
     char *profile;
+    bool is_fitted; /* the profile was fitted to this file: its reference rows are in sample */
     size_t n;       /* rows predicted */
     size_t other;   /* rows of other systems */
     size_t no_law;  /* rows of this system without a prediction (no table) */
@@ -41,8 +42,9 @@ void accuracy_print(const struct accuracy *a, bool groups, FILE *f);
 /* {"files":[{"file","profile","n","median_ape","p90_ape","max_ape","bias","outside","laws":[...]}]}
  */
 int accuracy_print_json(struct accuracy *const *all, size_t num, FILE *f);
-/* A Markdown table over files and laws. */
-void accuracy_print_markdown(struct accuracy *const *all, size_t num, FILE *f);
+/* A Markdown table over files and laws; rows that the profile was fitted to stand apart and are
+ * called in sample. ERR_NOMEM. */
+int accuracy_print_markdown(struct accuracy *const *all, size_t num, FILE *f);
 /* One CSV line per predicted row: file,line,system,law,group,measured_us,predicted_us,
  * error,outside,reference. Appears whole or not at all. ERR_IO. */
 int accuracy_write_rows(struct accuracy *const *all, size_t num, const char *path);

@@ -61,6 +61,8 @@ struct data_row {
     int32_t *expert_rows; /* [num_draws * num_local], owned by the set; NULL where not needed */
 };
 
+struct data_reason; /* why rows were skipped; validate/read_bad.c */
+
 struct data_set {
     char *path;
     const char *format; /* "deepep_ll" ... */
@@ -68,7 +70,9 @@ struct data_set {
     struct data_row *rows;
     size_t n, cap;
     bool repeats; /* the format holds repeated measurements of one shape */
-    size_t bad;   /* rows skipped, each named on stderr (the first few of a kind) */
+    size_t bad;   /* rows skipped: the first few named one by one, the others by reason and lines */
+    struct data_reason *reasons;
+    size_t num_reasons;
     void *arena;
 };
 
@@ -76,6 +80,7 @@ struct data_set {
  * test's default. */
 struct data_hint {
     const char *system;
+    const char *collective; /* nccl-tests output that lacks its header */
     int tokens, hidden, experts, topk, ranks, ranks_per_node;
 };
 

@@ -23,6 +23,7 @@
 #define PRIOR_SIGMA    2.0  /* of the transformed parameter: almost flat */
 #define MAX_ITER       80
 #define START_SPREAD   0.7
+#define MAX_MEDIAN_APE 0.5 /* a fit worse than this has failed */
 
 const char *fit_cv_name(enum fit_cv cv)
 {
@@ -40,7 +41,8 @@ struct problem {
     int num;                   /* parameters still fitted; the others stay at their prior */
     int param[FIT_MAX_FIELDS]; /* index into law->param */
     double lo[FIT_MAX_FIELDS], hi[FIT_MAX_FIELDS]; /* logarithms */
-    double prior[FIT_MAX_FIELDS];
+    double stand[FIT_MAX_FIELDS]; /* where they stood before: what stays when data say nothing */
+    double prior[FIT_MAX_FIELDS]; /* the same, transformed */
     struct predictor predictor;
 };
 
@@ -130,7 +132,8 @@ static void problem_bounds(struct problem *p)
         p->param[i] = i;
         p->lo[i] = log(param->lo);
         p->hi[i] = log(param->hi);
-        p->prior[i] = param_transform(p, i, fmax(p->predictor.v[param->id], 1e-12));
+        p->stand[i] = p->predictor.v[param->id];
+        p->prior[i] = param_transform(p, i, fmax(p->stand[i], 1e-12));
     }
 }
 
@@ -143,6 +146,7 @@ static void problem_freeze(struct problem *p, int i, double value)
         p->param[j] = p->param[j + 1];
         p->lo[j] = p->lo[j + 1];
         p->hi[j] = p->hi[j + 1];
+        p->stand[j] = p->stand[j + 1];
         p->prior[j] = p->prior[j + 1];
     }
 }
@@ -382,65 +386,62 @@ static int in_sample_error(struct problem *p, struct fit_result *out)
     return rc;
 }
 
-#define MAX_FOLDS 10
-
-/* Fits without one fold and predicts it; folds are whole groups. */
-static int predict_fold(const struct problem *p, const int *group, int folds, int fold,
-                        gsl_vector *q, double *prediction)
+/* Undetermined: the data leave the parameter open by more than two thirds of itself, or hardly
+ * better known than the prior had it, or pressed against a bound. Returns the worst, or -1. */
+static int undetermined(const struct fit_result *r)
 {
-    struct problem part = *p;
-    int rc;
+    double worst = 1;
+    int index = -1;
 
-    part.rows = malloc(p->n * sizeof *part.rows + 1);
-    part.n = 0;
-    if (!part.rows)
-        return ERR_NOMEM;
-    /* The present values may come from these very rows: start and lean on the defaults instead. */
-    for (int i = 0; i < part.num; i++)
-        part.prior[i] =
-            param_transform(&part, i, hw_field_default((enum hw_field_id)param_id(&part, i)));
-    for (size_t i = 0; i < p->n; i++)
-        if (group[i] % folds != fold)
-            part.rows[part.n++] = p->rows[i];
-    rc = part.n > (size_t)p->num ? problem_solve(&part, 0, 1, q) : ERR_FIT;
-    for (size_t i = 0; i < p->n && rc == 0; i++)
-        if (group[i] % folds == fold)
-            prediction[i] = predicted(&part, p->rows[i]);
-    free(part.rows);
-    return rc;
+    for (int i = 0; i < r->num_fields; i++) {
+        const struct fit_field *f = &r->field[i];
+        double open = fmax(f->std_err / (0.67 * f->value), f->spread / (0.67 * PRIOR_SIGMA));
+
+        if (f->at_bound)
+            open = fmax(open, 1.5);
+        if (open > worst) {
+            worst = open;
+            index = i;
+        }
+    }
+    return index;
 }
 
-/* Errors on groups not used in the fit. A single group cannot be left out: n stays 0. */
-static int cross_validate(const struct problem *p, enum fit_cv cv, struct stats_error *out)
+/* Holds one parameter: at the bound where the data press it against one (mostly a cost that is not
+ * there: 0), else where it stood before. */
+static void hold(struct problem *q, int i, struct fit_result *out)
 {
-    int *group = malloc(p->n * sizeof *group + 1), groups, folds;
-    double *x = malloc(p->n * sizeof *x + 1);
-    gsl_vector *q = gsl_vector_alloc((size_t)p->num);
-    int rc = group && x && q ? 0 : ERR_NOMEM;
+    struct fit_field f = out->field[i];
 
-    groups = rc == 0 ? number_groups(cv, p->rows, p->n, group) : 0;
-    if (groups < 0)
-        rc = groups;
-    folds = groups < MAX_FOLDS ? groups : MAX_FOLDS;
-    for (int f = 0; f < folds && folds > 1 && rc == 0; f++)
-        rc = predict_fold(p, group, folds, f, q, x);
-    if (rc == 0 && folds > 1)
-        rc = error_of(p, x, out);
-    if (rc == ERR_FIT) /* too few rows without the fold: not an error of the fit itself */
-        rc = 0;
-    free(group);
-    free(x);
-    gsl_vector_free(q);
-    return rc;
+    if (f.at_bound) {
+        out->held[out->num_held++] = f;
+        problem_freeze(q, i, f.value);
+    } else {
+        out->open[out->num_open++] = f.id;
+        problem_freeze(q, i, q->stand[i]);
+    }
 }
 
-static int result_cv(const struct problem *p, const struct fit_options *o, struct fit_result *out)
+/* Fits, and as long as something is undetermined, holds the worst and fits again: what the data
+ * cannot tell apart must not float. */
+static int fit_determined(struct problem *q, int starts, unsigned long seed, struct fit_result *out)
 {
-    int rc = 0;
+    int rc = 0, worst = 0;
 
-    for (int i = 0; i < 2 && o->cv && rc == 0; i++)
-        if (p->law->cv[i] != FIT_CV_NONE)
-            rc = cross_validate(p, p->law->cv[i], &out->unseen[p->law->cv[i]]);
+    while (rc == 0 && worst >= 0 && q->num > 0) {
+        gsl_vector *x = gsl_vector_alloc((size_t)q->num);
+
+        rc = x ? problem_solve(q, starts, seed, x) : ERR_NOMEM;
+        if (rc == 0)
+            rc = result_uncertainty(q, x, out);
+        gsl_vector_free(x);
+        starts = 0; /* from here on near a good point */
+        worst = rc == 0 ? undetermined(out) : -1;
+        if (worst >= 0)
+            hold(q, worst, out);
+    }
+    if (rc == 0 && q->num == 0)
+        out->num_fields = 0;
     return rc;
 }
 
@@ -482,6 +483,143 @@ static int gather(const struct hw_profile *p, const struct fit_law *law,
             if (row_fits(p, law, &sets[s]->rows[i]))
                 out->rows[out->n++] = &sets[s]->rows[i];
     return 0;
+}
+
+#define MAX_FOLDS 10
+
+/* A way to leave rows out: whole groups of equal keys, one fold of them at a time. */
+struct folds {
+    enum fit_cv cv;
+    const struct problem *all; /* every parameter free, at what does not come from these rows */
+    struct problem *before;    /* the law that `all` builds on, or NULL: fitted anew in each fold */
+    int *group;                /* [all->n] */
+    int num, fold;
+};
+
+static bool is_left_out(const struct folds *f, size_t i)
+{
+    return f->group[i] % f->num == f->fold;
+}
+
+/* Has the row the key of one that is left out? It may be a row of the other law. */
+static bool shares_key(const struct folds *f, const struct data_row *r)
+{
+    for (size_t i = 0; i < f->all->n; i++)
+        if (is_left_out(f, i) && row_key_equal(f->cv, f->all->rows[i], r))
+            return true;
+    return false;
+}
+
+/* The rows of p that stay in the fold; part.rows is the caller's to free. */
+static int fold_rows(const struct folds *f, const struct problem *p, struct problem *part)
+{
+    *part = *p;
+    part->rows = malloc(p->n * sizeof *part->rows + 1);
+    part->n = 0;
+    if (!part->rows)
+        return ERR_NOMEM;
+    for (size_t i = 0; i < p->n; i++)
+        if (p == f->all ? !is_left_out(f, i) : !shares_key(f, p->rows[i]))
+            part->rows[part->n++] = p->rows[i];
+    return 0;
+}
+
+/* The whole fit without the fold, down to which parameters are held. */
+static int fit_fold(const struct folds *f, const struct problem *p, struct problem *part)
+{
+    struct fit_result scratch = {0};
+    int rc = fold_rows(f, p, part);
+
+    if (rc == 0)
+        rc = part->n > 1 ? fit_determined(part, 0, 1, &scratch) : ERR_FIT;
+    free(part->rows);
+    part->rows = NULL;
+    return rc;
+}
+
+/* Fits without the fold, first the law underneath, and predicts it. */
+static int predict_fold(const struct folds *f, double *prediction)
+{
+    struct problem base = *f->all, under, part;
+    int rc = f->before ? fit_fold(f, f->before, &under) : 0;
+
+    for (int i = 0; f->before && rc == 0 && i < f->before->num; i++)
+        base.predictor.v[param_id(f->before, i)] = under.predictor.v[param_id(f->before, i)];
+    if (rc == 0) {
+        struct folds own = *f;
+
+        own.all = &base;
+        rc = fit_fold(&own, &base, &part);
+    }
+    for (size_t i = 0; i < f->all->n && rc == 0; i++)
+        if (is_left_out(f, i))
+            prediction[i] = predicted(&part, f->all->rows[i]);
+    return rc;
+}
+
+/* Errors on groups not used in the fit. A single group cannot be left out: n stays 0. */
+static int cross_validate(const struct problem *p, struct problem *before, enum fit_cv cv,
+                          struct stats_error *out)
+{
+    struct folds f = {.cv = cv, .all = p, .before = before};
+    double *x = malloc(p->n * sizeof *x + 1);
+    int groups, rc;
+
+    f.group = malloc(p->n * sizeof *f.group + 1);
+    rc = f.group && x ? 0 : ERR_NOMEM;
+    groups = rc == 0 ? number_groups(cv, p->rows, p->n, f.group) : 0;
+    if (groups < 0)
+        rc = groups;
+    f.num = groups < MAX_FOLDS ? groups : MAX_FOLDS;
+    for (f.fold = 0; f.fold < f.num && f.num > 1 && rc == 0; f.fold++)
+        rc = predict_fold(&f, x);
+    if (rc == 0 && f.num > 1)
+        rc = error_of(p, x, out);
+    if (rc == ERR_FIT) /* too few rows without the fold: not an error of the fit itself */
+        rc = 0;
+    free(f.group);
+    free(x);
+    return rc;
+}
+
+/* The law with every parameter free. What an earlier fit said may come from these very rows: such a
+ * parameter starts from, and leans on, the default instead. */
+static int problem_unseen(const struct hw_profile *p, const struct fit_law *law,
+                          struct data_set *const *sets, size_t num_sets, struct problem *out)
+{
+    *out = (struct problem){.law = law};
+    predictor_init(&out->predictor, p);
+    for (int i = 0; law->param[i].hi > 0; i++)
+        if (p->f[law->param[i].id].origin == HW_FITTED)
+            out->predictor.v[law->param[i].id] =
+                hw_field_default((enum hw_field_id)law->param[i].id);
+    problem_bounds(out);
+    return gather(p, law, sets, num_sets, out);
+}
+
+static const struct fit_law *law_named(const char *name)
+{
+    for (int i = 0; name && i < fit_num_laws; i++)
+        if (strcmp(fit_laws[i].name, name) == 0)
+            return &fit_laws[i];
+    return NULL;
+}
+
+static int result_cv(const struct hw_profile *p, const struct fit_law *law,
+                     struct data_set *const *sets, size_t num_sets, struct fit_result *out)
+{
+    const struct fit_law *under = law_named(law->builds_on);
+    struct problem all = {0}, before = {0};
+    int rc = problem_unseen(p, law, sets, num_sets, &all);
+
+    if (rc == 0 && under)
+        rc = problem_unseen(p, under, sets, num_sets, &before);
+    for (int i = 0; i < 2 && rc == 0; i++)
+        if (law->cv[i] != FIT_CV_NONE)
+            rc = cross_validate(&all, under ? &before : NULL, law->cv[i], &out->unseen[law->cv[i]]);
+    free(all.rows);
+    free(before.rows);
+    return rc;
 }
 
 static bool sets_hold(const struct hw_profile *p, struct data_set *const *sets, size_t num_sets,
@@ -550,69 +688,27 @@ static int store_result(struct hw_profile *p, const struct problem *q, const cha
     for (int i = 0; i < r->num_held && rc == 0; i++)
         rc = hw_field_set(p, (enum hw_field_id)r->held[i].id, r->held[i].value, 0, HW_FITTED,
                           source);
-    if (rc == 0 && r->num_fields > 0)
+    for (int i = 0; i < r->num_held; i++)
+        hw_covariance_drop(p, r->held[i].id);
+    if (rc == 0)
         rc = hw_covariance_set(p, r->law, field, r->num_fields, r->cov);
     return rc ? rc : store_ranges(p, q);
 }
 
-/* Undetermined: the data leave the parameter open by more than two thirds of itself, or hardly
- * better known than the prior had it, or pressed against a bound. Returns the worst, or -1. */
-static int undetermined(const struct fit_result *r)
+/* A law that nowhere follows its rows, or whose every parameter the data push out of its bounds,
+ * must not replace what stood there: the data are of something else, or in another unit. */
+static int check_usable(const struct fit_law *law, const struct fit_result *r)
 {
-    double worst = 1;
-    int index = -1;
-
-    for (int i = 0; i < r->num_fields; i++) {
-        const struct fit_field *f = &r->field[i];
-        double open = fmax(f->std_err / (0.67 * f->value), f->spread / (0.67 * PRIOR_SIGMA));
-
-        if (f->at_bound)
-            open = fmax(open, 1.5);
-        if (open > worst) {
-            worst = open;
-            index = i;
-        }
+    if (r->num_fields == 0 && r->num_held > 0) {
+        log_error("%s: these rows push every parameter against its bound", law->name);
+        return ERR_FIT;
     }
-    return index;
-}
-
-/* Holds one parameter: at the bound where the data press it against one (mostly a cost that is not
- * there: 0), else where it stood before. */
-static void hold(struct problem *q, int i, const struct hw_profile *p, struct fit_result *out)
-{
-    struct fit_field f = out->field[i];
-
-    if (f.at_bound) {
-        out->held[out->num_held++] = f;
-        problem_freeze(q, i, f.value);
-    } else {
-        out->open[out->num_open++] = f.id;
-        problem_freeze(q, i, p->f[f.id].value);
+    if (r->in_sample.median_ape > MAX_MEDIAN_APE) {
+        log_error("%s: the best fit is still %.0f%% off at the median (at most %.0f%%)", law->name,
+                  100 * r->in_sample.median_ape, 100 * MAX_MEDIAN_APE);
+        return ERR_FIT;
     }
-}
-
-/* Fits, and as long as something is undetermined, holds the worst and fits again: what the data
- * cannot tell apart must not float. */
-static int fit_determined(struct problem *q, const struct hw_profile *p,
-                          const struct fit_options *o, struct fit_result *out)
-{
-    int rc = 0, worst = 0, starts = o->starts;
-
-    while (rc == 0 && worst >= 0 && q->num > 0) {
-        gsl_vector *x = gsl_vector_alloc((size_t)q->num);
-
-        rc = x ? problem_solve(q, starts, o->seed, x) : ERR_NOMEM;
-        if (rc == 0)
-            rc = result_uncertainty(q, x, out);
-        gsl_vector_free(x);
-        starts = 0; /* from here on near a good point */
-        worst = rc == 0 ? undetermined(out) : -1;
-        if (worst >= 0)
-            hold(q, worst, p, out);
-    }
-    if (rc == 0 && q->num == 0)
-        out->num_fields = 0;
-    return rc;
+    return 0;
 }
 
 static int fit_one(struct hw_profile *p, const struct fit_law *law, struct data_set *const *sets,
@@ -629,11 +725,13 @@ static int fit_one(struct hw_profile *p, const struct fit_law *law, struct data_
     if (rc == 0 && q.n < (size_t)q.num)
         goto out; /* no data for this law, or too few rows to say anything */
     if (rc == 0)
-        rc = fit_determined(&q, p, o, out);
+        rc = fit_determined(&q, o->starts, o->seed, out);
     if (rc == 0)
         rc = in_sample_error(&q, out);
-    if (rc == 0 && q.num > 0)
-        rc = result_cv(&q, o, out);
+    if (rc == 0 && (rc = check_usable(law, out)) != 0)
+        goto out; /* says itself why */
+    if (rc == 0 && q.num > 0 && o->cv)
+        rc = result_cv(p, law, sets, num_sets, out);
     if (rc == 0) {
         out->law = law->name;
         out->replaces = law->instead_of;

@@ -18,8 +18,9 @@ struct fit_law {
     const char *instead_of; /* a law with fewer parameters that is then skipped */
     unsigned rows;          /* bit set of enum data_law */
     int min_nodes, max_nodes;
-    bool notify_only; /* predict and fit the notify part */
-    unsigned unless;  /* skipped when the sets hold rows of these laws */
+    bool notify_only;      /* predict and fit the notify part */
+    const char *builds_on; /* an earlier law fitted to a part of the same rows' time, or NULL */
+    unsigned unless;       /* skipped when the sets hold rows of these laws */
     enum fit_cv cv[2];
     struct fit_param param[FIT_MAX_FIELDS + 1];
 };

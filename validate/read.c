@@ -1,7 +1,6 @@
 #include "validate/read.h"
 
 #include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +11,6 @@
 #include "base/log.h"
 
 #define DATA_MAX_BYTES (256u << 20)
-#define BAD_NAMED      10
 
 const char *data_law_name(enum data_law law)
 {
@@ -56,28 +54,13 @@ struct data_row *data_add(struct data_set *set, const struct data_row *row)
     return &set->rows[set->n++];
 }
 
-void data_bad(struct data_set *set, int line, const char *fmt, ...)
-{
-    char text[256];
-    va_list ap;
-
-    va_start(ap, fmt);
-    vsnprintf(text, sizeof text, fmt, ap);
-    va_end(ap);
-    set->bad++;
-    if (set->bad <= BAD_NAMED)
-        log_warn_at(set->path, line, "%s; row skipped", text);
-    else if (set->bad == BAD_NAMED + 1)
-        log_warn_at(set->path, line, "more bad rows follow; only the first %d are named",
-                    BAD_NAMED);
-}
-
 void data_free(struct data_set *set)
 {
     if (!set)
         return;
     free(set->path);
     free(set->rows);
+    data_bad_free(set);
     arena_free(set->arena);
     free(set);
 }
@@ -137,13 +120,28 @@ static double row_size(const struct data_row *r)
     return r->tokens;
 }
 
-/* A row 100 times above or below both of its neighbours in size is in another unit. */
-static bool row_misfits(const struct data_row *a, const struct data_row *b,
-                        const struct data_row *c)
-{
-    double before = a->latency_us, at = b->latency_us, after = c->latency_us;
+#define MISFIT 100
 
-    return (at > 100 * before && at > 100 * after) || (at * 100 < before && at * 100 < after);
+/* In another unit: 100 times above or below what its neighbour in size makes likely. Across the end
+ * of a group (`grows`) time may grow as fast as the size does; between two neighbours it may not.
+ */
+static int row_side(const struct data_row *at, const struct data_row *near, bool grows)
+{
+    double x = row_size(at), y = row_size(near), ratio = grows && x > 0 && y > 0 ? x / y : 1;
+    double most = MISFIT * fmax(ratio, 1), least = fmin(ratio, 1) / MISFIT;
+
+    if (at->latency_us > most * near->latency_us)
+        return 1;
+    return at->latency_us < least * near->latency_us ? -1 : 0;
+}
+
+/* Both neighbours must say the same: one alone may be the one in the other unit. */
+static bool row_misfits(const struct data_row *a, const struct data_row *b,
+                        const struct data_row *c, bool grows)
+{
+    int side = row_side(b, a, grows);
+
+    return side != 0 && row_side(b, c, grows) == side;
 }
 
 static int size_compare(const void *a, const void *b)
@@ -180,17 +178,32 @@ static void mark_duplicates(struct data_set *set, struct data_row **order, bool 
     }
 }
 
+/* order[i] beside order[a] and order[c]; rows at an end have both on one side. */
+static void mark_misfit(struct data_set *set, struct data_row *const *order, size_t a, size_t i,
+                        size_t c, bool *drop)
+{
+    const struct data_row *row = order[i];
+
+    if (drop[row - set->rows] || !row_misfits(order[a], row, order[c], a > i || c < i))
+        return;
+    drop[row - set->rows] = true;
+    data_bad(set, row->line,
+             "latency %g us is 100 times off its neighbours (%g, %g): another unit?",
+             row->latency_us, order[a]->latency_us, order[c]->latency_us);
+}
+
 static void mark_misfits(struct data_set *set, struct data_row **order, bool *drop)
 {
     qsort(order, set->n, sizeof *order, size_compare);
-    for (size_t i = 1; i + 1 < set->n; i++) {
-        if (!same_group(order[i - 1], order[i]) || !same_group(order[i], order[i + 1]) ||
-            !row_misfits(order[i - 1], order[i], order[i + 1]))
-            continue;
-        drop[order[i] - set->rows] = true;
-        data_bad(set, order[i]->line,
-                 "latency %g us is 100 times off its neighbours (%g, %g): another unit?",
-                 order[i]->latency_us, order[i - 1]->latency_us, order[i + 1]->latency_us);
+    for (size_t i = 0, end; i < set->n; i = end) {
+        for (end = i + 1; end < set->n && same_group(order[i], order[end]);)
+            end++;
+        if (end - i < 3)
+            continue; /* two alone: nothing says which is right */
+        for (size_t j = i + 1; j + 1 < end; j++)
+            mark_misfit(set, order, j - 1, j, j + 1, drop);
+        mark_misfit(set, order, i + 1, i, i + 2, drop);
+        mark_misfit(set, order, end - 3, end - 1, end - 2, drop);
     }
 }
 
@@ -226,7 +239,7 @@ static int parse_text(struct data_set *set, const char *text, size_t len,
 
     if (read_nccl_json_matches(text))
         return read_nccl_json(set, text, len, hint);
-    if (read_nccl_matches(text))
+    if (read_nccl_matches(text) || read_nccl_bare(text, set->path, hint))
         return read_nccl(set, text, hint);
     if (read_deepep_matches(text))
         return read_deepep(set, text, hint);
@@ -250,6 +263,7 @@ int data_parse(const char *text, size_t len, const char *name, const struct data
     }
     if (rc == 0)
         rc = drop_odd_rows(set);
+    data_bad_summary(set, strict);
     if (rc == 0 && strict && set->bad > 0) {
         log_error_at(name, 0, "%zu bad rows, and --strict refuses the file", set->bad);
         rc = ERR_DATA;

@@ -6,6 +6,11 @@
 #include "base/csv.h"
 #include "validate/data.h"
 
+/* After all rows: how many are bad for which reason, and the lines of those data_bad did not name
+ * (with `strict` also when it named them all). */
+void data_bad_summary(const struct data_set *set, bool strict);
+void data_bad_free(struct data_set *set);
+
 /* Our own microbenchmarks share one format for all kinds; cells that do not apply are empty:
  *
  *   kind,dtype,num_sms,tokens,experts,rounds,hidden,inter,rows,groups,n,k,topk,ranks,bytes,latency_us
@@ -27,6 +32,8 @@ int read_deepep(struct data_set *set, const char *text, const struct data_hint *
 
 /* nccl-tests: the table it prints, and its -J file. */
 bool read_nccl_matches(const char *text);
+/* Only the rows of its table: the file's name or a hint says which collective it was. */
+bool read_nccl_bare(const char *text, const char *path, const struct data_hint *hint);
 int read_nccl(struct data_set *set, const char *text, const struct data_hint *hint);
 bool read_nccl_json_matches(const char *text);
 int read_nccl_json(struct data_set *set, const char *text, size_t len,

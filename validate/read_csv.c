@@ -80,6 +80,23 @@ static void cell_system(struct cells *c, const char *col, struct data_row *r)
         snprintf(r->system, sizeof r->system, "%s", text);
 }
 
+/* dtypes whose name says one of the two that the laws know; anything else is refused by name. */
+static enum plan_dtype cell_dtype(struct cells *c)
+{
+    static const char *const fp8[] = {"fp8", "fp8_e4m3", "fp8_block"};
+    static const char *const bf16[] = {"bf16", "bfloat16"};
+    const char *text = cell_text(c, "dtype");
+
+    for (size_t i = 0; i < sizeof fp8 / sizeof *fp8; i++)
+        if (strcmp(text, fp8[i]) == 0)
+            return DTYPE_FP8;
+    for (size_t i = 0; i < sizeof bf16 / sizeof *bf16; i++)
+        if (strcmp(text, bf16[i]) == 0)
+            return DTYPE_BF16;
+    cell_bad(c, "dtype", "is neither fp8 nor bf16");
+    return DTYPE_BF16;
+}
+
 static void check_ranks(struct cells *c, const struct data_row *r)
 {
     if (!c->err && (r->nodes > r->ranks || r->ranks % r->nodes != 0))
@@ -90,7 +107,7 @@ static void check_ranks(struct cells *c, const struct data_row *r)
 
 static void read_low_latency(struct cells *c, struct data_row *r)
 {
-    const char *phase = cell_text(c, "phase"), *dtype = cell_text(c, "dtype");
+    const char *phase = cell_text(c, "phase");
 
     cell_system(c, "system", r);
     r->nodes = cell_int(c, "nodes", 1, 1024);
@@ -108,7 +125,7 @@ static void read_low_latency(struct cells *c, struct data_row *r)
     else
         cell_bad(c, "phase", "is neither dispatch nor combine");
     check_ranks(c, r);
-    r->dtype = strncmp(dtype, "fp8", 3) == 0 ? DTYPE_FP8 : DTYPE_BF16;
+    r->dtype = cell_dtype(c);
     r->num_local = r->ranks ? r->experts / r->ranks : 0;
     snprintf(r->group, sizeof r->group, "EP%d %d/%d/%d", r->ranks, r->hidden, r->experts, r->topk);
     /* The legacy file does not say on which GPU its single node ran, and 10 routes are masked: the
@@ -213,7 +230,7 @@ static void read_grouped(struct cells *c, struct data_row *r)
     r->n = cell_int(c, "n", 1, 1 << 20);
     r->k = cell_int(c, "k", 1, 1 << 20);
     cell_latency(c, "latency_us", r);
-    r->dtype = strcmp(cell_text(c, "dtype"), "bf16") == 0 ? DTYPE_BF16 : DTYPE_FP8;
+    r->dtype = cell_dtype(c);
     if (strcmp(layout, "masked") == 0)
         r->law = DATA_MASKED;
     else if (strcmp(layout, "contiguous") == 0)
@@ -333,6 +350,8 @@ static void read_ffn(struct cells *c, struct data_row *r)
     r->ranks = cell_int(c, "ep", 1, 4096);
     r->tokens = cell_int(c, "tokens_per_rank", 1, 1 << 24);
     cell_latency(c, "latency_us", r);
+    if (cell_dtype(c) != DTYPE_FP8)
+        cell_bad(c, "dtype", "is not fp8: the masked FFN's law knows no other");
     r->dtype = DTYPE_FP8;
     if (strncmp(dist, "power_law_", 10) == 0 && sscanf(dist + 10, "%lf", &alpha) == 1 && alpha > 0)
         alpha = alpha == 1 ? 1.0001 : alpha;
@@ -502,7 +521,8 @@ static void read_bench(struct cells *c, struct data_row *r)
     r->nodes = 1;
     r->rounds = r->rounds < 1 ? 1 : r->rounds;
     r->groups = r->groups < 1 ? 1 : r->groups;
-    r->dtype = strcmp(dtype, "fp8") == 0 ? DTYPE_FP8 : DTYPE_BF16;
+    /* Launches and copies have none, and that of an interference is the kernel slowed. */
+    r->dtype = dtype[0] && r->law != DATA_INTERFERENCE ? cell_dtype(c) : DTYPE_BF16;
     r->reference = true;
     bench_check(c, r);
     if (r->ranks > 0)

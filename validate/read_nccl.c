@@ -28,10 +28,36 @@ static const char *collective_in(const char *text)
     return NULL;
 }
 
+static const char *base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    return slash ? slash + 1 : path;
+}
+
+/* "alltoall", "all_to_all_perf" ...: a collective as users call it; NULL = unknown. */
+static const char *collective_named(const char *name)
+{
+    for (size_t i = 0; name && i < sizeof collectives / sizeof *collectives; i++)
+        if (strcmp(name, collectives[i].name) == 0 || strcmp(name, collectives[i].program) == 0 ||
+            (strncmp(name, collectives[i].program, strlen(name)) == 0 &&
+             strcmp(collectives[i].program + strlen(name), "_perf") == 0))
+            return collectives[i].name;
+    return NULL;
+}
+
+/* What the user says, else what the output says, else what the file is called. */
+static const char *collective_of(const char *text, const char *path, const struct data_hint *hint)
+{
+    const char *coll = hint->collective ? collective_named(hint->collective) : collective_in(text);
+
+    return coll || hint->collective ? coll : collective_in(base_name(path));
+}
+
 bool read_nccl_matches(const char *text)
 {
     return strstr(text, "# nThread ") || strstr(text, "# nccl-tests version") ||
-           strstr(text, "# Collective test starting:");
+           strstr(text, "# Collective test starting:") || strstr(text, " redop ");
 }
 
 bool read_nccl_json_matches(const char *text)
@@ -70,14 +96,16 @@ static int add_row(struct data_set *set, const struct data_hint *hint, const cha
 }
 
 static int check_setup(const struct data_set *set, const struct data_hint *hint, const char *coll,
-                       int ranks)
+                       int ranks, int line)
 {
     if (!coll) {
-        log_error_at(set->path, 0, "which collective was run does not show");
+        log_error_at(set->path, line,
+                     "no header says which collective this is; give --collective or name the file "
+                     "after the program (alltoall_perf.txt)");
         return ERR_PARSE;
     }
     if (ranks < 2 && hint->ranks < 2) {
-        log_error_at(set->path, 0, "how many GPUs took part does not show; give ranks");
+        log_error_at(set->path, line, "no header says how many GPUs took part; give --ranks");
         return ERR_PARSE;
     }
     return 0;
@@ -105,9 +133,29 @@ static bool table_line(const char *text, double *bytes, double *us)
     return n >= 6 && sscanf(word[3], "%lf", us) == 1;
 }
 
+/* The line where the output begins: what a header would have said before it is missing. */
+static int first_line(const char *text)
+{
+    int line = 1;
+
+    for (; *text == '\n' || *text == '\r' || *text == ' ' || *text == '\t'; text++)
+        line += *text == '\n';
+    return line;
+}
+
+bool read_nccl_bare(const char *text, const char *path, const struct data_hint *hint)
+{
+    double bytes, us;
+    char line[1024];
+
+    text += strspn(text, " \t\r\n");
+    snprintf(line, sizeof line, "%.*s", (int)strcspn(text, "\n") % 1000, text);
+    return collective_of("", path, hint) && table_line(line, &bytes, &us);
+}
+
 int read_nccl(struct data_set *set, const char *text, const struct data_hint *hint)
 {
-    const char *coll = collective_in(text);
+    const char *coll = collective_of(text, set->path, hint);
     int ranks = 0, line = 1, rc;
     char buf[1024];
 
@@ -117,7 +165,7 @@ int read_nccl(struct data_set *set, const char *text, const struct data_hint *hi
     if (ranks == 0)
         for (const char *p = text; (p = strstr(p, "# Rank ")); p++)
             ranks++;
-    rc = check_setup(set, hint, coll, ranks);
+    rc = check_setup(set, hint, coll, ranks, first_line(text));
     for (const char *p = text; *p && rc == 0; line++) {
         size_t len = strcspn(p, "\n");
         double bytes, us;
@@ -171,8 +219,9 @@ int read_nccl_json(struct data_set *set, const char *text, size_t len, const str
         return rc;
     root = doc->root;
     coll = root->type == DOC_MAP ? json_collective(root) : NULL;
+    coll = coll ? coll : collective_of("", set->path, hint);
     ranks = root->type == DOC_MAP ? json_ranks(root) : 0;
-    rc = check_setup(set, hint, coll, ranks);
+    rc = check_setup(set, hint, coll, ranks, 1);
     results = rc == 0 ? doc_get(root, "results") : NULL;
     for (const struct doc_node *r = results && results->type == DOC_LIST ? results->child : NULL;
          r && rc == 0; r = r->next) {
