@@ -15,7 +15,7 @@ row() { # NAME FOLDER CONFIG [flags]
     "$peosim" validate "configs/$config.yaml" --measured "$evidence/$folder" --no-plots \
         --output-dir "$out/$folder" "$@" 2>/dev/null >"$out/table.txt"
     [ -z "${update:-}" ] || {
-        cp "$out/table.txt" "$evidence/$folder/table.txt"
+        grep -v '^results: ' "$out/table.txt" >"$evidence/$folder/table.txt"
         cp "$out/$folder/layers.csv" "$out/$folder/ops.csv" "$evidence/$folder/"
     }
     sed -nE "s/^layer time, ([0-9]+) points: median error ([0-9.]+%), p90 ([0-9.]+%), largest ([0-9.]+%).*/\1 | \2 | \3 | \4/p
