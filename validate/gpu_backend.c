@@ -307,21 +307,9 @@ int run_layer(struct gpu_run *r, struct kernel_stamp *stamps, bool last)
     return err ? err : mark(r, stamps && r->marked && last ? stamps + n + 1 : NULL);
 }
 
-/* Other policies have left the same values in the same buffers, and other ranks in this one's
- * window: without them a wait that is missing shows as NaN, or as a token that nobody wrote. No
- * rank may poison while another still runs, nor send before all have poisoned. */
-static int memory_poison(struct gpu_run *r)
-{
-    struct gpu_session *s = r->s;
-    int err = kernels_comm_barrier(s->control, r->stream[0]);
-
-    if (!err)
-        err = gpu_layer_poison(s, r->a2a == NULL, r->stream[0]);
-    return err ? err : kernels_comm_barrier(s->control, r->stream[0]);
-}
-
-/* Runs the layer once, on memory that holds no earlier result, and compares the output with the
- * reference. All ranks learn the worst. */
+/* Runs the layer on memory that holds no earlier result, and compares the output with the
+ * reference. The run before it loads the kernels: while they load, GPUs wait for the host, and hide
+ * that a kernel should have waited. All ranks learn the worst. */
 static int output_check(struct gpu_run *r, struct gpu_result *result)
 {
     struct gpu_session *s = r->s;
@@ -331,12 +319,12 @@ static int output_check(struct gpu_run *r, struct gpu_result *result)
         uint64_t hash;
         int checked, pad;
     } mine = {0}, all[GPU_MAX_RANKS];
-    int err = memory_poison(r);
+    int err = run_layer(r, NULL, true);
 
     if (!err)
-        err = run_layer(r, NULL, true);
-    if (!err)
         err = gpu_wait(s, r->stream[0]);
+    if (!err)
+        err = run_poisoned(r);
     if (!err)
         err = gpu_output_check(s, r->o->check_tokens, &mine.worst, &mine.checked, &mine.hash);
     r->hash = mine.hash;
