@@ -61,6 +61,12 @@ struct data_row {
     int32_t *expert_rows; /* [num_draws * num_local], owned by the set; NULL where not needed */
 };
 
+/* What the rows were measured with, from comments ("# driver: 580.159.04") before the header; "" =
+ * the file does not say. */
+struct data_versions {
+    char driver[48], cuda[48], nccl[48], commit[48];
+};
+
 struct data_set {
     char *path;
     const char *format; /* "deepep_ll" ... */
@@ -68,7 +74,8 @@ struct data_set {
     struct data_row *rows;
     size_t n, cap;
     bool repeats; /* the format holds repeated measurements of one shape */
-    size_t bad;   /* rows skipped, each named on stderr (the first few of a kind) */
+    struct data_versions versions;
+    size_t bad; /* rows skipped, each named on stderr (the first few of a kind) */
     void *arena;
 };
 

@@ -15,6 +15,10 @@
 #include "kernels/comm_ref.h"
 #include "kernels/delay.h"
 
+#ifndef PEOSIM_COMMIT
+#define PEOSIM_COMMIT ""
+#endif
+
 #define GATHER_CHUNK ((size_t)8192)
 #define ID_WAIT_S    60.0
 #define GAP_KERNELS  12
@@ -327,6 +331,40 @@ void gpu_versions(const struct gpu_session *s, char *buf, size_t size)
     snprintf(buf, size, "%s, driver for CUDA %d.%d, CUDA %d.%d, NCCL %d.%d.%d, %d GPUs", prop.name,
              driver / 1000, driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10, nccl / 10000,
              nccl / 100 % 100, nccl % 100, s->ranks);
+}
+
+/* "580.159.04": the first word of the driver's line that begins with a digit. */
+static void driver_version(char *buf, size_t size)
+{
+    FILE *f = fopen("/proc/driver/nvidia/version", "r");
+    char line[256] = "", *rest = NULL;
+
+    snprintf(buf, size, "unknown");
+    if (f && fgets(line, sizeof line, f))
+        for (char *w = strtok_r(line, " \t\n", &rest); w; w = strtok_r(NULL, " \t\n", &rest))
+            if (*w >= '0' && *w <= '9' && strchr(w, '.')) {
+                snprintf(buf, size, "%s", w);
+                break;
+            }
+    if (f)
+        fclose(f);
+}
+
+void gpu_versions_comment(const struct gpu_session *s, FILE *f)
+{
+    struct cudaDeviceProp prop = {0};
+    int runtime = 0, nccl = 0;
+    char driver[32];
+
+    driver_version(driver, sizeof driver);
+    cudaRuntimeGetVersion(&runtime);
+    ncclGetVersion(&nccl);
+    cudaGetDeviceProperties(&prop, s->device);
+    fprintf(f, "# gpus: %d x %s\n# driver: %s\n# cuda: %d.%d\n# nccl: %d.%d.%d\n", s->ranks,
+            prop.name, driver, runtime / 1000, runtime % 1000 / 10, nccl / 10000, nccl / 100 % 100,
+            nccl % 100);
+    if (PEOSIM_COMMIT[0])
+        fprintf(f, "# commit: %s\n", PEOSIM_COMMIT);
 }
 
 static void half_close(struct gpu_half *h)

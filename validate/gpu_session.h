@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "kernels/comm.h"
 #include "kernels/dense_gemm.h"
@@ -99,6 +100,8 @@ int gpu_wait(struct gpu_session *s, cudaStream_t stream);
 int gpu_gather(struct gpu_session *s, const void *mine, void *all, size_t bytes);
 /* Collective: measures the clocks' offsets to rank 0. */
 int gpu_clocks(struct gpu_session *s);
+/* The versions as lines that begin with #, which readers of CSV skip and calibrate knows. */
+void gpu_versions_comment(const struct gpu_session *s, FILE *f);
 /* The worst error code of all ranks; collective, so that all go on or all stop. */
 int gpu_agree(struct gpu_session *s, int err);
 
