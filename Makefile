@@ -191,6 +191,15 @@ $(GPU_BUILD)/kernels/%.o: kernels/%.cu
 	$(call SAY,nvcc,$<)
 	$(Q)$(NVCC) $(NVCCFLAGS) $(GPU_ARCH) -I. $(GPU_INCLUDE) -MMD -MP -c $< -o $@
 
+# What the microbenchmarks' files say they were measured with; rewritten only when it has changed.
+$(GPU_BUILD)/commit.h: commit-look
+	@mkdir -p $(@D)
+	@echo "#define PEOSIM_COMMIT \"$$(git describe --always --dirty 2>/dev/null)\"" >$@.new; \
+	if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+$(GPU_BUILD)/validate/gpu_session.o: $(GPU_BUILD)/commit.h
+$(GPU_BUILD)/validate/gpu_session.o: CPPFLAGS += -include $(GPU_BUILD)/commit.h
+.PHONY: commit-look
+
 # The references of the checks run on the CPU, next to the GPUs: worth optimising.
 $(GPU_BUILD)/validate/gpu_data.o: OPT := -O3 -g
 $(GPU_BUILD)/%.o: %.c

@@ -225,6 +225,28 @@ static int assume(const struct calibrate_args *args, struct hw_profile *p)
     return rc;
 }
 
+/* The profile says what it was measured with, where a file does. */
+static int versions_set(struct hw_profile *p, const struct measured *m)
+{
+    for (size_t i = 0; i < m->num; i++) {
+        const struct data_versions *v = &m->set[i]->versions;
+        const char *from[] = {v->driver, v->cuda, v->nccl, v->commit};
+        char **to[] = {&p->driver, &p->cuda, &p->nccl, &p->commit};
+
+        for (size_t k = 0; k < sizeof to / sizeof *to; k++) {
+            char *copy = from[k][0] ? strdup(from[k]) : NULL;
+
+            if (from[k][0] && !copy)
+                return ERR_NOMEM;
+            if (!copy)
+                continue;
+            free(*to[k]);
+            *to[k] = copy;
+        }
+    }
+    return 0;
+}
+
 static int fit(const struct calibrate_args *args, struct hw_profile *p, const struct measured *m,
                struct fit_report *report)
 {
@@ -276,6 +298,8 @@ static int run(const struct calibrate_args *args, const struct cli *cli, struct 
         rc = assume(args, p);
     if (rc == 0 && num > 0)
         rc = fit(args, p, &m, report);
+    if (rc == 0)
+        rc = versions_set(p, &m);
     if (rc == 0 && !args->markdown)
         rc = print_residuals(args, p, &m);
     if (rc == 0 && !args->dry_run)

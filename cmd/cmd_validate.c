@@ -347,6 +347,27 @@ static int pair_write(const struct context *x, const struct validate_point *p,
     return err;
 }
 
+/* Times read from a folder must be of the model and group that are predicted. */
+static int shape_check(const struct context *x, const struct validate_point *p,
+                       const struct layer_spec *spec)
+{
+    const struct {
+        const char *name;
+        int have, want;
+    } all[] = {{"experts", p->experts, spec->model->experts},
+               {"hidden", p->hidden, spec->model->hidden},
+               {"inter", p->inter, spec->model->inter},
+               {"ranks", p->ranks, spec->ranks}};
+
+    for (size_t i = 0; x->args->measured && i < sizeof all / sizeof *all; i++)
+        if (all[i].have != all[i].want) {
+            log_error("%s: measured with %s %d, but %s has %d", x->args->measured, all[i].name,
+                      all[i].have, x->config->path, all[i].want);
+            return ERR_DATA;
+        }
+    return 0;
+}
+
 static int predict(struct context *x, struct validate_point *p, bool draw)
 {
     struct scenario s;
@@ -361,6 +382,8 @@ static int predict(struct context *x, struct validate_point *p, bool draw)
     err = evaluate_spec(x->evaluator, &s, p->policy, &spec);
     if (!err)
         err = evaluate_point(x->evaluator, &s, p->policy, &p->knobs, -1, &ev, &trace, &plan);
+    if (!err)
+        err = shape_check(x, p, &spec);
     if (!err) {
         p->batch = s.batch;
         p->experts = spec.model->experts;

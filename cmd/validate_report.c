@@ -111,6 +111,21 @@ static struct validate_point *point_find(const struct validate_set *v, const str
     return NULL;
 }
 
+/* A column that is missing would read as -1 everywhere. */
+static int columns_check(const struct csv *c)
+{
+    static const char *const needed[] = {"policy", "method",     "num_rounds", "num_sms",
+                                         "batch",  "experts",    "hidden",     "inter",
+                                         "ranks",  "measured_us"};
+
+    for (size_t i = 0; i < sizeof needed / sizeof *needed; i++)
+        if (csv_col(c, needed[i]) < 0) {
+            log_error_at(c->path, 1, "there is no column %s", needed[i]);
+            return ERR_DATA;
+        }
+    return 0;
+}
+
 static int layers_read(struct validate_set *v, const char *folder)
 {
     char path[1024];
@@ -120,6 +135,8 @@ static int layers_read(struct validate_set *v, const char *folder)
 
     snprintf(path, sizeof path, "%s/layers.csv", folder);
     err = csv_read(path, CSV_BYTES, &c);
+    if (!err)
+        err = columns_check(c);
     for (size_t row = 0; !err && row < c->num_rows; row++) {
         struct validate_point *p = point_find(v, c, row, &from);
 
@@ -129,7 +146,15 @@ static int layers_read(struct validate_set *v, const char *folder)
         }
         from++;
         p->measured = true;
+        p->experts = (int)column(c, row, "experts");
+        p->hidden = (int)column(c, row, "hidden");
+        p->inter = (int)column(c, row, "inter");
+        p->ranks = (int)column(c, row, "ranks");
         p->gpu.median_us = column(c, row, "measured_us");
+        if (!(p->gpu.median_us > 0)) {
+            log_error_at(c->path, c->line[row], "measured_us is no time");
+            err = ERR_DATA;
+        }
         p->gpu.p95_us = column(c, row, "p95_us");
         p->gpu.min_us = column(c, row, "min_us");
         p->gpu.n = (int)column(c, row, "n");
@@ -155,6 +180,8 @@ static int ops_read(struct validate_set *v, const char *folder)
 
     snprintf(path, sizeof path, "%s/ops.csv", folder);
     err = csv_read(path, CSV_BYTES, &c);
+    if (!err)
+        err = columns_check(c);
     for (size_t row = 0; !err && row < c->num_rows; row++) {
         struct validate_point *p = point_find(v, c, row, &from);
 
@@ -237,18 +264,19 @@ void validate_layers_csv(const struct validate_set *v, FILE *f)
 void validate_ops_csv(const struct validate_set *v, FILE *f)
 {
     fprintf(f, "policy,method,num_rounds,num_sms,batch,experts,hidden,inter,ranks,kind,measured_us,"
-               "wait_us,predicted_us,predicted_wait_us,ape\n");
+               "wait_us,predicted_us,predicted_wait_us,ape,times\n");
     for (size_t i = 0; i < v->num_points; i++) {
         const struct validate_point *p = &v->point[i];
 
         for (int k = 0; p->measured && p->kinds && k < OP_KIND_COUNT; k++) {
             if (p->gpu.kind_us[k] < 0)
                 continue;
-            fprintf(f, "%s,%d,%d,%d,%d,%d,%d,%d,%d,%s,%.3f,%.3f,%.3f,%.3f,%.4f\n", p->policy->name,
-                    method_of(p), rounds_of(p), sms_of(p), p->batch, p->experts, p->hidden,
-                    p->inter, p->ranks, plan_op_kind_name((enum plan_op_kind)k), p->gpu.kind_us[k],
-                    p->gpu.kind_wait_us[k], p->kind_us[k], p->kind_wait_us[k],
-                    fabs(p->kind_us[k] / p->gpu.kind_us[k] - 1));
+            fprintf(f, "%s,%d,%d,%d,%d,%d,%d,%d,%d,%s,%.3f,%.3f,%.3f,%.3f,%.4f,%s\n",
+                    p->policy->name, method_of(p), rounds_of(p), sms_of(p), p->batch, p->experts,
+                    p->hidden, p->inter, p->ranks, plan_op_kind_name((enum plan_op_kind)k),
+                    p->gpu.kind_us[k], p->gpu.kind_wait_us[k], p->kind_us[k], p->kind_wait_us[k],
+                    fabs(p->kind_us[k] / p->gpu.kind_us[k] - 1),
+                    gpu_kind_inferred((enum plan_op_kind)k) ? "inferred" : "stamped");
         }
     }
 }
@@ -397,9 +425,9 @@ static void kinds_summary(const struct validate_set *v, double *measured, double
         if (!n)
             continue;
         stats_error_of(predicted, measured, n, &e);
-        fprintf(f, "  %-16s n %3zu  median error %5.1f%%  p90 %5.1f%%  bias %+5.1f%%\n",
+        fprintf(f, "  %-16s n %3zu  median error %5.1f%%  p90 %5.1f%%  bias %+5.1f%%%s\n",
                 plan_op_kind_name((enum plan_op_kind)k), e.n, e.median_ape * 100, e.p90_ape * 100,
-                e.bias * 100);
+                e.bias * 100, gpu_kind_inferred((enum plan_op_kind)k) ? "  inferred" : "");
     }
 }
 
@@ -423,7 +451,9 @@ void validate_summary(const struct validate_set *v, FILE *f)
             "\nlayer time, %zu points: median error %.1f%%, p90 %.1f%%, largest %.1f%%, bias "
             "%+.1f%%\n",
             e.n, e.median_ape * 100, e.p90_ape * 100, e.max_ape * 100, e.bias * 100);
-    fprintf(f, "op kinds, waiting excluded:\n");
+    fprintf(f,
+            "op kinds, waiting excluded; inferred: library kernels, whose times follow from their "
+            "neighbours':\n");
     kinds_summary(v, measured, predicted, f);
     tau = order_tau(v, &scenarios);
     fprintf(f, "order of the schedules: Kendall tau %.2f, mean of %zu scenarios\n", tau, scenarios);

@@ -293,6 +293,19 @@ extern "C" const struct slots *kernels_comm_slots(const struct kernels_comm *com
     return &comm->slots;
 }
 
+extern "C" int kernels_comm_poison(struct kernels_comm *comm, cudaStream_t stream)
+{
+    const struct slots *s = &comm->slots;
+    const size_t areas[][2] = {{s->dispatch_offset, s->dispatch_flags_offset},
+                               {s->combine_offset, s->combine_flags_offset},
+                               {s->staging_offset, s->scratch_offset}};
+    int err = 0;
+    for (size_t i = 0; err == 0 && i < sizeof(areas) / sizeof(*areas); i++)
+        err = COMM_CUDA(cudaMemsetAsync((unsigned char *)comm->window_base + areas[i][0], 0xff,
+                                        areas[i][1] - areas[i][0], stream));
+    return err;
+}
+
 extern "C" int kernels_comm_sm_count(const struct kernels_comm *comm)
 {
     return comm->sm_count;

@@ -71,6 +71,10 @@ int kernels_comm_status(struct kernels_comm *comm);
 /* Collective: all ranks' work on `stream` so far is done before any rank's work after it. */
 int kernels_comm_barrier(struct kernels_comm *comm, cudaStream_t stream);
 
+/* For checks: fills messages, combine rows and staged tokens of this GPU's window with 0xff, which
+ * reads as NaN. Flags and counters stay. Only between barriers: no exchange may be under way. */
+int kernels_comm_poison(struct kernels_comm *comm, cudaStream_t stream);
+
 /* Collective, synchronous: every rank gets every rank's `bytes` bytes at all[rank * bytes]. Host
  * memory. For results and clocks, not for speed. */
 int kernels_comm_gather(struct kernels_comm *comm, const void *mine, void *all, size_t bytes);

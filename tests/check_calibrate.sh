@@ -76,4 +76,17 @@ grep -q 'in sample' "$dir/out" && fault "rows that no fit saw are called in samp
 want 0 "json" "$peosim" accuracy --json --profile h200 "$dir/ll.csv"
 grep -q '"median_ape"' "$dir/out" || fault "no median_ape in --json"
 [ $(find "$dir" -name '*.tmp*' | wc -l) = 0 ] || fault "temporary files are left"
+# Layers measured elsewhere: only of the same model, and with their times.
+runs=validate/evidence/2026-11-21-h200x4/deepseek-v3
+mkdir "$dir/untimed" && sed 1s/measured_us/time/ $runs/layers.csv >"$dir/untimed/layers.csv"
+cp $runs/ops.csv "$dir/untimed/"
+compare() { # status, what, CONFIG, FOLDER
+    want "$1" "$2" "$peosim" validate "configs/$3.yaml" --measured "$4" --no-plots --quiet \
+        --output-dir "$dir/validate"
+}
+compare 0 'validate --measured' h200x4 $runs
+compare 2 'validate --measured of another model' h200x4_qwen3 $runs
+grep -q 'measured with experts 256' "$dir/err" || fault 'another model: the reason is not said'
+compare 2 'validate --measured without times' h200x4 "$dir/untimed"
+grep -q 'no column measured_us' "$dir/err" || fault 'no times: the reason is not said'
 exit $faults

@@ -467,11 +467,28 @@ static void test_public_files_are_recognised(void **state)
     }
 }
 
+static void test_versions_before_the_header(void **state)
+{
+    struct data_set *set = parsed("# gpus: 2 x H200\r\n# driver: 580.1\r\n# nccl: 2.28.9\n"
+                                  "# commit: 0123456789012345678901234567890123456789"
+                                  "0123456789\n" LL_HEADER GOOD "# cuda: 13.0\n",
+                                  NULL);
+
+    (void)state;
+    assert_int_equal(set->n, 1);
+    assert_string_equal(set->versions.driver, "580.1");
+    assert_string_equal(set->versions.nccl, "2.28.9");
+    assert_string_equal(set->versions.cuda, "");
+    assert_int_equal(strlen(set->versions.commit), sizeof set->versions.commit - 1);
+    data_free(set);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bad_rows_are_named_and_skipped),
         cmocka_unit_test(test_another_unit_is_noticed),
+        cmocka_unit_test(test_versions_before_the_header),
         cmocka_unit_test(test_files_without_rows_or_format),
         cmocka_unit_test(test_crlf_and_quotes),
         cmocka_unit_test(test_reads_deepep_low_latency_log),

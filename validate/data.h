@@ -63,6 +63,12 @@ struct data_row {
 
 struct data_reason; /* why rows were skipped; validate/read_bad.c */
 
+/* What the rows were measured with, from comments ("# driver: 580.159.04") before the header; "" =
+ * the file does not say. */
+struct data_versions {
+    char driver[48], cuda[48], nccl[48], commit[48];
+};
+
 struct data_set {
     char *path;
     const char *format; /* "deepep_ll" ... */
@@ -73,6 +79,9 @@ struct data_set {
     size_t bad;   /* rows skipped: the first few named one by one, the others by reason and lines */
     struct data_reason *reasons;
     size_t num_reasons;
+
+    struct data_versions versions;
+    size_t bad; /* rows skipped, each named on stderr (the first few of a kind) */
     void *arena;
 };
 

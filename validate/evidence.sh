@@ -16,8 +16,7 @@ row() { # NAME FOLDER CONFIG [flags]
         --output-dir "$out/$folder" "$@" 2>/dev/null >"$out/table.txt"
     sed -nE 's/^  ([a-z0-9_]+) +n +[0-9]+  median error +([0-9.]+%).*/\1 \2/p' "$out/table.txt" >"$out/kinds.$folder"
     [ -z "${update:-}" ] || {
-        grep -v '^results: ' "$out/table.txt" >"$out/table.kept" && mv "$out/table.kept" "$out/table.txt"
-        cp "$out/table.txt" "$evidence/$folder/table.txt"
+        grep -v '^results: ' "$out/table.txt" >"$evidence/$folder/table.txt"
         cp "$out/$folder/layers.csv" "$out/$folder/ops.csv" "$evidence/$folder/"
     }
     sed -nE "s/^layer time, ([0-9]+) points: median error ([0-9.]+%), p90 ([0-9.]+%), largest ([0-9.]+%).*/\1 | \2 | \3 | \4/p

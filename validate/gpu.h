@@ -24,6 +24,7 @@ struct gpu_receiver {
 
 struct gpu_team {
     int rank, ranks;   /* processes */
+    int local_rank;    /* among those of this host; -1: not known */
     int id_fd;         /* where NCCL's id is written (rank 0) or read; -1: id_path */
     int result_fd;     /* rank 0 of a spawned team: to the parent; -1: receiver */
     char id_path[512]; /* a file all ranks see, for mpirun and srun */
@@ -31,8 +32,8 @@ struct gpu_team {
 };
 
 /* Is this process a rank? 1: *team is filled, from the parent's variables or from those of Open
- * MPI, MPICH/PMI or Slurm (PEOSIM_ID_FILE then names a file that all ranks see and that does not
- * exist yet); 0: no; or ERR_USAGE. */
+ * MPI, MPICH/PMI or a Slurm step (PEOSIM_ID_FILE then begins the name of a file that all ranks see;
+ * the job's id follows); 0: no; or ERR_USAGE. */
 int gpu_team_join(struct gpu_team *team);
 
 /* Starts this program with argv as `ranks` ranks and hands every record that rank 0 sends to the
@@ -53,6 +54,12 @@ struct gpu_options {
     double pace_us;   /* and this latency */
     uint64_t seed;    /* of inputs and weights */
 };
+
+/* Kernels of libraries leave no stamp: their times are inferred from their neighbours'. */
+static inline bool gpu_kind_inferred(enum plan_op_kind kind)
+{
+    return kind == OP_ROUTER || kind == OP_MLP_UP || kind == OP_MLP_DOWN;
+}
 
 /* What one plan took and gave. The same on rank 0 only; others get zeros. */
 struct gpu_result {

@@ -105,6 +105,15 @@ static int dense_prepare(struct gpu_run *r, int op)
     return run_op_is_library(o) ? gpu_dense_find(r->s, shape, &r->op[op].dense) : 0;
 }
 
+static int library_ops(const struct plan *plan)
+{
+    int n = 0;
+
+    for (int i = 0; i < plan->num_ops; i++)
+        n += run_op_is_library(&plan->ops[i]);
+    return n;
+}
+
 static int ops_prepare(struct gpu_run *r)
 {
     const struct plan *p = r->plan;
@@ -114,6 +123,7 @@ static int ops_prepare(struct gpu_run *r)
 
     if (!err && mlp)
         err = gpu_upload(d->rows, &rows, sizeof rows);
+    gpu_dense_room(r->s, library_ops(p));
     for (int i = 0; !err && i < p->num_ops; i++) {
         for (int rank = 0; plan_op_is_expert_gemm(p->ops[i].kind) && rank < p->ranks; rank++) {
             int most = 0;
@@ -297,23 +307,24 @@ int run_layer(struct gpu_run *r, struct kernel_stamp *stamps, bool last)
     return err ? err : mark(r, stamps && r->marked && last ? stamps + n + 1 : NULL);
 }
 
-/* Runs the layer once on poisoned memory and compares the output. All ranks learn the worst. */
+/* Runs the layer on memory that holds no earlier result, and compares the output with the
+ * reference. The run before it loads the kernels: while they load, GPUs wait for the host, and hide
+ * that a kernel should have waited. All ranks learn the worst. */
 static int output_check(struct gpu_run *r, struct gpu_result *result)
 {
     struct gpu_session *s = r->s;
     struct gpu_layer *l = s->layer;
-    size_t bytes = (size_t)l->inputs.tokens * (size_t)r->hidden * 2;
     struct {
         double worst;
         uint64_t hash;
         int checked, pad;
     } mine = {0}, all[GPU_MAX_RANKS];
-    int err = GPU(cudaMemsetAsync(l->y, 0xff, bytes, r->stream[0]));
+    int err = run_layer(r, NULL, true);
 
     if (!err)
-        err = run_layer(r, NULL, true);
-    if (!err)
         err = gpu_wait(s, r->stream[0]);
+    if (!err)
+        err = run_poisoned(r);
     if (!err)
         err = gpu_output_check(s, r->o->check_tokens, &mine.worst, &mine.checked, &mine.hash);
     r->hash = mine.hash;

@@ -63,6 +63,8 @@ int run_op_check(struct gpu_run *r, int op);
 /* Kernels that leave no stamp: their times follow from their neighbours'. */
 bool run_op_is_library(const struct plan_op *op);
 
+/* One layer, as it is measured (a graph, or eager), on poisoned memory (gpu_measure.c). */
+int run_poisoned(struct gpu_run *r);
 /* Totals, then stamps (gpu_measure.c). */
 int run_measure(struct gpu_run *r, struct gpu_result *result, struct trace **trace);
 

@@ -249,6 +249,8 @@ int gpu_bench(struct gpu_session *s, const char *csv_path, bool quick)
         goto out;
     b.csv = out.f;
     if (b.csv)
+        gpu_versions_comment(s, b.csv);
+    if (b.csv)
         fprintf(b.csv, "kind,system,dtype,num_sms,tokens,experts,rounds,round,hidden,inter,rows,"
                        "groups,n,k,topk,ranks,bytes,alone_us,latency_us,n_rep,p95_us\n");
     err = bench_machine(&b);

@@ -187,6 +187,7 @@ int bench_dense(struct bench *b)
                 .num_sms = b->s->sm_count, .rows = tokens[i], .groups = 1, .n = n[j], .k = k[j]};
             struct gpu_dense_entry *e;
 
+            gpu_dense_room(b->s, 1);
             err = gpu_dense_find(b->s, shape, &e);
             if (!err)
                 err = dense_point(b, e, &args[j], &row);

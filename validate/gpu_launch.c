@@ -49,6 +49,55 @@ static int env_int(const char *name, int *value)
     return 1;
 }
 
+/* A batch script sees SLURM_NTASKS too, without being one of its tasks. Slurm numbers its own steps
+ * (batch, interactive) from the top of 32 bits. */
+static bool in_slurm_step(void)
+{
+    const char *step = getenv("SLURM_STEP_ID");
+
+    return step && *step && strtoull(step, NULL, 10) < 0xfffffff0u;
+}
+
+static int local_rank_of(int rank, bool spawned)
+{
+    static const char *const names[] = {"OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID",
+                                        "SLURM_LOCALID"};
+    int local;
+
+    for (size_t i = 0; !spawned && i < sizeof names / sizeof *names; i++)
+        if (env_int(names[i], &local) && local >= 0)
+            return local;
+    return spawned ? rank : -1;
+}
+
+static const char *job_id(void)
+{
+    static const char *const names[] = {"PMIX_NAMESPACE", "OMPI_MCA_ess_base_jobid", "PMI_JOBID",
+                                        "SLURM_JOB_ID"};
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (getenv(names[i]) && *getenv(names[i]))
+            return getenv(names[i]);
+    return "0";
+}
+
+/* The name carries the job, so that no rank takes the file of an earlier one for its own. The step
+ * only where srun started the ranks: mpirun's may be in several. */
+static int id_path_make(struct gpu_team *team, const char *path, bool step)
+{
+    size_t size = sizeof team->id_path, at = strlen(path);
+    int n = snprintf(team->id_path, size, "%s.%s.%s", path, job_id(),
+                     step ? getenv("SLURM_STEP_ID") : "0");
+
+    for (; at < size && team->id_path[at]; at++)
+        if (team->id_path[at] == '/')
+            team->id_path[at] = '_';
+    if (n > 0 && (size_t)n < size)
+        return 0;
+    log_error("PEOSIM_ID_FILE: the name is too long");
+    return ERR_USAGE;
+}
+
 int gpu_team_join(struct gpu_team *team)
 {
     static const char *const names[][2] = {{"PEOSIM_RANK", "PEOSIM_RANKS"},
@@ -62,20 +111,20 @@ int gpu_team_join(struct gpu_team *team)
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         if (!env_int(names[i][0], &team->rank) || !env_int(names[i][1], &team->ranks))
             continue;
+        team->local_rank = local_rank_of(team->rank, i == 0);
         if (i == 0) {
             team->id_fd = ID_FD;
             team->result_fd = team->rank == 0 ? RESULT_FD : -1;
             return 1;
         }
-        if (team->ranks < 2) /* an interactive Slurm shell is no team */
+        if (team->ranks < 2 || (i == 3 && !in_slurm_step()))
             continue;
         if (!path) {
             log_error("rank %d of %d: set PEOSIM_ID_FILE to a file that every rank can see",
                       team->rank, team->ranks);
             return ERR_USAGE;
         }
-        snprintf(team->id_path, sizeof team->id_path, "%s", path);
-        return 1;
+        return id_path_make(team, path, i == 3) ? ERR_USAGE : 1;
     }
     return 0;
 }

@@ -19,6 +19,7 @@
 struct replay {
     struct gpu_run *r;
     bool stamped;
+    int layers;
     cudaGraphExec_t exec; /* NULL: eager */
 };
 
@@ -27,18 +28,18 @@ static int layers_enqueue(const struct replay *p)
     struct gpu_run *r = p->r;
     int err = 0;
 
-    for (int i = 0; !err && i < r->o->layers; i++)
+    for (int i = 0; !err && i < p->layers; i++)
         err = run_layer(r, p->stamped ? r->stamps + (size_t)i * (size_t)run_marks(r) : NULL,
-                        i + 1 == r->o->layers);
+                        i + 1 == p->layers);
     return err;
 }
 
-static int replay_open(struct replay *p, struct gpu_run *r, bool stamped)
+static int replay_open(struct replay *p, struct gpu_run *r, bool stamped, int layers)
 {
     cudaGraph_t graph = NULL;
     int err, ended;
 
-    *p = (struct replay){.r = r, .stamped = stamped};
+    *p = (struct replay){.r = r, .stamped = stamped, .layers = layers};
     if (r->o->eager)
         return 0;
     err = GPU(cudaStreamBeginCapture(r->stream[0], cudaStreamCaptureModeThreadLocal));
@@ -66,6 +67,34 @@ static void replay_close(struct replay *p)
 static int replay_start(const struct replay *p)
 {
     return p->exec ? GPU(cudaGraphLaunch(p->exec, p->r->stream[0])) : layers_enqueue(p);
+}
+
+/* Other policies have left the same values in the same buffers, and other ranks in this one's
+ * window: without them a wait that is missing shows as NaN, or as a token that nobody wrote. No
+ * rank may poison while another still runs, nor send before all have poisoned. */
+static int memory_poison(struct gpu_run *r)
+{
+    struct gpu_session *s = r->s;
+    int err = kernels_comm_barrier(s->control, r->stream[0]);
+
+    if (!err)
+        err = gpu_layer_poison(s, r->a2a == NULL, r->stream[0]);
+    return err ? err : kernels_comm_barrier(s->control, r->stream[0]);
+}
+
+int run_poisoned(struct gpu_run *r)
+{
+    struct replay p = {0};
+    int err = replay_open(&p, r, false, 1);
+
+    if (!err)
+        err = memory_poison(r);
+    if (!err)
+        err = replay_start(&p);
+    if (!err)
+        err = gpu_wait(r->s, r->stream[0]);
+    replay_close(&p);
+    return err;
 }
 
 /* sample_us[n]: time of one layer in each of n replays that follow a first one; the slowest rank's.
@@ -398,7 +427,7 @@ static int spans_measure(struct gpu_run *r, struct gpu_result *result, struct tr
     int err = mine && all ? gpu_clocks(s) : ERR_NOMEM;
 
     if (!err)
-        err = replay_open(&p, r, true);
+        err = replay_open(&p, r, true, r->o->layers);
     if (!err)
         err = stamps_collect(&p, mine, traced_us);
     if (!err)
@@ -428,7 +457,7 @@ int run_measure(struct gpu_run *r, struct gpu_result *result, struct trace **tra
     double *sample_us = calloc((size_t)n, sizeof *sample_us), worst;
     struct replay p = {0};
     uint64_t hash;
-    int checked, err = sample_us ? replay_open(&p, r, false) : ERR_NOMEM;
+    int checked, err = sample_us ? replay_open(&p, r, false, r->o->layers) : ERR_NOMEM;
 
     if (!err)
         err = totals(&p, sample_us, n);

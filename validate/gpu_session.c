@@ -15,6 +15,10 @@
 #include "kernels/comm_ref.h"
 #include "kernels/delay.h"
 
+#ifndef PEOSIM_COMMIT
+#define PEOSIM_COMMIT ""
+#endif
+
 #define GATHER_CHUNK ((size_t)8192)
 #define ID_WAIT_S    60.0
 #define GAP_KERNELS  12
@@ -145,6 +149,8 @@ static int id_exchange(struct gpu_team *team, unsigned char id[KERNELS_COMM_ID_B
     int err = 0;
 
     if (team->rank == 0) {
+        if (team->id_fd < 0)
+            unlink(team->id_path); /* of a run that ended early */
         err = kernels_comm_id(id);
         if (!err && team->id_fd < 0)
             err = id_to_file(team->id_path, id);
@@ -178,7 +184,7 @@ static int device_choose(struct gpu_session *s)
     }
     if (err)
         return err;
-    s->device = s->rank % count;
+    s->device = (s->team->local_rank >= 0 ? s->team->local_rank : s->rank) % count;
     err = GPU(cudaSetDevice(s->device));
     if (!err)
         err = GPU(cudaGetDeviceProperties(&prop, s->device));
@@ -205,7 +211,11 @@ static int control_open(struct gpu_session *s)
                                                    .fp8 = 1}};
     int err = id_exchange(s->team, id);
 
-    return err ? err : kernels_comm_open(&s->control, &config, id);
+    if (!err)
+        err = kernels_comm_open(&s->control, &config, id);
+    if (s->rank == 0 && s->team->id_path[0])
+        unlink(s->team->id_path); /* all have read it, or nobody may any more */
+    return err;
 }
 
 static int compare_double(const void *a, const void *b)
@@ -323,6 +333,40 @@ void gpu_versions(const struct gpu_session *s, char *buf, size_t size)
              nccl / 100 % 100, nccl % 100, s->ranks);
 }
 
+/* "580.159.04": the first word of the driver's line that begins with a digit. */
+static void driver_version(char *buf, size_t size)
+{
+    FILE *f = fopen("/proc/driver/nvidia/version", "r");
+    char line[256] = "", *rest = NULL;
+
+    snprintf(buf, size, "unknown");
+    if (f && fgets(line, sizeof line, f))
+        for (char *w = strtok_r(line, " \t\n", &rest); w; w = strtok_r(NULL, " \t\n", &rest))
+            if (*w >= '0' && *w <= '9' && strchr(w, '.')) {
+                snprintf(buf, size, "%s", w);
+                break;
+            }
+    if (f)
+        fclose(f);
+}
+
+void gpu_versions_comment(const struct gpu_session *s, FILE *f)
+{
+    struct cudaDeviceProp prop = {0};
+    int runtime = 0, nccl = 0;
+    char driver[32];
+
+    driver_version(driver, sizeof driver);
+    cudaRuntimeGetVersion(&runtime);
+    ncclGetVersion(&nccl);
+    cudaGetDeviceProperties(&prop, s->device);
+    fprintf(f, "# gpus: %d x %s\n# driver: %s\n# cuda: %d.%d\n# nccl: %d.%d.%d\n", s->ranks,
+            prop.name, driver, runtime / 1000, runtime % 1000 / 10, nccl / 10000, nccl / 100 % 100,
+            nccl % 100);
+    if (PEOSIM_COMMIT[0])
+        fprintf(f, "# commit: %s\n", PEOSIM_COMMIT);
+}
+
 static void half_close(struct gpu_half *h)
 {
     void *all[] = {h->packed_x, h->packed_scales, h->sources,    h->rows,     h->segments,
@@ -333,38 +377,70 @@ static void half_close(struct gpu_half *h)
     memset(h, 0, sizeof *h);
 }
 
-int gpu_half_open(struct gpu_session *s, int parity)
+struct half_part {
+    void **p;
+    size_t bytes;
+    bool values; /* 0xff makes NaNs; the others are indices and counts, where 0 means none */
+};
+
+#define HALF_PARTS 10
+
+static void half_parts(struct gpu_layer *l, int parity, struct half_part part[HALF_PARTS])
 {
-    struct gpu_layer *l = s->layer;
     struct gpu_half *h = &l->half[parity];
     size_t rows = (size_t)l->slots.experts_local * (size_t)l->slots.rows_max;
     size_t hidden = (size_t)l->shape.hidden, inter = (size_t)l->shape.inter;
     size_t locals = (size_t)l->slots.experts_local, width = l->shape.fp8 ? 1 : 2;
     size_t units = (rows / 64 + locals) * sizeof *h->units;
-    struct {
-        void **p;
-        size_t bytes;
-    } want[] = {{&h->packed_x, rows * hidden * width},
-                {(void **)&h->packed_scales, rows * hidden / 128 * 4},
-                {(void **)&h->sources, rows * sizeof *h->sources},
-                {(void **)&h->rows, locals * sizeof *h->rows},
-                {(void **)&h->segments, locals * (size_t)l->shape.vranks * sizeof *h->segments},
-                {&h->gate_up, rows * inter * 4},
-                {&h->act, rows * inter * width},
-                {(void **)&h->act_scales, rows * inter / 128 * 4},
-                {&h->y_packed, rows * hidden * 2},
-                {(void **)&h->units, units}};
+    struct half_part all[HALF_PARTS] = {
+        {&h->packed_x, rows * hidden * width, true},
+        {(void **)&h->packed_scales, rows * hidden / 128 * 4, true},
+        {(void **)&h->sources, rows * sizeof *h->sources, false},
+        {(void **)&h->rows, locals * sizeof *h->rows, false},
+        {(void **)&h->segments, locals * (size_t)l->shape.vranks * sizeof *h->segments, false},
+        {&h->gate_up, rows * inter * 4, true},
+        {&h->act, rows * inter * width, true},
+        {(void **)&h->act_scales, rows * inter / 128 * 4, true},
+        {&h->y_packed, rows * hidden * 2, true},
+        {(void **)&h->units, units, false}};
+
+    memcpy(part, all, sizeof all);
+}
+
+int gpu_half_open(struct gpu_session *s, int parity)
+{
+    struct gpu_half *h = &s->layer->half[parity];
+    struct half_part part[HALF_PARTS];
     int err = 0;
 
     if (h->packed_x)
         return 0;
-    for (size_t i = 0; !err && i < sizeof want / sizeof *want; i++)
-        err = gpu_alloc(want[i].p, want[i].bytes);
-    if (!err)
-        err = GPU(cudaMemset(h->units, 0, units));
-    if (!err)
-        err = GPU(cudaMemset(h->rows, 0, locals * sizeof *h->rows));
+    half_parts(s->layer, parity, part);
+    for (int i = 0; !err && i < HALF_PARTS; i++) {
+        err = gpu_alloc(part[i].p, part[i].bytes);
+        if (!err && !part[i].values)
+            err = GPU(cudaMemset(*part[i].p, 0, part[i].bytes));
+    }
+    if (err) /* or the next plan would take it for whole */
+        half_close(h);
     return err;
+}
+
+int gpu_layer_poison(struct gpu_session *s, bool lists, cudaStream_t stream)
+{
+    struct gpu_layer *l = s->layer;
+    struct half_part part[HALF_PARTS];
+    int err = GPU(cudaMemsetAsync(
+        l->y, 0xff, (size_t)l->shape.max_tokens * (size_t)l->shape.hidden * 2, stream));
+
+    for (int h = 0; h < 2 && l->half[h].packed_x; h++) {
+        half_parts(l, h, part);
+        for (int i = 0; !err && i < HALF_PARTS; i++)
+            if (part[i].values || (lists && part[i].p != (void **)&l->half[h].units))
+                err = GPU(
+                    cudaMemsetAsync(*part[i].p, part[i].values ? 0xff : 0, part[i].bytes, stream));
+    }
+    return err ? err : kernels_comm_poison(l->comm, stream);
 }
 
 /* Every expert's matrices, from its window of the base. */
@@ -475,7 +551,18 @@ int gpu_dense_open(struct gpu_session *s, int inter)
         else if (!err)
             err = fill_random(l, *want[i].p, want[i].bytes);
     }
+    if (err)
+        dense_memory_close(d);
     return err;
+}
+
+void gpu_dense_room(struct gpu_session *s, int wanted)
+{
+    if (s->num_dense + wanted <= GPU_MAX_DENSE)
+        return;
+    for (int i = 0; i < s->num_dense; i++)
+        kernels_dense_gemm_close(s->dense[i].gemm);
+    s->num_dense = 0;
 }
 
 int gpu_dense_find(struct gpu_session *s, struct dense_gemm_shape shape,
@@ -496,10 +583,9 @@ int gpu_dense_find(struct gpu_session *s, struct dense_gemm_shape shape,
             return 0;
         }
     }
-    if (s->num_dense == GPU_MAX_DENSE) {
-        for (int i = 0; i < s->num_dense; i++)
-            kernels_dense_gemm_close(s->dense[i].gemm);
-        s->num_dense = 0;
+    if (s->num_dense == GPU_MAX_DENSE) { /* earlier ops hold the entries: none may be closed */
+        log_error("more than %d different library GEMMs in one plan", GPU_MAX_DENSE);
+        return ERR_UNSUPPORTED;
     }
     e = &s->dense[s->num_dense];
     for (size_t i = 0; err == ERR_UNSUPPORTED && i < sizeof scalings / sizeof *scalings; i++) {
@@ -583,7 +669,10 @@ int gpu_layer_open(struct gpu_session *s, const struct gpu_shape *shape, uint64_
         err = gpu_alloc((void **)&l->topk_idx, choices * sizeof *l->topk_idx);
     if (!err)
         err = gpu_alloc((void **)&l->topk_weights, choices * sizeof *l->topk_weights);
-    return gpu_agree(s, err);
+    err = gpu_agree(s, err);
+    if (err) /* or the next plan of this shape would run on what was never allocated */
+        gpu_layer_close(s);
+    return err;
 }
 
 static void inputs_close(struct gpu_layer *l)

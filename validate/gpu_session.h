@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "kernels/comm.h"
 #include "kernels/dense_gemm.h"
@@ -99,6 +100,8 @@ int gpu_wait(struct gpu_session *s, cudaStream_t stream);
 int gpu_gather(struct gpu_session *s, const void *mine, void *all, size_t bytes);
 /* Collective: measures the clocks' offsets to rank 0. */
 int gpu_clocks(struct gpu_session *s);
+/* The versions as lines that begin with #, which readers of CSV skip and calibrate knows. */
+void gpu_versions_comment(const struct gpu_session *s, FILE *f);
 /* The worst error code of all ranks; collective, so that all go on or all stop. */
 int gpu_agree(struct gpu_session *s, int err);
 
@@ -110,12 +113,18 @@ int gpu_comm_open(struct gpu_session *s, const struct gpu_shape *shape, size_t s
                   struct kernels_comm **out);
 void gpu_layer_close(struct gpu_session *s);
 int gpu_half_open(struct gpu_session *s, int parity);
+/* Forgets what earlier layers computed: y, the buffer sets and this GPU's window become NaN, and
+ * with `lists` rows, sources and segments become empty (not where the host filled them). Between
+ * barriers only. */
+int gpu_layer_poison(struct gpu_session *s, bool lists, cudaStream_t stream);
 /* The operands of dense ops: router, and a shared expert of this width (0: none). */
 int gpu_dense_open(struct gpu_session *s, int inter);
 /* A cuBLASLt plan, kept. FP8 falls back to one scale per tensor, then BF16, where cuBLASLt has no
  * block-scaled kernel; the shape in the entry says what it is. */
 int gpu_dense_find(struct gpu_session *s, struct dense_gemm_shape shape,
                    struct gpu_dense_entry **out);
+/* Makes room for so many new ones, by closing all if need be: only while nothing holds an entry. */
+void gpu_dense_room(struct gpu_session *s, int wanted);
 
 /* This rank's tokens: routing of rank `rank` of the plan's group, random values, weights that sum
  * to one. Kept while nothing changed. */

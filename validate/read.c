@@ -231,6 +231,29 @@ static int drop_odd_rows(struct data_set *set)
     return 0;
 }
 
+static void versions_read(struct data_versions *v, const char *text)
+{
+    const struct {
+        const char *key;
+        char *value;
+    } all[] = {{"# driver: ", v->driver},
+               {"# cuda: ", v->cuda},
+               {"# nccl: ", v->nccl},
+               {"# commit: ", v->commit}};
+
+    for (; *text == '#'; text += strspn(text, "\r\n")) {
+        size_t length = strcspn(text, "\r\n");
+
+        for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+            size_t key = strlen(all[i].key);
+
+            if (strncmp(text, all[i].key, key) == 0)
+                snprintf(all[i].value, sizeof v->driver, "%.*s", (int)(length - key), text + key);
+        }
+        text += length;
+    }
+}
+
 static int parse_text(struct data_set *set, const char *text, size_t len,
                       const struct data_hint *hint)
 {
@@ -243,6 +266,7 @@ static int parse_text(struct data_set *set, const char *text, size_t len,
         return read_nccl(set, text, hint);
     if (read_deepep_matches(text))
         return read_deepep(set, text, hint);
+    versions_read(&set->versions, text);
     rc = csv_parse(text, len, set->path, &csv);
     if (rc == 0)
         rc = read_csv(set, csv);

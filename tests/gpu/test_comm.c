@@ -12,7 +12,9 @@
 struct options {
     int rank, ranks;
     const char *bench_dir;
-    int quick; /* few cases, for the sanitizer */
+    int quick;     /* few cases, for the sanitizer */
+    int one_batch; /* no two exchanges at once: under racecheck on two GPUs one of them waits in
+                      vain, though without it, and under memcheck, they end */
     int replays;
 };
 
@@ -690,7 +692,8 @@ static void run_tests(struct env *e, unsigned char *id)
     test_alltoall(e);
     test_push(e);
     test_refusals(e);
-    test_two_batches(e);
+    if (!e->opt.one_batch)
+        test_two_batches(e);
     test_replays(e, e->opt.quick ? 3 : e->opt.replays);
     next_id(e, id);
     if (e->opt.quick) {
@@ -1117,6 +1120,9 @@ int main(int argc, char **argv)
         if (strcmp(argv[i], "--quick") == 0) {
             opt.quick = 1;
             pass[passed++] = argv[i];
+        } else if (strcmp(argv[i], "--one-batch") == 0) {
+            opt.one_batch = 1;
+            pass[passed++] = argv[i];
         } else if (strcmp(argv[i], "--rank") == 0) {
             opt.rank = atoi(value);
             i++;
@@ -1135,7 +1141,8 @@ int main(int argc, char **argv)
             pass[passed++] = argv[i++];
             pass[passed++] = argv[i];
         } else {
-            fprintf(stderr, "usage: %s [--gpus N] [--quick] [--replays N] [--bench DIR]\n",
+            fprintf(stderr,
+                    "usage: %s [--gpus N] [--quick] [--one-batch] [--replays N] [--bench DIR]\n",
                     argv[0]);
             return 2;
         }
