@@ -81,7 +81,6 @@ struct data_set {
     size_t num_reasons;
 
     struct data_versions versions;
-    size_t bad; /* rows skipped, each named on stderr (the first few of a kind) */
     void *arena;
 };
 
