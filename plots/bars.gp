@@ -32,8 +32,8 @@ set arrow 1 from 0, graph 0 to 0, graph 1 nohead linecolor rgb "#444444"
 unset key
 bar_rgb(x) = x < 0 ? rgb_of("D55E00", 0.8) : rgb_of("0072B2", 0.8)
 text(z) = sprintf("%+.1f", column("value"))
-end(z) = column("value") < 0 ? low_of(column("value"), column("low")) - 0.055 * span \
-                             : high_of(column("value"), column("high")) + 0.055 * span
+end(z) = column("value") < 0 ? low_of(column("value"), column("low")) - 0.06 * span \
+                             : high_of(column("value"), column("high")) + 0.06 * span
 
 do for [ext in "png svg"] {
     eval term(ext, 900, 130 + 34 * rows)
@@ -41,7 +41,8 @@ do for [ext in "png svg"] {
     plot csv using (0.5 * column("value")):0:(0.5 * abs(column("value"))):(0.36): \
             (bar_rgb(column("value"))):ytic(strcol("label")) \
             with boxxyerror fillstyle solid 1 noborder linecolor rgb variable, \
-        csv using (column("value")):0:(column("low")):(column("high")) \
+        csv using (column("high") > column("low") ? column("value") : NaN):0: \
+            (column("low")):(column("high")) \
             with xerrorbars pointtype 0 linewidth 2 linecolor rgb "#222222", \
         csv using (end(0)):0:(text(0)) with labels
     unset output
