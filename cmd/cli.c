@@ -196,6 +196,19 @@ int cli_parse(struct cli *cli, int argc, char **argv, const struct opt *extra, v
     return err;
 }
 
+int cli_parse_config(struct cli *cli, int argc, char **argv, const struct opt *extra, void *target)
+{
+    int err = cli_parse(cli, argc, argv, extra, target);
+
+    if (!err && cli->help) {
+        cli_help(cmd_find(argv[0]), extra, true);
+    } else if (!err && cli->num_words != 1) {
+        log_error("peosim %s takes one configuration file", argv[0]);
+        err = ERR_USAGE;
+    }
+    return err;
+}
+
 void cli_free(struct cli *cli)
 {
     for (int i = 0; i < cli->num_owned; i++)

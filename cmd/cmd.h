@@ -49,6 +49,9 @@ struct cli {
  * --flag=value both work, a bool needs no value. --KEY=VALUE for a scenario key is --set. Unknown
  * flags name the nearest. ERR_USAGE. --help sets help and stops. */
 int cli_parse(struct cli *cli, int argc, char **argv, const struct opt *extra, void *target);
+/* cli_parse for a command that takes one configuration file, words[0]; prints the command's help
+ * (with every key) where that is asked for: cli->help then says that nothing is left to do. */
+int cli_parse_config(struct cli *cli, int argc, char **argv, const struct opt *extra, void *target);
 void cli_free(struct cli *cli);
 /* "Usage: ..." with the common flags, the command's own, and (keys true) every scenario key. */
 void cli_help(const struct cmd *cmd, const struct opt *extra, bool keys);

@@ -431,17 +431,12 @@ int cmd_pass(int argc, char **argv)
 {
     struct cli cli = {0};
     struct pass_flags flags = {0};
-    int err = cli_parse(&cli, argc, argv, pass_options, &flags);
+    int err = cli_parse_config(&cli, argc, argv, pass_options, &flags);
 
-    if (!err && cli.help) {
-        cli_help(cmd_find("pass"), pass_options, true);
+    if (!err && cli.help)
         printf("\n%s", pass_metrics_help);
-    } else if (!err && cli.num_words != 1) {
-        log_error("peosim pass takes one configuration file");
-        err = ERR_USAGE;
-    } else if (!err) {
+    else if (!err)
         err = run(&cli, &flags);
-    }
     cli_free(&cli);
     return err;
 }

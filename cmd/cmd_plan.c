@@ -50,16 +50,10 @@ int cmd_plan(int argc, char **argv)
     struct config *c = NULL;
     struct evaluator *e = NULL;
     unsigned char *skip = NULL;
-    int err = cli_parse(&cli, argc, argv, NULL, NULL);
+    int err = cli_parse_config(&cli, argc, argv, NULL, NULL);
 
-    if (!err && cli.help) {
-        cli_help(cmd_find("plan"), NULL, true);
+    if (!err && cli.help)
         goto out;
-    }
-    if (!err && cli.num_words != 1) {
-        log_error("peosim plan takes one configuration file");
-        err = ERR_USAGE;
-    }
     if (!err)
         err = config_read(cli.words[0], cli.sets, (size_t)cli.num_sets, &c);
     if (!err)

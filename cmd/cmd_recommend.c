@@ -24,7 +24,7 @@ static const struct opt flag_options[] = {
      .offset = offsetof(struct flags, draws),
      .min = 0,
      .max = 1000,
-     .def = "100",
+     .def = "20",
      .help = "profiles drawn from the fits' covariance for each interval; 0 = no intervals"},
     {.key = NULL},
 };
@@ -349,16 +349,10 @@ int cmd_recommend(int argc, char **argv)
 {
     struct cli cli = {0};
     struct flags flags = {0};
-    int err = cli_parse(&cli, argc, argv, flag_options, &flags);
+    int err = cli_parse_config(&cli, argc, argv, flag_options, &flags);
 
-    if (!err && cli.help) {
-        cli_help(cmd_find("recommend"), flag_options, true);
-    } else if (!err && cli.num_words != 1) {
-        log_error("peosim recommend takes one configuration file");
-        err = ERR_USAGE;
-    } else if (!err) {
+    if (!err && !cli.help)
         err = recommend(&cli, &flags);
-    }
     cli_free(&cli);
     return err;
 }

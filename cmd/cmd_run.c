@@ -300,16 +300,10 @@ int cmd_run(int argc, char **argv)
 {
     struct cli cli = {0};
     struct run_flags flags = {0};
-    int err = cli_parse(&cli, argc, argv, run_flags, &flags);
+    int err = cli_parse_config(&cli, argc, argv, run_flags, &flags);
 
-    if (!err && cli.help) {
-        cli_help(cmd_find("run"), run_flags, true);
-    } else if (!err && cli.num_words != 1) {
-        log_error("peosim run takes one configuration file");
-        err = ERR_USAGE;
-    } else if (!err) {
+    if (!err && !cli.help)
         err = run(&cli, &flags);
-    }
     cli_free(&cli);
     return err;
 }

@@ -340,16 +340,10 @@ int cmd_sweep(int argc, char **argv)
 {
     struct cli cli = {0};
     struct sweep s = {.cli = &cli};
-    int err = cli_parse(&cli, argc, argv, flag_options, &s.flags);
+    int err = cli_parse_config(&cli, argc, argv, flag_options, &s.flags);
 
-    if (!err && cli.help) {
-        cli_help(cmd_find("sweep"), flag_options, true);
-    } else if (!err && cli.num_words != 1) {
-        log_error("peosim sweep takes one configuration file");
-        err = ERR_USAGE;
-    } else if (!err) {
+    if (!err && !cli.help)
         err = sweep(&s);
-    }
     config_free(s.c);
     cli_free(&cli);
     return err;

@@ -578,15 +578,9 @@ int cmd_validate(int argc, char **argv)
     int err;
 
     opt_set_defaults(validate_opts, &args);
-    err = cli_parse(&cli, argc, argv, validate_opts, &args);
-    if (!err && cli.help) {
-        cli_help(cmd_find("validate"), validate_opts, true);
-    } else if (!err && cli.num_words != 1) {
-        log_error("peosim validate takes one configuration file");
-        err = ERR_USAGE;
-    } else if (!err) {
+    err = cli_parse_config(&cli, argc, argv, validate_opts, &args);
+    if (!err && !cli.help)
         err = validate(&cli, &args, argc, argv);
-    }
     opt_free_strings(validate_opts, &args);
     cli_free(&cli);
     return err;

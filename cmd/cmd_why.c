@@ -287,16 +287,10 @@ static int explain(const struct cli *cli)
 int cmd_why(int argc, char **argv)
 {
     struct cli cli = {0};
-    int err = cli_parse(&cli, argc, argv, NULL, NULL);
+    int err = cli_parse_config(&cli, argc, argv, NULL, NULL);
 
-    if (!err && cli.help) {
-        cli_help(cmd_find("why"), NULL, true);
-    } else if (!err && cli.num_words != 1) {
-        log_error("peosim why takes one configuration file");
-        err = ERR_USAGE;
-    } else if (!err) {
+    if (!err && !cli.help)
         err = explain(&cli);
-    }
     cli_free(&cli);
     return err;
 }

@@ -38,7 +38,6 @@ struct evaluator {
 
     struct cost cost; /* of the profile in use */
     char cost_key[512];
-    double hbm_GBps;
 
     double *start_ns;
 

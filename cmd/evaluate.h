@@ -36,7 +36,7 @@ int evaluator_open(struct evaluator **out);
 void evaluator_close(struct evaluator *e); /* accepts NULL */
 
 /* Uses this profile instead of reading the one a scenario names (borrowed; NULL = read again):
- * how `run --confidence` draws. */
+ * how intervals are drawn (cmd/draws.h). */
 void evaluator_use_profile(struct evaluator *e, const struct hw_profile *profile);
 void evaluator_what_if(struct evaluator *e, const struct whatif *what); /* NULL = none */
 

@@ -32,11 +32,6 @@ enum plan_op_class plan_op_kind_class(enum plan_op_kind kind)
     return kind_classes[kind];
 }
 
-const char *plan_dtype_name(enum plan_dtype dtype)
-{
-    return dtype < DTYPE_COUNT ? dtype_names[dtype] : "?";
-}
-
 bool plan_op_sends(enum plan_op_kind kind)
 {
     return kind == OP_DISPATCH || kind == OP_DISPATCH_SEND || kind == OP_COMBINE ||
@@ -538,7 +533,7 @@ int plan_check(const struct plan *plan)
     return err ? err : check_flows(plan);
 }
 
-static void print_shape(const struct plan *plan, const struct plan_op *o, FILE *f)
+static void print_shape(const struct plan_op *o, FILE *f)
 {
     enum plan_op_class class = plan_op_kind_class(o->kind);
 
@@ -559,7 +554,6 @@ static void print_shape(const struct plan *plan, const struct plan_op *o, FILE *
         fprintf(f, " bytes=%lld of %d ranks", (long long)o->coll_bytes, o->coll_ranks);
     if (o->block_m)
         fprintf(f, " block=%dx%d", o->block_m, o->block_n);
-    (void)plan;
 }
 
 static void print_op(const struct plan *plan, int op, FILE *f)
@@ -570,7 +564,7 @@ static void print_op(const struct plan *plan, int op, FILE *f)
     plan_op_label(plan, op, label, sizeof label);
     fprintf(f, "op %d %s on %s sms=%d%s", op, label, plan->streams[o->stream].name, o->sms,
             o->cooperative ? " coop" : "");
-    print_shape(plan, o, f);
+    print_shape(o, f);
     for (int i = 0; i < o->num_deps; i++) {
         const struct plan_dep *d = &plan->deps[o->first_dep + i];
 

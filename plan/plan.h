@@ -170,7 +170,6 @@ struct plan {
 
 const char *plan_op_kind_name(enum plan_op_kind kind);
 enum plan_op_class plan_op_kind_class(enum plan_op_kind kind);
-const char *plan_dtype_name(enum plan_dtype dtype);
 bool plan_op_sends(enum plan_op_kind kind); /* puts rows on the network */
 bool plan_op_recvs(enum plan_op_kind kind); /* waits for rows */
 bool plan_op_is_expert_gemm(enum plan_op_kind kind);
