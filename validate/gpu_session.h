@@ -91,6 +91,8 @@ struct gpu_session {
     long long *pace_offset_ns; /* device copy */
 };
 
+/* gpu_session.c: the GPU, the exchange among ranks, clocks, versions. */
+
 /* Device memory, filled with 0xff so that unwritten values show. ERR_GPU, logged. */
 int gpu_alloc(void **out, size_t bytes);
 int gpu_upload(void *to, const void *from, size_t bytes);
@@ -105,6 +107,8 @@ void gpu_versions_comment(const struct gpu_session *s, FILE *f);
 /* The worst error code of all ranks; collective, so that all go on or all stop. */
 int gpu_agree(struct gpu_session *s, int err);
 
+/* gpu_layer.c: the memory of a layer, its inputs, its reference. */
+
 /* Collective: the memory of a layer, kept as long as the shape stays. Buffer set 0 is made; the
  * other one on first use (gpu_half_open). */
 int gpu_layer_open(struct gpu_session *s, const struct gpu_shape *shape, uint64_t seed);
@@ -117,8 +121,11 @@ int gpu_half_open(struct gpu_session *s, int parity);
  * with `lists` rows, sources and segments become empty (not where the host filled them). Between
  * barriers only. */
 int gpu_layer_poison(struct gpu_session *s, bool lists, cudaStream_t stream);
+/* gpu_dense.c: operands and plans of library GEMMs. */
+
 /* The operands of dense ops: router, and a shared expert of this width (0: none). */
 int gpu_dense_open(struct gpu_session *s, int inter);
+void gpu_dense_close(struct gpu_dense_memory *d);
 /* A cuBLASLt plan, kept. FP8 falls back to one scale per tensor, then BF16, where cuBLASLt has no
  * block-scaled kernel; the shape in the entry says what it is. */
 int gpu_dense_find(struct gpu_session *s, struct dense_gemm_shape shape,
