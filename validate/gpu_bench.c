@@ -1,9 +1,10 @@
 /* validate/gpu_bench.c: the microbenchmarks that profiles are fitted to.
  *
  * Columns: kind,system,dtype,num_sms,tokens,experts,rounds,round,hidden,inter,rows,groups,n,k,topk,
- * ranks,bytes,alone_us,latency_us,n_rep,p95_us. Kernels of our own are timed by their stamps (first
+ * ranks,bytes,alone_us,overlap_us,wait_us,latency_us,n_rep,p95_us. Kernels of our own are timed by their stamps (first
  * CTA's start to last CTA's end), so that no launch is counted; receives run after the data has
- * come. A line holds the median over repetitions of the mean over ranks. */
+ * come; wait_us is what of it they still took to see that. A line holds the median over repetitions
+ * of the mean over ranks. */
 #include "validate/gpu_bench.h"
 
 #include <stdlib.h>
@@ -52,6 +53,8 @@ static void row_write(const struct bench *b, const struct bench_row *r, double m
     cell(f, b->s->ranks);
     cell(f, r->bytes);
     cell(f, r->alone_us);
+    cell(f, r->overlap_us);
+    cell(f, r->wait_us);
     fprintf(f, ",%.4f,%d,%.4f\n", median_us, n, p95_us);
 }
 
@@ -91,6 +94,29 @@ int bench_stamps_read(struct bench *b)
 double bench_us(const struct bench *b, int stamp)
 {
     return (double)(long long)(b->got[stamp].end_ns - b->got[stamp].start_ns) * 1e-3;
+}
+
+double bench_wait_us(const struct bench *b, int stamp)
+{
+    return (double)b->got[stamp].wait_max_ns * 1e-3;
+}
+
+int bench_repeat(struct bench *b, int (*start)(struct bench *b, const void *args), const void *args,
+                 const struct bench_row *row)
+{
+    double us[BENCH_FEW_REPS];
+    int err = 0;
+
+    for (int rep = -1; !err && rep < BENCH_FEW_REPS; rep++) {
+        err = bench_stamps_reset(b);
+        if (!err)
+            err = start(b, args);
+        if (!err)
+            err = bench_stamps_read(b);
+        if (!err && rep >= 0)
+            us[rep] = bench_us(b, 0);
+    }
+    return err ? err : bench_report(b, row, us, BENCH_FEW_REPS);
 }
 
 int bench_rows_set(struct bench *b, int rows)
@@ -186,6 +212,24 @@ static void bench_close(struct bench *b)
     cudaFreeHost(b->got);
 }
 
+/* A name that is no part would measure nothing and leave an empty file. */
+static int only_check(const char *only)
+{
+    static const char *const parts[] = {"machine",  "links",        "experts", "dense",
+                                        "exchange", "interference", "a2a"};
+
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (!only || !only[0] || strcmp(only, parts[i]) == 0)
+            return 0;
+    log_error("no microbenchmarks are called %s", only);
+    return ERR_USAGE;
+}
+
+static bool wanted(const struct bench *b, const char *part)
+{
+    return !b->only || strcmp(b->only, part) == 0;
+}
+
 static int bench_shape(struct bench *b, const struct bench_shape *x, int max_tokens)
 {
     static const int tokens[] = {16, 64, 128, 256, 512};
@@ -202,13 +246,13 @@ static int bench_shape(struct bench *b, const struct bench_shape *x, int max_tok
         num++;
     if (!err)
         err = bench_operands(b);
-    if (!err)
+    if (!err && wanted(b, "experts"))
         err = bench_experts(b); /* first: it fills what the combine sends */
-    if (!err)
+    if (!err && wanted(b, "dense"))
         err = bench_dense(b);
-    if (!err)
+    if (!err && wanted(b, "exchange"))
         err = bench_exchange(b, tokens, num);
-    if (!err)
+    if (!err && wanted(b, "interference"))
         err = bench_interference(b);
     return err;
 }
@@ -230,7 +274,7 @@ static int bench_pipeline(struct bench *b, const struct bench_shape *x)
     return err ? err : bench_a2a(b);
 }
 
-int gpu_bench(struct gpu_session *s, const char *csv_path, bool quick)
+int gpu_bench(struct gpu_session *s, const char *csv_path, bool quick, const char *only)
 {
     /* DeepSeek-V3, Qwen3-235B, DeepSeek-V3 with 64 experts, Qwen3-Coder-480B, Qwen3-30B. */
     static const struct bench_shape shapes[] = {{256, 7168, 2048, 8},
@@ -240,21 +284,25 @@ int gpu_bench(struct gpu_session *s, const char *csv_path, bool quick)
                                                 {128, 2048, 768, 8}};
     struct file_out out = {0};
     struct bench b;
-    int err = s->rank == 0 ? file_create(&out, csv_path) : 0, num = quick ? 1 : 5;
+    int err = only_check(only), num = quick ? 1 : 5;
 
+    if (!err && s->rank == 0)
+        err = file_create(&out, csv_path);
     err = gpu_agree(s, err);
     if (!err)
         err = bench_open(&b, s, quick);
     if (err)
         goto out;
+    b.only = only && only[0] ? only : NULL;
     b.csv = out.f;
     if (b.csv)
         gpu_versions_comment(s, b.csv);
     if (b.csv)
         fprintf(b.csv, "kind,system,dtype,num_sms,tokens,experts,rounds,round,hidden,inter,rows,"
-                       "groups,n,k,topk,ranks,bytes,alone_us,latency_us,n_rep,p95_us\n");
-    err = bench_machine(&b);
-    if (!err)
+                       "groups,n,k,topk,ranks,bytes,alone_us,overlap_us,wait_us,latency_us,n_rep,p95_us\n");
+    if (wanted(&b, "machine"))
+        err = bench_machine(&b);
+    if (!err && wanted(&b, "links"))
         err = bench_links(&b);
     for (int i = 0; !err && i < num; i++) {
         err = bench_shape(&b, &shapes[i], quick ? 64 : 512);
@@ -262,7 +310,7 @@ int gpu_bench(struct gpu_session *s, const char *csv_path, bool quick)
             log_note("%d experts, hidden %d: %d lines so far", shapes[i].experts, shapes[i].hidden,
                      b.num_rows);
     }
-    if (!err && !quick)
+    if (!err && !quick && wanted(&b, "a2a"))
         err = bench_pipeline(&b, &shapes[0]);
     bench_close(&b);
 out:

@@ -8,18 +8,23 @@
 
 #define BENCH_MAX_STAMPS 64
 #define BENCH_REPS       9
+#define BENCH_FEW_REPS   5
 
 /* One line of the CSV; 0 leaves a cell empty. */
 struct bench_row {
     const char *kind, *dtype;
     int num_sms, tokens, experts, rounds, round, hidden, inter, rows, groups, n, k, topk;
-    double bytes, alone_us;
+    double bytes;
+    double alone_us;   /* interference: the same kernel alone */
+    double overlap_us; /* interference: how long both ran */
+    double wait_us;    /* receives: time to see that the data is there */
 };
 
 struct bench {
     struct gpu_session *s;
     FILE *csv; /* rank 0 */
     bool quick;
+    const char *only; /* the one part to run; NULL: all */
     cudaStream_t side;                /* less urgent than the session's */
     struct kernel_stamp *stamps;      /* device, BENCH_MAX_STAMPS */
     struct kernel_stamp *reset, *got; /* pinned */
@@ -34,6 +39,11 @@ int bench_stamps_reset(struct bench *b);
 int bench_stamps_read(struct bench *b);
 /* Duration of a stamp read back, in us. */
 double bench_us(const struct bench *b, int stamp);
+double bench_wait_us(const struct bench *b, int stamp);
+/* Times what `start` enqueues on the session's stream, which leaves stamp 0: BENCH_FEW_REPS times
+ * after a first one. */
+int bench_repeat(struct bench *b, int (*start)(struct bench *b, const void *args), const void *args,
+                 const struct bench_row *row);
 /* Random values in the packed tensors, as many rows per expert as given. */
 int bench_rows_set(struct bench *b, int rows);
 int bench_operands(struct bench *b);
@@ -41,10 +51,17 @@ struct grouped_gemm_args;
 struct grouped_gemm_args bench_gemm_args(struct bench *b, bool up, int first, int count,
                                          int num_sms, int hint);
 
+/* The exchange of the session's layer, and whether its kernels can run on so few SMs. */
+struct dispatch_args bench_dispatch_args(struct bench *b, int round, int rounds, int num_sms);
+struct combine_args bench_combine_args(struct bench *b, int round, int rounds, int num_sms);
+int bench_inputs_draw(struct bench *b, int tokens);
+bool bench_grid_possible(const struct bench *b, int rounds, int num_sms);
+int bench_barrier(struct bench *b);
+
 int bench_exchange(struct bench *b, const int *tokens, int num_tokens); /* gpu_bench_comm.c */
 int bench_links(struct bench *b);
-int bench_interference(struct bench *b);
 int bench_a2a(struct bench *b);
+int bench_interference(struct bench *b); /* gpu_bench_beside.c */
 int bench_experts(struct bench *b); /* gpu_bench_compute.c */
 int bench_dense(struct bench *b);
 int bench_machine(struct bench *b);

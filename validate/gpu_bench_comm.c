@@ -14,7 +14,7 @@
 #define PUSH_MAX   ((size_t)16 << 20)
 #define MAX_ROUNDS 8
 
-static struct dispatch_args dispatch_of(struct bench *b, int round, int rounds, int num_sms)
+struct dispatch_args bench_dispatch_args(struct bench *b, int round, int rounds, int num_sms)
 {
     struct gpu_layer *l = b->s->layer;
     struct gpu_half *h = &l->half[0];
@@ -36,7 +36,7 @@ static struct dispatch_args dispatch_of(struct bench *b, int round, int rounds, 
                                   .segments = h->segments};
 }
 
-static struct combine_args combine_of(struct bench *b, int round, int rounds, int num_sms)
+struct combine_args bench_combine_args(struct bench *b, int round, int rounds, int num_sms)
 {
     struct gpu_layer *l = b->s->layer;
     struct gpu_half *h = &l->half[0];
@@ -83,7 +83,7 @@ static int routing_draw(const struct bench *b, int tokens, struct plan_routing *
     return 0;
 }
 
-static int inputs_draw(struct bench *b, int tokens)
+int bench_inputs_draw(struct bench *b, int tokens)
 {
     struct plan_routing r;
     int err = routing_draw(b, tokens, &r);
@@ -100,7 +100,7 @@ static int combine_recv_sms(const struct bench *b, int rounds, int num_sms)
     return rounds > 1 ? b->s->sm_count : num_sms;
 }
 
-static int barrier(struct bench *b)
+int bench_barrier(struct bench *b)
 {
     return kernels_comm_barrier(b->s->control, b->s->main);
 }
@@ -113,28 +113,28 @@ static int phases_pass(struct bench *b, int rounds, int num_sms)
     cudaStream_t stream = b->s->main;
 
     if (!err)
-        err = barrier(b);
+        err = bench_barrier(b);
     for (int phase = 0; phase < 2; phase++) {
         for (int r = 0; !err && r < rounds; r++) {
-            struct dispatch_args a = dispatch_of(b, r, rounds, num_sms);
+            struct dispatch_args a = bench_dispatch_args(b, r, rounds, num_sms);
 
             a.stamp = b->stamps + at++;
             err = phase ? kernels_dispatch_recv_launch(&a, stream)
                         : kernels_dispatch_send_launch(&a, stream);
         }
         if (!err)
-            err = barrier(b);
+            err = bench_barrier(b);
     }
     for (int r = 0; !err && r < rounds; r++) {
-        struct combine_args a = combine_of(b, r, rounds, num_sms);
+        struct combine_args a = bench_combine_args(b, r, rounds, num_sms);
 
         a.stamp = b->stamps + at++;
         err = kernels_combine_send_launch(&a, stream);
     }
     if (!err)
-        err = barrier(b);
+        err = bench_barrier(b);
     if (!err) {
-        struct combine_args a = combine_of(b, 0, 1, combine_recv_sms(b, rounds, num_sms));
+        struct combine_args a = bench_combine_args(b, 0, 1, combine_recv_sms(b, rounds, num_sms));
 
         a.stamp = b->stamps + at;
         err = kernels_combine_recv_launch(&a, stream);
@@ -143,7 +143,7 @@ static int phases_pass(struct bench *b, int rounds, int num_sms)
 }
 
 /* Can every kernel of these rounds run on so few SMs? */
-static bool grid_possible(const struct bench *b, int rounds, int num_sms)
+bool bench_grid_possible(const struct bench *b, int rounds, int num_sms)
 {
     const struct gpu_layer *l = b->s->layer;
     struct kernels_grid grid;
@@ -152,8 +152,13 @@ static bool grid_possible(const struct bench *b, int rounds, int num_sms)
            kernels_comm_grid(l->shape.experts / rounds, num_sms, 1, &grid) == 0;
 }
 
-static int phases_report(struct bench *b, struct bench_row row, double us[3][2][64], int n0, int n1,
-                         const double *recv_us, int n)
+/* What the repetitions of a point of an exchange gave, n0 of round 0 and n1 of later ones. */
+struct phases {
+    double us[3][2][64], wait_us[2], combine_us[BENCH_REPS], combine_wait_us;
+    int n0, n1;
+};
+
+static int phases_report(struct bench *b, struct bench_row row, const struct phases *p)
 {
     static const char *const kinds[] = {"ll_dispatch_send", "ll_dispatch_recv", "ll_combine_send"};
     int err = 0;
@@ -161,37 +166,47 @@ static int phases_report(struct bench *b, struct bench_row row, double us[3][2][
     for (int kind = 0; !err && kind < 3; kind++) {
         row.kind = kinds[kind];
         row.dtype = kind < 2 ? "fp8" : "bf16";
-        row.round = 0;
-        err = bench_report(b, &row, us[kind][0], n0);
-        row.round = 1;
-        if (!err && n1 > 0)
-            err = bench_report(b, &row, us[kind][1], n1);
+        for (row.round = 0; !err && row.round < 2; row.round++) {
+            int n = row.round ? p->n1 : p->n0;
+
+            row.wait_us = kind == 1 && n > 0 ? p->wait_us[row.round] / n : 0;
+            if (n > 0)
+                err = bench_report(b, &row, p->us[kind][row.round], n);
+        }
     }
     row.kind = "ll_combine_recv";
     row.dtype = "bf16";
     row.num_sms = combine_recv_sms(b, row.rounds, row.num_sms);
     row.rounds = 1;
     row.round = 0;
-    return err ? err : bench_report(b, &row, recv_us, n);
+    row.wait_us = p->combine_wait_us / BENCH_REPS;
+    return err ? err : bench_report(b, &row, p->combine_us, BENCH_REPS);
+}
+
+static void phases_take(const struct bench *b, int rounds, int rep, struct phases *p)
+{
+    for (int r = 0; r < rounds; r++) {
+        for (int kind = 0; kind < 3; kind++)
+            p->us[kind][r > 0][r > 0 ? p->n1 + r - 1 : p->n0] = bench_us(b, kind * rounds + r);
+        p->wait_us[r > 0] += bench_wait_us(b, rounds + r);
+    }
+    p->combine_us[rep] = bench_us(b, 3 * rounds);
+    p->combine_wait_us += bench_wait_us(b, 3 * rounds);
+    p->n0++;
+    p->n1 += rounds - 1;
 }
 
 static int phases_point(struct bench *b, struct bench_row row)
 {
-    double us[3][2][64], recv_us[BENCH_REPS];
-    int n0 = 0, n1 = 0, err = 0, rounds = row.rounds;
+    struct phases p = {0};
+    int err = 0;
 
     for (int rep = -1; !err && rep < BENCH_REPS; rep++) {
-        err = phases_pass(b, rounds, row.num_sms);
-        if (err || rep < 0)
-            continue;
-        for (int kind = 0; kind < 3; kind++)
-            for (int r = 0; r < rounds; r++)
-                us[kind][r > 0][r > 0 ? n1 + r - 1 : n0] = bench_us(b, kind * rounds + r);
-        recv_us[rep] = bench_us(b, 3 * rounds);
-        n0++;
-        n1 += rounds - 1;
+        err = phases_pass(b, row.rounds, row.num_sms);
+        if (!err && rep >= 0)
+            phases_take(b, row.rounds, rep, &p);
     }
-    return err ? err : phases_report(b, row, us, n0, n1, recv_us, BENCH_REPS);
+    return err ? err : phases_report(b, row, &p);
 }
 
 static int fused_point(struct bench *b, struct bench_row row)
@@ -200,18 +215,18 @@ static int fused_point(struct bench *b, struct bench_row row)
     int err = 0;
 
     for (int rep = -1; !err && rep < BENCH_REPS; rep++) {
-        struct dispatch_args d = dispatch_of(b, 0, 1, row.num_sms);
-        struct combine_args c = combine_of(b, 0, 1, row.num_sms);
+        struct dispatch_args d = bench_dispatch_args(b, 0, 1, row.num_sms);
+        struct combine_args c = bench_combine_args(b, 0, 1, row.num_sms);
 
         d.stamp = b->stamps;
         c.stamp = b->stamps + 1;
         err = bench_stamps_reset(b);
         if (!err)
-            err = barrier(b);
+            err = bench_barrier(b);
         if (!err)
             err = kernels_dispatch_fused_launch(&d, b->s->main);
         if (!err)
-            err = barrier(b);
+            err = bench_barrier(b);
         if (!err)
             err = kernels_combine_fused_launch(&c, b->s->main);
         if (!err)
@@ -238,7 +253,7 @@ int bench_exchange(struct bench *b, const int *tokens, int num_tokens)
     int err = 0;
 
     for (int t = 0; !err && t < num_tokens; t++) {
-        err = inputs_draw(b, tokens[t]);
+        err = bench_inputs_draw(b, tokens[t]);
         for (size_t i = 0; !err && i < sizeof points / sizeof *points; i++) {
             struct bench_row row = {.num_sms = points[i][1],
                                     .tokens = tokens[t],
@@ -247,7 +262,7 @@ int bench_exchange(struct bench *b, const int *tokens, int num_tokens)
                                     .hidden = shape->hidden,
                                     .topk = shape->topk};
 
-            if (!grid_possible(b, points[i][0], points[i][1]))
+            if (!bench_grid_possible(b, points[i][0], points[i][1]))
                 continue;
             err = phases_point(b, row);
             if (!err && points[i][0] == 1)
@@ -255,6 +270,13 @@ int bench_exchange(struct bench *b, const int *tokens, int num_tokens)
         }
     }
     return err;
+}
+
+static int push_start(struct bench *b, const void *args)
+{
+    int err = bench_barrier(b);
+
+    return err ? err : kernels_push_launch(args, b->s->main);
 }
 
 static int push_points(struct bench *b, struct kernels_comm *comm)
@@ -270,21 +292,8 @@ static int push_points(struct bench *b, struct kernels_comm *comm)
                 .comm = comm, .ctas = sms[j], .bytes = sizes[i], .from = from, .stamp = b->stamps};
             struct bench_row row = {
                 .kind = "push", .num_sms = sms[j], .bytes = (double)sizes[i] * (b->s->ranks - 1)};
-            double us[5];
 
-            for (int rep = -1; !err && rep < 5; rep++) {
-                err = bench_stamps_reset(b);
-                if (!err)
-                    err = barrier(b);
-                if (!err)
-                    err = kernels_push_launch(&a, b->s->main);
-                if (!err)
-                    err = bench_stamps_read(b);
-                if (!err && rep >= 0)
-                    us[rep] = bench_us(b, 0);
-            }
-            if (!err)
-                err = bench_report(b, &row, us, 5);
+            err = bench_repeat(b, push_start, &a, &row);
         }
     cudaFree(from);
     return err;
@@ -310,7 +319,7 @@ static int alltoall_point(struct bench *b, int ctas, size_t bytes, const void *s
     for (int rep = -2; !err && rep < BENCH_REPS; rep++) {
         float ms = 0;
 
-        err = barrier(b);
+        err = bench_barrier(b);
         if (!err)
             err = kernels_alltoall_launch(&a, s->main); /* takes up the ranks' skew */
         if (!err)
@@ -374,110 +383,6 @@ int bench_links(struct bench *b)
     return err ? err : alltoall_points(b);
 }
 
-/* Combine sends of all rounds on n SMs beside a gate+up GEMM on the rest, or either alone. Stamp 0:
- * the GEMM; 1..: the sends. The exchange is then finished. */
-static int beside_pass(struct bench *b, int n, bool gemm, bool sends)
-{
-    struct gpu_session *s = b->s;
-    int locals = s->layer->slots.experts_local, rounds = locals % 4 == 0 ? 4 : 1;
-    cudaEvent_t event[2] = {NULL, NULL};
-    int mean = s->layer->inputs.tokens * s->layer->shape.topk * s->ranks / s->layer->shape.experts;
-    struct grouped_gemm_args g =
-        bench_gemm_args(b, true, 0, locals, s->sm_count - n, mean + mean / 4 + 1);
-    int err = bench_stamps_reset(b);
-    struct dispatch_args d = dispatch_of(b, 0, 1, s->sm_count);
-    struct combine_args c = combine_of(b, 0, 1, s->sm_count);
-
-    g.stamp = b->stamps;
-    for (int i = 0; !err && i < 2; i++)
-        err = GPU(cudaEventCreateWithFlags(&event[i], cudaEventDisableTiming));
-    if (!err)
-        err = kernels_dispatch_fused_launch(&d, s->main);
-    if (!err)
-        err = barrier(b);
-    if (!err)
-        err = GPU(cudaEventRecord(event[0], s->main));
-    if (!err)
-        err = GPU(cudaStreamWaitEvent(b->side, event[0], 0));
-    for (int r = 0; !err && sends && r < rounds; r++) {
-        struct combine_args a = combine_of(b, r, rounds, n);
-
-        a.stamp = b->stamps + 1 + r;
-        err = kernels_combine_send_launch(&a, s->main);
-    }
-    if (!err && gemm)
-        err = kernels_grouped_gemm_launch(&g, b->side);
-    if (!err)
-        err = GPU(cudaEventRecord(event[1], b->side));
-    if (!err)
-        err = GPU(cudaStreamWaitEvent(s->main, event[1], 0));
-    if (!err && !sends)
-        err = kernels_combine_send_launch(&c, s->main);
-    if (!err)
-        err = kernels_combine_recv_launch(&c, s->main);
-    if (!err)
-        err = bench_stamps_read(b);
-    for (int i = 0; i < 2; i++)
-        if (event[i])
-            cudaEventDestroy(event[i]);
-    return err;
-}
-
-/* What a running send does to a GEMM's time, and the GEMM to the sends' that lie within it. */
-static int interference_point(struct bench *b, int n)
-{
-    double gemm[2][BENCH_REPS], send[2][BENCH_REPS], alone;
-    const struct gpu_layer *l = b->s->layer;
-    struct bench_row row = {.kind = "interference",
-                            .num_sms = n,
-                            .tokens = l->inputs.tokens,
-                            .experts = l->shape.experts,
-                            .hidden = l->shape.hidden,
-                            .topk = l->shape.topk};
-    int err = 0;
-
-    for (int rep = -1; !err && rep < BENCH_REPS; rep++)
-        for (int together = 0; !err && together < 2; together++) {
-            double sum = 0;
-
-            err = beside_pass(b, n, true, together);
-            if (!err && rep >= 0)
-                gemm[together][rep] = bench_us(b, 0);
-            if (!err && !together)
-                err = beside_pass(b, n, false, true);
-            for (int r = 0; !err && r < 4; r++)
-                sum += b->got[1 + r].ctas ? bench_us(b, 1 + r) : 0;
-            if (!err && rep >= 0)
-                send[together][rep] = sum;
-        }
-    for (int kind = 0; !err && kind < 2; kind++) {
-        double(*us)[BENCH_REPS] = kind ? send : gemm;
-        double all[GPU_MAX_RANKS];
-
-        alone = stats_median(us[0], BENCH_REPS);
-        err = gpu_gather(b->s, &alone, all, sizeof alone);
-        row.dtype = kind ? "comm" : "compute";
-        row.alone_us = 0;
-        for (int r = 0; !err && r < b->s->ranks; r++)
-            row.alone_us += all[r] / b->s->ranks;
-        if (!err)
-            err = bench_report(b, &row, us[1], BENCH_REPS);
-    }
-    return err;
-}
-
-int bench_interference(struct bench *b)
-{
-    static const int sms[] = {16, 32, 64};
-    const struct gpu_layer *l = b->s->layer;
-    int err = inputs_draw(b, l->shape.max_tokens < 256 ? l->shape.max_tokens : 256);
-
-    for (int i = 0; !err && i < 3; i++)
-        if (grid_possible(b, l->slots.experts_local % 4 ? 1 : 4, sms[i]))
-            err = interference_point(b, sms[i]);
-    return err;
-}
-
 /* A plan that holds nothing but the all-to-alls of its rounds. */
 static int a2a_plan(const struct bench *b, const struct plan_routing *r, int rounds, int num_sms,
                     struct plan **out)
@@ -510,7 +415,7 @@ static int a2a_pass(struct bench *b, struct gpu_a2a *a, const struct plan *plan)
     int err = bench_stamps_reset(b);
 
     if (!err)
-        err = barrier(b);
+        err = bench_barrier(b);
     for (int i = 0; !err && i < plan->num_ops; i++)
         err = plan->ops[i].kind == OP_A2A_DISPATCH
                   ? gpu_a2a_dispatch(a, b->s, &plan->ops[i], b->s->main, b->stamps + i)

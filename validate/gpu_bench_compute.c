@@ -8,8 +8,10 @@
 #include "kernels/silu_mul_quant.h"
 #include "validate/gpu_bench.h"
 
-#define DENSE_CHAIN 10 /* library GEMMs in one graph: they leave no stamps */
-#define EMPTY_CHAIN 32
+#define DENSE_ROTATED   ((size_t)128 << 20) /* weights in a chain: well past the L2 */
+#define DENSE_CHAIN_MIN 10
+#define DENSE_CHAIN_MAX 160
+#define EMPTY_CHAIN     32
 
 static int act_launch(struct bench *b, int first, int count, int num_sms,
                       struct kernel_stamp *stamp)
@@ -106,51 +108,99 @@ int bench_experts(struct bench *b)
     return err;
 }
 
-/* Time of one launch in a chain inside a graph, less the gap between kernels. */
+/* Library GEMMs leave no stamps: a chain of them in one graph, each with other weights, since a
+ * layer streams far more than the L2 holds between two uses of the same. */
+struct dense_chain {
+    void *weights;
+    size_t bytes; /* of one copy */
+    int copies;
+    cudaGraph_t graph;
+    cudaGraphExec_t exec;
+    cudaEvent_t event[2];
+};
+
+static int chain_weights(struct dense_chain *c, const struct dense_gemm_shape *shape,
+                         const void *from)
+{
+    int err;
+
+    c->bytes = (size_t)shape->n * (size_t)shape->k * (shape->dtype == GEMM_BF16 ? 2 : 1);
+    c->copies = (int)(DENSE_ROTATED / c->bytes) + 1;
+    c->copies = c->copies < DENSE_CHAIN_MIN ? DENSE_CHAIN_MIN : c->copies;
+    c->copies = c->copies > DENSE_CHAIN_MAX ? DENSE_CHAIN_MAX : c->copies;
+    err = gpu_alloc(&c->weights, c->bytes * (size_t)c->copies);
+    for (int i = 0; !err && i < c->copies; i++)
+        err = GPU(cudaMemcpy((char *)c->weights + c->bytes * (size_t)i, from, c->bytes,
+                             cudaMemcpyDeviceToDevice));
+    return err;
+}
+
+static int chain_open(struct dense_chain *c, struct bench *b, const struct gpu_dense_entry *e,
+                      struct dense_gemm_args a)
+{
+    struct gpu_session *s = b->s;
+    int ended, err = chain_weights(c, &e->shape, a.b);
+
+    if (!err)
+        err = GPU(cudaStreamBeginCapture(s->main, cudaStreamCaptureModeThreadLocal));
+    if (err)
+        return err;
+    for (int i = 0; !err && i < c->copies; i++) {
+        a.b = (const char *)c->weights + c->bytes * (size_t)i;
+        err = kernels_dense_gemm_launch(e->gemm, &a, s->main);
+    }
+    ended = GPU(cudaStreamEndCapture(s->main, &c->graph));
+    err = err ? err : ended;
+    if (!err)
+        err = GPU(cudaGraphInstantiate(&c->exec, c->graph, 0));
+    for (int i = 0; !err && i < 2; i++)
+        err = GPU(cudaEventCreate(&c->event[i]));
+    return err;
+}
+
+static void chain_close(struct dense_chain *c)
+{
+    for (int i = 0; i < 2; i++)
+        if (c->event[i])
+            cudaEventDestroy(c->event[i]);
+    if (c->exec)
+        cudaGraphExecDestroy(c->exec);
+    if (c->graph)
+        cudaGraphDestroy(c->graph);
+    cudaFree(c->weights);
+}
+
+/* One launch's share of the chain, less the gap between kernels. */
+static int chain_time(const struct dense_chain *c, struct bench *b, double *us)
+{
+    struct gpu_session *s = b->s;
+    float ms = 0;
+    int err = GPU(cudaGraphLaunch(c->exec, s->main)); /* hides the start of the next */
+
+    if (!err)
+        err = GPU(cudaEventRecord(c->event[0], s->main));
+    if (!err)
+        err = GPU(cudaGraphLaunch(c->exec, s->main));
+    if (!err)
+        err = GPU(cudaEventRecord(c->event[1], s->main));
+    if (!err)
+        err = gpu_wait(s, s->main);
+    if (!err)
+        err = GPU(cudaEventElapsedTime(&ms, c->event[0], c->event[1]));
+    *us = (double)ms * 1e3 / c->copies - s->gap_ns * 1e-3;
+    return err;
+}
+
 static int dense_point(struct bench *b, struct gpu_dense_entry *e, const struct dense_gemm_args *a,
                        struct bench_row *row)
 {
-    struct gpu_session *s = b->s;
-    cudaEvent_t event[2] = {NULL, NULL};
-    cudaGraph_t graph = NULL;
-    cudaGraphExec_t exec = NULL;
-    double us[BENCH_REPS];
-    int ended, err = GPU(cudaStreamBeginCapture(s->main, cudaStreamCaptureModeThreadLocal));
+    struct dense_chain c = {0};
+    double us[BENCH_REPS], first;
+    int err = chain_open(&c, b, e, *a);
 
-    if (err)
-        return err;
-    for (int i = 0; !err && i < DENSE_CHAIN; i++)
-        err = kernels_dense_gemm_launch(e->gemm, a, s->main);
-    ended = GPU(cudaStreamEndCapture(s->main, &graph));
-    err = err ? err : ended;
-    if (!err)
-        err = GPU(cudaGraphInstantiate(&exec, graph, 0));
-    for (int i = 0; !err && i < 2; i++)
-        err = GPU(cudaEventCreate(&event[i]));
-    for (int rep = -2; !err && rep < BENCH_REPS; rep++) {
-        float ms = 0;
-
-        err = GPU(cudaGraphLaunch(exec, s->main)); /* hides the start of the next */
-        if (!err)
-            err = GPU(cudaEventRecord(event[0], s->main));
-        if (!err)
-            err = GPU(cudaGraphLaunch(exec, s->main));
-        if (!err)
-            err = GPU(cudaEventRecord(event[1], s->main));
-        if (!err)
-            err = gpu_wait(s, s->main);
-        if (!err)
-            err = GPU(cudaEventElapsedTime(&ms, event[0], event[1]));
-        if (!err && rep >= 0)
-            us[rep] = (double)ms * 1e3 / DENSE_CHAIN - s->gap_ns * 1e-3;
-    }
-    for (int i = 0; i < 2; i++)
-        if (event[i])
-            cudaEventDestroy(event[i]);
-    if (exec)
-        cudaGraphExecDestroy(exec);
-    if (graph)
-        cudaGraphDestroy(graph);
+    for (int rep = -2; !err && rep < BENCH_REPS; rep++)
+        err = chain_time(&c, b, rep < 0 ? &first : &us[rep]);
+    chain_close(&c);
     row->dtype = e->shape.dtype == GEMM_BF16 ? "bf16" : "fp8";
     row->kind = e->shape.dtype == GEMM_BF16             ? "gemm_bf16"
                 : e->shape.scaling == DENSE_SCALE_BLOCK ? "gemm_fp8_block"
@@ -196,6 +246,11 @@ int bench_dense(struct bench *b)
     return err;
 }
 
+static int copy_start(struct bench *b, const void *args)
+{
+    return kernels_hbm_copy_launch(args, b->s->main);
+}
+
 static int copy_points(struct bench *b)
 {
     static const int sms[] = {1, 2, 4, 8, 16, 32, 64, 100, 132};
@@ -212,19 +267,8 @@ static int copy_points(struct bench *b)
                                       .stamp = b->stamps};
             struct bench_row row = {
                 .kind = "hbm_copy", .num_sms = sms[j], .bytes = 2.0 * (double)sizes[i]};
-            double us[5];
 
-            for (int rep = -1; !err && rep < 5; rep++) {
-                err = bench_stamps_reset(b);
-                if (!err)
-                    err = kernels_hbm_copy_launch(&a, b->s->main);
-                if (!err)
-                    err = bench_stamps_read(b);
-                if (!err && rep >= 0)
-                    us[rep] = bench_us(b, 0);
-            }
-            if (!err)
-                err = bench_report(b, &row, us, 5);
+            err = bench_repeat(b, copy_start, &a, &row);
         }
     cudaFree(memory);
     return err;
