@@ -136,8 +136,9 @@ static void print_law(const struct fit_result *r)
                r->field[i].std_err, hw_field_unit(id));
     }
     for (int i = 0; i < r->num_held; i++)
-        printf("  %-34s %10.4g at its bound\n", hw_field_name((enum hw_field_id)r->held[i].id),
-               r->held[i].value);
+        printf("  %-34s %10.4g %s\n", hw_field_name((enum hw_field_id)r->held[i].id),
+               r->held[i].value,
+               r->held[i].at_bound ? "at its bound" : "loosely bounded by these data");
     for (int i = 0; i < r->num_open; i++)
         printf("  %-34s not determined by these data; left as it was\n",
                hw_field_name((enum hw_field_id)r->open[i]));

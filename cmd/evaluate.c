@@ -458,16 +458,18 @@ static void changed_work(void *self, const struct plan *plan, int rank, int op,
     if (c->what.zero_sm_comm && plan_op_kind_class(plan->ops[op].kind) != OP_CLASS_COMPUTE) {
         out->grid = 1;
         out->push_GBps = INFINITY;
+        out->cap_GBps = 0;
     }
 }
 
-static double changed_interference(void *self, const struct plan *plan, int op, int other)
+static double changed_interference(void *self, const struct plan *plan, int rank, int op,
+                                   int other)
 {
     struct changed_cost *c = self;
 
     if (c->what.no_interference || c->what.zero_sm_comm)
         return 1;
-    return c->base.interference(c->base.self, plan, op, other);
+    return c->base.interference(c->base.self, plan, rank, op, other);
 }
 
 static struct cost cost_of(struct evaluator *e, struct changed_cost *changed)

@@ -37,6 +37,12 @@ enum hw_scale { HW_SCALE_SAME, HW_SCALE_NVLINK, HW_SCALE_HBM, HW_SCALE_FP8, HW_S
     X(LAUNCH_GRAPH_GAP_US, "launch.graph_gap_us", "us",      0, 100,   1.0,         SAME, "between two kernels of one stream in a CUDA graph") \
     X(LAUNCH_CROSS_STREAM_US, "launch.cross_stream_us", "us", 0, 100,  0.8,         SAME, "extra when the dependency comes from another stream") \
     X(LAUNCH_EAGER_US,     "launch.eager_us",     "us",      0, 1000,  3.5,         SAME, "host time per launch without a graph") \
+    X(LL_KERNEL_RULE,      "ll.kernel_rule",      "",        0, 1,     0,           SAME, "which low-latency kernels: 0 DeepEP's, 1 the validator's own") \
+    X(LL_POLL_US,          "ll.poll_us",          "us",      0, 100,   0,           SAME, "rule 1: a receive's time to see that its data has come") \
+    X(LL_DISP_COUNT_NS,    "ll.dispatch_count_ns", "ns",     0, 1e4,   10,          SAME, "rule 1: every CTA counts the choices of all tokens beside its sends: one choice") \
+    X(LL_DISP_CORNER,      "ll.dispatch_corner",  "",        1, 16,    3,           SAME, "rule 1: how sharply counting and sending add: (a^c + b^c)^(1/c)") \
+    X(LL_DISP_RECV_GBPS,   "ll.dispatch_recv_cta_GBps", "GB/s", 0.5, 1000, 28,      SAME, "rule 1: most that one CTA unpacks") \
+    X(LL_COMB_ROW_NS,      "ll.combine_row_ns",   "ns",      0, 1e5,   2400,        SAME, "rule 1: one row on its way through a CTA") \
     X(LL_DISP_FIXED_US,    "ll.dispatch_fixed_us", "us",     0, 1000,  6.6,         SAME, "fused low-latency dispatch: start, grid barrier, counts, flags") \
     X(LL_DISP_EXPERT_NS,   "ll.dispatch_expert_ns", "ns",    0, 1000,  12,          SAME, "more per expert of the round (counting, flags)") \
     X(LL_DISP_KIB_NS,      "ll.dispatch_KiB_ns",  "ns",      0, 5000,  160,         SAME, "more per 1024 channels of hidden size (first token's latency)") \
@@ -131,12 +137,15 @@ enum hw_scale { HW_SCALE_SAME, HW_SCALE_NVLINK, HW_SCALE_HBM, HW_SCALE_FP8, HW_S
     X(CONTIG_LOAD_NS,        "grouped.contiguous_load_ns", "ns", 0, 1e5, 46, SAME, "the same, more per 256 rows and columns of the tile") \
     X(CONTIG_EFF,            "grouped.contiguous_eff", "", 0.05, 1.3, 0.85, SAME, "share of the nominal rate of one SM while few SMs run") \
     X(CONTIG_HBM_EFF,        "grouped.contiguous_hbm_eff", "", 0.05, 1.2, 0.8, SAME, "share of nominal HBM bandwidth while streaming weights") \
+    X(MASKED_CORNER,         "grouped.masked_corner", "", 1, 16, 4, SAME, "tile rule 1: how sharply SM time and HBM time add: (a^c + b^c)^(1/c)") \
     X(MASKED_GROUP_NS,       "grouped.masked_group_ns", "ns", 0, 1e5, 350, SAME, "masked layout: scheduler passing an empty expert") \
     X(GROUPED_TILE_RULE,    "grouped.tile_rule", "", 0, 1, 0, SAME, "which tile a grouped GEMM takes: 0 DeepGEMM's rule, 1 the validator's own kernel") \
     X(GROUPED_POWER_DROP,    "grouped.power_drop", "", 0, 0.9, 0.13, SAME, "how much slower an SM is when all run") \
     X(ACT_FIXED_US,        "act.fixed_us",        "us",      0, 1000,  2.0,         SAME, "SiLU*mul and quantisation: start and drain") \
     X(ACT_HBM_EFF,         "act.hbm_eff",         "",        0.02, 1,  0.6,         SAME, "share of nominal HBM bandwidth") \
     X(ACT_ROW_NS,          "act.row_ns",          "ns",      0, 1e5,   300,         SAME, "one CTA: one row besides its bytes") \
+    X(ACT_GROUP_NS,        "act.group_ns",        "ns",      0, 1e5,   0,           SAME, "one expert besides its rows (where they lie)") \
+    X(ACT_SM_GBPS,         "act.sm_GBps",         "GB/s",    0, 1000,  0,           SAME, "most that one SM moves in it; 0 = gpu.sm_hbm_GBps") \
     X(ROUTER_FIXED_US,     "router.fixed_us",     "us",      0, 1000,  4,           SAME, "top-k kernel of the router") \
     X(ROUTER_TOKEN_NS,     "router.token_ns",     "ns",      0, 1e5,   300,         SAME, "the same, one CTA: one token") \
     X(ATTN_FIXED_US,       "attn.fixed_us",       "us",      0, 1000,  4,           SAME, "attention core: start and drain") \
@@ -146,7 +155,13 @@ enum hw_scale { HW_SCALE_SAME, HW_SCALE_NVLINK, HW_SCALE_HBM, HW_SCALE_FP8, HW_S
     X(ATTN_NORM_US,        "attn.norm_us",        "us",      0, 1000,  3,           SAME, "norms, rotary embedding, cache write beside the projections, besides their bytes") \
     X(INTERFERENCE_COMPUTE, "interference.compute", "",      1, 10,    1.03,        SAME, "a compute kernel beside a communication kernel is this much slower") \
     X(INTERFERENCE_COMM,   "interference.comm",   "",        1, 10,    1.05,        SAME, "a communication kernel beside a compute kernel is this much slower") \
-    X(INTERFERENCE_COMM_GROUP, "interference.comm_group", "", 0, 5, 0.02,         SAME, "the same, more with the experts that one of its CTAs serves, to the power 0.8")
+    X(INTERFERENCE_COMM_GROUP, "interference.comm_group", "", 0, 5, 0.02,         SAME, "the same, more with the experts that one of its CTAs serves, to the power 0.8") \
+    X(INTERFERENCE_SMS_POWER, "interference.sms_power", "",  0.1, 16, 2.4,         SAME, "ll.kernel_rule 1: by which power of its share of the SMs a compute kernel stretches memory latency") \
+    X(INTERFERENCE_HBM_POWER, "interference.hbm_power", "",  0.1, 16, 4,           SAME, "the same: by which power of its share of HBM bandwidth") \
+    X(INTERFERENCE_DISP_SEND, "interference.dispatch_send", "", 0, 20, 1.5,        SAME, "the same: dispatch sends are so much slower, in parts, beside one that has both whole") \
+    X(INTERFERENCE_DISP_RECV, "interference.dispatch_recv", "", 0, 20, 1.5,        SAME, "the same: dispatch receives") \
+    X(INTERFERENCE_COMB_SEND, "interference.combine_send", "", 0, 20, 1.8,         SAME, "the same: combine sends") \
+    X(INTERFERENCE_COMB_RECV, "interference.combine_recv", "", 0, 20, 1.8,         SAME, "the same: combine receives")
 /* clang-format on */
 
 enum hw_field_id {

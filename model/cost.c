@@ -361,6 +361,20 @@ static void work_expert_sequence(const struct law_cost *c, const struct plan *pl
     out->assumed = c->assumed[dense_basis(op)];
 }
 
+static int most_rows(const struct plan *plan, const struct plan_op *op)
+{
+    const struct plan_batch *batch = &plan->batches[op->batch];
+    int most = 0;
+
+    for (int rank = 0; rank < plan->ranks; rank++)
+        for (int e = op->first_expert; e < op->first_expert + op->num_experts; e++) {
+            int rows = batch->rows[(size_t)rank * plan->experts_per_rank + e];
+
+            most = rows > most ? rows : most;
+        }
+    return most;
+}
+
 static void work_expert_gemm(const struct law_cost *c, const struct plan *plan, int rank,
                              const struct plan_op *op, struct cost_work *out)
 {
@@ -372,8 +386,12 @@ static void work_expert_gemm(const struct law_cost *c, const struct plan *plan, 
                              .n = op->n,
                              .k = op->k,
                              .sms = op->sms,
-                             .num_sms = plan->num_sms};
+                             .num_sms = plan->num_sms,
+                             .block_m = op->block_m};
 
+    /* The validator's kernel is told the fullest expert of all ranks, so that all choose alike. */
+    if (c->v[HW_GROUPED_TILE_RULE] > 0.5)
+        in.expected_m = most_rows(plan, op);
     if (op->gemm == GEMM_DENSE) {
         work_expert_sequence(c, plan, rank, op, out);
         return;
@@ -473,7 +491,8 @@ static void cost_of(void *self, const struct plan *plan, int rank, int op, struc
         work_expert_gemm(c, plan, rank, o, out);
         break;
     case OP_ACT_QUANT:
-        law_act_work(c->v, expert_rows(plan, o, rank), o->n, o->dtype, o->sms, out);
+        law_act_work(c->v, expert_rows(plan, o, rank), experts_of(plan, o).num, o->n, o->dtype,
+                     o->sms, out);
         out->assumed = c->assumed[BASIS_ACT];
         break;
     case OP_PERMUTE:
@@ -481,7 +500,7 @@ static void cost_of(void *self, const struct plan *plan, int rank, int op, struc
         work_permute(c, plan, rank, op, out);
         break;
     case OP_MLP_ACT:
-        law_act_work(c->v, o->rows, o->n, o->dtype, o->sms, out);
+        law_act_work(c->v, o->rows, 1, o->n, o->dtype, o->sms, out);
         out->assumed = c->assumed[BASIS_ACT];
         break;
     case OP_ROUTER:
@@ -514,18 +533,51 @@ static void cost_of(void *self, const struct plan *plan, int rank, int op, struc
     }
 }
 
-static double cost_interference(void *self, const struct plan *plan, int op, int other)
+static double sensitivity(const struct law_cost *c, enum plan_op_kind kind)
+{
+    switch (kind) {
+    case OP_DISPATCH_SEND:
+    case OP_DISPATCH:
+        return c->v[HW_INTERFERENCE_DISP_SEND];
+    case OP_DISPATCH_RECV:
+        return c->v[HW_INTERFERENCE_DISP_RECV];
+    case OP_COMBINE_RECV:
+        return c->v[HW_INTERFERENCE_COMB_RECV];
+    default:
+        return c->v[HW_INTERFERENCE_COMB_SEND];
+    }
+}
+
+/* What the validator's communication kernels lose beside a compute kernel. */
+static double latency_stretch(const struct law_cost *c, const struct plan *plan, int rank,
+                              enum plan_op_kind kind, int other)
+{
+    struct law_traffic t = {.hbm_GBps = law_hbm_GBps(c->v)};
+    struct cost_work w;
+    double ns;
+
+    cost_of((void *)c, plan, rank, other, &w);
+    ns = law_alone_ns(&w, &t);
+    if (!(ns > 0))
+        return 1;
+    return law_latency_stretch(c->v, sensitivity(c, kind), w.grid,
+                               (w.head.hbm_bytes + w.tail.hbm_bytes) / ns);
+}
+
+static double cost_interference(void *self, const struct plan *plan, int rank, int op, int other)
 {
     const struct law_cost *c = self;
-    bool compute = plan_op_kind_class(plan->ops[op].kind) == OP_CLASS_COMPUTE;
+    const struct plan_op *o = &plan->ops[op];
+    bool compute = plan_op_kind_class(o->kind) == OP_CLASS_COMPUTE;
     bool other_compute = plan_op_kind_class(plan->ops[other].kind) == OP_CLASS_COMPUTE;
 
     if (compute == other_compute)
         return 1;
     if (compute)
         return c->v[HW_INTERFERENCE_COMPUTE];
-    return law_interference_comm(c->v, (double)plan->ops[op].num_experts * plan->ranks,
-                                 plan->ops[op].sms);
+    if (c->v[HW_LL_KERNEL_RULE] > 0.5 && o->comm == COMM_LOW_LATENCY)
+        return latency_stretch(c, plan, rank, o->kind, other);
+    return law_interference_comm(c->v, (double)o->num_experts * plan->ranks, o->sms);
 }
 
 int cost_open(const struct hw_profile *profile, struct cost *out)

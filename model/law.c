@@ -7,12 +7,12 @@ double law_segment_ns(const struct cost_segment *s, double hbm_GBps)
     return s->fixed_ns + fmax(s->sm_ns, s->hbm_bytes / hbm_GBps);
 }
 
-static double send_ns(const struct cost_work *w, const struct law_traffic *t)
+static double send_ns(const struct cost_work *w, const struct law_traffic *t, double slow)
 {
-    double ns = w->issue_ns, pushed = t->local_bytes + t->nvlink_bytes;
+    double ns = w->issue_ns * slow, pushed = t->local_bytes + t->nvlink_bytes;
 
     if (pushed > 0)
-        ns = fmax(ns, pushed / w->push_GBps);
+        ns = fmax(ns, pushed / cost_push_GBps(w, slow));
     if (t->nvlink_bytes > 0 && t->nvlink_GBps > 0)
         ns = fmax(ns, t->nvlink_bytes / t->nvlink_GBps);
     if (t->nic_bytes > 0 && t->nic_GBps > 0)
@@ -20,12 +20,27 @@ static double send_ns(const struct cost_work *w, const struct law_traffic *t)
     return ns;
 }
 
+static double slowed_segment_ns(const struct cost_work *w, const struct cost_segment *s,
+                                double hbm_GBps, double slow)
+{
+    struct cost_segment slowed = *s;
+
+    slowed.sm_ns *= slow;
+    slowed.fixed_ns *= w->slow_fixed ? slow : 1;
+    return law_segment_ns(&slowed, hbm_GBps);
+}
+
+double law_slowed_ns(const struct cost_work *w, const struct law_traffic *t, double slow)
+{
+    double hbm_GBps = fmin(w->hbm_GBps, t->hbm_GBps), poll = w->slow_fixed ? slow : 1;
+
+    return slowed_segment_ns(w, &w->head, hbm_GBps, slow) + send_ns(w, t, slow) + t->lat_ns +
+           w->poll_ns * poll + slowed_segment_ns(w, &w->tail, hbm_GBps, slow);
+}
+
 double law_alone_ns(const struct cost_work *w, const struct law_traffic *t)
 {
-    double hbm_GBps = fmin(w->hbm_GBps, t->hbm_GBps);
-
-    return law_segment_ns(&w->head, hbm_GBps) + send_ns(w, t) + t->lat_ns +
-           law_segment_ns(&w->tail, hbm_GBps);
+    return law_slowed_ns(w, t, 1);
 }
 
 double law_nvlink_GBps(const double *v)
@@ -41,13 +56,6 @@ double law_nic_GBps(const double *v)
 double law_hbm_GBps(const double *v)
 {
     return v[HW_GPU_HBM_GBPS] * v[HW_GPU_HBM_EFF];
-}
-
-double law_saturate(double a, double b)
-{
-    double lo = fmin(a, b), r = lo / fmax(a, b);
-
-    return lo / sqrt(sqrt(1 + r * r * r * r));
 }
 
 double law_corner(double a, double b, double corner)
@@ -67,4 +75,12 @@ double law_power(double drop, int sms, int num_sms)
 double law_interference_comm(const double *v, double experts, double ctas)
 {
     return v[HW_INTERFERENCE_COMM] + v[HW_INTERFERENCE_COMM_GROUP] * pow(experts / ctas, 0.8);
+}
+
+double law_latency_stretch(const double *v, double sensitivity, double sms, double hbm_GBps)
+{
+    double ask = fmin(sms / v[HW_GPU_NUM_SMS], 1), use = fmin(hbm_GBps / v[HW_GPU_HBM_GBPS], 1);
+
+    return 1 + sensitivity * pow(ask, v[HW_INTERFERENCE_SMS_POWER]) *
+                   pow(use, v[HW_INTERFERENCE_HBM_POWER]);
 }

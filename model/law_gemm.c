@@ -98,15 +98,16 @@ static int64_t passes(int m, int n, int groups, int block_m, int sms)
     return (blocks + sms - 1) / sms;
 }
 
+static int own_block_m(int m, int n, int groups, int sms)
+{
+    if (m > 128 && passes(m, n, groups, 256, sms) * 100 < passes(m, n, groups, 128, sms) * 58)
+        return 256;
+    return m <= 64 ? 64 : 128;
+}
+
 struct law_tile law_own_tile(int m, int n, int groups, int sms)
 {
-    int block_m = m <= 64 ? 64 : 128;
-    int64_t blocks;
-
-    if (m > 128 && passes(m, n, groups, 256, sms) * 100 < passes(m, n, groups, 128, sms) * 58)
-        block_m = 256;
-    blocks = (int64_t)ceil_int(m, block_m) * ceil_int(n, 128) * groups;
-    return (struct law_tile){block_m, 128, blocks < sms ? (int)blocks : sms};
+    return (struct law_tile){own_block_m(m, n, groups, sms), 128, sms};
 }
 
 static struct kernel grouped_kernel(const double *v, const struct law_grouped *in)
@@ -143,6 +144,14 @@ static struct grouped_sums grouped_sum(const struct law_grouped *in)
     return s;
 }
 
+/* Weights once per expert that has rows, then operands and result. */
+static double grouped_bytes(const struct law_grouped *in, const struct grouped_sums *s,
+                            double width)
+{
+    return (double)s->active * in->n * in->k * width +
+           (double)s->rows * (in->k * width + in->n * 2.0);
+}
+
 static double grouped_tiles_m(const struct law_grouped *in, int block_m)
 {
     int64_t tiles = 0;
@@ -161,34 +170,77 @@ static int grouped_expected_m(const struct law_grouped *in, const struct grouped
     return m < 1 ? 1 : m > INT32_MAX / 2 ? INT32_MAX / 2 : (int)m;
 }
 
-/* A last wave that fills few SMs cannot draw all of HBM: its tiles take what one tile takes, after
- * the full waves, however short of bandwidth those were. It stands in the tail. */
-static void last_wave_split(double tiles, int sms, struct cost_work *out)
+/* The validator's kernel: its tiles hold blocks of 64 rows, and it skips those that no row fills.
+ * Sum over an expert column's tiles of one tile's time. */
+static double own_tiles_ns(const struct kernel *q, const struct law_grouped *in, int block_m)
 {
-    double full = floor(tiles / sms), waves = ceil_div(tiles, sms), share = full * sms / tiles;
+    double block_ns[4], sum = 0;
 
-    if (full < 1 || full == waves)
-        return;
-    out->tail.sm_ns = out->head.sm_ns / waves;
-    out->head.sm_ns -= out->tail.sm_ns;
-    out->tail.hbm_bytes = out->head.hbm_bytes * (1 - share);
-    out->head.hbm_bytes *= share;
-    out->waves = waves_of(full);
+    for (int i = 0; i < 4; i++)
+        block_ns[i] = tile_ns(q, 64 * (i + 1), 128, in->k, in->sms, in->num_sms);
+    for (int i = 0; i < in->groups; i++) {
+        int rest = in->rows[i] % block_m;
+
+        sum += in->rows[i] / block_m * block_ns[block_m / 64 - 1];
+        sum += rest > 0 ? block_ns[(rest - 1) / 64] : 0;
+    }
+    return sum;
 }
 
-void law_grouped_work(const double *v, const struct law_grouped *asked, struct cost_work *out)
+/* All passes but a last one that fills few SMs, which cannot draw all of HBM: its tiles take what
+ * one tile takes, after the full passes, however short of bandwidth those were. It stands in the
+ * tail. In a full pass both limits are felt at once. */
+static void own_passes(const double *v, double tiles, double one_ns, int sms, struct cost_work *out)
 {
-    bool own = v[HW_GROUPED_TILE_RULE] > 0.5;
-    struct law_grouped as_run = *asked, *in = &as_run;
+    double full = floor(tiles / sms), bytes = out->head.hbm_bytes;
+    double share = full * sms / tiles, corner = v[HW_MASKED_CORNER];
 
-    if (own) /* the validator's kernel knows one layout */
-        as_run.layout = GEMM_MASKED;
+    if (full < 1) {
+        out->head.sm_ns = law_corner(one_ns, bytes / law_hbm_GBps(v), corner);
+        return;
+    }
+    out->waves = waves_of(full);
+    out->head.sm_ns = law_corner(full * one_ns, share * bytes / law_hbm_GBps(v), corner);
+    out->head.hbm_bytes = share * bytes;
+    if (share < 1) {
+        out->tail.sm_ns = law_corner(one_ns, (1 - share) * bytes / law_hbm_GBps(v), corner);
+        out->tail.hbm_bytes = (1 - share) * bytes;
+    }
+}
+
+/* The validator's own kernel knows one layout. Its tile follows from the fullest expert. */
+static void own_grouped_work(const double *v, const struct law_grouped *asked,
+                             struct cost_work *out)
+{
+    struct law_grouped in = *asked;
+
+    in.layout = GEMM_MASKED;
+
+    struct kernel q = grouped_kernel(v, &in);
+    struct grouped_sums s = grouped_sum(&in);
+    int m = grouped_expected_m(&in, &s);
+    int block_m = in.block_m > 0 ? in.block_m : law_own_tile(m, in.n, in.groups, in.sms).m;
+    double columns = ceil_int(in.n, 128), tiles = grouped_tiles_m(&in, block_m) * columns;
+
+    work_init(v, in.sms, out);
+    out->head.fixed_ns = q.fixed_ns; /* empty experts have no tiles and cost nothing */
+    out->flops = 2.0 * (double)s.rows * in.n * in.k;
+    out->head.hbm_bytes = grouped_bytes(&in, &s, q.width);
+    if (tiles > 0)
+        own_passes(v, tiles, own_tiles_ns(&q, &in, block_m) * columns / tiles, in.sms, out);
+}
+
+void law_grouped_work(const double *v, const struct law_grouped *in, struct cost_work *out)
+{
+    if (v[HW_GROUPED_TILE_RULE] > 0.5) {
+        own_grouped_work(v, in, out);
+        return;
+    }
 
     struct kernel q = grouped_kernel(v, in);
     struct grouped_sums s = grouped_sum(in);
     int m = grouped_expected_m(in, &s);
-    struct law_tile t = own ? law_own_tile(m, in->n, in->groups, in->sms)
-                            : law_deepgemm_tile(in->layout, m, in->n, in->groups, in->sms);
+    struct law_tile t = law_deepgemm_tile(in->layout, m, in->n, in->groups, in->sms);
     double tiles = grouped_tiles_m(in, t.m) * ceil_int(in->n, t.n);
     double waves = ceil_div(tiles, t.sms);
 
@@ -198,12 +250,9 @@ void law_grouped_work(const double *v, const struct law_grouped *asked, struct c
     out->head.sm_ns = waves * tile_ns(&q, t.m, t.n, in->k, t.sms, in->num_sms);
     if (in->layout == GEMM_MASKED)
         out->head.sm_ns += (in->groups - s.active) * v[HW_MASKED_GROUP_NS];
-    out->head.hbm_bytes = (double)s.active * in->n * in->k * q.width +
-                          (double)s.rows * (in->k * q.width + in->n * 2.0);
+    out->head.hbm_bytes = grouped_bytes(in, &s, q.width);
     out->flops = 2.0 * (double)s.rows * in->n * in->k;
     out->waves = waves_of(waves);
-    if (own)
-        last_wave_split(tiles, t.sms, out);
 }
 
 static struct kernel dense_kernel(const double *v, const struct law_dense *in)
@@ -300,30 +349,39 @@ void law_dense_work(const double *v, const struct law_dense *in, struct cost_wor
     out->waves = p.waves;
 }
 
-static double stream_GBps(const double *v, int sms)
+static double stream_GBps(const double *v, int sms, double sm_GBps)
 {
-    return fmin(v[HW_ACT_HBM_EFF] * v[HW_GPU_HBM_GBPS], sms * v[HW_GPU_SM_HBM_GBPS]);
+    return fmin(v[HW_ACT_HBM_EFF] * v[HW_GPU_HBM_GBPS], sms * sm_GBps);
 }
 
 void law_stream_add(const double *v, double bytes, int sms, struct cost_work *out)
 {
-    out->tail.sm_ns += bytes / stream_GBps(v, sms);
+    out->tail.sm_ns += bytes / stream_GBps(v, sms, v[HW_GPU_SM_HBM_GBPS]);
     out->tail.hbm_bytes += bytes;
 }
 
-void law_copy_work(const double *v, double rows, double bytes, int sms, struct cost_work *out)
+static void stream_work(const double *v, double rows, double bytes, int sms, double sm_GBps,
+                        struct cost_work *out)
 {
     work_init(v, grid_of(rows, sms), out);
     out->head.fixed_ns = v[HW_ACT_FIXED_US] * 1e3;
     out->head.sm_ns =
-        fmax(ceil_div(rows, sms) * v[HW_ACT_ROW_NS], bytes / stream_GBps(v, out->grid));
+        fmax(ceil_div(rows, sms) * v[HW_ACT_ROW_NS], bytes / stream_GBps(v, out->grid, sm_GBps));
     out->head.hbm_bytes = bytes;
 }
 
-void law_act_work(const double *v, double rows, int inter, enum plan_dtype dtype, int sms,
-                  struct cost_work *out)
+void law_copy_work(const double *v, double rows, double bytes, int sms, struct cost_work *out)
 {
-    law_copy_work(v, rows, rows * inter * (4 + dtype_bytes(dtype)), sms, out);
+    stream_work(v, rows, bytes, sms, v[HW_GPU_SM_HBM_GBPS], out);
+}
+
+void law_act_work(const double *v, double rows, int groups, int inter, enum plan_dtype dtype,
+                  int sms, struct cost_work *out)
+{
+    double sm_GBps = v[HW_ACT_SM_GBPS] > 0 ? v[HW_ACT_SM_GBPS] : v[HW_GPU_SM_HBM_GBPS];
+
+    stream_work(v, rows, rows * inter * (4 + dtype_bytes(dtype)), sms, sm_GBps, out);
+    out->head.fixed_ns += groups * v[HW_ACT_GROUP_NS];
 }
 
 void law_topk_add(const double *v, int tokens, int sms, struct cost_work *out)

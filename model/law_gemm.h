@@ -31,6 +31,7 @@ struct law_grouped {
     const int32_t *rows;   /* [groups] */
     int groups, n, k;
     int expected_m; /* masked: rows per group the caller expects; 0 = their mean */
+    int block_m;    /* the validator's kernel: rows of a tile, forced; 0 = its own choice */
     int sms, num_sms;
 };
 void law_grouped_work(const double *v, const struct law_grouped *in, struct cost_work *out);
@@ -46,9 +47,9 @@ void law_dense_work(const double *v, const struct law_dense *in, struct cost_wor
 
 /* Element-wise kernel over rows that moves `bytes` through HBM. */
 void law_copy_work(const double *v, double rows, double bytes, int sms, struct cost_work *out);
-/* The same: SiLU*mul of 2*inter BF16 to inter values of `dtype`. */
-void law_act_work(const double *v, double rows, int inter, enum plan_dtype dtype, int sms,
-                  struct cost_work *out);
+/* The same: SiLU*mul of 2*inter BF16 to inter values of `dtype`, the rows of `groups` experts. */
+void law_act_work(const double *v, double rows, int groups, int inter, enum plan_dtype dtype,
+                  int sms, struct cost_work *out);
 /* Element-wise kernels that run one after another beside an op and move `bytes` through HBM, at the
  * activation kernel's share of its bandwidth. Adds to *out's tail. */
 void law_stream_add(const double *v, double bytes, int sms, struct cost_work *out);

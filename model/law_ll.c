@@ -68,7 +68,7 @@ static void dispatch_send(const double *v, const struct law_ll *in, struct cost_
     out->head.hbm_bytes = tokens * (in->cast ? 3.0 : 1.0) * in->hidden;
     out->push_GBps = most_GBps;
     if (tokens > 0 && near > 0)
-        out->push_GBps = law_saturate(near * ctas / (tokens * share * fmax(busy_ns, 1)), most_GBps);
+        out->push_GBps = cost_saturate(near * ctas / (tokens * share * fmax(busy_ns, 1)), most_GBps);
     out->issue_ns = fmax(in->rows_off_node * v[HW_NET_NIC_MSG_NS],
                          in->rows_off_node > 0 ? ceil(tokens * share / ctas) * busy_ns : 0);
 }
@@ -98,8 +98,17 @@ static void split_fixed(enum law_part part, double fixed_ns, double recv_share,
         out->tail.fixed_ns = fixed_ns * recv_share;
 }
 
+static bool is_own(const double *v)
+{
+    return v[HW_LL_KERNEL_RULE] > 0.5;
+}
+
 void law_ll_dispatch(const double *v, const struct law_ll *in, struct cost_work *out)
 {
+    if (is_own(v)) {
+        law_own_dispatch(v, in, out);
+        return;
+    }
     work_init(v, law_ll_grid(in->experts, in->sms), out);
     if (in->part != LAW_RECV)
         dispatch_send(v, in, out);
@@ -121,7 +130,7 @@ static void combine_send(const double *v, const struct law_ll *in, struct cost_w
 {
     int senders = law_ll_grid(in->experts, in->sms);
 
-    out->push_GBps = law_saturate(senders * v[HW_LL_COMB_CTA_GBPS],
+    out->push_GBps = cost_saturate(senders * v[HW_LL_COMB_CTA_GBPS],
                                   v[HW_LL_COMB_PUSH_EFF] * v[HW_NET_NVLINK_GBPS]);
     out->issue_ns =
         fmax(in->rows_off_node * v[HW_NET_NIC_MSG_NS],
@@ -142,6 +151,10 @@ static void combine_recv(const double *v, const struct law_ll *in, struct cost_w
 
 void law_ll_combine(const double *v, const struct law_ll *in, struct cost_work *out)
 {
+    if (is_own(v)) {
+        law_own_combine(v, in, out);
+        return;
+    }
     work_init(v, law_ll_combine_grid(in->experts, in->tokens, in->sms), out);
     if (in->part != LAW_RECV)
         combine_send(v, in, out);
@@ -206,7 +219,7 @@ void law_normal_work(const double *v, const struct law_normal *in, struct cost_w
     out->head.fixed_ns = fixed_us * 1e3 + law_normal_notify_ns(v, in);
     out->push_GBps = most_GBps;
     if (in->copies > 0 && sm_ns > 0)
-        out->push_GBps = law_saturate(in->copies * in->copy_bytes / sm_ns, most_GBps);
+        out->push_GBps = cost_saturate(in->copies * in->copy_bytes / sm_ns, most_GBps);
     if (far > 0)
         out->issue_ns = fmax(sm_ns, in->rdma_rows * in->copy_bytes / nic_GBps);
 }
@@ -216,5 +229,5 @@ void law_a2a_work(const double *v, int sms, struct cost_work *out)
     work_init(v, sms, out);
     out->head.fixed_ns = v[HW_A2A_FIXED_US] * 1e3;
     out->push_GBps =
-        law_saturate(sms * v[HW_A2A_CTA_GBPS], v[HW_A2A_PUSH_EFF] * v[HW_NET_NVLINK_GBPS]);
+        cost_saturate(sms * v[HW_A2A_CTA_GBPS], v[HW_A2A_PUSH_EFF] * v[HW_NET_NVLINK_GBPS]);
 }

@@ -33,8 +33,13 @@ int law_ll_grid(int experts, int sms);
 /* The combine receive's grid also covers the tokens: max(that, ceil(T/ceil(T/sms))). */
 int law_ll_combine_grid(int experts, int tokens, int sms);
 
+/* By LL_KERNEL_RULE DeepEP's kernels, or the validator's own. */
 void law_ll_dispatch(const double *v, const struct law_ll *in, struct cost_work *out);
 void law_ll_combine(const double *v, const struct law_ll *in, struct cost_work *out);
+
+/* model/law_own.c: the validator's own (kernels/). */
+void law_own_dispatch(const double *v, const struct law_ll *in, struct cost_work *out);
+void law_own_combine(const double *v, const struct law_ll *in, struct cost_work *out);
 
 /* Normal (high-throughput) kernels: num_sms SMs throughout; an SM spends time per token and per
  * copy; copies are deduplicated, notify and barrier kernels run in front. */

@@ -6,7 +6,7 @@
  *   issue  sends: flows are put on the network; those that cross NVLink or stay local pass the op's
  *          own push limit (push_GBps) and hold its SMs until drained; off-node ones only need their
  *          messages posted, issue_ns
- *   wait   receives: until every flow that it waits for was delivered
+ *   wait   receives: at least poll_ns, and until every flow that it waits for was delivered
  *   tail   work on the data received (copy, reduce)
  * All times in ns, bytes in bytes, rates in GB/s = bytes/ns. */
 #ifndef PEOSIM_PLAN_COST_H
@@ -27,11 +27,14 @@ struct cost_work {
     struct cost_segment head, tail;
     double issue_ns;  /* sends: SM time to post all off-node messages */
     double push_GBps; /* sends: most that these SMs store to local and NVLink peers */
+    double cap_GBps;  /* sends: beside it what nothing that runs beside slows; 0: no such limit */
+    double poll_ns;   /* receives: time to see that the data has come */
     double hbm_GBps;  /* most HBM bandwidth that these SMs draw, > 0 */
     int waves; /* GEMM: passes of tiles over the grid (units get ready at their ends), >= 1 */
     double flops;
     bool rendezvous; /* collective: begins only when every rank of its group has started it */
     bool assumed;    /* rests on profile fields without data */
+    bool slow_fixed; /* fixed times and polls are memory latencies: interference slows them too */
 };
 
 struct cost {
@@ -42,8 +45,14 @@ struct cost {
     double eager_launch_ns; /* host time per launch without a graph */
     /* The work of op on rank when it asks for op.sms SMs. Pure: same arguments, same answer. */
     void (*work)(void *self, const struct plan *plan, int rank, int op, struct cost_work *out);
-    /* By how much `op` is slowed (>= 1) on its SM side while `other` runs on the same GPU. */
-    double (*interference)(void *self, const struct plan *plan, int op, int other);
+    /* By how much `op` of rank is slowed (>= 1) on its SM side while `other` runs beside it. */
+    double (*interference)(void *self, const struct plan *plan, int rank, int op, int other);
 };
+
+/* What a send slowed by `slow` (>= 1) pushes, over both its limits: without a corner,
+ * (a^-4 + b^-4)^(-1/4). Infinite where it states none. */
+double cost_push_GBps(const struct cost_work *w, double slow);
+/* a limited by b in that way. Both > 0. */
+double cost_saturate(double a, double b);
 
 #endif

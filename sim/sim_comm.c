@@ -6,9 +6,6 @@
 #include "base/err.h"
 #include "sim/sim_state.h"
 
-/* A push limit for laws that state none: far above any GPU's copy rate. */
-#define PUSH_UNLIMITED_GBPS 1e5
-
 bool sim_off_node(const struct sim *s, int src, int dst)
 {
     struct sim_path path;
@@ -98,11 +95,9 @@ static void sums_of(const struct sim *s, const struct run *r, const int *rows, c
 /* The run's own limits on what it sends, for as long as it sends. */
 static void limits_open(struct sim *s, struct run *r, double off_node, double nvlink, double local)
 {
-    double push =
-        r->w.push_GBps > 0 && isfinite(r->w.push_GBps) ? r->w.push_GBps : PUSH_UNLIMITED_GBPS;
+    double push = fmin(cost_push_GBps(&r->w, 1), PUSH_UNLIMITED_GBPS);
 
     r->push_link = own_link(s, push);
-    r->push_GBps = push;
     r->push_slow = 1;
     work_dirty(s, r->rank); /* what runs beside it slows the push too */
     if (off_node > 0 && r->w.issue_ns > 0)

@@ -46,10 +46,12 @@ void run_enter(const struct sim *s, struct run *r, enum phase phase)
     r->phase_ns = s->now_ns;
 }
 
-/* Starts a fixed latency; false when there is none. */
+/* Starts a fixed latency; false when there is none. What runs beside it now stretches all of it. */
 static bool fixed_begin(struct sim *s, struct run *r, enum phase phase, double ns)
 {
     run_enter(s, r, phase);
+    if (r->w.slow_fixed)
+        ns *= work_slowdown(s, r);
     if (ns <= 0)
         return false;
     sim_timer_set(s, &r->timer, s->now_ns + ns);
@@ -123,6 +125,8 @@ void run_end(struct sim *s, struct run *r)
 static bool wait_begin(struct sim *s, struct run *r)
 {
     if (plan_op_recvs(op_of(s, r)->kind)) {
+        if (fixed_begin(s, r, PHASE_POLL, r->w.poll_ns))
+            return true;
         run_enter(s, r, PHASE_WAIT);
         return !recv_complete(s, r);
     }
@@ -185,6 +189,12 @@ void run_next(struct sim *s, struct run *r)
             break;
         case PHASE_ISSUE:
             busy = issue_end(s, r);
+            break;
+        case PHASE_POLL:
+            r->wait_ns += spent;
+            run_spend(s, r, PART_WAIT, spent);
+            run_enter(s, r, PHASE_WAIT);
+            busy = !recv_complete(s, r);
             break;
         case PHASE_WAIT:
         case PHASE_MEET:

@@ -7,6 +7,9 @@
 
 enum { SIM_BATCHES = 8, SIM_NO_RUN = -1 };
 
+/* A push limit for laws that state none: far above any GPU's copy rate. */
+#define PUSH_UNLIMITED_GBPS 1e5
+
 /* Which thing a timer of the event heap belongs to. */
 enum timer_kind { TIMER_STREAM, TIMER_WORK, TIMER_RUN, TIMER_FLAGS };
 struct timer {
@@ -22,6 +25,7 @@ enum phase {
     PHASE_HEAD,       /* its own work */
     PHASE_ISSUE,      /* sends */
     PHASE_UNITS,      /* sends that follow units: waits for the next ones */
+    PHASE_POLL,       /* receives: looks for data */
     PHASE_WAIT,       /* receives: waits for data */
     PHASE_MEET,       /* collectives: waits for the other ranks */
     PHASE_TAIL_FIXED,
@@ -61,7 +65,7 @@ struct run {
     int posted_flows; /* off-node flows not drained */
     bool posting;
     uint32_t push_link, post_link;
-    double push_GBps, push_slow; /* of the push link: alone, and by what others slow it now */
+    double push_slow; /* by what others slow the push link now */
     double push_floor_ns, nvlink_floor_ns; /* what its own SMs, its NVLink would take alone */
     bool sent_all;
     /* following units */
@@ -164,6 +168,7 @@ void run_enter(const struct sim *s, struct run *r, enum phase phase);
 void run_spend(struct sim *s, struct run *r, enum trace_part part, double ns);
 
 /* sim_work.c: segments of work and the HBM they share */
+double work_slowdown(const struct sim *s, const struct run *r); /* by all that runs beside it */
 bool work_begin(struct sim *s, struct run *r, const struct cost_segment *seg);
 void work_more_ctas(struct sim *s, struct run *r, int ctas);
 void work_dirty(struct sim *s, int rank);

@@ -91,15 +91,16 @@ void work_more_ctas(struct sim *s, struct run *r, int ctas)
     r->batch[r->num_batches++] = (struct cta_batch){ctas, 1};
 }
 
-static double interference(const struct sim *s, const struct rank_state *rank, const struct run *r)
+double work_slowdown(const struct sim *s, const struct run *r)
 {
+    const struct rank_state *rank = &s->ranks[r->rank];
     double factor = 1;
 
     for (int i = 0; i < rank->num_running; i++) {
         const struct run *other = run_at(s, rank->running[i]);
 
         if (other != r)
-            factor *= s->cost->interference(s->cost->self, s->plan, r->op, other->op);
+            factor *= s->cost->interference(s->cost->self, s->plan, r->rank, r->op, other->op);
     }
     return factor;
 }
@@ -143,7 +144,7 @@ static int sharers_of(struct sim *s, struct rank_state *rank, struct sharer *sha
         if (!is_working(r))
             continue;
         part = (double)resident(r) / r->w.grid;
-        r->sm_ns = seg->sm_ns * r->slow * interference(s, rank, r);
+        r->sm_ns = seg->sm_ns * r->slow * work_slowdown(s, r);
         cap = r->w.hbm_GBps * part;
         sharer[n] = (struct sharer){.run = r, .bytes = seg->hbm_bytes * part, .demand = cap};
         if (r->sm_ns > 0)
@@ -185,11 +186,12 @@ static void pushes_set(struct sim *s, struct rank_state *rank)
 
         if (!r->push_link)
             continue;
-        slow = interference(s, rank, r);
+        slow = work_slowdown(s, r);
         if (slow == r->push_slow)
             continue;
         r->push_slow = slow;
-        if (sim_link_capacity_set(s->net, r->push_link, r->push_GBps / slow))
+        if (sim_link_capacity_set(s->net, r->push_link,
+                                  fmin(cost_push_GBps(&r->w, slow), PUSH_UNLIMITED_GBPS)))
             sim_fail(s, ERR_INTERNAL);
     }
 }

@@ -41,9 +41,10 @@ static void made_up_work(void *self, const struct plan *plan, int rank, int op,
     *out = ((struct made_up *)self)->work[op];
 }
 
-static double made_up_interference(void *self, const struct plan *plan, int op, int other)
+static double made_up_interference(void *self, const struct plan *plan, int rank, int op, int other)
 {
     (void)plan;
+    (void)rank;
     (void)op;
     (void)other;
     return ((struct made_up *)self)->slow;

@@ -27,9 +27,12 @@ enum data_law {
     DATA_PUSH,
     DATA_HBM_COPY,
     DATA_GRAPH_GAP,
+    DATA_CROSS_GAP, /* the same, from a kernel on another stream */
     DATA_EAGER_LAUNCH,
     DATA_FLAG,
     DATA_INTERFERENCE,
+    DATA_STRETCH, /* a part of an exchange beside a grouped GEMM */
+    DATA_ROUTER, /* top-k selection */
     DATA_A2A, /* a library all-to-all with its pack and unpack */
     DATA_LAW_COUNT
 };
@@ -53,6 +56,8 @@ struct data_row {
     double latency_us; /* measured */
     double notify_us;  /* of it: notify kernels (normal kernels over several nodes) */
     double alone_us;   /* interference: the same kernel alone */
+    double overlap_us; /* interference: how long both ran */
+    double wait_us;    /* receives: what they took to see that their data had come; 0 = not known */
     double sigma;      /* relative spread that the source itself admits, 0 = none known */
     bool quantised;    /* dense FP8: the time includes quantising the activations */
     bool reference;    /* used in fits; other sources of the same thing are only shown against it */

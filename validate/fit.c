@@ -91,12 +91,24 @@ static double notify_us(const double *v, const struct data_row *r)
 
 static double predicted(const struct problem *p, const struct data_row *r)
 {
-    return p->law->notify_only ? notify_us(p->predictor.v, r) : predict_us(&p->predictor, r);
+    switch (p->law->what) {
+    case FIT_NOTIFY:
+        return notify_us(p->predictor.v, r);
+    case FIT_WAIT:
+        return p->predictor.v[HW_LL_POLL_US];
+    default:
+        return predict_us(&p->predictor, r);
+    }
+}
+
+static double measured_of(enum fit_what what, const struct data_row *r)
+{
+    return what == FIT_NOTIFY ? r->notify_us : what == FIT_WAIT ? r->wait_us : r->latency_us;
 }
 
 static double measured(const struct problem *p, const struct data_row *r)
 {
-    return p->law->notify_only ? r->notify_us : r->latency_us;
+    return measured_of(p->law->what, r);
 }
 
 /* Soft-L1 as a transform: the square of the result is 2*(sqrt(1 + x^2) - 1). */
@@ -105,18 +117,30 @@ static double soften(double x)
     return copysign(sqrt(2 * (sqrt(1 + x * x) - 1)), x);
 }
 
+static double residual(const struct problem *p, const struct data_row *r)
+{
+    double scale = hypot(RESIDUAL_SCALE, r->sigma);
+    double x = log(predicted(p, r) / measured(p, r)) / scale;
+
+    return isfinite(x) ? soften(x) : 1e3;
+}
+
+static double problem_loss(const struct problem *p)
+{
+    double sum = 0;
+
+    for (size_t i = 0; i < p->n; i++)
+        sum += residual(p, p->rows[i]) * residual(p, p->rows[i]);
+    return sum;
+}
+
 static int residuals(const gsl_vector *q, void *data, gsl_vector *f)
 {
     struct problem *p = data;
 
     problem_set(p, q);
-    for (size_t i = 0; i < p->n; i++) {
-        const struct data_row *r = p->rows[i];
-        double scale = hypot(RESIDUAL_SCALE, r->sigma);
-        double x = log(predicted(p, r) / measured(p, r)) / scale;
-
-        gsl_vector_set(f, i, isfinite(x) ? soften(x) : 1e3);
-    }
+    for (size_t i = 0; i < p->n; i++)
+        gsl_vector_set(f, i, residual(p, p->rows[i]));
     for (int i = 0; i < p->num; i++)
         gsl_vector_set(f, p->n + (size_t)i,
                        (gsl_vector_get(q, (size_t)i) - p->prior[i]) / PRIOR_SIGMA);
@@ -407,13 +431,26 @@ static int undetermined(const struct fit_result *r)
     return index;
 }
 
+#define WORSE_LOSS 4.0 /* two standard deviations */
+
+/* Do the rows speak against the value that the parameter had before? They may say that a cost is
+ * small without saying how small. */
+static bool stand_refuted(const struct problem *q, int i)
+{
+    struct problem at = *q;
+    double loss = problem_loss(q);
+
+    at.predictor.v[param_id(q, i)] = q->stand[i];
+    return problem_loss(&at) > loss + WORSE_LOSS;
+}
+
 /* Holds one parameter: at the bound where the data press it against one (mostly a cost that is not
- * there: 0), else where it stood before. */
+ * there: 0), or where the fit has it if they refute what it was before; else where it stood. */
 static void hold(struct problem *q, int i, struct fit_result *out)
 {
     struct fit_field f = out->field[i];
 
-    if (f.at_bound) {
+    if (f.at_bound || stand_refuted(q, i)) {
         out->held[out->num_held++] = f;
         problem_freeze(q, i, f.value);
     } else {
@@ -461,9 +498,10 @@ static bool row_fits(const struct hw_profile *p, const struct fit_law *law,
 
     if (!(law->rows & (1u << r->law)) || !r->reference || !predict_system(p, r->system))
         return false;
-    if (law->notify_only && !(r->notify_us > 0))
+    if (!(measured_of(law->what, r) > 0))
         return false;
-    if (law->needs == FIT_NEEDS_NOTHING && r->part != DATA_FUSED)
+    if (law->needs == FIT_NEEDS_NOTHING && law->what == FIT_LATENCY && r->part != DATA_FUSED &&
+        (r->law == DATA_LL_DISPATCH || r->law == DATA_LL_COMBINE))
         return false; /* without the shares a part cannot be predicted */
     return nodes >= law->min_nodes && nodes <= law->max_nodes;
 }
@@ -711,35 +749,78 @@ static int check_usable(const struct fit_law *law, const struct fit_result *r)
     return 0;
 }
 
+/* The fit of a law with its rule as it stands in q's predictor. */
+static int fit_solve(struct problem *q, const struct fit_options *o, struct fit_result *out)
+{
+    int rc;
+
+    memset(out, 0, sizeof *out);
+    problem_bounds(q);
+    rc = fit_determined(q, o->starts, o->seed, out);
+    if (rc == 0)
+        rc = in_sample_error(q, out);
+    return rc;
+}
+
+/* Which of the kernels that the field tells apart these rows are of: both are fitted. */
+static int fit_rule(struct problem *q, const struct fit_options *o, struct fit_result *out)
+{
+    struct problem other = *q;
+    struct fit_result second;
+    int rc;
+
+    q->predictor.v[q->law->rule] = 0;
+    other.predictor.v[q->law->rule] = 1;
+    rc = fit_solve(q, o, out);
+    if (rc == 0)
+        rc = fit_solve(&other, o, &second);
+    if (rc == 0 && problem_loss(&other) < problem_loss(q)) {
+        *q = other;
+        *out = second;
+    }
+    return rc;
+}
+
+static int fit_store(struct hw_profile *p, const struct fit_law *law,
+                     struct data_set *const *sets, size_t num_sets, const struct fit_options *o,
+                     const struct problem *q, struct fit_report *report)
+{
+    struct fit_result *out = &report->law[report->num];
+    char source[256];
+    int rc = 0;
+
+    source_text(q, sets, num_sets, o->date, source, sizeof source);
+    if (law->rule)
+        rc = hw_field_set(p, (enum hw_field_id)law->rule, q->predictor.v[law->rule], 0, HW_FITTED,
+                          source);
+    if (rc == 0 && q->num > 0 && o->cv)
+        rc = result_cv(p, law, sets, num_sets, out);
+    if (rc != 0)
+        return rc;
+    out->law = law->name;
+    out->replaces = law->instead_of;
+    out->rows = q->n;
+    report->num++;
+    return store_result(p, q, source, out);
+}
+
 static int fit_one(struct hw_profile *p, const struct fit_law *law, struct data_set *const *sets,
                    size_t num_sets, const struct fit_options *o, struct fit_report *report)
 {
     struct fit_result *out = &report->law[report->num];
     struct problem q = {.law = law};
-    char source[256];
     int rc = gather(p, law, sets, num_sets, &q);
 
-    memset(out, 0, sizeof *out);
     predictor_init(&q.predictor, p);
     problem_bounds(&q);
     if (rc == 0 && q.n < (size_t)q.num)
         goto out; /* no data for this law, or too few rows to say anything */
     if (rc == 0)
-        rc = fit_determined(&q, o->starts, o->seed, out);
-    if (rc == 0)
-        rc = in_sample_error(&q, out);
+        rc = law->rule ? fit_rule(&q, o, out) : fit_solve(&q, o, out);
     if (rc == 0 && (rc = check_usable(law, out)) != 0)
         goto out; /* says itself why */
-    if (rc == 0 && q.num > 0 && o->cv)
-        rc = result_cv(p, law, sets, num_sets, out);
-    if (rc == 0) {
-        out->law = law->name;
-        out->replaces = law->instead_of;
-        out->rows = q.n;
-        report->num++;
-        source_text(&q, sets, num_sets, o->date, source, sizeof source);
-        rc = store_result(p, &q, source, out);
-    }
+    if (rc == 0)
+        rc = fit_store(p, law, sets, num_sets, o, &q, report);
     if (rc != 0)
         log_error("fit of %s to %zu rows: %s", law->name, q.n, err_text(rc));
 out:

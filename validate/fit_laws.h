@@ -12,13 +12,17 @@ struct fit_param {
 /* What the rows must vary in for a law to be worth its extra parameters. */
 enum fit_needs { FIT_NEEDS_NOTHING, FIT_NEEDS_PARTS, FIT_NEEDS_SMS };
 
+/* What of a row is predicted and fitted. */
+enum fit_what { FIT_LATENCY, FIT_NOTIFY, FIT_WAIT };
+
 struct fit_law {
     const char *name;
     enum fit_needs needs;
     const char *instead_of; /* a law with fewer parameters that is then skipped */
     unsigned rows;          /* bit set of enum data_law */
     int min_nodes, max_nodes;
-    bool notify_only;      /* predict and fit the notify part */
+    enum fit_what what;
+    int rule; /* a field that is 0 or 1: both are fitted, the better stays; 0 = no such field */
     const char *builds_on; /* an earlier law fitted to a part of the same rows' time, or NULL */
     unsigned unless;       /* skipped when the sets hold rows of these laws */
     enum fit_cv cv[2];

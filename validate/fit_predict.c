@@ -35,9 +35,9 @@ static void traffic_links(const double *v, const struct data_row *r, struct law_
     t->lat_ns = 1e3 * (r->nodes > 1 ? v[HW_NET_NIC_LAT_US] : v[HW_NET_NVLINK_LAT_US]);
 }
 
-static double low_latency_ns(const double *v, const struct data_row *r)
+/* slow: by what runs beside it throughout; 1 alone. */
+static double low_latency_ns(const double *v, const struct data_row *r, bool back, double slow)
 {
-    bool back = r->law == DATA_LL_COMBINE;
     int per_node = r->ranks / (r->nodes > 0 ? r->nodes : 1);
     struct law_ll in = {.part = (enum law_part)r->part,
                         .sms = sms_of(v, r),
@@ -72,7 +72,7 @@ static double low_latency_ns(const double *v, const struct data_row *r)
     if (in.part == LAW_SEND)
         t.lat_ns = 0;
     (back ? law_ll_combine : law_ll_dispatch)(v, &in, &w);
-    return law_alone_ns(&w, &t);
+    return law_slowed_ns(&w, &t, slow);
 }
 
 /* Expected number of bins that a token's experts touch when `total` experts lie in bins of `per`
@@ -148,7 +148,7 @@ static double ffn_ns(const double *v, const struct data_row *r, const int32_t *r
 
     for (int i = 0; i < r->num_local; i++)
         sum += rows[i];
-    law_act_work(v, sum, r->inter, r->dtype, sms_of(v, r), &act);
+    law_act_work(v, sum, r->num_local, r->inter, r->dtype, sms_of(v, r), &act);
     return grouped_ns(v, r, rows, 2 * r->inter, r->hidden, expected) + kernel_ns(v, &act) +
            grouped_ns(v, r, rows, r->hidden, r->inter, expected) + 2e3 * v[HW_LAUNCH_GRAPH_GAP_US];
 }
@@ -187,14 +187,60 @@ static double act_ns(const double *v, const struct data_row *r)
 {
     struct cost_work w;
 
-    law_act_work(v, (double)r->rows * r->groups, r->inter, r->dtype, sms_of(v, r), &w);
+    law_act_work(v, (double)r->rows * r->groups, r->groups, r->inter, r->dtype, sms_of(v, r), &w);
     return kernel_ns(v, &w);
 }
 
 static double push_ns(const double *v, const struct data_row *r)
 {
     return 1e3 * v[HW_NET_NVLINK_LAT_US] +
-           r->bytes / law_saturate(sms_of(v, r) * v[HW_NET_PUSH_SM_GBPS], law_nvlink_GBps(v));
+           r->bytes / cost_saturate(sms_of(v, r) * v[HW_NET_PUSH_SM_GBPS], law_nvlink_GBps(v));
+}
+
+/* How much slower all rounds of a part of an exchange are beside the gate+up GEMM. */
+static double stretch_ratio(const double *v, const struct data_row *r)
+{
+    bool back = strcmp(r->coll, "combine") == 0;
+    int first = back ? HW_INTERFERENCE_COMB_SEND : HW_INTERFERENCE_DISP_SEND;
+    int sms = (int)v[HW_GPU_NUM_SMS] - r->num_sms, mean = r->rows;
+    struct law_grouped in = {.layout = GEMM_MASKED,
+                             .dtype = DTYPE_FP8,
+                             .rows = r->expert_rows,
+                             .groups = r->num_local,
+                             .n = 2 * r->inter,
+                             .k = r->hidden,
+                             .expected_m = mean + mean / 4 + 1,
+                             .sms = sms,
+                             .num_sms = (int)v[HW_GPU_NUM_SMS]};
+    struct data_row one = *r;
+    struct cost_work gemm;
+    double slow, alone = 0, beside = 0;
+
+    law_grouped_work(v, &in, &gemm);
+    slow = law_latency_stretch(v, v[first + (r->part == DATA_RECV)], sms,
+                               (gemm.head.hbm_bytes + gemm.tail.hbm_bytes) / kernel_ns(v, &gemm));
+    one.dtype = back ? DTYPE_BF16 : DTYPE_FP8;
+    for (one.round = 0; one.round < (r->rounds > 1 ? 2 : 1); one.round++) {
+        double times = one.round ? r->rounds - 1 : 1;
+
+        alone += times * low_latency_ns(v, &one, back, 1);
+        beside += times * low_latency_ns(v, &one, back, slow);
+    }
+    return beside / alone;
+}
+
+/* Slowed by `slow` for as long as the other ran: what it did meanwhile would have taken less. */
+static double beside_us(const struct data_row *r, double slow)
+{
+    return r->overlap_us > 0 ? r->alone_us + r->overlap_us * (1 - 1 / slow) : r->alone_us * slow;
+}
+
+static double router_ns(const double *v, const struct data_row *r)
+{
+    struct cost_work w = {.hbm_GBps = v[HW_GPU_HBM_GBPS]};
+
+    law_topk_add(v, r->tokens, sms_of(v, r), &w);
+    return kernel_ns(v, &w);
 }
 
 static double a2a_ns(const double *v, const struct data_row *r)
@@ -227,7 +273,7 @@ double predict_us(const struct predictor *p, const struct data_row *r)
     switch (r->law) {
     case DATA_LL_DISPATCH:
     case DATA_LL_COMBINE:
-        return low_latency_ns(v, r) / 1e3;
+        return low_latency_ns(v, r, r->law == DATA_LL_COMBINE, 1) / 1e3;
     case DATA_NORMAL_DISPATCH:
     case DATA_NORMAL_COMBINE:
         return normal_ns(v, r) / 1e3;
@@ -249,14 +295,20 @@ double predict_us(const struct predictor *p, const struct data_row *r)
         return copy_ns(v, r) / 1e3;
     case DATA_GRAPH_GAP:
         return v[HW_LAUNCH_GRAPH_GAP_US];
+    case DATA_CROSS_GAP:
+        return v[HW_LAUNCH_GRAPH_GAP_US] + v[HW_LAUNCH_CROSS_STREAM_US];
     case DATA_EAGER_LAUNCH:
         return v[HW_LAUNCH_EAGER_US];
     case DATA_FLAG:
         return 2 * v[HW_NET_NVLINK_LAT_US];
     case DATA_INTERFERENCE:
-        return r->alone_us * (strcmp(r->coll, "comm") == 0
-                                  ? law_interference_comm(v, r->experts, r->num_sms)
-                                  : v[HW_INTERFERENCE_COMPUTE]);
+        return strcmp(r->coll, "comm") == 0
+                   ? r->alone_us * law_interference_comm(v, r->experts, r->num_sms)
+                   : beside_us(r, v[HW_INTERFERENCE_COMPUTE]);
+    case DATA_STRETCH:
+        return r->alone_us * stretch_ratio(v, r);
+    case DATA_ROUTER:
+        return router_ns(v, r) / 1e3;
     case DATA_A2A:
         return a2a_ns(v, r) / 1e3;
     default:

@@ -30,9 +30,12 @@ const char *data_law_name(enum data_law law)
         [DATA_PUSH] = "push",
         [DATA_HBM_COPY] = "hbm_copy",
         [DATA_GRAPH_GAP] = "launch_gap_graph",
+        [DATA_CROSS_GAP] = "launch_gap_cross",
         [DATA_EAGER_LAUNCH] = "launch_eager",
         [DATA_FLAG] = "flag_rtt",
         [DATA_INTERFERENCE] = "interference",
+        [DATA_STRETCH] = "stretch",
+        [DATA_ROUTER] = "router",
         [DATA_A2A] = "a2a",
     };
 

@@ -432,9 +432,15 @@ static const struct bench_kind bench_kinds[] = {
     {"push", DATA_PUSH, DATA_FUSED},
     {"hbm_copy", DATA_HBM_COPY, DATA_FUSED},
     {"launch_gap_graph", DATA_GRAPH_GAP, DATA_FUSED},
+    {"launch_gap_cross", DATA_CROSS_GAP, DATA_FUSED},
     {"launch_eager", DATA_EAGER_LAUNCH, DATA_FUSED},
     {"flag_rtt", DATA_FLAG, DATA_FUSED},
     {"interference", DATA_INTERFERENCE, DATA_FUSED},
+    {"interference_dispatch_send", DATA_STRETCH, DATA_SEND},
+    {"interference_dispatch_recv", DATA_STRETCH, DATA_RECV},
+    {"interference_combine_send", DATA_STRETCH, DATA_SEND},
+    {"interference_combine_recv", DATA_STRETCH, DATA_RECV},
+    {"router", DATA_ROUTER, DATA_FUSED},
     {"a2a_dispatch", DATA_A2A, DATA_FUSED},
     {"a2a_combine", DATA_A2A, DATA_FUSED},
     {"gemm_fp8", DATA_DENSE_FP8, DATA_FUSED},
@@ -486,8 +492,56 @@ static void bench_check(struct cells *c, const struct data_row *r)
         cell_bad(c, "kind", "needs bytes");
     if (r->law == DATA_ACT && (r->rows < 1 || r->inter < 1))
         cell_bad(c, "kind", "needs rows and inter");
-    if (r->law == DATA_INTERFERENCE && !(r->alone_us > 0))
+    if ((r->law == DATA_INTERFERENCE || r->law == DATA_STRETCH) && !(r->alone_us > 0))
         cell_bad(c, "kind", "needs alone_us");
+    if (r->law == DATA_STRETCH && (r->tokens < 1 || r->experts < 1 || r->hidden < 128 ||
+                                   r->inter < 1 || r->topk < 1 || r->ranks < 1 || r->num_sms < 1))
+        cell_bad(c, "kind", "needs num_sms, tokens, experts, hidden, inter, topk and ranks");
+    if (r->law == DATA_ROUTER && (r->tokens < 1 || r->experts < 1))
+        cell_bad(c, "kind", "needs tokens and experts");
+}
+
+/* Rows of the GEMM's experts where tokens choose evenly: quantiles of a Poisson distribution. */
+static int poisson_rows(struct data_set *set, struct data_row *r)
+{
+    double mean = (double)r->tokens * r->topk * r->ranks / r->experts, below = exp(-mean);
+    double term = below;
+    int rows = 0;
+
+    r->num_draws = 1;
+    r->groups = r->num_local;
+    r->rows = (int)ceil(mean);
+    r->expert_rows = arena_alloc(set->arena, (size_t)r->num_local * sizeof *r->expert_rows);
+    if (!r->expert_rows)
+        return ERR_NOMEM;
+    for (int i = 0; i < r->num_local; i++) {
+        while (below < (i + 0.5) / r->num_local && term > 0)
+            below += term *= mean / ++rows;
+        r->expert_rows[i] = mean < 500 ? rows : (int32_t)mean;
+    }
+    return 0;
+}
+
+/* What the two kernels of an interference are: the one slowed is the row's. */
+static void bench_interference(struct cells *c, const char *slowed, struct data_row *r)
+{
+    bool compute = strcmp(slowed, "compute") == 0;
+
+    if (r->law == DATA_INTERFERENCE) {
+        snprintf(r->coll, sizeof r->coll, "%.15s", slowed);
+        /* Without the time that both ran, a GEMM's loss says nothing. */
+        r->reference = !compute;
+        return;
+    }
+    if (compute) {
+        r->law = DATA_INTERFERENCE;
+        snprintf(r->coll, sizeof r->coll, "compute");
+        return;
+    }
+    snprintf(r->coll, sizeof r->coll, "%s",
+             strstr(cell_text(c, "kind"), "combine") ? "combine" : "dispatch");
+    if (!c->err && poisson_rows(c->set, r) != 0)
+        c->err = true;
 }
 
 static void read_bench(struct cells *c, struct data_row *r)
@@ -517,12 +571,15 @@ static void read_bench(struct cells *c, struct data_row *r)
     r->ranks = (int)cell_optional(c, "ranks", 4096);
     r->bytes = cell_optional(c, "bytes", 1e13);
     r->alone_us = cell_optional(c, "alone_us", MAX_US);
+    r->overlap_us = cell_optional(c, "overlap_us", MAX_US);
+    r->wait_us = cell_optional(c, "wait_us", MAX_US);
     cell_latency(c, "latency_us", r);
     r->nodes = 1;
     r->rounds = r->rounds < 1 ? 1 : r->rounds;
     r->groups = r->groups < 1 ? 1 : r->groups;
     /* Launches and copies have none, and that of an interference is the kernel slowed. */
-    r->dtype = dtype[0] && r->law != DATA_INTERFERENCE ? cell_dtype(c) : DTYPE_BF16;
+    r->dtype = dtype[0] && r->law != DATA_INTERFERENCE && r->law != DATA_STRETCH ? cell_dtype(c)
+                                                                                 : DTYPE_BF16;
     r->reference = true;
     bench_check(c, r);
     if (r->ranks > 0)
@@ -531,8 +588,8 @@ static void read_bench(struct cells *c, struct data_row *r)
     if (!c->err && (r->law == DATA_MASKED || r->law == DATA_CONTIGUOUS) &&
         draw_spread(c->set, r, r->rows, false) != 0)
         c->err = true;
-    if (r->law == DATA_INTERFERENCE)
-        snprintf(r->coll, sizeof r->coll, "%.15s", dtype);
+    if (!c->err && (r->law == DATA_INTERFERENCE || r->law == DATA_STRETCH))
+        bench_interference(c, dtype, r);
 }
 
 #define MAX_COLS 12

@@ -1,0 +1,17 @@
+#include "plan/cost.h"
+
+#include <math.h>
+
+double cost_saturate(double a, double b)
+{
+    double lo = fmin(a, b), r = lo / fmax(a, b);
+
+    return lo / sqrt(sqrt(1 + r * r * r * r));
+}
+
+double cost_push_GBps(const struct cost_work *w, double slow)
+{
+    double push = w->push_GBps > 0 ? w->push_GBps / slow : INFINITY;
+
+    return w->cap_GBps > 0 && isfinite(push) ? cost_saturate(push, w->cap_GBps) : push;
+}
