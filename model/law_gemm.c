@@ -3,6 +3,8 @@
 #include <float.h>
 #include <math.h>
 
+enum { MAX_SMS = 1024 }; /* what a profile may say */
+
 static double ceil_div(double a, double b)
 {
     return ceil(a / b);
@@ -170,42 +172,76 @@ static int grouped_expected_m(const struct law_grouped *in, const struct grouped
     return m < 1 ? 1 : m > INT32_MAX / 2 ? INT32_MAX / 2 : (int)m;
 }
 
-/* The validator's kernel: its tiles hold blocks of 64 rows, and it skips those that no row fills.
- * Sum over an expert column's tiles of one tile's time. */
-static double own_tiles_ns(const struct kernel *q, const struct law_grouped *in, int block_m)
+/* The validator's kernel: a tile skips the blocks of 64 rows that no row of its expert fills. */
+struct own_tiles {
+    double block_ns[4]; /* of a tile with so many filled blocks, less one */
+    int block_m;
+    int64_t num, columns;
+};
+
+static double own_tile_ns(const struct own_tiles *t, int rows, int m)
 {
-    double block_ns[4], sum = 0;
+    int filled = rows - m * t->block_m;
 
-    for (int i = 0; i < 4; i++)
-        block_ns[i] = tile_ns(q, 64 * (i + 1), 128, in->k, in->sms, in->num_sms);
-    for (int i = 0; i < in->groups; i++) {
-        int rest = in->rows[i] % block_m;
+    return t->block_ns[(filled < t->block_m ? filled - 1 : t->block_m - 1) / 64];
+}
 
-        sum += in->rows[i] / block_m * block_ns[block_m / 64 - 1];
-        sum += rest > 0 ? block_ns[(rest - 1) / 64] : 0;
+/* Tile t belongs to CTA t % sms, in the order experts, columns, rows: the CTA with the most to do
+ * sets the time. */
+static double own_slowest_cta(const struct law_grouped *in, const struct own_tiles *t)
+{
+    double cta_ns[MAX_SMS] = {0}, most = 0;
+    int cta = 0;
+
+    for (int e = 0; e < in->groups; e++) {
+        int blocks = ceil_int(in->rows[e], t->block_m);
+
+        for (int64_t i = 0; i < blocks * t->columns; i++) {
+            cta_ns[cta] += own_tile_ns(t, in->rows[e], (int)(i % blocks));
+            most = fmax(most, cta_ns[cta]);
+            cta = cta + 1 == in->sms ? 0 : cta + 1;
+        }
     }
-    return sum;
+    return most;
+}
+
+/* The filled blocks, less one, of all tiles alike; -1 if tiles differ. */
+static int own_tiles_alike(const struct law_grouped *in, int block_m)
+{
+    int most = 0, least = block_m;
+
+    for (int i = 0; i < in->groups; i++) {
+        most = in->rows[i] > most ? in->rows[i] : most;
+        least = in->rows[i] > 0 && in->rows[i] < least ? in->rows[i] : least;
+    }
+    return most <= block_m && (most - 1) / 64 == (least - 1) / 64 ? (most - 1) / 64 : -1;
 }
 
 /* All passes but a last one that fills few SMs, which cannot draw all of HBM: its tiles take what
  * one tile takes, after the full passes, however short of bandwidth those were. It stands in the
  * tail. In a full pass both limits are felt at once. */
-static void own_passes(const double *v, double tiles, double one_ns, int sms, struct cost_work *out)
+static void own_passes(const double *v, const struct law_grouped *in, const struct own_tiles *t,
+                       struct cost_work *out)
 {
-    double full = floor(tiles / sms), bytes = out->head.hbm_bytes;
-    double share = full * sms / tiles, corner = v[HW_MASKED_CORNER];
+    double tiles = (double)t->num, full = floor(tiles / in->sms), bytes = out->head.hbm_bytes;
+    double share = full * in->sms / tiles, corner = v[HW_MASKED_CORNER];
+    double passes_all = ceil_div(tiles, in->sms), all_ns, one_ns;
+    int alike = own_tiles_alike(in, t->block_m);
 
+    all_ns = alike >= 0 ? passes_all * t->block_ns[alike] : own_slowest_cta(in, t);
+    one_ns = all_ns / passes_all;
     if (full < 1) {
-        out->head.sm_ns = law_corner(one_ns, bytes / law_hbm_GBps(v), corner);
+        out->head.sm_ns = law_corner(all_ns, bytes / law_hbm_GBps(v), corner);
         return;
     }
     out->waves = waves_of(full);
-    out->head.sm_ns = law_corner(full * one_ns, share * bytes / law_hbm_GBps(v), corner);
     out->head.hbm_bytes = share * bytes;
+    out->tail.hbm_bytes = (1 - share) * bytes;
     if (share < 1) {
-        out->tail.sm_ns = law_corner(one_ns, (1 - share) * bytes / law_hbm_GBps(v), corner);
-        out->tail.hbm_bytes = (1 - share) * bytes;
+        out->tail.sm_ns = law_corner(one_ns, out->tail.hbm_bytes / law_hbm_GBps(v), corner);
+        all_ns -= one_ns;
     }
+    out->head.sm_ns = law_corner(all_ns, out->head.hbm_bytes / law_hbm_GBps(v), corner);
 }
 
 /* The validator's own kernel knows one layout. Its tile follows from the fullest expert. */
@@ -220,14 +256,17 @@ static void own_grouped_work(const double *v, const struct law_grouped *asked,
     struct grouped_sums s = grouped_sum(&in);
     int m = grouped_expected_m(&in, &s);
     int block_m = in.block_m > 0 ? in.block_m : law_own_tile(m, in.n, in.groups, in.sms).m;
-    double columns = ceil_int(in.n, 128), tiles = grouped_tiles_m(&in, block_m) * columns;
+    struct own_tiles t = {.block_m = block_m, .columns = ceil_int(in.n, 128)};
 
+    t.num = (int64_t)grouped_tiles_m(&in, block_m) * t.columns;
+    for (int i = 0; i < 4; i++)
+        t.block_ns[i] = tile_ns(&q, 64 * (i + 1), 128, in.k, in.sms, in.num_sms);
     work_init(v, in.sms, out);
     out->head.fixed_ns = q.fixed_ns; /* empty experts have no tiles and cost nothing */
     out->flops = 2.0 * (double)s.rows * in.n * in.k;
     out->head.hbm_bytes = grouped_bytes(&in, &s, q.width);
-    if (tiles > 0)
-        own_passes(v, tiles, own_tiles_ns(&q, &in, block_m) * columns / tiles, in.sms, out);
+    if (t.num > 0)
+        own_passes(v, &in, &t, out);
 }
 
 void law_grouped_work(const double *v, const struct law_grouped *in, struct cost_work *out)

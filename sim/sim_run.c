@@ -1,4 +1,5 @@
 /* The parts of a kernel's life, one after another. */
+#include <math.h>
 #include <stdlib.h>
 
 #include "base/err.h"
@@ -46,16 +47,34 @@ void run_enter(const struct sim *s, struct run *r, enum phase phase)
     r->phase_ns = s->now_ns;
 }
 
-/* Starts a fixed latency; false when there is none. What runs beside it now stretches all of it. */
+/* Starts a fixed latency; false when there is none. */
 static bool fixed_begin(struct sim *s, struct run *r, enum phase phase, double ns)
 {
     run_enter(s, r, phase);
-    if (r->w.slow_fixed)
-        ns *= work_slowdown(s, r);
     if (ns <= 0)
         return false;
-    sim_timer_set(s, &r->timer, s->now_ns + ns);
+    r->fixed_left_ns = ns;
+    r->fixed_since_ns = s->now_ns;
+    r->fixed_slow = r->w.slow_fixed ? work_slowdown(s, r) : 1;
+    sim_timer_set(s, &r->timer, s->now_ns + ns * r->fixed_slow);
     return true;
+}
+
+void fixed_stretch(struct sim *s, struct run *r)
+{
+    double slow;
+
+    if (!r->w.slow_fixed || (r->phase != PHASE_HEAD_FIXED && r->phase != PHASE_POLL &&
+                             r->phase != PHASE_TAIL_FIXED))
+        return;
+    slow = work_slowdown(s, r);
+    if (slow == r->fixed_slow)
+        return;
+    r->fixed_left_ns =
+        fmax(r->fixed_left_ns - (s->now_ns - r->fixed_since_ns) / r->fixed_slow, 0);
+    r->fixed_since_ns = s->now_ns;
+    r->fixed_slow = slow;
+    sim_timer_set(s, &r->timer, s->now_ns + r->fixed_left_ns * slow);
 }
 
 void run_begin(struct sim *s, struct run *r)

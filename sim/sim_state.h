@@ -54,6 +54,9 @@ struct run {
     float part_ns[PART_COUNT];
     int pending_ctas; /* not yet given an SM */
     int sms, most_sms;
+    /* a fixed latency that what runs beside it stretches: what is left of it since when, and how
+     * slow it runs; 0 = nothing to stretch */
+    double fixed_left_ns, fixed_since_ns, fixed_slow;
     /* work in progress */
     struct cta_batch batch[SIM_BATCHES];
     int num_batches;
@@ -169,6 +172,7 @@ void run_spend(struct sim *s, struct run *r, enum trace_part part, double ns);
 
 /* sim_work.c: segments of work and the HBM they share */
 double work_slowdown(const struct sim *s, const struct run *r); /* by all that runs beside it */
+void fixed_stretch(struct sim *s, struct run *r); /* after a change of what runs beside it */
 bool work_begin(struct sim *s, struct run *r, const struct cost_segment *seg);
 void work_more_ctas(struct sim *s, struct run *r, int ctas);
 void work_dirty(struct sim *s, int rank);

@@ -177,13 +177,14 @@ static double next_of(const struct sim *s, const struct run *r)
     return least;
 }
 
-/* Sends beside a kernel that slows them push less. */
+/* Sends beside a kernel that slows them push less, and latencies stretch. */
 static void pushes_set(struct sim *s, struct rank_state *rank)
 {
     for (int i = 0; i < rank->num_running; i++) {
         struct run *r = run_at(s, rank->running[i]);
         double slow;
 
+        fixed_stretch(s, r);
         if (!r->push_link)
             continue;
         slow = work_slowdown(s, r);
