@@ -440,6 +440,17 @@ static void emulation_say(struct context *x)
         v->emulation[strlen(v->emulation) - 2] = '\0';
 }
 
+/* Beside an emulated measurement stands a prediction of the emulation. */
+static void emulation_predict(struct context *x)
+{
+    struct sim_emulation emulation = {.gpus = x->args->gpus,
+                                      .pace_GBps = x->set.pace_GBps,
+                                      .pace_latency_ns = x->args->pace_us * 1e3};
+
+    if (x->set.emulation[0])
+        evaluator_emulate(x->evaluator, &emulation);
+}
+
 static int report(struct context *x)
 {
     bool draw = !x->cli->no_plots && plot_available();
@@ -447,6 +458,7 @@ static int report(struct context *x)
     int err = file_mkdirs(x->folder);
 
     emulation_say(x);
+    emulation_predict(x);
     for (size_t i = 0; !err && i < x->set.num_points; i++)
         if (x->set.point[i].measured)
             err = predict(x, &x->set.point[i], draw);

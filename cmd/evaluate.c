@@ -32,6 +32,7 @@ struct evaluator {
     struct hw_profile *changed; /* as a counterfactual or the scenario has it; NULL = as it is */
     double changed_sms, changed_nvlink_GBps; /* the factor and the rate it was made for */
     struct whatif what;
+    struct sim_emulation emulation;
 
     struct plan_routing *routing;
     char routing_key[1024];
@@ -99,6 +100,12 @@ void evaluator_what_if(struct evaluator *e, const struct whatif *what)
 {
     e->what = what ? *what : (struct whatif){0};
     changed_forget(e);
+    baseline_forget(e);
+}
+
+void evaluator_emulate(struct evaluator *e, const struct sim_emulation *emulation)
+{
+    e->emulation = emulation ? *emulation : (struct sim_emulation){0};
     baseline_forget(e);
 }
 
@@ -412,7 +419,12 @@ int evaluate_plan(struct evaluator *e, const struct scenario *s, const struct po
     struct layer_spec spec;
     int err = evaluate_spec(e, s, p, &spec);
 
-    return err ? err : p->build(&spec, k, out);
+    if (!err)
+        err = p->build(&spec, k, out);
+    /* Kernels of an emulation store to all peers, as if these were of one node. */
+    if (!err && e->emulation.gpus > 0)
+        (*out)->ranks_per_node = (*out)->ranks;
+    return err;
 }
 
 /* Start times of the ranks, the earliest at 0. */
@@ -540,6 +552,8 @@ static void topology_of(const struct evaluator *e, const struct scenario *s,
         .oversubscription = s->oversubscription,
         .spine_latency_ns = s->spine_latency_us * 1e3,
     };
+    if (e->emulation.gpus > 0)
+        out->per_domain = out->endpoints;
 }
 
 int evaluate_simulate(struct evaluator *e, const struct scenario *s, const struct plan *plan,
@@ -552,6 +566,7 @@ int evaluate_simulate(struct evaluator *e, const struct scenario *s, const struc
     struct trace_sink sink;
     struct sim_stats stats;
     struct sim_options options = {
+        .emulation = e->emulation,
         .fidelity = s->fidelity ? SIM_FLOW_COALESCED : SIM_FLOW_EXACT,
         .tolerance = s->tolerance,
         .eager = s->eager,

@@ -38,6 +38,8 @@ void evaluator_close(struct evaluator *e); /* accepts NULL */
 /* Uses this profile instead of reading the one a scenario names (borrowed; NULL = read again):
  * how intervals are drawn (cmd/draws.h). */
 void evaluator_use_profile(struct evaluator *e, const struct hw_profile *profile);
+/* Predicts an emulation instead of the machine (NULL = the machine): see sim/sim.h. */
+void evaluator_emulate(struct evaluator *e, const struct sim_emulation *emulation);
 void evaluator_what_if(struct evaluator *e, const struct whatif *what); /* NULL = none */
 
 /* Can this point run? 0; ERR_INFEASIBLE with a sentence in why; or another (logged) error. */

@@ -210,6 +210,8 @@ static int sim_open(struct sim *s)
         err = sim_flow_net_open(&cfg, &s->net);
     if (!err)
         err = sim_topology_open(s->topo_cfg, s->net, &s->topo);
+    if (!err)
+        err = sim_pace_open(s);
     if (err)
         return err;
     order_ops(s);
@@ -249,6 +251,7 @@ static void sim_close(struct sim *s)
     free(s->rows);
     free(s->fwd);
     free(s->dirty_ranks);
+    free(s->pace_link);
     sim_topology_close(s->topo);
     sim_heap_close(&s->heap);
     sim_flow_net_close(s->net);

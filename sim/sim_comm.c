@@ -6,12 +6,44 @@
 #include "base/err.h"
 #include "sim/sim_state.h"
 
+/* Emulated ranks that share a GPU reach each other within its memory. */
+static bool same_gpu(const struct sim *s, int src, int dst)
+{
+    int gpus = s->options.emulation.gpus;
+
+    return src == dst || (gpus > 0 && src % gpus == dst % gpus);
+}
+
+static void path_of(const struct sim *s, int src, int dst, struct sim_path *path)
+{
+    *path = (struct sim_path){.kind = SIM_PATH_LOCAL};
+    if (!same_gpu(s, src, dst))
+        sim_topology_path(s->topo, (uint32_t)src, (uint32_t)dst, path);
+}
+
 bool sim_off_node(const struct sim *s, int src, int dst)
 {
     struct sim_path path;
 
-    sim_topology_path(s->topo, (uint32_t)src, (uint32_t)dst, &path);
+    path_of(s, src, dst, &path);
     return path.kind == SIM_PATH_NIC;
+}
+
+int sim_pace_open(struct sim *s)
+{
+    double GBps = s->options.emulation.pace_GBps;
+
+    if (s->options.emulation.gpus < 1 || GBps <= 0)
+        return 0;
+    s->pace_link = calloc((size_t)s->W, sizeof *s->pace_link);
+    for (int rank = 0; s->pace_link && rank < s->W; rank++) {
+        int link = sim_link_add(s->net, GBps, 0);
+
+        if (link < 0)
+            return link;
+        s->pace_link[rank] = (uint32_t)link;
+    }
+    return s->pace_link ? 0 : ERR_NOMEM;
 }
 
 static const struct plan_flow *group_of(const struct sim *s, int op)
@@ -24,6 +56,25 @@ static double flow_bytes(const struct plan_flow *g, int rows, int fwd)
     return ((double)rows + fwd) * g->bytes_per_row + (double)g->num_experts * g->bytes_per_flag;
 }
 
+/* The same bytes through the emulated queue; the receiver waits for both. */
+static int pace_start(struct sim *s, struct run *r, int dst, const struct sim_flow_spec *stored)
+{
+    struct sim_flow_spec spec = *stored;
+
+    spec.links = &s->pace_link[r->rank];
+    spec.link_count = 1;
+    spec.latency_ns = s->options.emulation.pace_latency_ns;
+    spec.events = SIM_FLOW_DELIVERED;
+    s->nic_bytes += spec.bytes;
+    if (r->out) {
+        r->out[dst]++;
+        r->out_flows++;
+    } else {
+        s->recv_left[(size_t)group_of(s, r->op)->recv_op * s->W + dst]++;
+    }
+    return sim_flow_start(s->net, &spec);
+}
+
 /* The flow's path: the run's own limit first, then the fabric's links. */
 static void flow_start(struct sim *s, struct run *r, int dst, double bytes)
 {
@@ -34,7 +85,7 @@ static void flow_start(struct sim *s, struct run *r, int dst, double bytes)
     bool off_node;
     int err;
 
-    sim_topology_path(s->topo, (uint32_t)r->rank, (uint32_t)dst, &path);
+    path_of(s, r->rank, dst, &path);
     off_node = path.kind == SIM_PATH_NIC;
     own = off_node ? r->post_link : r->push_link;
     if (own)
@@ -49,13 +100,15 @@ static void flow_start(struct sim *s, struct run *r, int dst, double bytes)
         s->nic_bytes += bytes;
     } else {
         r->held_flows++;
-        s->nvlink_bytes += dst == r->rank ? 0 : bytes;
+        s->nvlink_bytes += path.kind == SIM_PATH_LOCAL ? 0 : bytes;
     }
     if (r->out) {
         r->out[dst]++;
         r->out_flows++;
     }
     err = sim_flow_start(s->net, &spec);
+    if (!err && s->pace_link && !same_gpu(s, r->rank, dst))
+        err = pace_start(s, r, dst, &spec);
     if (err)
         sim_fail(s, err);
 }
@@ -83,7 +136,7 @@ static void sums_of(const struct sim *s, const struct run *r, const int *rows, c
 
         if (!rows[dst] && !fwd[dst])
             continue;
-        if (dst == r->rank)
+        if (same_gpu(s, r->rank, dst))
             *local += bytes;
         else if (sim_off_node(s, r->rank, dst))
             *off_node += bytes;
@@ -207,8 +260,10 @@ static void flags_begin(struct sim *s, struct run *r)
             continue;
         if (r->out)
             r->out[dst] = -1;
-        sim_topology_path(s->topo, (uint32_t)r->rank, (uint32_t)dst, &path);
+        path_of(s, r->rank, dst, &path);
         off_node = path.kind == SIM_PATH_NIC;
+        if (s->pace_link && !same_gpu(s, r->rank, dst))
+            path.latency_ns = fmax(path.latency_ns, s->options.emulation.pace_latency_ns);
         latency_ns[off_node] = fmax(latency_ns[off_node], path.latency_ns);
     }
     for (int i = 0; i < 2; i++)

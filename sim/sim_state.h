@@ -129,7 +129,8 @@ struct sim {
     double *jitter;                 /* [rank*num_ops + op] or NULL */
     struct run **chunks;            /* runs never move */
     int num_chunks, cap_chunks, free_run, num_runs;
-    int *rows, *fwd; /* scratch [W] */
+    uint32_t *pace_link; /* [W] emulated: each rank's queue, or NULL */
+    int *rows, *fwd;     /* scratch [W] */
     int done;        /* ops ended over all ranks */
     double last_counter[4];
     double nvlink_bytes, nic_bytes;
@@ -180,6 +181,7 @@ void work_settle(struct sim *s); /* sets the paces of all dirty ranks */
 void work_expire(struct sim *s, struct rank_state *rank);
 
 bool sim_off_node(const struct sim *s, int src, int dst);
+int sim_pace_open(struct sim *s); /* the queues of an emulation, if there is one */
 
 /* sim_comm.c: sends, receives, collectives */
 void send_begin(struct sim *s, struct run *r);
