@@ -341,7 +341,7 @@ int validate_bits(const struct validate_set *v)
     return err;
 }
 
-/* Kendall's tau of the policies of each scenario, each at its best knobs; the mean over scenarios.
+/* Kendall's tau of the points of each scenario; the mean over scenarios.
  */
 static double order_tau(const struct validate_set *v, size_t *scenarios)
 {
@@ -366,6 +366,46 @@ static double order_tau(const struct validate_set *v, size_t *scenarios)
         ++*scenarios;
     }
     return *scenarios ? sum / (double)*scenarios : NAN;
+}
+
+/* Two points whose repeats overlap stand in no order that a prediction could get wrong: beyond it
+ * lie pairs whose medians differ by more than the two spreads (median to p95) together, as
+ * independent errors add. */
+static bool told_apart(const struct validate_point *a, const struct validate_point *b)
+{
+    double spread = hypot(a->gpu.p95_us - a->gpu.median_us, b->gpu.p95_us - b->gpu.median_us);
+
+    return fabs(a->gpu.median_us - b->gpu.median_us) > spread;
+}
+
+/* Adds the pairs that point i forms with those before it in its scenario. */
+static void pairs_count(const struct validate_set *v, size_t i, int *right, int *apart, int *all)
+{
+    const struct validate_point *a = &v->point[i];
+
+    for (size_t j = 0; j < i; j++) {
+        const struct validate_point *b = &v->point[j];
+
+        if (!b->measured || b->scenario != a->scenario)
+            continue;
+        ++*all;
+        if (!told_apart(a, b))
+            continue;
+        ++*apart;
+        *right += (a->gpu.median_us > b->gpu.median_us) == (a->predicted_us > b->predicted_us);
+    }
+}
+
+static void pairs_summary(const struct validate_set *v, FILE *f)
+{
+    int right = 0, apart = 0, all = 0;
+
+    for (size_t i = 0; i < v->num_points; i++)
+        if (v->point[i].measured)
+            pairs_count(v, i, &right, &apart, &all);
+    if (apart > 0)
+        fprintf(f, "pairs that the repeats tell apart: %d of %d, %d of them in the right order\n",
+                apart, all, right);
 }
 
 static void sign_summary(const struct validate_set *v, FILE *f)
@@ -457,6 +497,7 @@ void validate_summary(const struct validate_set *v, FILE *f)
     kinds_summary(v, measured, predicted, f);
     tau = order_tau(v, &scenarios);
     fprintf(f, "order of the schedules: Kendall tau %.2f, mean of %zu scenarios\n", tau, scenarios);
+    pairs_summary(v, f);
     sign_summary(v, f);
     for (size_t s = 0; s < config_num_scenarios(v->config); s++) {
         double loss = pick_loss(v, s);

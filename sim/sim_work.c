@@ -172,6 +172,8 @@ static double next_of(const struct sim *s, const struct run *r)
     for (int i = 0; i < r->num_batches; i++)
         if (r->batch[i].left > 0)
             least = fmin(least, r->batch[i].left / r->pace);
+        else if (r->batch[i].ctas > 0)
+            least = 0; /* another event of this very time came before its end */
     if (s->follower_op[r->op] >= 0 && !r->pending_ctas && r->wave + 1 < r->w.waves)
         least = fmin(least, fmax((r->wave + 1.0) / r->w.waves - progress(r), 0) / r->pace);
     return least;

@@ -247,6 +247,82 @@ static void test_a_gemm_on_fewer_sms_takes_longer_but_runs_each_sm_faster(void *
     world_close(&w);
 }
 
+/* The validator's kernel: tile t is CTA t % sms's, so one CTA may get all the full tiles. */
+static void test_own_gemm_takes_as_long_as_its_slowest_cta(void **state)
+{
+    struct hw_profile *p = NULL;
+    double v[HW_FIELD_COUNT];
+    int32_t alike[4] = {64, 64, 64, 64}, uneven[4] = {192, 192, 192, 192};
+    struct law_grouped in = {.layout = GEMM_MASKED,
+                             .dtype = DTYPE_FP8,
+                             .rows = alike,
+                             .groups = 4,
+                             .n = 512,
+                             .k = 2048,
+                             .block_m = 128,
+                             .sms = 16,
+                             .num_sms = 16};
+    struct cost_work w, two;
+
+    (void)state;
+    assert_int_equal(hw_profile_read("h200-own", &p), 0);
+    for (int i = 0; i < HW_FIELD_COUNT; i++)
+        v[i] = p->f[i].value;
+    v[HW_GPU_HBM_GBPS] = 1e9; /* SMs alone decide */
+    v[HW_GROUPED_POWER_DROP] = 0;
+    law_grouped_work(v, &in, &w);
+    assert_int_equal(w.grid, 16);
+    assert_int_equal(w.waves, 1);
+    /* 32 tiles, full and half by turns: with 16 CTAs those of even number get two full ones. */
+    in.rows = uneven;
+    law_grouped_work(v, &in, &two);
+    in.block_m = 128;
+    in.rows = (const int32_t[]){128, 128, 128, 128};
+    law_grouped_work(v, &in, &w);
+    assert_true(fabs(two.head.sm_ns - 2 * w.head.sm_ns) < 1e-6 * w.head.sm_ns);
+    in.sms = 15; /* an odd number mixes them */
+    in.rows = uneven;
+    law_grouped_work(v, &in, &two);
+    assert_true(two.head.sm_ns + two.tail.sm_ns < 3 * w.head.sm_ns);
+    hw_profile_free(p);
+}
+
+/* Memory latency stretches with the SMs that a GEMM has and with its share of HBM bandwidth. */
+static void test_latency_stretch(void **state)
+{
+    double v[HW_FIELD_COUNT] = {[HW_GPU_NUM_SMS] = 100,
+                                [HW_GPU_HBM_GBPS] = 1000,
+                                [HW_INTERFERENCE_SMS_POWER] = 2,
+                                [HW_INTERFERENCE_HBM_POWER] = 3};
+
+    (void)state;
+    assert_true(fabs(law_latency_stretch(v, 4, 50, 500) - 1.125) < 1e-12);
+    assert_true(fabs(law_latency_stretch(v, 4, 200, 2000) - 5) < 1e-12); /* no more than all */
+    assert_true(law_latency_stretch(v, 4, 50, 0) == 1);
+}
+
+/* Slowed: fixed times and pushes stretch, what NVLink takes does not. */
+static void test_slowed_kernel(void **state)
+{
+    struct cost_work w = {.head = {.fixed_ns = 100},
+                          .tail = {.fixed_ns = 50, .sm_ns = 10},
+                          .push_GBps = 8,
+                          .poll_ns = 20,
+                          .hbm_GBps = 100,
+                          .slow_fixed = true};
+    struct law_traffic t = {
+        .nvlink_bytes = 800, .nvlink_GBps = 4, .hbm_GBps = 100, .lat_ns = 0};
+
+    (void)state;
+    assert_true(fabs(law_alone_ns(&w, &t) - (100 + 200 + 20 + 60)) < 1e-9);
+    assert_true(fabs(law_slowed_ns(&w, &t, 2) - (200 + 200 + 40 + 120)) < 1e-9);
+    assert_true(fabs(law_slowed_ns(&w, &t, 4) - (400 + 400 + 80 + 240)) < 1e-9);
+    w.cap_GBps = 1; /* far below: it decides, whatever slows the rest */
+    assert_true(fabs(law_slowed_ns(&w, &t, 2) / (200 + 800 + 40 + 120) - 1) < 2e-3);
+    w.slow_fixed = false;
+    assert_true(fabs(law_slowed_ns(&w, &t, 2) / (100 + 800 + 20 + 70) - 1) < 2e-3);
+}
+
 static void test_deepgemm_tile_rule(void **state)
 {
     struct law_tile t = law_deepgemm_tile(GEMM_MASKED, 16, 4096, 4, 132);
@@ -441,6 +517,9 @@ int main(void)
         cmocka_unit_test(test_no_rows_cost_only_the_start),
         cmocka_unit_test(test_rounds_are_not_free),
         cmocka_unit_test(test_a_gemm_on_fewer_sms_takes_longer_but_runs_each_sm_faster),
+        cmocka_unit_test(test_own_gemm_takes_as_long_as_its_slowest_cta),
+        cmocka_unit_test(test_latency_stretch),
+        cmocka_unit_test(test_slowed_kernel),
         cmocka_unit_test(test_deepgemm_tile_rule),
         cmocka_unit_test(test_masked_padding_shows),
         cmocka_unit_test(test_work_is_pure),

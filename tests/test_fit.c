@@ -223,17 +223,22 @@ static void test_microbench_kinds_reach_their_fields(void **state)
 
     (void)state;
     text_add(t, "kind,dtype,num_sms,tokens,experts,rounds,hidden,inter,rows,groups,n,k,topk,ranks,"
-                "bytes,latency_us,n_rep,p95_us,alone_us\n");
+                "bytes,latency_us,n_rep,p95_us,alone_us,overlap_us\n");
     for (int i = 0; i < 5; i++)
-        text_add(t, "launch_gap_graph,,,,,,,,,,,,,,,%.3f,100,1.4,\n", 1.20 + 0.01 * i);
+        text_add(t, "launch_gap_graph,,,,,,,,,,,,,,,%.3f,100,1.4,,\n", 1.20 + 0.01 * i);
     for (int i = 0; i < 5; i++)
-        text_add(t, "flag_rtt,,,,,,,,,,,,,2,,%.3f,100,1.5,\n", 1.60 + 0.01 * i);
+        text_add(t, "flag_rtt,,,,,,,,,,,,,2,,%.3f,100,1.5,,\n", 1.60 + 0.01 * i);
     for (int sms = 1; sms <= 128; sms *= 2)
-        text_add(t, "push,,%d,,,,,,,,,,,4,3145728,%.4f,100,1,\n", sms,
+        text_add(t, "push,,%d,,,,,,,,,,,4,3145728,%.4f,100,1,,\n", sms,
                  0.81 + 3145728 / 1e3 / pow(pow(40.0 * sms, -4) + pow(360, -4), -0.25));
-    text_add(t, "interference,comm,24,,,,,,,,,,,,,11.0,100,12,10.0\n");
-    text_add(t, "interference,comm,25,,,,,,,,,,,,,22.0,100,12,20.0\n");
-    text_add(t, "interference,compute,24,,,,,,,,,,,,,10.2,100,12,10.0\n");
+    text_add(t, "interference,comm,24,,,,,,,,,,,,,11.0,100,12,10.0,\n");
+    text_add(t, "interference,comm,25,,,,,,,,,,,,,22.0,100,12,20.0,\n");
+    /* Half of this GEMM's time ran beside a send; of the other nothing says how long. */
+    text_add(t, "interference,compute,24,,,,,,,,,,,,,12.0,100,12,10.0,6.0\n");
+    text_add(t, "interference,compute,25,,,,,,,,,,,,,24.0,100,12,20.0,12.0\n");
+    text_add(t, "interference,compute,24,,,,,,,,,,,,,30,100,12,10.0,\n");
+    for (int i = 0; i < 3; i++)
+        text_add(t, "launch_gap_cross,,,,,,,,,,,,,,,1.22,100,1.4,,\n");
     set = text_parse(t);
     assert_int_equal(fit(p, set, NULL, false), 0);
     assert_true(fabs(hw_value(p, HW_LAUNCH_GRAPH_GAP_US) - 1.22) < 0.01);
@@ -241,6 +246,9 @@ static void test_microbench_kinds_reach_their_fields(void **state)
     assert_true(fabs(hw_value(p, HW_NET_PUSH_SM_GBPS) - 40) < 1);
     assert_true(fabs(hw_value(p, HW_NET_NVLINK_EFF) - 0.8) < 0.01);
     assert_true(fabs(hw_value(p, HW_INTERFERENCE_COMM) - 1.1) < 0.02);
+    assert_true(fabs(hw_value(p, HW_INTERFERENCE_COMPUTE) - 1.5) < 0.05);
+    /* Refuted, though these rows cannot tell how small it is. */
+    assert_true(hw_value(p, HW_LAUNCH_CROSS_STREAM_US) < 0.1);
     data_free(set);
     free(t);
     hw_profile_free(p);
@@ -291,6 +299,113 @@ static void test_parts_of_a_dispatch_are_told_apart(void **state)
     assert_true(report.law[0].in_sample.p90_ape < 0.05);
     assert_true(fabs(hw_value(p, HW_LL_DISP_RECV_SHARE) - 0.45) < 0.1);
     assert_true(fabs(hw_value(p, HW_LL_DISP_WALK_SHARE) - 0.3) < 0.1);
+    data_free(set);
+    free(t);
+    hw_profile_free(truth);
+    hw_profile_free(p);
+}
+
+/* Rows of send and receive as a profile's laws have them. */
+static void add_parts(struct text *t, const struct hw_profile *truth)
+{
+    struct predictor predictor;
+
+    predictor_init(&predictor, truth);
+    text_add(t, "kind,dtype,num_sms,tokens,experts,rounds,round,hidden,inter,rows,groups,n,k,topk,"
+                "ranks,bytes,latency_us\n");
+    for (int part = DATA_SEND; part <= DATA_RECV; part++)
+        for (int rounds = 1; rounds <= 4; rounds *= 2)
+            for (int round = 0; round < (rounds > 1 ? 2 : 1); round++)
+                for (int sms = 8; sms <= 132; sms += 31)
+                    for (int tokens = 8; tokens <= 512; tokens *= 4) {
+                        struct data_row r = {.law = DATA_LL_DISPATCH,
+                                             .part = (enum data_part)part,
+                                             .ranks = 4,
+                                             .nodes = 1,
+                                             .rounds = rounds,
+                                             .round = round,
+                                             .num_sms = sms,
+                                             .tokens = tokens,
+                                             .hidden = 4096,
+                                             .experts = 128,
+                                             .topk = 8,
+                                             .dtype = DTYPE_FP8};
+
+                        text_add(t, "ll_dispatch_%s,fp8,%d,%d,128,%d,%d,4096,,,,,,8,4,,%.5f\n",
+                                 part == DATA_SEND ? "send" : "recv", sms, tokens, rounds, round,
+                                 predict_us(&predictor, &r));
+                    }
+}
+
+/* Whose kernels the rows are of is found from the rows. */
+static void test_a_rule_is_chosen_by_the_rows(void **state)
+{
+    (void)state;
+    for (int rule = 0; rule < 2; rule++) {
+        struct hw_profile *truth = profile("h200"), *p = profile("h200");
+        struct text *t = calloc(1, sizeof *t);
+        struct data_set *set;
+
+        hw_field_set(truth, HW_LL_KERNEL_RULE, rule, 0, HW_MEASURED, "t");
+        add_parts(t, truth);
+        set = text_parse(t);
+        assert_int_equal(fit(p, set, "ll_dispatch", false), 0);
+        assert_true(hw_value(p, HW_LL_KERNEL_RULE) == rule);
+        assert_int_equal(p->f[HW_LL_KERNEL_RULE].origin, HW_FITTED);
+        assert_true(report.law[0].in_sample.p90_ape < 0.05);
+        data_free(set);
+        free(t);
+        hw_profile_free(truth);
+        hw_profile_free(p);
+    }
+}
+
+static void stretch_row(struct text *t, const struct hw_profile *truth, const char *kind, int sms,
+                        int tokens, int experts)
+{
+    struct predictor predictor;
+    struct text *one = calloc(1, sizeof *one);
+    struct data_set *set;
+
+    text_add(one, "kind,dtype,num_sms,tokens,experts,rounds,round,hidden,inter,rows,groups,n,k,"
+                  "topk,ranks,bytes,alone_us,overlap_us,latency_us\n");
+    text_add(one, "interference_%s,comm,%d,%d,%d,4,0,7168,2048,,,,,8,2,,20,,40\n", kind, sms,
+             tokens, experts);
+    set = text_parse(one);
+    assert_int_equal(set->n, 1);
+    assert_int_equal(set->rows[0].num_local, experts / 2);
+    predictor_init(&predictor, truth);
+    text_add(t, "interference_%s,comm,%d,%d,%d,4,0,7168,2048,,,,,8,2,,20,,%.5f\n", kind, sms,
+             tokens, experts, predict_us(&predictor, &set->rows[0]));
+    data_free(set);
+    free(one);
+}
+
+/* What a GEMM beside it costs each part of an exchange comes back from rows of it. */
+static void test_stretched_latency_is_recovered(void **state)
+{
+    static const char *const kinds[] = {"dispatch_send", "dispatch_recv", "combine_send",
+                                        "combine_recv"};
+    struct hw_profile *truth = profile("h200-own"), *p = profile("h200-own");
+    struct text *t = calloc(1, sizeof *t);
+    struct data_set *set;
+
+    (void)state;
+    hw_field_set(truth, HW_INTERFERENCE_SMS_POWER, 2, 0, HW_MEASURED, "t");
+    hw_field_set(truth, HW_INTERFERENCE_DISP_RECV, 2.5, 0, HW_MEASURED, "t");
+    hw_field_set(truth, HW_INTERFERENCE_COMB_SEND, 6, 0, HW_MEASURED, "t");
+    text_add(t, "kind,dtype,num_sms,tokens,experts,rounds,round,hidden,inter,rows,groups,n,k,topk,"
+                "ranks,bytes,alone_us,overlap_us,latency_us\n");
+    for (int kind = 0; kind < 4; kind++)
+        for (int sms = 16; sms <= 64; sms *= 2)
+            for (int tokens = 16; tokens <= 512; tokens *= 32)
+                for (int experts = 32; experts <= 256; experts *= 8)
+                    stretch_row(t, truth, kinds[kind], sms, tokens, experts);
+    set = text_parse(t);
+    assert_int_equal(fit(p, set, "stretch", false), 0);
+    assert_true(fabs(hw_value(p, HW_INTERFERENCE_SMS_POWER) - 2) < 0.1);
+    assert_true(fabs(hw_value(p, HW_INTERFERENCE_DISP_RECV) - 2.5) < 0.15);
+    assert_true(fabs(hw_value(p, HW_INTERFERENCE_COMB_SEND) - 6) < 0.3);
     data_free(set);
     free(t);
     hw_profile_free(truth);
@@ -385,6 +500,8 @@ int main(void)
         cmocka_unit_test(test_a_failed_fit_leaves_the_profile),
         cmocka_unit_test(test_microbench_kinds_reach_their_fields),
         cmocka_unit_test(test_parts_of_a_dispatch_are_told_apart),
+        cmocka_unit_test(test_a_rule_is_chosen_by_the_rows),
+        cmocka_unit_test(test_stretched_latency_is_recovered),
         cmocka_unit_test(test_collective_tables_are_monotone),
         cmocka_unit_test(test_promised_errors_on_unseen_groups),
     };

@@ -370,6 +370,80 @@ static void test_rdma_bytes_fly_without_sms(void **state)
     setup_close(&s);
 }
 
+static void test_an_emulated_send_stores_and_then_queues(void **state)
+{
+    struct setup s;
+
+    (void)state;
+    setup_open(&s, 4, 4);
+    exchange(&s, 1000000, 20);
+    s.options.emulation = (struct sim_emulation){4, 10, 3000};
+    assert_int_equal(simulate(&s), 0);
+    near_to(span(&s, 1, 0)->end_ns, 1e6 / TEST_NVLINK); /* SMs are held as long as it stores */
+    near_to(span(&s, 1, 1)->end_ns, 1e6 / 10 + 3000 + 200);
+    s.options.emulation.pace_GBps = 1e6; /* the queue is no limit: then the stores are */
+    s.options.emulation.pace_latency_ns = 0;
+    assert_int_equal(simulate(&s), 0);
+    near_to(span(&s, 1, 1)->end_ns, 1e6 / TEST_NVLINK + TEST_NVLINK_NS + 200);
+    s.options.emulation = (struct sim_emulation){1, 10, 3000}; /* all ranks on one GPU */
+    assert_int_equal(simulate(&s), 0);
+    near_to(span(&s, 1, 0)->end_ns, 1e6 / 1e4);
+    near_to(span(&s, 1, 1)->end_ns, 1e6 / 1e4 + 200);
+    setup_close(&s);
+}
+
+static void test_a_receive_looks_for_its_data_at_least_so_long(void **state)
+{
+    struct setup s;
+
+    (void)state;
+    setup_open(&s, 4, 4);
+    exchange(&s, 1000000, 20);
+    s.costs.work[1].poll_ns = TEST_NVLINK_NS + 100;
+    assert_int_equal(simulate(&s), 0);
+    near_to(span(&s, 1, 1)->end_ns, 1e6 / TEST_NVLINK + TEST_NVLINK_NS + 100 + 200);
+    near_to(span(&s, 1, 1)->wait_ns, TEST_NVLINK_NS + 100);
+    s.costs.work[1].poll_ns = TEST_NVLINK_NS - 100; /* the data comes later than that */
+    assert_int_equal(simulate(&s), 0);
+    near_to(span(&s, 1, 1)->end_ns, 1e6 / TEST_NVLINK + TEST_NVLINK_NS + 200);
+    setup_close(&s);
+}
+
+static void test_latency_stretches_while_something_runs_beside(void **state)
+{
+    struct setup s;
+
+    (void)state;
+    setup_open(&s, 1, 1);
+    s.costs.slow = 2;
+    plan_stream_add(s.plan, "main", 0);
+    plan_stream_add(s.plan, "compute", 0);
+    op_add(&s, 0, 50, 1000, 0, 0);
+    op_add(&s, 1, 50, 0, 500, 0);
+    s.costs.work[0].slow_fixed = true;
+    assert_int_equal(simulate(&s), 0);
+    near_to(span(&s, 0, 1)->end_ns, 1000);
+    near_to(span(&s, 0, 0)->end_ns, 1500); /* half of it passed in the first 1000 */
+    setup_close(&s);
+}
+
+/* The end of one must not take away the timer of the other. */
+static void test_a_latency_and_work_that_end_together(void **state)
+{
+    struct setup s;
+
+    (void)state;
+    setup_open(&s, 1, 1);
+    plan_stream_add(s.plan, "main", 0);
+    plan_stream_add(s.plan, "compute", 0);
+    op_add(&s, 0, 50, 1000, 0, 0);
+    op_add(&s, 1, 50, 0, 1000, 0);
+    assert_int_equal(simulate(&s), 0);
+    near_to(span(&s, 0, 0)->end_ns, 1000);
+    near_to(span(&s, 0, 1)->end_ns, 1000);
+    setup_close(&s);
+}
+
 static void test_receives_wait_for_the_last_sender(void **state)
 {
     struct setup s;
@@ -446,6 +520,10 @@ int main(void)
         cmocka_unit_test(test_eager_launches_come_one_by_one),
         cmocka_unit_test(test_nvlink_send_holds_its_sms_until_drained),
         cmocka_unit_test(test_rdma_bytes_fly_without_sms),
+        cmocka_unit_test(test_an_emulated_send_stores_and_then_queues),
+        cmocka_unit_test(test_a_receive_looks_for_its_data_at_least_so_long),
+        cmocka_unit_test(test_latency_stretches_while_something_runs_beside),
+        cmocka_unit_test(test_a_latency_and_work_that_end_together),
         cmocka_unit_test(test_receives_wait_for_the_last_sender),
         cmocka_unit_test(test_collectives_meet),
         cmocka_unit_test(test_a_schedule_that_cannot_end_says_so),
