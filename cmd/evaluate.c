@@ -474,8 +474,7 @@ static void changed_work(void *self, const struct plan *plan, int rank, int op,
     }
 }
 
-static double changed_interference(void *self, const struct plan *plan, int rank, int op,
-                                   int other)
+static double changed_interference(void *self, const struct plan *plan, int rank, int op, int other)
 {
     struct changed_cost *c = self;
 

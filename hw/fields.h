@@ -40,7 +40,7 @@ enum hw_scale { HW_SCALE_SAME, HW_SCALE_NVLINK, HW_SCALE_HBM, HW_SCALE_FP8, HW_S
     X(LL_KERNEL_RULE,      "ll.kernel_rule",      "",        0, 1,     0,           SAME, "which low-latency kernels: 0 DeepEP's, 1 the validator's own") \
     X(LL_POLL_US,          "ll.poll_us",          "us",      0, 100,   0,           SAME, "rule 1: a receive's time to see that its data has come") \
     X(LL_DISP_COUNT_NS,    "ll.dispatch_count_ns", "ns",     0, 1e4,   10,          SAME, "rule 1: every CTA counts the choices of all tokens beside its sends: one choice") \
-    X(LL_DISP_CORNER,      "ll.dispatch_corner",  "",        1, 16,    3,           SAME, "rule 1: how sharply counting and sending add: (a^c + b^c)^(1/c)") \
+    X(LL_DISP_CORNER,      "ll.dispatch_corner",  "",        0, 16,    3,           SAME, "rule 1: how sharply counting and sending add, (a^c + b^c)^(1/c): c less 1 with 16 CTAs, falling with the root of their number") \
     X(LL_DISP_RECV_GBPS,   "ll.dispatch_recv_cta_GBps", "GB/s", 0.5, 1000, 28,      SAME, "rule 1: most that one CTA unpacks") \
     X(LL_COMB_ROW_NS,      "ll.combine_row_ns",   "ns",      0, 1e5,   2400,        SAME, "rule 1: one row on its way through a CTA") \
     X(LL_DISP_FIXED_US,    "ll.dispatch_fixed_us", "us",     0, 1000,  6.6,         SAME, "fused low-latency dispatch: start, grid barrier, counts, flags") \

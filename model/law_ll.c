@@ -68,7 +68,8 @@ static void dispatch_send(const double *v, const struct law_ll *in, struct cost_
     out->head.hbm_bytes = tokens * (in->cast ? 3.0 : 1.0) * in->hidden;
     out->push_GBps = most_GBps;
     if (tokens > 0 && near > 0)
-        out->push_GBps = cost_saturate(near * ctas / (tokens * share * fmax(busy_ns, 1)), most_GBps);
+        out->push_GBps =
+            cost_saturate(near * ctas / (tokens * share * fmax(busy_ns, 1)), most_GBps);
     out->issue_ns = fmax(in->rows_off_node * v[HW_NET_NIC_MSG_NS],
                          in->rows_off_node > 0 ? ceil(tokens * share / ctas) * busy_ns : 0);
 }
@@ -131,7 +132,7 @@ static void combine_send(const double *v, const struct law_ll *in, struct cost_w
     int senders = law_ll_grid(in->experts, in->sms);
 
     out->push_GBps = cost_saturate(senders * v[HW_LL_COMB_CTA_GBPS],
-                                  v[HW_LL_COMB_PUSH_EFF] * v[HW_NET_NVLINK_GBPS]);
+                                   v[HW_LL_COMB_PUSH_EFF] * v[HW_NET_NVLINK_GBPS]);
     out->issue_ns =
         fmax(in->rows_off_node * v[HW_NET_NIC_MSG_NS],
              in->rows_off_node * in->message_bytes / (senders * v[HW_LL_COMB_CTA_GBPS]));

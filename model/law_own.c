@@ -54,13 +54,16 @@ static void own_dispatch_send(const double *v, const struct law_ll *in, struct c
     double token_ns = v[HW_LL_DISP_TOKEN_NS] + v[HW_LL_DISP_TOKEN_KIB_NS] * in->hidden / 1024;
     double count_ns = v[HW_LL_DISP_COUNT_NS] * in->tokens * in->topk;
     double near = (in->rows_sent - in->rows_off_node) * in->message_bytes, own_ns;
+    /* The more CTAs count, each all choices, the less of it hides behind their stores. */
+    double corner = 1 + v[HW_LL_DISP_CORNER] * sqrt(16.0 / out->grid);
 
     if (!in->cast)
         token_ns *= 1 - v[HW_LL_DISP_CAST_SHARE];
-    own_ns = law_corner(count_ns, ceil_div(in->tokens, out->grid) * token_ns, v[HW_LL_DISP_CORNER]);
+    own_ns = law_corner(count_ns, ceil_div(in->tokens, out->grid) * token_ns, corner);
     if (in->rows_off_node > 0)
         out->issue_ns = fmax(in->rows_off_node * v[HW_NET_NIC_MSG_NS], own_ns);
     own_push(near, own_ns, v[HW_LL_DISP_PUSH_EFF] * v[HW_NET_NVLINK_GBPS], out);
+    out->cap_corner = corner;
 }
 
 static void own_dispatch_recv(const double *v, const struct law_ll *in, struct cost_work *out)
@@ -78,8 +81,7 @@ static void own_dispatch_recv(const double *v, const struct law_ll *in, struct c
 void law_own_dispatch(const double *v, const struct law_ll *in, struct cost_work *out)
 {
     double fixed_ns = v[HW_LL_DISP_FIXED_US] * 1e3 + v[HW_LL_DISP_EXPERT_NS] * in->experts +
-                      v[HW_LL_DISP_KIB_NS] * in->hidden / 1024 +
-                      v[HW_LL_DISP_TOPK_NS] * in->topk;
+                      v[HW_LL_DISP_KIB_NS] * in->hidden / 1024 + v[HW_LL_DISP_TOPK_NS] * in->topk;
 
     own_init(v, law_ll_grid(in->experts, in->sms), out);
     if (in->part != LAW_RECV)
@@ -99,9 +101,9 @@ static void own_combine_send(const double *v, const struct law_ll *in, struct co
                                near / (senders * v[HW_LL_COMB_CTA_GBPS]), COMM_CORNER);
 
     if (in->rows_off_node > 0)
-        out->issue_ns = fmax(in->rows_off_node * v[HW_NET_NIC_MSG_NS],
-                             in->rows_off_node * in->message_bytes /
-                                 (senders * v[HW_LL_COMB_CTA_GBPS]));
+        out->issue_ns =
+            fmax(in->rows_off_node * v[HW_NET_NIC_MSG_NS],
+                 in->rows_off_node * in->message_bytes / (senders * v[HW_LL_COMB_CTA_GBPS]));
     own_push(near, own_ns, v[HW_LL_COMB_PUSH_EFF] * v[HW_NET_NVLINK_GBPS], out);
 }
 
@@ -116,20 +118,20 @@ static int recv_threads(const struct law_ll *in)
 static void own_combine_recv(const double *v, const struct law_ll *in, struct cost_work *out)
 {
     double bytes = (in->rows_recv + in->tokens) * 2.0 * in->hidden;
-    int turns = ceil_div(in->tokens, out->grid), passes = ceil_div(in->hidden / 8, recv_threads(in));
-    double token_ns = passes * v[HW_LL_COMB_TOKEN_NS] +
-                      v[HW_LL_COMB_TOKEN_KIB_NS] * in->hidden / 1024 * in->topk;
+    int turns = ceil_div(in->tokens, out->grid),
+        passes = ceil_div(in->hidden / 8, recv_threads(in));
+    double token_ns =
+        passes * v[HW_LL_COMB_TOKEN_NS] + v[HW_LL_COMB_TOKEN_KIB_NS] * in->hidden / 1024 * in->topk;
 
     out->tail.hbm_bytes = bytes;
-    out->tail.sm_ns = law_corner(turns * token_ns,
-                                 bytes / (v[HW_LL_COMB_READ_EFF] * v[HW_GPU_HBM_GBPS]), COMM_CORNER);
+    out->tail.sm_ns = law_corner(
+        turns * token_ns, bytes / (v[HW_LL_COMB_READ_EFF] * v[HW_GPU_HBM_GBPS]), COMM_CORNER);
 }
 
 void law_own_combine(const double *v, const struct law_ll *in, struct cost_work *out)
 {
     double fixed_ns = v[HW_LL_COMB_FIXED_US] * 1e3 + v[HW_LL_COMB_EXPERT_NS] * in->experts +
-                      v[HW_LL_COMB_KIB_NS] * in->hidden / 1024 +
-                      v[HW_LL_COMB_TOPK_NS] * in->topk;
+                      v[HW_LL_COMB_KIB_NS] * in->hidden / 1024 + v[HW_LL_COMB_TOPK_NS] * in->topk;
 
     own_init(v, law_ll_combine_grid(in->experts, in->tokens, in->sms), out);
     if (in->part != LAW_RECV)

@@ -13,5 +13,9 @@ double cost_push_GBps(const struct cost_work *w, double slow)
 {
     double push = w->push_GBps > 0 ? w->push_GBps / slow : INFINITY;
 
-    return w->cap_GBps > 0 && isfinite(push) ? cost_saturate(push, w->cap_GBps) : push;
+    if (!(w->cap_GBps > 0) || !isfinite(push))
+        return push;
+    if (!(w->cap_corner > 0))
+        return cost_saturate(push, w->cap_GBps);
+    return w->cap_GBps * pow(1 + pow(w->cap_GBps / push, w->cap_corner), -1 / w->cap_corner);
 }

@@ -25,11 +25,12 @@ struct cost_segment {
 struct cost_work {
     int grid; /* CTAs launched, one per SM; 1..op.sms */
     struct cost_segment head, tail;
-    double issue_ns;  /* sends: SM time to post all off-node messages */
-    double push_GBps; /* sends: most that these SMs store to local and NVLink peers */
-    double cap_GBps;  /* sends: beside it what nothing that runs beside slows; 0: no such limit */
-    double poll_ns;   /* receives: time to see that the data has come */
-    double hbm_GBps;  /* most HBM bandwidth that these SMs draw, > 0 */
+    double issue_ns;   /* sends: SM time to post all off-node messages */
+    double push_GBps;  /* sends: most that these SMs store to local and NVLink peers */
+    double cap_GBps;   /* sends: beside it what nothing that runs beside slows; 0: no such limit */
+    double cap_corner; /* how sharply the two meet: (a^-c + b^-c)^(-1/c); 0: 4 */
+    double poll_ns;    /* receives: time to see that the data has come */
+    double hbm_GBps;   /* most HBM bandwidth that these SMs draw, > 0 */
     int waves; /* GEMM: passes of tiles over the grid (units get ready at their ends), >= 1 */
     double flops;
     bool rendezvous; /* collective: begins only when every rank of its group has started it */
@@ -49,10 +50,10 @@ struct cost {
     double (*interference)(void *self, const struct plan *plan, int rank, int op, int other);
 };
 
-/* What a send slowed by `slow` (>= 1) pushes, over both its limits: without a corner,
- * (a^-4 + b^-4)^(-1/4). Infinite where it states none. */
+/* What a send slowed by `slow` (>= 1) pushes, over both its limits. Infinite where it states none.
+ */
 double cost_push_GBps(const struct cost_work *w, double slow);
-/* a limited by b in that way. Both > 0. */
+/* a limited by b without a corner: (a^-4 + b^-4)^(-1/4). Both > 0. */
 double cost_saturate(double a, double b);
 
 #endif

@@ -64,14 +64,13 @@ void fixed_stretch(struct sim *s, struct run *r)
 {
     double slow;
 
-    if (!r->w.slow_fixed || (r->phase != PHASE_HEAD_FIXED && r->phase != PHASE_POLL &&
-                             r->phase != PHASE_TAIL_FIXED))
+    if (!r->w.slow_fixed ||
+        (r->phase != PHASE_HEAD_FIXED && r->phase != PHASE_POLL && r->phase != PHASE_TAIL_FIXED))
         return;
     slow = work_slowdown(s, r);
     if (slow == r->fixed_slow)
         return;
-    r->fixed_left_ns =
-        fmax(r->fixed_left_ns - (s->now_ns - r->fixed_since_ns) / r->fixed_slow, 0);
+    r->fixed_left_ns = fmax(r->fixed_left_ns - (s->now_ns - r->fixed_since_ns) / r->fixed_slow, 0);
     r->fixed_since_ns = s->now_ns;
     r->fixed_slow = slow;
     sim_timer_set(s, &r->timer, s->now_ns + r->fixed_left_ns * slow);

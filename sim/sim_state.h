@@ -68,7 +68,7 @@ struct run {
     int posted_flows; /* off-node flows not drained */
     bool posting;
     uint32_t push_link, post_link;
-    double push_slow; /* by what others slow the push link now */
+    double push_slow;                      /* by what others slow the push link now */
     double push_floor_ns, nvlink_floor_ns; /* what its own SMs, its NVLink would take alone */
     bool sent_all;
     /* following units */
@@ -131,7 +131,7 @@ struct sim {
     int num_chunks, cap_chunks, free_run, num_runs;
     uint32_t *pace_link; /* [W] emulated: each rank's queue, or NULL */
     int *rows, *fwd;     /* scratch [W] */
-    int done;        /* ops ended over all ranks */
+    int done;            /* ops ended over all ranks */
     double last_counter[4];
     double nvlink_bytes, nic_bytes;
     int *dirty_ranks, num_dirty;

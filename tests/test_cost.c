@@ -310,8 +310,7 @@ static void test_slowed_kernel(void **state)
                           .poll_ns = 20,
                           .hbm_GBps = 100,
                           .slow_fixed = true};
-    struct law_traffic t = {
-        .nvlink_bytes = 800, .nvlink_GBps = 4, .hbm_GBps = 100, .lat_ns = 0};
+    struct law_traffic t = {.nvlink_bytes = 800, .nvlink_GBps = 4, .hbm_GBps = 100, .lat_ns = 0};
 
     (void)state;
     assert_true(fabs(law_alone_ns(&w, &t) - (100 + 200 + 20 + 60)) < 1e-9);

@@ -32,8 +32,8 @@ enum data_law {
     DATA_FLAG,
     DATA_INTERFERENCE,
     DATA_STRETCH, /* a part of an exchange beside a grouped GEMM */
-    DATA_ROUTER, /* top-k selection */
-    DATA_A2A, /* a library all-to-all with its pack and unpack */
+    DATA_ROUTER,  /* top-k selection */
+    DATA_A2A,     /* a library all-to-all with its pack and unpack */
     DATA_LAW_COUNT
 };
 const char *data_law_name(enum data_law law);

@@ -781,9 +781,9 @@ static int fit_rule(struct problem *q, const struct fit_options *o, struct fit_r
     return rc;
 }
 
-static int fit_store(struct hw_profile *p, const struct fit_law *law,
-                     struct data_set *const *sets, size_t num_sets, const struct fit_options *o,
-                     const struct problem *q, struct fit_report *report)
+static int fit_store(struct hw_profile *p, const struct fit_law *law, struct data_set *const *sets,
+                     size_t num_sets, const struct fit_options *o, const struct problem *q,
+                     struct fit_report *report)
 {
     struct fit_result *out = &report->law[report->num];
     char source[256];

@@ -66,7 +66,7 @@ const struct fit_law fit_laws[] = {
                {HW_LL_DISP_TOKEN_KIB_NS, 5, 5000},
                {HW_LL_DISP_PUSH_EFF, 0.1, 1.5},
                {HW_LL_DISP_COUNT_NS, 0.1, 500},
-               {HW_LL_DISP_CORNER, 1, 12},
+               {HW_LL_DISP_CORNER, 0.1, 12},
                {HW_LL_DISP_RECV_GBPS, 2, 300},
                {HW_LL_DISP_RECV_SHARE, 0.02, 0.95},
                {HW_LL_DISP_WALK_SHARE, 0.005, 0.95},

@@ -1,10 +1,10 @@
 /* validate/gpu_bench.c: the microbenchmarks that profiles are fitted to.
  *
  * Columns: kind,system,dtype,num_sms,tokens,experts,rounds,round,hidden,inter,rows,groups,n,k,topk,
- * ranks,bytes,alone_us,overlap_us,wait_us,latency_us,n_rep,p95_us. Kernels of our own are timed by their stamps (first
- * CTA's start to last CTA's end), so that no launch is counted; receives run after the data has
- * come; wait_us is what of it they still took to see that. A line holds the median over repetitions
- * of the mean over ranks. */
+ * ranks,bytes,alone_us,overlap_us,wait_us,latency_us,n_rep,p95_us. Kernels of our own are timed by
+ * their stamps (first CTA's start to last CTA's end), so that no launch is counted; receives run
+ * after the data has come; wait_us is what of it they still took to see that. A line holds the
+ * median over repetitions of the mean over ranks. */
 #include "validate/gpu_bench.h"
 
 #include <stdlib.h>
@@ -298,8 +298,10 @@ int gpu_bench(struct gpu_session *s, const char *csv_path, bool quick, const cha
     if (b.csv)
         gpu_versions_comment(s, b.csv);
     if (b.csv)
-        fprintf(b.csv, "kind,system,dtype,num_sms,tokens,experts,rounds,round,hidden,inter,rows,"
-                       "groups,n,k,topk,ranks,bytes,alone_us,overlap_us,wait_us,latency_us,n_rep,p95_us\n");
+        fprintf(
+            b.csv,
+            "kind,system,dtype,num_sms,tokens,experts,rounds,round,hidden,inter,rows,"
+            "groups,n,k,topk,ranks,bytes,alone_us,overlap_us,wait_us,latency_us,n_rep,p95_us\n");
     if (wanted(&b, "machine"))
         err = bench_machine(&b);
     if (!err && wanted(&b, "links"))

@@ -24,7 +24,7 @@ struct bench {
     struct gpu_session *s;
     FILE *csv; /* rank 0 */
     bool quick;
-    const char *only; /* the one part to run; NULL: all */
+    const char *only;                 /* the one part to run; NULL: all */
     cudaStream_t side;                /* less urgent than the session's */
     struct kernel_stamp *stamps;      /* device, BENCH_MAX_STAMPS */
     struct kernel_stamp *reset, *got; /* pinned */
@@ -62,7 +62,7 @@ int bench_exchange(struct bench *b, const int *tokens, int num_tokens); /* gpu_b
 int bench_links(struct bench *b);
 int bench_a2a(struct bench *b);
 int bench_interference(struct bench *b); /* gpu_bench_beside.c */
-int bench_experts(struct bench *b); /* gpu_bench_compute.c */
+int bench_experts(struct bench *b);      /* gpu_bench_compute.c */
 int bench_dense(struct bench *b);
 int bench_machine(struct bench *b);
 

@@ -63,8 +63,8 @@ static int gemm_launch(struct bench *b, int num_sms)
 {
     const struct gpu_layer *l = b->s->layer;
     int mean = l->inputs.tokens * l->shape.topk * b->s->ranks / l->shape.experts;
-    struct grouped_gemm_args g = bench_gemm_args(b, true, 0, l->slots.experts_local, num_sms,
-                                                 mean + mean / 4 + 1);
+    struct grouped_gemm_args g =
+        bench_gemm_args(b, true, 0, l->slots.experts_local, num_sms, mean + mean / 4 + 1);
 
     g.stamp = b->stamps;
     return kernels_grouped_gemm_launch(&g, b->side);

@@ -16,15 +16,15 @@ void data_bad_free(struct data_set *set);
  *   kind,dtype,num_sms,tokens,experts,rounds,hidden,inter,rows,groups,n,k,topk,ranks,bytes,latency_us
  *
  * and optionally system, round (which of the rounds, 0 = the one that casts), alone_us, overlap_us,
- * wait_us, n_rep, p95_us. rows are per group; bytes per rank (push: all that one rank sends to peers; hbm_copy:
- * read plus written). kinds: ll_dispatch[_send|_recv], ll_combine[_send|_recv], gemm_masked,
- * gemm_contiguous, gemm_bf16, act_quant, push, hbm_copy, launch_gap_graph, launch_gap_cross,
- * launch_eager, flag_rtt, router, interference_{dispatch,combine}_{send,recv} (beside the gate+up
- * GEMM on the other SMs; dtype: comm or compute, the kernel that is slowed; alone_us: its time
- * alone, overlap_us: how long both ran), interference (combine sends in four rounds, dtype comm,
- * without overlap_us: beside it throughout).
- * Repeats of one shape are welcome. The format is chosen by the columns kind, dtype, num_sms,
- * tokens, experts, rounds, rows, bytes and latency_us. */
+ * wait_us, n_rep, p95_us. rows are per group; bytes per rank (push: all that one rank sends to
+ * peers; hbm_copy: read plus written). kinds: ll_dispatch[_send|_recv], ll_combine[_send|_recv],
+ * gemm_masked, gemm_contiguous, gemm_bf16, act_quant, push, hbm_copy, launch_gap_graph,
+ * launch_gap_cross, launch_eager, flag_rtt, router, interference_{dispatch,combine}_{send,recv}
+ * (beside the gate+up GEMM on the other SMs; dtype: comm or compute, the kernel that is slowed;
+ * alone_us: its time alone, overlap_us: how long both ran), interference (combine sends in four
+ * rounds, dtype comm, without overlap_us: beside it throughout). Repeats of one shape are welcome.
+ * The format is chosen by the columns kind, dtype, num_sms, tokens, experts, rounds, rows, bytes
+ * and latency_us. */
 
 /* The format whose columns the header has; ERR_PARSE names what the nearest format lacks. */
 int read_csv(struct data_set *set, const struct csv *csv);
