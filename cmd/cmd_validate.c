@@ -22,6 +22,7 @@
 struct validate_args {
     int repeats, layers, check_tokens, gpus;
     double pace_GBps, pace_us;
+    bool experimental_gin;
     char *measured;
 };
 
@@ -39,6 +40,7 @@ static const struct opt validate_opts[] = {
      .help = "hold receives back as a network of this rate would: emulation; 0 = off"},
     {FIELD(pace_us), .type = OPT_DOUBLE, .min = 0, .max = 1e6, .def = "5", .unit = "us",
      .help = "latency of that network"},
+    {FIELD(experimental_gin), .type = OPT_BOOL, .def = "false", .help = GPU_GIN_HELP},
     {FIELD(measured), .type = OPT_STRING,
      .help = "a results folder of an earlier run: compare with it, run nothing"},
     {.key = NULL},
@@ -152,7 +154,7 @@ static int rank_main(struct context *x, struct gpu_team *team)
     int err = largest_batch(x, &o.max_tokens);
 
     if (!err)
-        err = gpu_session_open(&session, team);
+        err = gpu_session_open(&session, team, x->args->experimental_gin);
     if (!err && team->rank == 0) {
         gpu_versions(session, head.versions, sizeof head.versions);
         err = gpu_team_send(team, &head, sizeof head);
@@ -535,8 +537,14 @@ static int validate(struct cli *cli, struct validate_args *args, int argc, char 
 {
     struct context x = {.cli = cli, .args = args};
     struct gpu_team team;
-    int joined = gpu_team_join(&team), err = joined < 0 ? joined : 0;
+    int joined = args->measured ? 0 : gpu_team_join(&team), err = joined < 0 ? joined : 0;
 
+    if (joined > 0)
+        args->gpus = team.ranks;
+    if (!err && args->experimental_gin && args->pace_GBps > 0) {
+        log_error("--pace-GBps emulates a network; --experimental-gin uses one: give one of them");
+        err = ERR_USAGE;
+    }
     if (!err && !gpu_built() && !args->measured) {
         log_error("this program was built without CUDA; `make gpu` builds it with the GPU half");
         err = ERR_UNSUPPORTED;
