@@ -553,6 +553,8 @@ static int validate(struct cli *cli, struct validate_args *args, int argc, char 
         err = config_read(cli->words[0], cli->sets, (size_t)cli->num_sets, &x.config);
     if (!err)
         err = evaluator_open(&x.evaluator);
+    if (!err && joined && (team.spawned || team.rank > 0))
+        evaluate_hush(x.evaluator);
     if (!err)
         err = set_open(&x);
     if (!err)
