@@ -248,8 +248,14 @@ void run_close(struct gpu_run *r)
 static int mark(struct gpu_run *r, struct kernel_stamp *stamp)
 {
     struct delay_args a = {.ctas = 1, .stamp = stamp};
+    int err;
 
-    return stamp ? kernels_delay_launch(&a, r->stream[0]) : 0;
+    if (!stamp)
+        return 0;
+    gpu_cupti_tag(r->s->cupti, (int)(stamp - r->stamps));
+    err = kernels_delay_launch(&a, r->stream[0]);
+    gpu_cupti_tag(r->s->cupti, -1);
+    return err;
 }
 
 static int layer_fork(struct gpu_run *r)
@@ -286,8 +292,10 @@ static int op_issue(struct gpu_run *r, int op, struct kernel_stamp *stamp)
         if (dep->kind == DEP_END && p->ops[dep->op].stream != o->stream)
             err = GPU(cudaStreamWaitEvent(stream, r->op[dep->op].event, 0));
     }
+    gpu_cupti_tag(r->s->cupti, stamp ? (int)(stamp - r->stamps) : -1);
     if (!err)
         err = run_op(r, op, stream, stamp);
+    gpu_cupti_tag(r->s->cupti, -1);
     if (!err && r->op[op].event_wanted)
         err = GPU(cudaEventRecord(r->op[op].event, stream));
     return err;
