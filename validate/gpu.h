@@ -70,7 +70,7 @@ struct gpu_cupti_result {
     int version;     /* CUPTI_API_VERSION of the library, 130001 for 13.0.1; 0: there was no pass */
     bool ok;         /* all kernels recorded, and the total moved by at most 5%; else not used */
     double total_us; /* median with stamps and CUPTI */
-    double spread_us;      /* clocks: 90% of starts and ends are nearer to the stamps' than this */
+    double spread_us;      /* clocks: 90% of kernels' ends are nearer to their stamps' than this */
     int kernels;           /* own kernels compared: a record's length minus the stamp's, rank 0 */
     double longer_us;      /* median */
     double longer_most_us; /* farthest from 0 */

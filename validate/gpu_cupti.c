@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/err.h"
 #include "base/log.h"
@@ -33,7 +34,7 @@ static void fit_lengths(const double *start, const double *end, double *scratch,
 int gpu_cupti_fit(const struct gpu_record *records, const struct kernel_stamp *stamps, int num,
                   struct gpu_cupti_fit *out)
 {
-    double *start = calloc((size_t)num * 4 + 1, sizeof *start);
+    double *start = calloc((size_t)num * 3 + 1, sizeof *start);
     double *end, *scratch, start_ns, end_ns;
     long long origin = 0; /* keeps differences of two clocks small enough for a double */
 
@@ -52,17 +53,12 @@ int gpu_cupti_fit(const struct gpu_record *records, const struct kernel_stamp *s
     }
     if (out->n) {
         fit_lengths(start, end, scratch, out);
-        for (int i = 0; i < out->n; i++) {
-            scratch[i] = start[i];
-            scratch[out->n + i] = end[i];
-        }
-        start_ns = sorted_quantile(scratch, out->n, 0.5);
-        end_ns = sorted_quantile(scratch + out->n, out->n, 0.5);
-        for (int i = 0; i < out->n; i++) {
-            scratch[i] = fabs(start[i] - start_ns);
-            scratch[out->n + i] = fabs(end[i] - end_ns);
-        }
-        out->spread_ns = sorted_quantile(scratch, 2 * out->n, 0.9);
+        start_ns = sorted_quantile(start, out->n, 0.5);
+        memcpy(scratch, end, (size_t)out->n * sizeof *end);
+        end_ns = sorted_quantile(scratch, out->n, 0.5);
+        for (int i = 0; i < out->n; i++)
+            scratch[i] = fabs(end[i] - end_ns);
+        out->spread_ns = sorted_quantile(scratch, out->n, 0.9);
         out->start_ns = origin + llround(start_ns);
         out->end_ns = origin + llround(end_ns);
     }
@@ -76,7 +72,6 @@ int gpu_cupti_fit(const struct gpu_record *records, const struct kernel_stamp *s
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
-#include <string.h>
 
 #define BUFFER_BYTES ((size_t)1 << 20)
 
@@ -365,6 +360,7 @@ void gpu_cupti_stop(struct gpu_cupti *c)
         c->cuptiActivityDisable(CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL);
         c->cuptiActivityFlushAll(CUPTI_ACTIVITY_FLAG_FLUSH_FORCED);
         c->cuptiUnsubscribe(c->subscriber);
+        /* Else every later launch of a graph takes 1.2 us more (H200, CUDA 13.0). */
         c->cuptiFinalize();
         c->started = false;
     }

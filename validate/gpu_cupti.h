@@ -49,7 +49,9 @@ struct gpu_cupti_fit {
     int n;                      /* kernels with a stamp and a record */
     long long start_ns, end_ns; /* to add to a record's start and end: medians of their own, since
                                    both ends of a record lie outside the stamp's */
-    double spread_ns;           /* 90% of those kernels' starts and ends are nearer than this */
+    double spread_ns;           /* 90% of those kernels' ends are nearer to their stamps' than this.
+                                   Starts are not in it: where CTAs wait for SMs, a kernel has begun
+                                   for CUPTI before its first CTA starts */
     double longer_ns;           /* record's length minus stamp's: median */
     double longer_most_ns;      /* and the one farthest from 0 */
 };

@@ -531,9 +531,7 @@ static int pass_measure(struct gpu_run *r, struct pass *pass)
 
     pass->mine = calloc(n, sizeof *pass->mine);
     pass->all = calloc(n * (size_t)s->ranks, sizeof *pass->all);
-    err = pass->mine && pass->all ? gpu_clocks(s) : ERR_NOMEM;
-    if (!err)
-        err = replay_open(&p, r, true, r->o->layers);
+    err = pass->mine && pass->all ? replay_open(&p, r, true, r->o->layers) : ERR_NOMEM;
     if (!err)
         err = pass_collect(&p, pass);
     replay_close(&p);
@@ -546,14 +544,13 @@ static int pass_measure(struct gpu_run *r, struct pass *pass)
     return err;
 }
 
-/* Collective: CUPTI records on every rank, or on none. Where it cannot, that is said once. */
-static bool cupti_start(struct gpu_session *s)
+/* Collective: CUPTI records on every rank, or (cupti_off) on none. Where it cannot, that is said
+ * once. */
+static void cupti_start(struct gpu_session *s)
 {
     const char *why = NULL;
     int err = 0;
 
-    if (s->cupti_off)
-        return false;
     if (!s->cupti)
         err = gpu_cupti_open(&s->cupti, &why);
     if (!err)
@@ -567,7 +564,6 @@ static bool cupti_start(struct gpu_session *s)
     s->cupti_off = gpu_agree(s, err) != 0;
     if (s->cupti_off)
         gpu_cupti_stop(s->cupti);
-    return !s->cupti_off;
 }
 
 /* Clocks and lengths, and whether all ranks have all records. */
@@ -628,10 +624,16 @@ static int cupti_evaluate(struct gpu_run *r, const struct pass *pass, struct gpu
 
 static int cupti_measure(struct gpu_run *r, struct gpu_result *result, struct trace **trace)
 {
-    struct pass pass = {.cupti = r->s->cupti};
+    struct pass pass = {0};
     struct gpu_cupti_result *c = &result->cupti;
-    int err = pass_measure(r, &pass);
+    int err = gpu_clocks(r->s);
 
+    if (!err)
+        cupti_start(r->s);
+    if (err || r->s->cupti_off)
+        return err;
+    pass.cupti = r->s->cupti;
+    err = pass_measure(r, &pass);
     gpu_cupti_stop(r->s->cupti);
     if (!err)
         err = cupti_judge(r, &pass, c);
@@ -646,8 +648,10 @@ static int spans_measure(struct gpu_run *r, struct gpu_result *result, struct tr
 {
     struct gpu_session *s = r->s;
     struct pass pass = {0};
-    int err = pass_measure(r, &pass);
+    int err = gpu_clocks(s);
 
+    if (!err)
+        err = pass_measure(r, &pass);
     for (int i = 0; i < s->ranks; i++)
         result->clock_residual_us =
             fmax(result->clock_residual_us, (double)s->clock_trip_ns[i] * 0.5e-3);
@@ -658,7 +662,7 @@ static int spans_measure(struct gpu_run *r, struct gpu_result *result, struct tr
     if (!err && s->rank == 0)
         err = marks_evaluate(r, pass.all, result, trace);
     pass_free(&pass);
-    if (!err && result->spans_ok && r->o->cupti && cupti_start(s))
+    if (!err && result->spans_ok && r->o->cupti && !s->cupti_off)
         err = cupti_measure(r, result, trace);
     return err;
 }

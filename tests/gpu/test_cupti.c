@@ -142,7 +142,7 @@ static double replay_ns(struct bed *b, cudaGraphExec_t exec, int n)
     return median;
 }
 
-/* One run of the two streams: its stamps, its records, and how the clocks stand. */
+/* One run of the two streams: its stamps, and with records, how the clocks stand. */
 static void run(struct bed *b, struct kernel_stamp *stamps, struct gpu_record *records,
                 struct gpu_cupti_fit *fit)
 {
@@ -155,7 +155,8 @@ static void run(struct bed *b, struct kernel_stamp *stamps, struct gpu_record *r
         enqueue(b);
     CUDA(cudaDeviceSynchronize());
     CUDA(cudaMemcpy(stamps, b->stamps, TAGS * sizeof(*stamps), cudaMemcpyDeviceToHost));
-    memset(fit, 0, sizeof(*fit));
+    if (!records)
+        return;
     LAUNCH(gpu_cupti_collect(b->cupti, records, TAGS));
     LAUNCH(gpu_cupti_fit(records, stamps, TAGS, fit));
 }
@@ -201,24 +202,74 @@ static void check_two_streams(struct bed *b, const char *how, double gemm_ns)
     check(timed, what);
 }
 
+/* All that a turn with CUPTI does on the GPU, without it: work on a second stream alone can make
+ * the graphs after it start some us later, which is not CUPTI's doing. */
+static void turn_without(struct bed *b)
+{
+    struct kernel_stamp s[TAGS];
+    cudaGraphExec_t fresh;
+    b->exec = captured(b, enqueue);
+    for (int k = 0; k < b->replays; k++)
+        run(b, s, NULL, NULL);
+    CUDA(cudaGraphExecDestroy(b->exec));
+    b->exec = NULL;
+    for (int k = 0; k < b->replays; k++)
+        run(b, s, NULL, NULL);
+    fresh = captured(b, row);
+    replay_ns(b, fresh, 50);
+    CUDA(cudaGraphExecDestroy(fresh));
+}
+
+/* Clocks 1e15 ns apart; records begin 400 ns early and end 600 ns late. */
+static void check_fit(void)
+{
+    enum { KERNELS = 9 };
+    struct kernel_stamp s[KERNELS];
+    struct gpu_record r[KERNELS];
+    struct gpu_cupti_fit fit;
+    for (int i = 0; i < KERNELS; i++) {
+        stamp_reset(&s[i]);
+        s[i].start_ns = 1000000000000000ull + 5000 * (unsigned long long)i;
+        s[i].end_ns = s[i].start_ns + 3000;
+        s[i].ctas = 1;
+        r[i] = (struct gpu_record){5000 * i - 400, 5000 * i + 3600, 1};
+    }
+    r[2].start_ns -= 7000;     /* its CTAs waited for SMs */
+    s[4].ctas = 0;             /* a library kernel */
+    s[4].end_ns = 0;           /* leaves none of these */
+    r[6].kernels = 2;          /* one stamp of two kernels */
+    r[6].end_ns += 1000000000; /* may begin and end elsewhere */
+    check(gpu_cupti_fit(r, s, KERNELS, &fit) == 0 && fit.n == KERNELS - 2,
+          "fit: of one kernel and one stamp each");
+    check(fit.start_ns == 1000000000000400 && fit.end_ns == 999999999999400,
+          "fit: starts and ends have offsets of their own");
+    check(fit.longer_ns == 1000 && fit.longer_most_ns == 8000 && fit.spread_ns == 0,
+          "fit: how much longer records are, and how far ends spread");
+    check(gpu_cupti_fit(r + 4, s + 4, 1, &fit) == ERR_DATA, "fit: nothing to compare");
+}
+
 int main(int argc, char **argv)
 {
     struct bed b = {.replays = argc > 1 ? atoi(argv[1]) : 10};
     const char *why = NULL;
     char what[160];
+    check_fit();
     if (!data_gpu_present("test_cupti"))
-        return 0;
+        return failures != 0;
     if (gpu_cupti_open(&b.cupti, &why) != 0) {
         printf("test_cupti: skipped: %s\n", why ? why : "no memory");
-        return 0;
+        return failures != 0;
     }
     bed_open(&b);
     cudaGraphExec_t with = captured(&b, enqueue), without = captured(&b, enqueue_no_gemm);
     cudaGraphExec_t delays = captured(&b, row);
     /* By events, with one launch gap more. */
     double gemm_ns = replay_ns(&b, with, 50) - replay_ns(&b, without, 50);
-    double before = replay_ns(&b, delays, 50);
-    printf("CUPTI %d\n", gpu_cupti_version(b.cupti));
+    double first = replay_ns(&b, delays, 50), before;
+    turn_without(&b);
+    before = replay_ns(&b, delays, 50);
+    printf("CUPTI %d; %d kernels of 3 us: %.2f us at first, %.2f us before CUPTI\n",
+           gpu_cupti_version(b.cupti), ROW_KERNELS, first * 1e-3, before * 1e-3);
     for (int turn = 0; turn < 2; turn++) { /* it must also start again */
         if (gpu_cupti_start(b.cupti) != 0) {
             printf("test_cupti: skipped: CUPTI does not start here\n");
