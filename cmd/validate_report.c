@@ -546,8 +546,8 @@ static void cupti_summary(const struct validate_set *v, double *column_us, FILE 
         fprintf(f,
                 "CUPTI %d.%d.%d: records of %zu of %zu points used (totals moved by %+.1f%% to "
                 "%+.1f%%; beyond 5%% they are refused); of %zu own kernels it says %+.2f us more "
-                "than their stamps (median of points; farthest %+.2f); clocks agree within %.2f "
-                "us\n",
+                "than their stamps (median of points; farthest %+.2f), and 90%% end within %.2f "
+                "us of them\n",
                 version / 10000, version / 100 % 100, version % 100, used, n, moved[0], moved[1],
                 kernels, stats_median(column_us, n), most, spread);
 }
