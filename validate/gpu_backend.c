@@ -248,14 +248,8 @@ void run_close(struct gpu_run *r)
 static int mark(struct gpu_run *r, struct kernel_stamp *stamp)
 {
     struct delay_args a = {.ctas = 1, .stamp = stamp};
-    int err;
 
-    if (!stamp)
-        return 0;
-    gpu_cupti_tag(r->s->cupti, (int)(stamp - r->stamps));
-    err = kernels_delay_launch(&a, r->stream[0]);
-    gpu_cupti_tag(r->s->cupti, -1);
-    return err;
+    return stamp ? kernels_delay_launch(&a, r->stream[0]) : 0;
 }
 
 static int layer_fork(struct gpu_run *r)

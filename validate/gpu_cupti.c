@@ -31,8 +31,8 @@ static void fit_lengths(const double *start, const double *end, double *scratch,
     fit->longer_ns = sorted_quantile(scratch, fit->n, 0.5);
 }
 
-int gpu_cupti_fit(const struct gpu_record *records, const struct kernel_stamp *stamps, int num,
-                  struct gpu_cupti_fit *out)
+int gpu_cupti_fit(const struct gpu_record *records, const struct kernel_stamp *stamps,
+                  const bool *own, int num, struct gpu_cupti_fit *out)
 {
     double *start = calloc((size_t)num * 3 + 1, sizeof *start);
     double *end, *scratch, start_ns, end_ns;
@@ -44,7 +44,7 @@ int gpu_cupti_fit(const struct gpu_record *records, const struct kernel_stamp *s
     end = start + num;
     scratch = end + num;
     for (int i = 0; i < num; i++) {
-        if (records[i].kernels != 1 || stamps[i].ctas == 0)
+        if (!own[i] || records[i].kernels != 1 || stamps[i].ctas == 0)
             continue;
         if (!out->n)
             origin = (long long)stamps[i].start_ns - records[i].start_ns;
@@ -70,7 +70,6 @@ int gpu_cupti_fit(const struct gpu_record *records, const struct kernel_stamp *s
 #include <cupti.h>
 #include <dlfcn.h>
 #include <pthread.h>
-#include <stdbool.h>
 #include <stdio.h>
 
 #define BUFFER_BYTES ((size_t)1 << 20)

@@ -9,7 +9,7 @@
 #ifndef PEOSIM_VALIDATE_GPU_CUPTI_H
 #define PEOSIM_VALIDATE_GPU_CUPTI_H
 
-#include <stddef.h>
+#include <stdbool.h>
 
 #include "kernels/stamp.h"
 
@@ -56,10 +56,10 @@ struct gpu_cupti_fit {
     double longer_most_ns;      /* and the one farthest from 0 */
 };
 
-/* records[i] and stamps[i] are of the same launch, within one replay: the clocks drift. Several
- * kernels under one tag, and those without a stamp (no CTA ended), are left out. ERR_DATA: none is
- * left; ERR_NOMEM. */
-int gpu_cupti_fit(const struct gpu_record *records, const struct kernel_stamp *stamps, int num,
-                  struct gpu_cupti_fit *out);
+/* Where own[i], records[i] and stamps[i] are of the same launch; all within one replay, since the
+ * clocks drift. Several kernels under one tag, and those without a stamp (no CTA ended), are left
+ * out. ERR_DATA: none is left; ERR_NOMEM. */
+int gpu_cupti_fit(const struct gpu_record *records, const struct kernel_stamp *stamps,
+                  const bool *own, int num, struct gpu_cupti_fit *out);
 
 #endif

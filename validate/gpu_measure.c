@@ -197,23 +197,22 @@ static struct gpu_mark mark_of(const struct gpu_run *r, const struct kernel_stam
                              .sms = (int)stamp_sm_count(stamp)};
 }
 
-/* What one replay left; records: CUPTI's, or NULL. Both [layers][run_marks]. */
+/* What one replay left; records: CUPTI's, or NULL. All [layers][run_marks]. */
 struct left {
     struct kernel_stamp *stamps;
     struct gpu_record *records;
+    bool *own; /* a stamp that is an op's own; with records */
     struct gpu_cupti_fit fit;
 };
 
-static struct gpu_mark mark_of_record(const struct gpu_run *r, const struct left *left, size_t at,
-                                      int sms)
+static void mark_record(const struct gpu_run *r, const struct left *left, size_t at,
+                        struct gpu_mark *m)
 {
     long long offset = r->s->clock_offset_ns[r->s->rank];
-    const struct gpu_record *record = &left->records[at];
 
-    return (struct gpu_mark){.start_ns = record->start_ns + left->fit.start_ns - offset,
-                             .end_ns = record->end_ns + left->fit.end_ns - offset,
-                             .sms = sms,
-                             .source = GPU_SOURCE_CUPTI};
+    m->start_ns = left->records[at].start_ns + left->fit.start_ns - offset;
+    m->end_ns = left->records[at].end_ns + left->fit.end_ns - offset;
+    m->source = GPU_SOURCE_CUPTI;
 }
 
 /* Layer l >= 1 of a graph. It begins where the mark before it ends, or where the last op of the
@@ -229,12 +228,13 @@ static void marks_of_layer(const struct gpu_run *r, const struct left *left, int
     for (int i = 0; i < n; i++) {
         const struct plan_op *o = &r->plan->ops[i];
 
-        if (!run_op_is_library(o))
-            m[i] = mark_of(r, stamps + i);
-        else if (left->records)
-            m[i] = mark_of_record(r, left, first + (size_t)i, o->sms);
-        else
-            m[i] = (struct gpu_mark){.sms = o->sms, .source = GPU_SOURCE_INFERRED};
+        m[i] = mark_of(r, stamps + i);
+        if (run_op_is_library(o) && left->records)
+            mark_record(r, left, first + (size_t)i, &m[i]);
+        else if (run_op_is_library(o))
+            m[i].source = GPU_SOURCE_INFERRED;
+        if (run_op_is_library(o))
+            m[i].sms = o->sms;
     }
     if (r->marked) {
         m[n] = mark_of(r, stamps + n);
@@ -300,10 +300,9 @@ static int records_take(const struct gpu_run *r, struct pass *pass, struct left 
     int err = gpu_cupti_collect(pass->cupti, left->records, num);
 
     if (!err)
-        err = gpu_cupti_fit(left->records, left->stamps, num, &left->fit);
+        err = gpu_cupti_fit(left->records, left->stamps, left->own, num, &left->fit);
     for (int i = 0; !err && i < num; i++)
-        if (i % n < r->plan->num_ops && run_op_is_library(&r->plan->ops[i % n]) &&
-            !left->records[i].kernels)
+        if (i % n < r->plan->num_ops && !left->own[i] && !left->records[i].kernels)
             err = ERR_DATA;
     pass->complete &= !err;
     *fit = left->fit;
@@ -334,13 +333,26 @@ static int pass_replays(const struct replay *p, struct pass *pass, const struct 
     return err;
 }
 
+static int records_open(const struct gpu_run *r, struct left *left)
+{
+    int n = run_marks(r), num = r->o->layers * n;
+
+    left->records = calloc((size_t)num, sizeof *left->records);
+    left->own = calloc((size_t)num, sizeof *left->own);
+    if (!left->records || !left->own)
+        return ERR_NOMEM;
+    for (int i = 0; i < num; i++)
+        left->own[i] = i % n < r->plan->num_ops && !run_op_is_library(&r->plan->ops[i % n]);
+    return 0;
+}
+
 static int pass_collect(const struct replay *p, struct pass *pass)
 {
     size_t n = (size_t)run_marks(p->r) * (size_t)p->r->o->layers;
     struct kernel_stamp *reset = NULL;
-    struct left left = {.records = pass->cupti ? calloc(n, sizeof *left.records) : NULL};
+    struct left left = {0};
     cudaEvent_t event[2] = {NULL, NULL};
-    int err = pass->cupti && !left.records ? ERR_NOMEM : 0;
+    int err = pass->cupti ? records_open(p->r, &left) : 0;
 
     if (!err)
         err = GPU(cudaMallocHost((void **)&reset, n * sizeof *reset));
@@ -358,6 +370,7 @@ static int pass_collect(const struct replay *p, struct pass *pass)
     cudaFreeHost(reset);
     cudaFreeHost(left.stamps);
     free(left.records);
+    free(left.own);
     return err;
 }
 

@@ -146,6 +146,7 @@ static double replay_ns(struct bed *b, cudaGraphExec_t exec, int n)
 static void run(struct bed *b, struct kernel_stamp *stamps, struct gpu_record *records,
                 struct gpu_cupti_fit *fit)
 {
+    const bool own[TAGS] = {[FIRST] = true, [LAST] = true, [BESIDE] = true};
     for (int i = 0; i < TAGS; i++)
         stamp_reset(&stamps[i]);
     CUDA(cudaMemcpy(b->stamps, stamps, TAGS * sizeof(*stamps), cudaMemcpyHostToDevice));
@@ -158,7 +159,7 @@ static void run(struct bed *b, struct kernel_stamp *stamps, struct gpu_record *r
     if (!records)
         return;
     LAUNCH(gpu_cupti_collect(b->cupti, records, TAGS));
-    LAUNCH(gpu_cupti_fit(records, stamps, TAGS, fit));
+    LAUNCH(gpu_cupti_fit(records, stamps, own, TAGS, fit));
 }
 
 static void check_two_streams(struct bed *b, const char *how, double gemm_ns)
@@ -226,8 +227,10 @@ static void check_fit(void)
     enum { KERNELS = 9 };
     struct kernel_stamp s[KERNELS];
     struct gpu_record r[KERNELS];
+    bool own[KERNELS];
     struct gpu_cupti_fit fit;
     for (int i = 0; i < KERNELS; i++) {
+        own[i] = i != 7;
         stamp_reset(&s[i]);
         s[i].start_ns = 1000000000000000ull + 5000 * (unsigned long long)i;
         s[i].end_ns = s[i].start_ns + 3000;
@@ -237,15 +240,16 @@ static void check_fit(void)
     r[2].start_ns -= 7000;     /* its CTAs waited for SMs */
     s[4].ctas = 0;             /* a library kernel */
     s[4].end_ns = 0;           /* leaves none of these */
+    s[7].end_ns += 900000;     /* of another kernel */
     r[6].kernels = 2;          /* one stamp of two kernels */
     r[6].end_ns += 1000000000; /* may begin and end elsewhere */
-    check(gpu_cupti_fit(r, s, KERNELS, &fit) == 0 && fit.n == KERNELS - 2,
+    check(gpu_cupti_fit(r, s, own, KERNELS, &fit) == 0 && fit.n == KERNELS - 3,
           "fit: of one kernel and one stamp each");
     check(fit.start_ns == 1000000000000400 && fit.end_ns == 999999999999400,
           "fit: starts and ends have offsets of their own");
     check(fit.longer_ns == 1000 && fit.longer_most_ns == 8000 && fit.spread_ns == 0,
           "fit: how much longer records are, and how far ends spread");
-    check(gpu_cupti_fit(r + 4, s + 4, 1, &fit) == ERR_DATA, "fit: nothing to compare");
+    check(gpu_cupti_fit(r + 4, s + 4, own + 4, 1, &fit) == ERR_DATA, "fit: nothing to compare");
 }
 
 int main(int argc, char **argv)
