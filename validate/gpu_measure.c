@@ -252,7 +252,7 @@ static void marks_of_layer(const struct gpu_run *r, const struct left *left, int
 }
 
 /* The stamped graph, replayed a few times: with CUPTI's records, or without. */
-struct pass {
+struct tracing {
     struct gpu_cupti *cupti; /* NULL: without */
     struct gpu_mark *mine;   /* [TRACED_REPLAYS][layers][run_marks] */
     struct gpu_mark *all;    /* of every rank */
@@ -261,7 +261,7 @@ struct pass {
     bool complete; /* every library kernel has its record */
 };
 
-static size_t pass_marks(const struct gpu_run *r)
+static size_t tracing_marks(const struct gpu_run *r)
 {
     return (size_t)run_marks(r) * (size_t)r->o->layers * TRACED_REPLAYS;
 }
@@ -292,31 +292,32 @@ static int replay_time(const struct replay *p, const struct kernel_stamp *reset,
 }
 
 /* The records of a replay, and how their clock stands to the stamps'. A record that is missing
- * spoils the pass but not the run: other ranks go on replaying with this one. */
-static int records_take(const struct gpu_run *r, struct pass *pass, struct left *left,
+ * spoils the tracing but not the run: other ranks go on replaying with this one. */
+static int records_take(const struct gpu_run *r, struct tracing *t, struct left *left,
                         struct gpu_cupti_fit *fit)
 {
     int n = run_marks(r), num = r->o->layers * n;
-    int err = gpu_cupti_collect(pass->cupti, left->records, num);
+    int err = gpu_cupti_collect(t->cupti, left->records, num);
 
     if (!err)
         err = gpu_cupti_fit(left->records, left->stamps, left->own, num, &left->fit);
     for (int i = 0; !err && i < num; i++)
         if (i % n < r->plan->num_ops && !left->own[i] && !left->records[i].kernels)
             err = ERR_DATA;
-    pass->complete &= !err;
+    t->complete &= !err;
     *fit = left->fit;
     return err == ERR_DATA ? 0 : err;
 }
 
-static int pass_replays(const struct replay *p, struct pass *pass, const struct kernel_stamp *reset,
-                        struct left *left, cudaEvent_t event[2])
+static int tracing_replays(const struct replay *p, struct tracing *t,
+                           const struct kernel_stamp *reset, struct left *left,
+                           cudaEvent_t event[2])
 {
     struct gpu_run *r = p->r;
     size_t per_layer = (size_t)run_marks(r), n = per_layer * (size_t)r->o->layers;
     int err = 0;
 
-    pass->complete = true;
+    t->complete = true;
     for (int k = -1; !err && k < TRACED_REPLAYS; k++) {
         int into = k < 0 ? 0 : k; /* the first replay warms up */
         float ms = 0;
@@ -325,10 +326,10 @@ static int pass_replays(const struct replay *p, struct pass *pass, const struct 
         if (!err)
             err = GPU(cudaEventElapsedTime(&ms, event[0], event[1]));
         if (!err && left->records)
-            err = records_take(r, pass, left, &pass->fit[into]);
-        pass->us[into] = (double)ms * 1e3 / r->o->layers;
+            err = records_take(r, t, left, &t->fit[into]);
+        t->us[into] = (double)ms * 1e3 / r->o->layers;
         for (int l = 1; !err && l < r->o->layers; l++)
-            marks_of_layer(r, left, l, pass->mine + (size_t)into * n + (size_t)l * per_layer);
+            marks_of_layer(r, left, l, t->mine + (size_t)into * n + (size_t)l * per_layer);
     }
     return err;
 }
@@ -346,13 +347,13 @@ static int records_open(const struct gpu_run *r, struct left *left)
     return 0;
 }
 
-static int pass_collect(const struct replay *p, struct pass *pass)
+static int tracing_collect(const struct replay *p, struct tracing *t)
 {
     size_t n = (size_t)run_marks(p->r) * (size_t)p->r->o->layers;
     struct kernel_stamp *reset = NULL;
     struct left left = {0};
     cudaEvent_t event[2] = {NULL, NULL};
-    int err = pass->cupti ? records_open(p->r, &left) : 0;
+    int err = t->cupti ? records_open(p->r, &left) : 0;
 
     if (!err)
         err = GPU(cudaMallocHost((void **)&reset, n * sizeof *reset));
@@ -363,7 +364,7 @@ static int pass_collect(const struct replay *p, struct pass *pass)
     for (int i = 0; !err && i < 2; i++)
         err = GPU(cudaEventCreate(&event[i]));
     if (!err)
-        err = pass_replays(p, pass, reset, &left, event);
+        err = tracing_replays(p, t, reset, &left, event);
     for (int i = 0; i < 2; i++)
         if (event[i])
             cudaEventDestroy(event[i]);
@@ -527,33 +528,33 @@ static int marks_evaluate(const struct gpu_run *r, const struct gpu_mark *all,
     return err;
 }
 
-static void pass_free(struct pass *pass)
+static void tracing_free(struct tracing *t)
 {
-    free(pass->mine);
-    free(pass->all);
+    free(t->mine);
+    free(t->all);
 }
 
 /* Collective: the marks of all ranks, and the slowest rank's time of each replay. */
-static int pass_measure(struct gpu_run *r, struct pass *pass)
+static int tracing_measure(struct gpu_run *r, struct tracing *t)
 {
     struct gpu_session *s = r->s;
-    size_t n = pass_marks(r);
+    size_t n = tracing_marks(r);
     double every[GPU_MAX_RANKS * TRACED_REPLAYS];
     struct replay p = {0};
     int err;
 
-    pass->mine = calloc(n, sizeof *pass->mine);
-    pass->all = calloc(n * (size_t)s->ranks, sizeof *pass->all);
-    err = pass->mine && pass->all ? replay_open(&p, r, true, r->o->layers) : ERR_NOMEM;
+    t->mine = calloc(n, sizeof *t->mine);
+    t->all = calloc(n * (size_t)s->ranks, sizeof *t->all);
+    err = t->mine && t->all ? replay_open(&p, r, true, r->o->layers) : ERR_NOMEM;
     if (!err)
-        err = pass_collect(&p, pass);
+        err = tracing_collect(&p, t);
     replay_close(&p);
     if (!err)
-        err = gpu_gather(s, pass->mine, pass->all, n * sizeof *pass->mine);
+        err = gpu_gather(s, t->mine, t->all, n * sizeof *t->mine);
     if (!err)
-        err = gpu_gather(s, pass->us, every, sizeof pass->us);
+        err = gpu_gather(s, t->us, every, sizeof t->us);
     for (int i = 0; !err && i < s->ranks * TRACED_REPLAYS; i++)
-        pass->us[i % TRACED_REPLAYS] = fmax(pass->us[i % TRACED_REPLAYS], every[i]);
+        t->us[i % TRACED_REPLAYS] = fmax(t->us[i % TRACED_REPLAYS], every[i]);
     return err;
 }
 
@@ -580,17 +581,17 @@ static void cupti_start(struct gpu_session *s)
 }
 
 /* Clocks and lengths, and whether all ranks have all records. */
-static int cupti_judge(struct gpu_run *r, const struct pass *pass, struct gpu_cupti_result *c)
+static int cupti_judge(struct gpu_run *r, const struct tracing *t, struct gpu_cupti_result *c)
 {
     struct {
         double spread_ns;
         int complete, pad;
-    } mine = {.complete = pass->complete}, all[GPU_MAX_RANKS];
+    } mine = {.complete = t->complete}, all[GPU_MAX_RANKS];
     double longer_ns[TRACED_REPLAYS];
     int err;
 
     for (int k = 0; k < TRACED_REPLAYS; k++) {
-        const struct gpu_cupti_fit *fit = &pass->fit[k];
+        const struct gpu_cupti_fit *fit = &t->fit[k];
 
         mine.spread_ns = fmax(mine.spread_ns, fit->spread_ns);
         longer_ns[k] = fit->longer_ns;
@@ -600,7 +601,7 @@ static int cupti_judge(struct gpu_run *r, const struct pass *pass, struct gpu_cu
     }
     err = gpu_gather(r->s, &mine, all, sizeof mine);
     c->version = gpu_cupti_version(r->s->cupti);
-    c->total_us = stats_median(pass->us, TRACED_REPLAYS);
+    c->total_us = stats_median(t->us, TRACED_REPLAYS);
     c->longer_us = stats_median(longer_ns, TRACED_REPLAYS) * 1e-3;
     c->ok = true;
     for (int i = 0; !err && i < r->s->ranks; i++) {
@@ -611,14 +612,14 @@ static int cupti_judge(struct gpu_run *r, const struct pass *pass, struct gpu_cu
 }
 
 /* Library kernels from their records, and the trace of recorded replays, where every op's place is
- * measured. Kinds that leave stamps keep the times of the pass without CUPTI, which is nearer to
+ * measured. Kinds that leave stamps keep the times of the tracing without CUPTI, which is nearer to
  * untraced replays. */
-static int cupti_evaluate(struct gpu_run *r, const struct pass *pass, struct gpu_result *result,
+static int cupti_evaluate(struct gpu_run *r, const struct tracing *t, struct gpu_result *result,
                           struct trace **trace)
 {
     struct gpu_result recorded = {0};
     struct trace *with = NULL;
-    int err = marks_evaluate(r, pass->all, &recorded, &with);
+    int err = marks_evaluate(r, t->all, &recorded, &with);
 
     if (err) {
         trace_free(with);
@@ -637,7 +638,7 @@ static int cupti_evaluate(struct gpu_run *r, const struct pass *pass, struct gpu
 
 static int cupti_measure(struct gpu_run *r, struct gpu_result *result, struct trace **trace)
 {
-    struct pass pass = {0};
+    struct tracing t = {0};
     struct gpu_cupti_result *c = &result->cupti;
     int err = gpu_clocks(r->s);
 
@@ -645,36 +646,36 @@ static int cupti_measure(struct gpu_run *r, struct gpu_result *result, struct tr
         cupti_start(r->s);
     if (err || r->s->cupti_off)
         return err;
-    pass.cupti = r->s->cupti;
-    err = pass_measure(r, &pass);
+    t.cupti = r->s->cupti;
+    err = tracing_measure(r, &t);
     gpu_cupti_stop(r->s->cupti);
     if (!err)
-        err = cupti_judge(r, &pass, c);
+        err = cupti_judge(r, &t, c);
     c->ok &= fabs(c->total_us / result->median_us - 1) <= TRACE_MOVES_MOST;
     if (!err && c->ok && r->s->rank == 0)
-        err = cupti_evaluate(r, &pass, result, trace);
-    pass_free(&pass);
+        err = cupti_evaluate(r, &t, result, trace);
+    tracing_free(&t);
     return err;
 }
 
 static int spans_measure(struct gpu_run *r, struct gpu_result *result, struct trace **trace)
 {
     struct gpu_session *s = r->s;
-    struct pass pass = {0};
+    struct tracing t = {0};
     int err = gpu_clocks(s);
 
     if (!err)
-        err = pass_measure(r, &pass);
+        err = tracing_measure(r, &t);
     for (int i = 0; i < s->ranks; i++)
         result->clock_residual_us =
             fmax(result->clock_residual_us, (double)s->clock_trip_ns[i] * 0.5e-3);
     if (!err) {
-        result->traced_us = stats_median(pass.us, TRACED_REPLAYS);
+        result->traced_us = stats_median(t.us, TRACED_REPLAYS);
         result->spans_ok = fabs(result->traced_us / result->median_us - 1) <= TRACE_MOVES_MOST;
     }
     if (!err && s->rank == 0)
-        err = marks_evaluate(r, pass.all, result, trace);
-    pass_free(&pass);
+        err = marks_evaluate(r, t.all, result, trace);
+    tracing_free(&t);
     if (!err && result->spans_ok && r->o->cupti && !s->cupti_off)
         err = cupti_measure(r, result, trace);
     return err;
