@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/watch.h"
 #include "kernels/delay.h"
+#include "validate/gpu_cupti.h"
 
 #ifndef PEOSIM_COMMIT
 #define PEOSIM_COMMIT ""
@@ -295,6 +296,7 @@ void gpu_session_close(struct gpu_session *s)
     for (int i = 0; i < s->num_dense; i++)
         kernels_dense_gemm_close(s->dense[i].gemm);
     kernels_comm_close(s->control);
+    gpu_cupti_close(s->cupti);
     cudaFree(s->pace_offset_ns);
     if (s->main)
         cudaStreamDestroy(s->main);
