@@ -72,15 +72,17 @@ int gpu_wait(struct gpu_session *s, cudaStream_t stream)
     return err;
 }
 
-void gpu_drain(struct gpu_session *s, const char *what)
+int gpu_drain(struct gpu_session *s, const char *what)
 {
     struct watch w;
+    int err = watch_begin(&w, GPU_DRAIN_S, "rank %d waited for the GPU to be idle before %s",
+                          s->rank, what);
 
-    if (watch_begin(&w, GPU_DRAIN_S, "rank %d waited for the GPU to be idle before %s", s->rank,
-                    what))
-        return;
-    cudaDeviceSynchronize();
+    if (err)
+        return err;
+    err = GPU(cudaDeviceSynchronize());
     watch_end(&w);
+    return err;
 }
 
 int gpu_gather(struct gpu_session *s, const void *mine, void *all, size_t bytes)

@@ -105,8 +105,8 @@ int gpu_alloc(void **out, size_t bytes);
 int gpu_upload(void *to, const void *from, size_t bytes);
 /* The stream's work is done, and no device wait passed its deadline. ERR_TIMEOUT, ERR_GPU. */
 int gpu_wait(struct gpu_session *s, cudaStream_t stream);
-/* Until the GPU is idle, so that memory may go; ends the process where that takes GPU_DRAIN_S. */
-void gpu_drain(struct gpu_session *s, const char *what);
+/* Until the GPU is idle, before `what`; ends the process where that takes GPU_DRAIN_S. ERR_GPU. */
+int gpu_drain(struct gpu_session *s, const char *what);
 /* Remembers that err (unless 0 or a refusal that all ranks share) ends the session. Returns err. */
 int gpu_session_failed(struct gpu_session *s, int err);
 /* Collective: bytes of every rank in rank order; any size. */
