@@ -191,6 +191,14 @@ static double act_ns(const double *v, const struct data_row *r)
     return kernel_ns(v, &w);
 }
 
+static double router_ns(const double *v, const struct data_row *r)
+{
+    struct cost_work w = {.grid = 1, .hbm_GBps = 1};
+
+    law_topk_add(v, r->tokens, sms_of(v, r), &w);
+    return kernel_ns(v, &w);
+}
+
 static double push_ns(const double *v, const struct data_row *r)
 {
     return 1e3 * v[HW_NET_NVLINK_LAT_US] +
@@ -243,6 +251,8 @@ double predict_us(const struct predictor *p, const struct data_row *r)
         return collective_ns(p, r) / 1e3;
     case DATA_ACT:
         return act_ns(v, r) / 1e3;
+    case DATA_ROUTER:
+        return router_ns(v, r) / 1e3;
     case DATA_PUSH:
         return push_ns(v, r) / 1e3;
     case DATA_HBM_COPY:

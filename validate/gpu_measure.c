@@ -79,6 +79,8 @@ static int memory_poison(struct gpu_run *r)
 
     if (!err)
         err = gpu_layer_poison(s, r->a2a == NULL, r->stream[0]);
+    if (!err && r->a2a)
+        err = gpu_a2a_poison(r->a2a, s, r->stream[0]);
     return err ? err : kernels_comm_barrier(s->control, r->stream[0]);
 }
 
@@ -178,7 +180,8 @@ static void library_marks(const struct gpu_run *r, struct gpu_mark *m)
         for (int next = i + 1; next < p->num_ops; next++)
             if (run_op_follows(p, i, next) && m[next].stamped && m[next].start_ns < end)
                 end = m[next].start_ns;
-        m[i].end_ns = end - gap > m[i].start_ns ? end - gap : m[i].start_ns;
+        if (!run_op_ends_stamped(&p->ops[i]) || m[i].end_ns < m[i].start_ns)
+            m[i].end_ns = end - gap > m[i].start_ns ? end - gap : m[i].start_ns;
         m[i].sms = p->ops[i].sms;
     }
 }
@@ -206,6 +209,8 @@ static void marks_of_layer(const struct gpu_run *r, const struct kernel_stamp *g
     for (int i = 0; i < n; i++) {
         m[i] = mark_of(r, stamps + i);
         m[i].stamped = !run_op_is_library(&r->plan->ops[i]);
+        if (r->op[i].experts) /* its stamps come from a kernel of one CTA */
+            m[i].sms = r->plan->ops[i].sms;
     }
     if (r->marked) {
         m[n] = mark_of(r, stamps + n);

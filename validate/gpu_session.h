@@ -50,6 +50,8 @@ struct gpu_dense_memory {
     int *rows;
     int rows_value;
     void *router, *logits;
+    int *choices; /* of the router's top-k; nobody reads them: the plan has its own */
+    float *choice_weights;
 };
 
 struct gpu_layer {
@@ -59,6 +61,7 @@ struct gpu_layer {
     struct data_weights weights;
     void *w_up, *w_down;
     float *w_up_scales, *w_down_scales;
+    float *w_up_lines, *w_down_lines; /* the same, padded, for library GEMMs per expert; or NULL */
     struct gpu_half half[2];
     struct gpu_dense_memory dense;
     void *x, *y; /* BF16 [max_tokens][H] */
