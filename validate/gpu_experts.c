@@ -6,11 +6,6 @@
 #include "base/log.h"
 #include "kernels/delay.h"
 
-static int round_up(int value, int step)
-{
-    return (value + step - 1) / step * step;
-}
-
 /* The block scales of weights in lines as long as cuBLASLt wants them; made once per layer. */
 static int scale_lines_open(struct gpu_session *s, bool up)
 {
@@ -30,36 +25,39 @@ static int scale_lines_open(struct gpu_session *s, bool up)
                                   k * sizeof(float), lines, cudaMemcpyDeviceToDevice));
 }
 
+/* Rows that the library computes: it has block-scaled FP8 for multiples of 4 only (CUDA 13.0). */
+static int rows_done(const struct gpu_session *s, int rows)
+{
+    return s->layer->shape.fp8 ? (rows + 3) / 4 * 4 : rows;
+}
+
 /* Another expert's GEMM of as many rows, or a new one. */
 static int gemm_open(struct gpu_experts *x, struct gpu_session *s, int e, int rows)
 {
     bool fp8 = s->layer->shape.fp8;
     struct dense_gemm_shape shape = {.dtype = fp8 ? GEMM_FP8 : GEMM_BF16,
                                      .scaling = fp8 ? DENSE_SCALE_BLOCK : DENSE_SCALE_NONE,
+                                     .m = rows_done(s, rows),
                                      .n = x->n,
                                      .k = x->k,
                                      .num_sms = x->shape.num_sms};
     const struct dense_gemm *with = NULL;
     int err = ERR_UNSUPPORTED;
 
+    x->done[e] = shape.m;
     for (int i = 0; i < e; i++) {
         with = with ? with : x->gemm[i];
-        if (x->gemm[i] && x->done[i] - rows >= 0 && x->done[i] == round_up(rows, fp8 ? 4 : 1)) {
+        if (x->gemm[i] && x->done[i] == shape.m) {
             x->gemm[e] = x->gemm[i];
-            x->done[e] = x->done[i];
             return 0;
         }
     }
-    for (int step = fp8 ? 4 : 1; err == ERR_UNSUPPORTED && step <= (fp8 ? 16 : 1); step *= 2) {
-        shape.m = round_up(rows, step);
-        if (shape.m > s->layer->slots.rows_max)
-            break;
+    if (shape.m <= s->layer->slots.rows_max)
         err = kernels_dense_gemm_open_with(&x->gemm[e], &shape, with);
-        x->done[e] = shape.m;
-    }
-    if (err == ERR_UNSUPPORTED && s->rank == 0)
-        log_warn("cuBLASLt has no %s GEMM of %d x %d x %d (room for %d rows)",
-                 fp8 ? "block-scaled FP8" : "BF16", rows, x->n, x->k, s->layer->slots.rows_max);
+    if (err == ERR_UNSUPPORTED)
+        log_warn("rank %d: cuBLASLt has no %s GEMM of %d x %d x %d here (memory for %d rows)",
+                 s->rank, fp8 ? "block-scaled FP8" : "BF16", shape.m, x->n, x->k,
+                 s->layer->slots.rows_max);
     return err;
 }
 
