@@ -1,9 +1,9 @@
-/* See topk.h. A lane holds every 32nd logit of its warp's token in registers; each of k rounds
- * takes the largest by shuffles. Softmax over all experts cancels when the chosen are normalised,
- * so it is computed over the chosen alone. */
-#include <cuda_bf16.h>
+/* See topk.h. A BF16 logit and its expert make one 32-bit key that orders as the choice does, so
+ * that each of k rounds is one maximum over a lane's keys and one reduction over the warp. Softmax
+ * over all experts cancels when the chosen are normalised, so it is computed over the chosen alone.
+ */
 #include <cuda_runtime.h>
-#include <math_constants.h>
+#include <stdint.h>
 
 #include "kernels/stamp.h"
 #include "kernels/topk.h"
@@ -15,29 +15,29 @@ extern "C" {
 namespace
 {
 
-constexpr int THREADS = 256;
+constexpr int THREADS = 512;
+constexpr unsigned int SIGN = 0x8000, MINUS_INFINITY = 0xff80;
 
-struct choice {
-    float logit;
-    int expert;
-};
-
-__device__ __forceinline__ choice better(choice a, choice b)
+/* Larger for a larger logit and, among equals, for a lower expert; never 0, which means taken. */
+__device__ __forceinline__ unsigned int key_of(unsigned int bits, int expert)
 {
-    const bool first = a.logit > b.logit || (a.logit == b.logit && a.expert < b.expert);
-    return first ? a : b;
+    if ((bits & ~SIGN) > (MINUS_INFINITY & ~SIGN)) /* NaN */
+        bits = MINUS_INFINITY;
+    if (bits == SIGN) /* -0 is 0 */
+        bits = 0;
+    const unsigned int rising = bits & SIGN ? ~bits & 0xffff : bits | SIGN;
+    return rising << 16 | (0xffff - expert);
 }
 
-/* The best of those of this lane's logits that are still to be taken. */
-template <int EACH>
-__device__ __forceinline__ choice lane_best(const float (&logit)[EACH], unsigned int left, int lane)
+__device__ __forceinline__ int key_expert(unsigned int key)
 {
-    choice best = {-CUDART_INF_F, TOPK_MAX_EXPERTS};
-#pragma unroll
-    for (int i = 0; i < EACH; i++)
-        if (left >> i & 1)
-            best = better(best, {logit[i], lane + 32 * i});
-    return best;
+    return 0xffff - (key & 0xffff);
+}
+
+__device__ __forceinline__ float key_logit(unsigned int key)
+{
+    const unsigned int rising = key >> 16;
+    return __uint_as_float((rising & SIGN ? rising & ~SIGN : ~rising & 0xffff) << 16);
 }
 
 __device__ __forceinline__ float score_of(enum topk_score score, float logit, float largest)
@@ -46,41 +46,33 @@ __device__ __forceinline__ float score_of(enum topk_score score, float logit, fl
                                  : __fdividef(1.0f, 1.0f + __expf(-logit));
 }
 
+/* Lane k of the warp ends with choice k. */
 template <int EACH> __device__ void token_choose(const topk_args &p, int token, int lane)
 {
-    const __nv_bfloat16 *line =
-        static_cast<const __nv_bfloat16 *>(p.logits) + (size_t)token * p.experts;
-    float logit[EACH], weight = 0, largest = 0;
-    int chosen = 0;
-    unsigned int left = 0; /* bit i: logit[i] is still to be taken */
+    const uint16_t *line = static_cast<const uint16_t *>(p.logits) + (size_t)token * p.stride;
+    unsigned int key[EACH], mine = 0, first = 0;
 #pragma unroll
-    for (int i = 0; i < EACH; i++) {
-        const bool is = lane + 32 * i < p.experts;
-        const float x = is ? __bfloat162float(line[lane + 32 * i]) : -CUDART_INF_F;
-        logit[i] = isnan(x) ? -CUDART_INF_F : x;
-        left |= is ? 1u << i : 0u;
-    }
+    for (int i = 0; i < EACH; i++)
+        key[i] = lane + 32 * i < p.experts ? key_of(line[lane + 32 * i], lane + 32 * i) : 0;
     for (int k = 0; k < p.k; k++) {
-        choice best = lane_best(logit, left, lane);
+        unsigned int most = 0;
 #pragma unroll
-        for (int mask = 16; mask > 0; mask /= 2)
-            best = better(best, {__shfl_xor_sync(~0u, best.logit, mask),
-                                 __shfl_xor_sync(~0u, best.expert, mask)});
-        if (best.expert % 32 == lane)
-            left &= ~(1u << best.expert / 32);
-        if (k == 0)
-            largest = best.logit;
-        if (k == lane) {
-            chosen = best.expert;
-            weight = score_of(p.score, best.logit, largest);
-        }
+        for (int i = 0; i < EACH; i++)
+            most = max(most, key[i]);
+        most = __reduce_max_sync(~0u, most);
+#pragma unroll
+        for (int i = 0; i < EACH; i++)
+            key[i] = key[i] == most ? 0 : key[i];
+        first = k == 0 ? most : first;
+        mine = k == lane ? most : mine;
     }
+    const float weight = lane < p.k ? score_of(p.score, key_logit(mine), key_logit(first)) : 0;
     float sum = weight;
 #pragma unroll
     for (int mask = 16; mask > 0; mask /= 2)
         sum += __shfl_xor_sync(~0u, sum, mask);
     if (lane < p.k) {
-        p.index[(size_t)token * p.k + lane] = chosen;
+        p.index[(size_t)token * p.k + lane] = key_expert(mine);
         p.weight[(size_t)token * p.k + lane] = weight / sum;
     }
 }
@@ -105,6 +97,8 @@ int args_check(const struct topk_args *args)
         problem = "tokens is negative or num_sms below 1";
     else if (args->experts < 1 || args->experts > TOPK_MAX_EXPERTS)
         problem = "experts must be 1 to 512";
+    else if (args->stride < args->experts)
+        problem = "stride is below experts";
     else if (args->k < 1 || args->k > TOPK_MAX_K || args->k > args->experts)
         problem = "k must be 1 to 32 and at most experts";
     else if (args->logits == NULL || args->index == NULL || args->weight == NULL)

@@ -14,7 +14,7 @@ extern "C" {
 struct kernel_stamp;
 
 /* All pointers are device memory, row-major:
- *   logits   [tokens, experts]  BF16; a NaN counts as smaller than anything
+ *   logits   [tokens, experts]  BF16, rows `stride` values apart; a NaN counts as -infinity
  *   index    [tokens, k]        experts by falling logit, among equals the lower expert first
  *   weight   [tokens, k]        their scores divided by the sum of these k
  * One persistent kernel of at most num_sms CTAs; a warp takes a token. A token's result depends on
@@ -23,6 +23,7 @@ struct topk_args {
     enum topk_score score;
     int tokens;  /* >= 0 */
     int experts; /* 1..TOPK_MAX_EXPERTS */
+    int stride;  /* >= experts */
     int k;       /* 1..min(experts, TOPK_MAX_K) */
     int num_sms;
     const void *logits;

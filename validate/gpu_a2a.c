@@ -228,23 +228,56 @@ static int copies_send(struct a2a_part *p, const struct lists *l, struct copy *c
     return err;
 }
 
-/* One received copy: which rows of this rank's experts it becomes. copy_rows: of this copy. */
-static void copy_spread(struct a2a_part *p, const struct lists *l, int src, struct copy copy,
-                        int index, int *before, int *row_copy, int *row_packed, int *copy_rows)
-{
-    int topk = l->plan->batches[l->batch].routing->topk, El = l->plan->experts_per_rank;
-    const int32_t *choice = choices_of(l->plan, l->batch, src) + (size_t)copy.token * (size_t)topk;
+/* What copies received become. */
+struct spread {
+    int before[SLOTS_MAX_EXPERTS]; /* rows of each local expert so far */
+    int *row_copy, *row_packed, *copy_rows;
+};
 
-    for (int k = 0; k < topk; k++) {
+static int spread_open(struct spread *x, size_t rows, size_t choices)
+{
+    memset(x, 0, sizeof *x);
+    x->row_copy = malloc((rows + 1) * sizeof *x->row_copy);
+    x->row_packed = malloc((rows + 1) * sizeof *x->row_packed);
+    x->copy_rows = malloc((choices + 1) * sizeof *x->copy_rows);
+    return x->row_copy && x->row_packed && x->copy_rows ? 0 : ERR_NOMEM;
+}
+
+static void spread_close(struct spread *x)
+{
+    free(x->row_copy);
+    free(x->row_packed);
+    free(x->copy_rows);
+}
+
+/* Copy number `index`, from GPU src: a row for each of its choices that its rank has. */
+static void spread_add(struct spread *x, struct a2a_part *p, const struct lists *l, int src,
+                       struct copy copy, int index)
+{
+    size_t topk = (size_t)l->plan->batches[l->batch].routing->topk;
+    int El = l->plan->experts_per_rank, *copy_rows = x->copy_rows + (size_t)index * topk;
+    const int32_t *choice = choices_of(l->plan, l->batch, src) + (size_t)copy.token * topk;
+
+    for (size_t k = 0; k < topk; k++) {
         int local = choice[k] % El;
 
         copy_rows[k] = -1;
         if (choice[k] < 0 || choice[k] / El != copy.rank)
             continue;
-        copy_rows[k] = local * l->s->layer->slots.rows_max + before[local]++;
-        row_copy[p->rows] = index;
-        row_packed[p->rows++] = copy_rows[k];
+        copy_rows[k] = local * l->s->layer->slots.rows_max + x->before[local]++;
+        x->row_copy[p->rows] = index;
+        x->row_packed[p->rows++] = copy_rows[k];
     }
+}
+
+static int spread_upload(const struct spread *x, struct a2a_part *p, size_t choices)
+{
+    size_t rows = (size_t)p->rows * sizeof(int);
+    int err = list_upload(&p->row_copy, x->row_copy, rows);
+
+    if (!err)
+        err = list_upload(&p->row_packed, x->row_packed, rows);
+    return err ? err : list_upload(&p->copy_rows, x->copy_rows, choices * sizeof(int));
 }
 
 static int copies_recv(struct a2a_part *p, const struct lists *l, struct copy *copy)
@@ -252,34 +285,23 @@ static int copies_recv(struct a2a_part *p, const struct lists *l, struct copy *c
     struct a2a_round *x = p->round;
     size_t topk = (size_t)l->plan->batches[l->batch].routing->topk, rows = 0;
     size_t most = (size_t)p->tokens * (size_t)l->plan->ranks; /* copies */
-    int before[SLOTS_MAX_EXPERTS] = {0};
-    int *row_copy, *row_packed, *copy_rows, err = 0, n = 0;
+    struct spread spread;
+    int err, n = 0;
 
     for (int local = 0; local < l->plan->experts_per_rank; local++)
         rows += (size_t)gpu_a2a_rows(l->plan, l->s, l->batch, local);
-    row_copy = malloc((rows + 1) * sizeof *row_copy);
-    row_packed = malloc((rows + 1) * sizeof *row_packed);
-    copy_rows = malloc((most * topk + 1) * sizeof *copy_rows);
-    if (!row_copy || !row_packed || !copy_rows)
-        err = ERR_NOMEM;
+    err = spread_open(&spread, rows, most * topk);
     for (int src = 0; !err && src < l->s->ranks; src++) {
         int num = copies_of(l, src, l->s->rank, copy);
 
         x->recv_count[src] = (size_t)num;
         for (int i = 0; i < num; i++, n++)
-            copy_spread(p, l, src, copy[i], n, before, row_copy, row_packed,
-                        copy_rows + (size_t)n * topk);
+            spread_add(&spread, p, l, src, copy[i], n);
     }
     x->recv_rows = n;
     if (!err)
-        err = list_upload(&p->row_copy, row_copy, (size_t)p->rows * sizeof *row_copy);
-    if (!err)
-        err = list_upload(&p->row_packed, row_packed, (size_t)p->rows * sizeof *row_packed);
-    if (!err)
-        err = list_upload(&p->copy_rows, copy_rows, (size_t)n * topk * sizeof *copy_rows);
-    free(row_copy);
-    free(row_packed);
-    free(copy_rows);
+        err = spread_upload(&spread, p, (size_t)n * topk);
+    spread_close(&spread);
     return err;
 }
 

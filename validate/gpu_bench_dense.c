@@ -152,6 +152,7 @@ static int router_point(struct bench *b, int tokens, int num_sms)
     const struct gpu_layer *l = b->s->layer;
     struct topk_args a = {.tokens = tokens,
                           .experts = l->shape.experts,
+                          .stride = l->shape.experts,
                           .k = l->shape.topk,
                           .num_sms = num_sms,
                           .logits = l->dense.logits,
@@ -162,6 +163,7 @@ static int router_point(struct bench *b, int tokens, int num_sms)
                             .num_sms = num_sms,
                             .tokens = tokens,
                             .experts = l->shape.experts,
+                            .hidden = l->shape.hidden,
                             .topk = l->shape.topk};
     double us[BENCH_REPS];
     int err = 0;

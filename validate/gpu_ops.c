@@ -276,6 +276,7 @@ static int launch_topk(struct gpu_run *r, int op, cudaStream_t stream, struct ke
     struct topk_args a = {.score = TOPK_SOFTMAX,
                           .tokens = o->rows,
                           .experts = o->n,
+                          .stride = gpu_router_width(o->n),
                           .k = r->topk,
                           .num_sms = o->sms,
                           .logits = d->logits,

@@ -14,12 +14,15 @@ static uint16_t logit_draw(uint64_t *state)
         return 0x7fc0; /* NaN */
     if (draw % 67 == 0)
         return 0xff80; /* -infinity */
+    if (draw % 71 == 0)
+        return 0x8000; /* -0, which equals 0 */
     return ref_bf16_bits((double)((int)(draw >> 32 & 63) - 32) / 8);
 }
 
 static void test_topk(enum topk_score score, int tokens, int experts, int k, int num_sms)
 {
-    const size_t count = (size_t)tokens * experts, chosen = (size_t)tokens * k;
+    const int stride = experts + 5;
+    const size_t count = (size_t)tokens * stride, chosen = (size_t)tokens * k;
     uint16_t *logits = data_host(count * 2);
     int *index = data_host(chosen * sizeof *index), want[TOPK_MAX_K], wrong = 0;
     float *weight = data_host(chosen * sizeof *weight);
@@ -30,6 +33,7 @@ static void test_topk(enum topk_score score, int tokens, int experts, int k, int
     struct topk_args args = {.score = score,
                              .tokens = tokens,
                              .experts = experts,
+                             .stride = stride,
                              .k = k,
                              .num_sms = num_sms,
                              .logits = data_upload(logits, count * 2),
@@ -42,7 +46,7 @@ static void test_topk(enum topk_score score, int tokens, int experts, int k, int
     CUDA(cudaMemcpy(weight, args.weight, chosen * sizeof *weight, cudaMemcpyDeviceToHost));
     for (int t = 0; t < tokens; t++) {
         for (int e = 0; e < experts; e++)
-            line[e] = ref_bf16_value(logits[(size_t)t * experts + e]);
+            line[e] = ref_bf16_value(logits[(size_t)t * stride + e]);
         topk_ref(score, experts, k, line, want, share);
         for (int i = 0; i < k; i++) {
             const size_t at = (size_t)t * k + i;
