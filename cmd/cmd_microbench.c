@@ -13,8 +13,7 @@
 
 struct microbench_args {
     int gpus;
-    char *output;
-    int part;
+    char *output, *only;
     bool quick;
 };
 
@@ -31,12 +30,11 @@ static const struct opt microbench_opts[] = {
      .offset = offsetof(struct microbench_args, output),
      .def = "microbench.csv",
      .help = "the CSV file"},
-    {.key = "part",
-     .type = OPT_ENUM,
-     .offset = offsetof(struct microbench_args, part),
-     .choices = GPU_BENCH_PARTS,
-     .def = "all",
-     .help = "measure this alone"},
+    {.key = "only",
+     .type = OPT_STRING,
+     .offset = offsetof(struct microbench_args, only),
+     .help = "one part: machine, links, experts, dense, exchange, interference, a2a, router or "
+             "crossover"},
     {.key = "quick",
      .type = OPT_BOOL,
      .offset = offsetof(struct microbench_args, quick),
@@ -59,7 +57,7 @@ static int rank_main(struct gpu_team *team, const struct microbench_args *args)
     int err = gpu_session_open(&session, team);
 
     if (!err)
-        err = gpu_bench(session, args->output, (enum gpu_bench_part)args->part, args->quick);
+        err = gpu_bench(session, args->output, args->quick, args->only);
     if (!err && team->rank == 0) {
         gpu_versions(session, versions, sizeof versions);
         err = gpu_team_send(team, versions, strlen(versions));

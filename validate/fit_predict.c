@@ -191,18 +191,18 @@ static double act_ns(const double *v, const struct data_row *r)
     return kernel_ns(v, &w);
 }
 
-static double router_ns(const double *v, const struct data_row *r)
-{
-    struct cost_work w = {.grid = 1, .hbm_GBps = 1};
-
-    law_topk_add(v, r->tokens, sms_of(v, r), &w);
-    return kernel_ns(v, &w);
-}
-
 static double push_ns(const double *v, const struct data_row *r)
 {
     return 1e3 * v[HW_NET_NVLINK_LAT_US] +
            r->bytes / law_saturate(sms_of(v, r) * v[HW_NET_PUSH_SM_GBPS], law_nvlink_GBps(v));
+}
+
+static double router_ns(const double *v, const struct data_row *r)
+{
+    struct cost_work w = {.hbm_GBps = v[HW_GPU_HBM_GBPS]};
+
+    law_topk_add(v, r->tokens, sms_of(v, r), &w);
+    return kernel_ns(v, &w);
 }
 
 static double a2a_ns(const double *v, const struct data_row *r)
@@ -251,8 +251,6 @@ double predict_us(const struct predictor *p, const struct data_row *r)
         return collective_ns(p, r) / 1e3;
     case DATA_ACT:
         return act_ns(v, r) / 1e3;
-    case DATA_ROUTER:
-        return router_ns(v, r) / 1e3;
     case DATA_PUSH:
         return push_ns(v, r) / 1e3;
     case DATA_HBM_COPY:
@@ -267,6 +265,8 @@ double predict_us(const struct predictor *p, const struct data_row *r)
         return r->alone_us * (strcmp(r->coll, "comm") == 0
                                   ? law_interference_comm(v, r->experts, r->num_sms)
                                   : v[HW_INTERFERENCE_COMPUTE]);
+    case DATA_ROUTER:
+        return router_ns(v, r) / 1e3;
     case DATA_A2A:
         return a2a_ns(v, r) / 1e3;
     default:

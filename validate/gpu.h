@@ -93,21 +93,11 @@ void gpu_session_close(struct gpu_session *s); /* accepts NULL */
 int gpu_session_run(struct gpu_session *s, const struct plan *plan, const struct gpu_options *o,
                     struct gpu_result *result, struct trace **trace);
 
-/* What can be measured alone; the names are the command line's. */
-#define GPU_BENCH_PARTS "all|machine|links|layers|router|a2a|experts"
-enum gpu_bench_part {
-    GPU_BENCH_ALL,
-    GPU_BENCH_MACHINE, /* launches, HBM */
-    GPU_BENCH_LINKS,
-    GPU_BENCH_LAYERS,  /* the kernels of a layer, for several models */
-    GPU_BENCH_ROUTER,  /* the router's top-k */
-    GPU_BENCH_A2A,     /* library all-to-alls */
-    GPU_BENCH_EXPERTS, /* one library GEMM per expert beside one grouped GEMM */
-};
-
 /* Collective: the microbenchmarks that profiles are fitted to, never whole layers. Rank 0 writes
- * the CSV (columns in gpu_bench.c). quick: a few points, to see that it runs. */
-int gpu_bench(struct gpu_session *s, const char *csv_path, enum gpu_bench_part part, bool quick);
+ * the CSV (columns in gpu_bench.c). quick: a few points, to see that it runs. only: one part of
+ * them, "machine", "links", "experts", "dense", "exchange", "interference", "a2a", "router" or
+ * "crossover"; NULL or "": all. ERR_USAGE for another name. */
+int gpu_bench(struct gpu_session *s, const char *csv_path, bool quick, const char *only);
 
 /* "driver 13000, CUDA 13000, NCCL 22809, NVIDIA H200": of this process's GPU. */
 void gpu_versions(const struct gpu_session *s, char *buf, size_t size);

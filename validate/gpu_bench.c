@@ -155,19 +155,13 @@ struct grouped_gemm_args bench_gemm_args(struct bench *b, bool up, int first, in
                                       .rows = h->rows};
 }
 
-static bool wanted(const struct bench *b, enum gpu_bench_part part)
-{
-    return b->part == GPU_BENCH_ALL || b->part == part;
-}
-
-static int bench_open(struct bench *b, struct gpu_session *s, enum gpu_bench_part part, bool quick)
+static int bench_open(struct bench *b, struct gpu_session *s, bool quick)
 {
     size_t bytes = BENCH_MAX_STAMPS * sizeof(struct kernel_stamp);
     int least = 0, most = 0, err;
 
     memset(b, 0, sizeof *b);
     b->s = s;
-    b->part = part;
     b->quick = quick;
     err = GPU(cudaDeviceGetStreamPriorityRange(&least, &most));
     if (!err)
@@ -192,24 +186,27 @@ static void bench_close(struct bench *b)
     cudaFreeHost(b->got);
 }
 
-static int bench_layer(struct bench *b, int max_tokens)
+/* A name that is no part would measure nothing and leave an empty file. */
+static int only_check(const char *only)
 {
-    static const int tokens[] = {16, 64, 128, 256, 512};
-    int num = 0, err = bench_operands(b);
+    static const char *const parts[] = {"machine",      "links", "experts", "dense",    "exchange",
+                                        "interference", "a2a",   "router",  "crossover"};
 
-    while (num < 5 && tokens[num] <= max_tokens)
-        num++;
-    if (!err)
-        err = bench_experts(b); /* first: it fills what the combine sends */
-    if (!err)
-        err = bench_dense(b);
-    if (!err)
-        err = bench_exchange(b, tokens, num);
-    return err ? err : bench_interference(b);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (!only || !only[0] || strcmp(only, parts[i]) == 0)
+            return 0;
+    log_error("no microbenchmarks are called %s", only);
+    return ERR_USAGE;
+}
+
+static bool wanted(const struct bench *b, const char *part)
+{
+    return !b->only || strcmp(b->only, part) == 0;
 }
 
 static int bench_shape(struct bench *b, const struct bench_shape *x, int max_tokens)
 {
+    static const int tokens[] = {16, 64, 128, 256, 512};
     struct gpu_shape shape = {.vranks = b->s->ranks,
                               .experts = x->experts,
                               .hidden = x->hidden,
@@ -217,12 +214,22 @@ static int bench_shape(struct bench *b, const struct bench_shape *x, int max_tok
                               .topk = x->topk,
                               .max_tokens = max_tokens,
                               .fp8 = true};
-    int err = gpu_layer_open(b->s, &shape, 1);
+    int num = 0, err = gpu_layer_open(b->s, &shape, 1);
 
-    if (!err && wanted(b, GPU_BENCH_LAYERS))
-        err = bench_layer(b, max_tokens);
-    if (!err && wanted(b, GPU_BENCH_ROUTER))
+    while (num < 5 && tokens[num] <= max_tokens)
+        num++;
+    if (!err)
+        err = bench_operands(b);
+    if (!err && wanted(b, "experts"))
+        err = bench_experts(b); /* first: it fills what the combine sends */
+    if (!err && wanted(b, "dense"))
+        err = bench_dense(b);
+    if (!err && wanted(b, "router"))
         err = bench_router(b);
+    if (!err && wanted(b, "exchange"))
+        err = bench_exchange(b, tokens, num);
+    if (!err && wanted(b, "interference"))
+        err = bench_interference(b);
     return err;
 }
 
@@ -243,7 +250,7 @@ static int bench_pipeline(struct bench *b, const struct bench_shape *x)
     return err ? err : bench_a2a(b);
 }
 
-static int bench_parts(struct bench *b)
+int gpu_bench(struct gpu_session *s, const char *csv_path, bool quick, const char *only)
 {
     /* DeepSeek-V3, Qwen3-235B, DeepSeek-V3 with 64 experts, Qwen3-Coder-480B, Qwen3-30B. */
     static const struct bench_shape shapes[] = {{256, 7168, 2048, 8},
@@ -251,40 +258,38 @@ static int bench_parts(struct bench *b)
                                                 {64, 7168, 2048, 8},
                                                 {160, 6144, 2560, 8},
                                                 {128, 2048, 768, 8}};
-    bool shaped = wanted(b, GPU_BENCH_LAYERS) || wanted(b, GPU_BENCH_ROUTER);
-    int err = wanted(b, GPU_BENCH_MACHINE) ? bench_machine(b) : 0;
-
-    if (!err && wanted(b, GPU_BENCH_LINKS))
-        err = bench_links(b);
-    for (int i = 0; !err && shaped && i < (b->quick ? 1 : 5); i++) {
-        err = bench_shape(b, &shapes[i], b->quick ? 64 : 512);
-        if (!err && b->s->rank == 0)
-            log_note("%d experts, hidden %d: %d lines so far", shapes[i].experts, shapes[i].hidden,
-                     b->num_rows);
-    }
-    if (!err && wanted(b, GPU_BENCH_A2A) && !b->quick)
-        err = bench_pipeline(b, &shapes[0]);
-    return !err && wanted(b, GPU_BENCH_EXPERTS) ? bench_crossover(b) : err;
-}
-
-int gpu_bench(struct gpu_session *s, const char *csv_path, enum gpu_bench_part part, bool quick)
-{
     struct file_out out = {0};
     struct bench b;
-    int err = s->rank == 0 ? file_create(&out, csv_path) : 0;
+    int err = only_check(only), num = quick ? 1 : 5;
 
+    if (!err && s->rank == 0)
+        err = file_create(&out, csv_path);
     err = gpu_agree(s, err);
     if (!err)
-        err = bench_open(&b, s, part, quick);
+        err = bench_open(&b, s, quick);
     if (err)
         goto out;
+    b.only = only && only[0] ? only : NULL;
     b.csv = out.f;
     if (b.csv)
         gpu_versions_comment(s, b.csv);
     if (b.csv)
         fprintf(b.csv, "kind,system,dtype,num_sms,tokens,experts,rounds,round,hidden,inter,rows,"
                        "groups,n,k,topk,ranks,bytes,alone_us,latency_us,n_rep,p95_us\n");
-    err = bench_parts(&b);
+    if (wanted(&b, "machine"))
+        err = bench_machine(&b);
+    if (!err && wanted(&b, "links"))
+        err = bench_links(&b);
+    for (int i = 0; !err && i < num; i++) {
+        err = bench_shape(&b, &shapes[i], quick ? 64 : 512);
+        if (!err && s->rank == 0)
+            log_note("%d experts, hidden %d: %d lines so far", shapes[i].experts, shapes[i].hidden,
+                     b.num_rows);
+    }
+    if (!err && !quick && wanted(&b, "a2a"))
+        err = bench_pipeline(&b, &shapes[0]);
+    if (!err && wanted(&b, "crossover"))
+        err = bench_crossover(&b);
     bench_close(&b);
 out:
     if (!err && s->rank == 0)

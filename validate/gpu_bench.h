@@ -19,8 +19,8 @@ struct bench_row {
 struct bench {
     struct gpu_session *s;
     FILE *csv; /* rank 0 */
-    enum gpu_bench_part part;
     bool quick;
+    const char *only;                 /* the one part to run; NULL: all */
     cudaStream_t side;                /* less urgent than the session's */
     struct kernel_stamp *stamps;      /* device, BENCH_MAX_STAMPS */
     struct kernel_stamp *reset, *got; /* pinned */
@@ -47,9 +47,9 @@ int bench_links(struct bench *b);
 int bench_interference(struct bench *b);
 int bench_a2a(struct bench *b);
 int bench_experts(struct bench *b); /* gpu_bench_compute.c */
+int bench_dense(struct bench *b);
 int bench_machine(struct bench *b);
-int bench_dense(struct bench *b); /* gpu_bench_dense.c */
-int bench_router(struct bench *b);
+int bench_router(struct bench *b);    /* gpu_bench_dense.c */
 int bench_crossover(struct bench *b); /* opens layers of its own */
 
 #endif

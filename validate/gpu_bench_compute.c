@@ -8,6 +8,7 @@
 #include "kernels/silu_mul_quant.h"
 #include "validate/gpu_bench.h"
 
+#define DENSE_CHAIN 10 /* library GEMMs in one graph: they leave no stamps */
 #define EMPTY_CHAIN 32
 
 static int act_launch(struct bench *b, int first, int count, int num_sms,
@@ -102,6 +103,96 @@ int bench_experts(struct bench *b)
             for (int m = 0; !err && m < (b->quick ? 4 : 10); m++)
                 if (locals % rounds[r] == 0 && rows[m] <= b->s->layer->slots.rows_max)
                     err = ffn_point(b, rounds[r], sms[s], rows[m]);
+    return err;
+}
+
+/* Time of one launch in a chain inside a graph, less the gap between kernels. */
+static int dense_point(struct bench *b, struct gpu_dense_entry *e, const struct dense_gemm_args *a,
+                       struct bench_row *row)
+{
+    struct gpu_session *s = b->s;
+    cudaEvent_t event[2] = {NULL, NULL};
+    cudaGraph_t graph = NULL;
+    cudaGraphExec_t exec = NULL;
+    double us[BENCH_REPS];
+    int ended, err = GPU(cudaStreamBeginCapture(s->main, cudaStreamCaptureModeThreadLocal));
+
+    if (err)
+        return err;
+    for (int i = 0; !err && i < DENSE_CHAIN; i++)
+        err = kernels_dense_gemm_launch(e->gemm, a, s->main);
+    ended = GPU(cudaStreamEndCapture(s->main, &graph));
+    err = err ? err : ended;
+    if (!err)
+        err = GPU(cudaGraphInstantiate(&exec, graph, 0));
+    for (int i = 0; !err && i < 2; i++)
+        err = GPU(cudaEventCreate(&event[i]));
+    for (int rep = -2; !err && rep < BENCH_REPS; rep++) {
+        float ms = 0;
+
+        err = GPU(cudaGraphLaunch(exec, s->main)); /* hides the start of the next */
+        if (!err)
+            err = GPU(cudaEventRecord(event[0], s->main));
+        if (!err)
+            err = GPU(cudaGraphLaunch(exec, s->main));
+        if (!err)
+            err = GPU(cudaEventRecord(event[1], s->main));
+        if (!err)
+            err = gpu_wait(s, s->main);
+        if (!err)
+            err = GPU(cudaEventElapsedTime(&ms, event[0], event[1]));
+        if (!err && rep >= 0)
+            us[rep] = (double)ms * 1e3 / DENSE_CHAIN - s->gap_ns * 1e-3;
+    }
+    for (int i = 0; i < 2; i++)
+        if (event[i])
+            cudaEventDestroy(event[i]);
+    if (exec)
+        cudaGraphExecDestroy(exec);
+    if (graph)
+        cudaGraphDestroy(graph);
+    row->dtype = e->shape.dtype == GEMM_BF16 ? "bf16" : "fp8";
+    row->kind = e->shape.dtype == GEMM_BF16             ? "gemm_bf16"
+                : e->shape.scaling == DENSE_SCALE_BLOCK ? "gemm_fp8_block"
+                                                        : "gemm_fp8";
+    return err ? err : bench_report(b, row, us, BENCH_REPS);
+}
+
+/* The GEMMs of a router and of a shared expert as wide as a routed one. */
+int bench_dense(struct bench *b)
+{
+    static const int tokens[] = {16, 32, 64, 128, 256, 512};
+    struct gpu_layer *l = b->s->layer;
+    int hidden = l->shape.hidden, inter = l->shape.inter, err = gpu_dense_open(b->s, inter);
+    const struct gpu_dense_memory *d = &l->dense;
+
+    for (int i = 0; !err && i < 6 && tokens[i] <= l->shape.max_tokens; i++) {
+        struct dense_gemm_args args[3] = {{.a = d->x, .b = d->router, .c = d->logits},
+                                          {.a = d->x,
+                                           .a_scale = d->x_scales,
+                                           .b = d->up,
+                                           .b_scale = d->up_scales,
+                                           .c = d->gate_up},
+                                          {.a = d->act,
+                                           .a_scale = d->act_scales,
+                                           .b = d->down,
+                                           .b_scale = d->down_scales,
+                                           .c = d->out}};
+        int n[3] = {l->shape.experts, 2 * inter, hidden}, k[3] = {hidden, hidden, inter};
+
+        for (int j = 0; !err && j < 3; j++) {
+            struct dense_gemm_shape shape = {
+                .dtype = j ? GEMM_FP8 : GEMM_BF16, .m = tokens[i], .n = n[j], .k = k[j]};
+            struct bench_row row = {
+                .num_sms = b->s->sm_count, .rows = tokens[i], .groups = 1, .n = n[j], .k = k[j]};
+            struct gpu_dense_entry *e;
+
+            gpu_dense_room(b->s, 1);
+            err = gpu_dense_find(b->s, shape, &e);
+            if (!err)
+                err = dense_point(b, e, &args[j], &row);
+        }
+    }
     return err;
 }
 

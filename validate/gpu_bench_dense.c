@@ -8,9 +8,8 @@
 #include "validate/gpu_bench.h"
 #include "validate/gpu_experts.h"
 
-#define DENSE_CHAIN  10 /* GEMMs in one graph */
-#define EXPERTS      8  /* GEMMs of one rank's experts: their weights are larger than the L2 */
-#define EXPERT_CHAIN 3  /* passes over them in one graph */
+#define EXPERTS      8 /* GEMMs of one rank's experts: their weights are larger than the L2 */
+#define EXPERT_CHAIN 3 /* passes over them in one graph */
 #define MOST_ROWS    4096
 
 /* Something that is launched again and again. */
@@ -79,71 +78,6 @@ static int chain_report(struct bench *b, const struct bench_row *row, double *us
     for (int i = 0; i < BENCH_REPS; i++)
         us[i] = us[i] / each - b->s->gap_ns * 1e-3;
     return bench_report(b, row, us, BENCH_REPS);
-}
-
-struct dense_launch {
-    struct dense_gemm *gemm;
-    const struct dense_gemm_args *args;
-};
-
-static int dense_launch(void *self, cudaStream_t stream)
-{
-    const struct dense_launch *d = self;
-
-    return kernels_dense_gemm_launch(d->gemm, d->args, stream);
-}
-
-static int dense_point(struct bench *b, struct gpu_dense_entry *e, const struct dense_gemm_args *a,
-                       struct bench_row *row)
-{
-    struct dense_launch launch = {e->gemm, a};
-    struct chain chain = {dense_launch, &launch, DENSE_CHAIN};
-    double us[BENCH_REPS];
-    int err = chain_time(b, &chain, us);
-
-    row->dtype = e->shape.dtype == GEMM_BF16 ? "bf16" : "fp8";
-    row->kind = e->shape.dtype == GEMM_BF16             ? "gemm_bf16"
-                : e->shape.scaling == DENSE_SCALE_BLOCK ? "gemm_fp8_block"
-                                                        : "gemm_fp8";
-    return err ? err : chain_report(b, row, us, 1);
-}
-
-/* The GEMMs of a router and of a shared expert as wide as a routed one. */
-int bench_dense(struct bench *b)
-{
-    static const int tokens[] = {16, 32, 64, 128, 256, 512};
-    struct gpu_layer *l = b->s->layer;
-    int hidden = l->shape.hidden, inter = l->shape.inter, err = gpu_dense_open(b->s, inter);
-    const struct gpu_dense_memory *d = &l->dense;
-
-    for (int i = 0; !err && i < 6 && tokens[i] <= l->shape.max_tokens; i++) {
-        struct dense_gemm_args args[3] = {{.a = d->x, .b = d->router, .c = d->logits},
-                                          {.a = d->x,
-                                           .a_scale = d->x_scales,
-                                           .b = d->up,
-                                           .b_scale = d->up_scales,
-                                           .c = d->gate_up},
-                                          {.a = d->act,
-                                           .a_scale = d->act_scales,
-                                           .b = d->down,
-                                           .b_scale = d->down_scales,
-                                           .c = d->out}};
-        int n[3] = {l->shape.experts, 2 * inter, hidden}, k[3] = {hidden, hidden, inter};
-
-        for (int j = 0; !err && j < 3; j++) {
-            struct dense_gemm_shape shape = {
-                .dtype = j ? GEMM_FP8 : GEMM_BF16, .m = tokens[i], .n = n[j], .k = k[j]};
-            struct bench_row row = {
-                .num_sms = b->s->sm_count, .rows = tokens[i], .groups = 1, .n = n[j], .k = k[j]};
-            struct gpu_dense_entry *e;
-
-            gpu_dense_room(b->s, 1);
-            err = gpu_dense_find(b->s, shape, &e);
-            if (!err)
-                err = dense_point(b, e, &args[j], &row);
-        }
-    }
-    return err;
 }
 
 /* The router's top-k behind the gate GEMM: with the gap between the two. */

@@ -33,8 +33,8 @@ const char *data_law_name(enum data_law law)
         [DATA_EAGER_LAUNCH] = "launch_eager",
         [DATA_FLAG] = "flag_rtt",
         [DATA_INTERFERENCE] = "interference",
-        [DATA_A2A] = "a2a",
         [DATA_ROUTER] = "router",
+        [DATA_A2A] = "a2a",
     };
 
     return (unsigned)law < DATA_LAW_COUNT ? names[law] : "?";

@@ -435,12 +435,12 @@ static const struct bench_kind bench_kinds[] = {
     {"launch_eager", DATA_EAGER_LAUNCH, DATA_FUSED},
     {"flag_rtt", DATA_FLAG, DATA_FUSED},
     {"interference", DATA_INTERFERENCE, DATA_FUSED},
+    {"router", DATA_ROUTER, DATA_FUSED},
     {"a2a_dispatch", DATA_A2A, DATA_FUSED},
     {"a2a_combine", DATA_A2A, DATA_FUSED},
     {"gemm_fp8", DATA_DENSE_FP8, DATA_FUSED},
     {"gemm_fp8_block", DATA_DENSE_BLOCK, DATA_FUSED},
     {"dense_expert", DATA_DENSE_BLOCK, DATA_FUSED}, /* or DATA_DENSE_BF16, by dtype */
-    {"router", DATA_ROUTER, DATA_FUSED},
 };
 
 static const struct bench_kind *bench_kind_of(const char *name)
