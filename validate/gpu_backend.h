@@ -4,6 +4,7 @@
 #define PEOSIM_VALIDATE_GPU_BACKEND_H
 
 #include "validate/gpu_a2a.h"
+#include "validate/gpu_cupti.h"
 #include "validate/gpu_experts.h"
 #include "validate/gpu_session.h"
 
@@ -12,7 +13,8 @@
 /* What a kernel of one op left; times of this rank's GPU, in ns. */
 struct gpu_mark {
     long long start_ns, end_ns, wait_ns;
-    int sms, stamped; /* stamped 0: a library kernel */
+    int sms;
+    enum gpu_source source;
 };
 
 struct gpu_op {
@@ -66,7 +68,8 @@ int run_op(struct gpu_run *r, int op, cudaStream_t stream, struct kernel_stamp *
 int run_op_check(struct gpu_run *r, int op);
 /* Rows that go through library all-to-alls? Then the host knows how many each expert has. */
 bool run_has_a2a(const struct plan *plan);
-/* Begins with kernels that leave no stamp: times follow from its neighbours'. */
+/* Begins with kernels that leave no stamp: CUPTI times them, or their times follow from their
+ * neighbours'. */
 bool run_op_is_library(const struct plan_op *op);
 /* A library kernel, but followed by one of ours: only the start follows from its neighbours. */
 bool run_op_ends_stamped(const struct plan_op *op);

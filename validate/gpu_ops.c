@@ -15,7 +15,7 @@ static enum gemm_dtype dtype_of(const struct plan_op *o)
 
 bool run_op_is_library(const struct plan_op *op)
 {
-    return gpu_kind_inferred(op->kind);
+    return op->kind == OP_ROUTER || op->kind == OP_MLP_UP || op->kind == OP_MLP_DOWN;
 }
 
 bool run_op_ends_stamped(const struct plan_op *op)
