@@ -14,10 +14,11 @@
 #include "validate/gpu.h"
 #include "validate/gpu_data.h"
 
-#define GPU_MAX_RANKS 64
-#define GPU_MAX_DENSE 96
-#define GPU_WAIT_S    60.0 /* deadline of every wait of the host */
-#define GPU_DRAIN_S   15.0 /* once work is given up */
+#define GPU_MAX_RANKS   64
+#define GPU_MAX_DENSE   96
+#define GPU_ROUTER_STEP 16
+#define GPU_WAIT_S      60.0 /* deadline of every wait of the host */
+#define GPU_DRAIN_S     15.0 /* once work is given up */
 
 int gpu_check(cudaError_t status, const char *what, const char *file, int line);
 #define GPU(call) gpu_check(call, #call, __FILE__, __LINE__)
@@ -50,7 +51,9 @@ struct gpu_dense_memory {
     float *x_scales, *up_scales, *down_scales, *act_scales;
     int *rows;
     int rows_value;
-    void *router, *logits;
+    void *router, *logits; /* experts rounded up to GPU_ROUTER_STEP, as the library wants them */
+    int *choices;          /* of the router's top-k; nobody reads them: the plan has its own */
+    float *choice_weights;
 };
 
 struct gpu_layer {
@@ -60,6 +63,7 @@ struct gpu_layer {
     struct data_weights weights;
     void *w_up, *w_down;
     float *w_up_scales, *w_down_scales;
+    float *w_up_lines, *w_down_lines; /* the same, padded, for library GEMMs per expert; or NULL */
     struct gpu_half half[2];
     struct gpu_dense_memory dense;
     void *x, *y; /* BF16 [max_tokens][H] */
@@ -137,6 +141,11 @@ int gpu_layer_poison(struct gpu_session *s, bool lists, cudaStream_t stream);
 /* The operands of dense ops: router, and a shared expert of this width (0: none). */
 int gpu_dense_open(struct gpu_session *s, int inter);
 void gpu_dense_close(struct gpu_dense_memory *d);
+/* How wide the GEMM of a router over so many experts is. */
+static inline int gpu_router_width(int experts)
+{
+    return (experts + GPU_ROUTER_STEP - 1) / GPU_ROUTER_STEP * GPU_ROUTER_STEP;
+}
 /* A cuBLASLt plan, kept. FP8 falls back to one scale per tensor, then BF16, where cuBLASLt has no
  * block-scaled kernel; the shape in the entry says what it is. */
 int gpu_dense_find(struct gpu_session *s, struct dense_gemm_shape shape,
