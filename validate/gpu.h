@@ -46,7 +46,8 @@ int gpu_team_send(struct gpu_team *team, const void *record, size_t bytes);
 
 struct gpu_options {
     int repeats;      /* samples of the layer time, after the first, which is discarded */
-    int layers;       /* layers in one graph, so that its start is shared; >= 2 */
+    int layers;       /* layers in one graph, so that its start is shared; >= 2. A plan of several
+                         layers is run as often as it takes, but at least twice */
     bool eager;       /* launched one by one, no graph */
     int max_tokens;   /* buffers are made for so many tokens per rank */
     int check_tokens; /* tokens per rank compared with the reference; 0 = all */
@@ -58,12 +59,14 @@ struct gpu_options {
 /* Kernels of libraries leave no stamp: their times are inferred from their neighbours'. */
 static inline bool gpu_kind_inferred(enum plan_op_kind kind)
 {
-    return kind == OP_ROUTER || kind == OP_MLP_UP || kind == OP_MLP_DOWN;
+    return kind == OP_ROUTER || kind == OP_MLP_UP || kind == OP_MLP_DOWN || kind == OP_ATTN_CORE ||
+           kind == OP_ATTN_OUT;
 }
 
 /* What one plan took and gave. The same on rank 0 only; others get zeros. */
 struct gpu_result {
-    int n;                            /* samples; each is the slowest rank's time of one layer */
+    int n;                            /* samples; each is the slowest rank's time of one layer (of
+                                         several layers: in the steady period, plan_period) */
     double median_us, p95_us, min_us; /* untraced */
     double traced_us;                 /* median with stamps */
     bool spans_ok;                    /* tracing moved the total by at most 5% */
@@ -71,7 +74,7 @@ struct gpu_result {
     double worst_error;               /* largest ||y - ref|| / ||ref|| of a token */
     uint64_t hash;                    /* of all ranks' outputs */
     double clock_residual_us;         /* half the longest best round trip to rank 0 */
-    double kind_us[OP_KIND_COUNT];    /* sum over the ops of a kind, waiting excluded (fused
+    double kind_us[OP_KIND_COUNT];    /* sum over the plan's ops of a kind, waiting excluded (fused
                                          kernels wait while they send: theirs is counted): mean
                                          over ranks, median over traced layers; < 0: none */
     double kind_wait_us[OP_KIND_COUNT];

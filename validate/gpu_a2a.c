@@ -255,7 +255,7 @@ int gpu_a2a_combine(struct gpu_a2a *a, struct gpu_session *s, const struct plan_
                             .rows = a->tokens,
                             .index = a->position,
                             .from = a->back,
-                            .to = l->y,
+                            .to = gpu_output_of(l, op->layer),
                             .weights = l->topk_weights,
                             .topk = l->shape.topk,
                             .stamp = stamp};

@@ -1,8 +1,9 @@
 /* validate/gpu_measure.c: how long a layer takes, and where its ops stood in it.
  *
- * A graph holds several layers one after another, so that what it costs to start a graph is spread;
- * replays follow one another without the host in between. Totals come from graphs without stamps.
- * The same graph with stamps gives the spans, and is refused where the stamps moved its total. */
+ * A graph runs the plan several times, so that what it costs to start a graph is spread; replays
+ * follow one another without the host in between. Of a plan with a steady period, that of the
+ * graph's last pass is measured, by events inside it. Totals come from graphs without stamps. The
+ * same graph with stamps gives the spans, and is refused where the stamps moved its total. */
 #include <limits.h>
 #include <math.h>
 #include <stdlib.h>
@@ -19,33 +20,33 @@
 struct replay {
     struct gpu_run *r;
     bool stamped;
-    int layers;
+    int passes;
     cudaGraphExec_t exec; /* NULL: eager */
 };
 
-static int layers_enqueue(const struct replay *p)
+static int passes_enqueue(const struct replay *p)
 {
     struct gpu_run *r = p->r;
     int err = 0;
 
-    for (int i = 0; !err && i < p->layers; i++)
-        err = run_layer(r, p->stamped ? r->stamps + (size_t)i * (size_t)run_marks(r) : NULL,
-                        i + 1 == p->layers);
+    for (int i = 0; !err && i < p->passes; i++)
+        err = run_pass(r, p->stamped ? r->stamps + (size_t)i * (size_t)run_marks(r) : NULL,
+                       i + 1 == p->passes);
     return err;
 }
 
-static int replay_open(struct replay *p, struct gpu_run *r, bool stamped, int layers)
+static int replay_open(struct replay *p, struct gpu_run *r, bool stamped, int passes)
 {
     cudaGraph_t graph = NULL;
     int err, ended;
 
-    *p = (struct replay){.r = r, .stamped = stamped, .layers = layers};
+    *p = (struct replay){.r = r, .stamped = stamped, .passes = passes};
     if (r->o->eager)
         return 0;
     err = GPU(cudaStreamBeginCapture(r->stream[0], cudaStreamCaptureModeThreadLocal));
     if (err)
         return err;
-    err = layers_enqueue(p);
+    err = passes_enqueue(p);
     ended = GPU(cudaStreamEndCapture(r->stream[0], &graph));
     err = err ? err : ended;
     if (!err)
@@ -66,7 +67,7 @@ static void replay_close(struct replay *p)
 
 static int replay_start(const struct replay *p)
 {
-    return p->exec ? GPU(cudaGraphLaunch(p->exec, p->r->stream[0])) : layers_enqueue(p);
+    return p->exec ? GPU(cudaGraphLaunch(p->exec, p->r->stream[0])) : passes_enqueue(p);
 }
 
 /* Other policies have left the same values in the same buffers, and other ranks in this one's
@@ -97,6 +98,66 @@ int run_poisoned(struct gpu_run *r)
     return err;
 }
 
+/* Time of one layer in the last pass's steady period, on this rank. */
+static int period_us(const struct gpu_run *r, double *us)
+{
+    const struct gpu_bound *b = r->bound;
+    double first_us = INFINITY; /* shortest from an end of the first layer to that of the last */
+    int err = 0;
+
+    *us = 0;
+    for (int to = 0; !err && to < r->plan->num_streams; to++) {
+        first_us = INFINITY;
+        for (int from = 0; !err && b[1].event[to] && from < r->plan->num_streams; from++) {
+            float ms = 0;
+
+            if (b[0].event[from])
+                err = GPU(cudaEventElapsedTime(&ms, b[0].event[from], b[1].event[to]));
+            if (b[0].event[from])
+                first_us = fmin(first_us, (double)ms * 1e3);
+        }
+        if (b[1].event[to])
+            *us = fmax(*us, first_us / (b[1].layer - b[0].layer));
+    }
+    return err;
+}
+
+/* The slowest rank's of each sample. */
+static int slowest(struct gpu_session *s, double *sample_us, int n)
+{
+    double *all = calloc((size_t)n * (size_t)s->ranks, sizeof *all);
+    int err = all ? gpu_gather(s, sample_us, all, (size_t)n * sizeof *all) : ERR_NOMEM;
+
+    for (int i = 0; !err && i < n; i++)
+        for (int rank = 0; rank < s->ranks; rank++)
+            sample_us[i] = fmax(sample_us[i], all[(size_t)rank * (size_t)n + (size_t)i]);
+    free(all);
+    return err;
+}
+
+/* As totals(), from the events inside the graph: the host reads them after each replay, and the
+ * ranks start the next together. The pipeline fills in the passes before the last one. */
+static int period_totals(const struct replay *p, double *sample_us, int n)
+{
+    struct gpu_run *r = p->r;
+    int err = 0;
+
+    for (int i = -1; !err && i < n; i++) {
+        double us = 0;
+
+        err = kernels_comm_barrier(r->s->control, r->stream[0]);
+        if (!err)
+            err = replay_start(p);
+        if (!err)
+            err = gpu_wait(r->s, r->stream[0]);
+        if (!err)
+            err = period_us(r, &us);
+        if (i >= 0)
+            sample_us[i] = us;
+    }
+    return err ? err : slowest(r->s, sample_us, n);
+}
+
 /* sample_us[n]: time of one layer in each of n replays that follow a first one; the slowest rank's.
  */
 static int totals(const struct replay *p, double *sample_us, int n)
@@ -104,8 +165,7 @@ static int totals(const struct replay *p, double *sample_us, int n)
     struct gpu_run *r = p->r;
     struct gpu_session *s = r->s;
     cudaEvent_t *event = calloc((size_t)n + 2, sizeof *event);
-    double *all = calloc((size_t)n * (size_t)s->ranks, sizeof *all);
-    int err = event && all ? 0 : ERR_NOMEM;
+    int err = event ? 0 : ERR_NOMEM;
 
     for (int i = 0; !err && i < n + 2; i++)
         err = GPU(cudaEventCreate(&event[i]));
@@ -124,18 +184,14 @@ static int totals(const struct replay *p, double *sample_us, int n)
         float ms;
 
         err = GPU(cudaEventElapsedTime(&ms, event[i + 1], event[i + 2]));
-        sample_us[i] = err ? 0 : (double)ms * 1e3 / r->o->layers;
+        sample_us[i] = err ? 0 : (double)ms * 1e3 / (r->passes * r->plan->num_layers);
     }
     if (!err)
-        err = gpu_gather(s, sample_us, all, (size_t)n * sizeof *all);
-    for (int i = 0; !err && i < n; i++)
-        for (int rank = 0; rank < s->ranks; rank++)
-            sample_us[i] = fmax(sample_us[i], all[(size_t)rank * (size_t)n + (size_t)i]);
+        err = slowest(s, sample_us, n);
     for (int i = 0; event && i < n + 2; i++)
         if (event[i])
             cudaEventDestroy(event[i]);
     free(event);
-    free(all);
     return err;
 }
 
@@ -148,8 +204,8 @@ static long long ready_of(const struct gpu_run *r, const struct gpu_mark *m, int
 
     *first = true;
     for (int i = 0; i < op; i++)
-        if (p->ops[i].stream == o->stream && m[i].end_ns >= ready) {
-            ready = m[i].end_ns;
+        if (p->ops[i].stream == o->stream && m[i].free_ns >= ready) {
+            ready = m[i].free_ns;
             *first = false;
         }
     for (int d = o->first_dep; d < o->first_dep + o->num_deps; d++)
@@ -161,8 +217,8 @@ static long long ready_of(const struct gpu_run *r, const struct gpu_mark *m, int
 }
 
 /* A library kernel leaves no stamp: it began one launch gap after what it waited for, and ended one
- * gap before the first that waited for it. Library kernels in a row would need one more rule; plans
- * have none, since an activation lies between two GEMMs. */
+ * gap before the first that waited for it: before a mark, where the next on its stream is a library
+ * kernel too. */
 static void library_marks(const struct gpu_run *r, struct gpu_mark *m)
 {
     const struct plan *p = r->plan;
@@ -170,7 +226,8 @@ static void library_marks(const struct gpu_run *r, struct gpu_mark *m)
 
     for (int i = 0; i < p->num_ops; i++) {
         bool first;
-        long long end = m[p->num_ops + 1].start_ns;
+        long long end = r->op[i].mark ? m[i].start_ns : m[p->num_ops + 1].start_ns;
+        long long behind = m[i].end_ns;
 
         if (!run_op_is_library(&p->ops[i]))
             continue;
@@ -179,7 +236,9 @@ static void library_marks(const struct gpu_run *r, struct gpu_mark *m)
             if (run_op_follows(p, i, next) && m[next].stamped && m[next].start_ns < end)
                 end = m[next].start_ns;
         m[i].end_ns = end - gap > m[i].start_ns ? end - gap : m[i].start_ns;
+        m[i].free_ns = r->op[i].mark ? behind : m[i].end_ns;
         m[i].sms = p->ops[i].sms;
+        m[i].wait_ns = 0;
     }
 }
 
@@ -189,15 +248,16 @@ static struct gpu_mark mark_of(const struct gpu_run *r, const struct kernel_stam
 
     return (struct gpu_mark){.start_ns = (long long)stamp->start_ns - offset,
                              .end_ns = (long long)stamp->end_ns - offset,
+                             .free_ns = (long long)stamp->end_ns - offset,
                              .wait_ns = (long long)stamp->wait_max_ns,
                              .sms = (int)stamp_sm_count(stamp),
                              .stamped = 1};
 }
 
-/* Layer l >= 1 of a graph. It begins where the mark before it ends, or where the last op of the
- * layer before it ended. */
-static void marks_of_layer(const struct gpu_run *r, const struct kernel_stamp *graph, int l,
-                           struct gpu_mark *m)
+/* Pass l >= 1 of a graph. It begins where the mark before it ends, or where the last op of the pass
+ * before it ended. */
+static void marks_of_pass(const struct gpu_run *r, const struct kernel_stamp *graph, int l,
+                          struct gpu_mark *m)
 {
     int n = r->plan->num_ops;
     const struct kernel_stamp *stamps = graph + (size_t)l * (size_t)run_marks(r);
@@ -209,7 +269,7 @@ static void marks_of_layer(const struct gpu_run *r, const struct kernel_stamp *g
     }
     if (r->marked) {
         m[n] = mark_of(r, stamps + n);
-        m[n + 1] = mark_of(r, l + 1 < r->o->layers ? after : stamps + n + 1);
+        m[n + 1] = mark_of(r, l + 1 < r->passes ? after : stamps + n + 1);
     } else {
         m[n] = m[n + 1] = (struct gpu_mark){.start_ns = LLONG_MAX};
         for (int i = 0; i < n; i++) {
@@ -222,11 +282,11 @@ static void marks_of_layer(const struct gpu_run *r, const struct kernel_stamp *g
     library_marks(r, m);
 }
 
-/* Replays the stamped graph; marks[TRACED_REPLAYS][layers][run_marks] of this rank. */
+/* Replays the stamped graph; marks[TRACED_REPLAYS][passes][run_marks] of this rank. */
 static int stamps_collect(const struct replay *p, struct gpu_mark *marks, double *traced_us)
 {
     struct gpu_run *r = p->r;
-    size_t per_layer = (size_t)run_marks(r), n = per_layer * (size_t)r->o->layers;
+    size_t per_pass = (size_t)run_marks(r), n = per_pass * (size_t)r->passes;
     size_t bytes = n * sizeof(struct kernel_stamp);
     struct kernel_stamp *reset = NULL, *got = NULL;
     cudaEvent_t event[2] = {NULL, NULL};
@@ -258,9 +318,11 @@ static int stamps_collect(const struct replay *p, struct gpu_mark *marks, double
             err = GPU(cudaEventElapsedTime(&ms, event[0], event[1]));
         if (err || k < 0) /* the first replay warms up */
             continue;
-        traced_us[k] = (double)ms * 1e3 / r->o->layers;
-        for (int l = 1; l < r->o->layers; l++)
-            marks_of_layer(r, got, l, marks + (size_t)k * n + (size_t)l * per_layer);
+        traced_us[k] = (double)ms * 1e3 / (r->passes * r->plan->num_layers);
+        if (r->periodic)
+            err = period_us(r, &traced_us[k]);
+        for (int l = 1; l < r->passes; l++)
+            marks_of_pass(r, got, l, marks + (size_t)k * n + (size_t)l * per_pass);
     }
     for (int i = 0; i < 2; i++)
         if (event[i])
@@ -270,19 +332,19 @@ static int stamps_collect(const struct replay *p, struct gpu_mark *marks, double
     return err;
 }
 
-/* All ranks' marks of one layer: all + rank * stride. */
-struct layer_view {
+/* All ranks' marks of one pass: all + rank * stride. */
+struct pass_view {
     const struct gpu_run *r;
     const struct gpu_mark *all;
     size_t stride; /* marks per rank */
 };
 
-static const struct gpu_mark *view_rank(const struct layer_view *v, int rank)
+static const struct gpu_mark *view_rank(const struct pass_view *v, int rank)
 {
     return v->all + (size_t)rank * v->stride;
 }
 
-static void view_ends(const struct layer_view *v, long long *start, long long *end)
+static void view_ends(const struct pass_view *v, long long *start, long long *end)
 {
     int n = v->r->plan->num_ops;
 
@@ -297,7 +359,7 @@ static void view_ends(const struct layer_view *v, long long *start, long long *e
     }
 }
 
-static int trace_make(const struct layer_view *v, struct trace **out)
+static int trace_make(const struct pass_view *v, struct trace **out)
 {
     const struct gpu_run *r = v->r;
     struct trace_sink sink;
@@ -338,8 +400,8 @@ static int trace_make(const struct layer_view *v, struct trace **out)
     return err;
 }
 
-/* kind_us of one layer: the mean over ranks of the time of all ops of a kind. */
-static void kinds_of(const struct layer_view *v, double *busy_us, double *wait_us)
+/* kind_us of one pass: the mean over ranks of the time of all ops of a kind. */
+static void kinds_of(const struct pass_view *v, double *busy_us, double *wait_us)
 {
     const struct plan *p = v->r->plan;
 
@@ -379,25 +441,25 @@ static void kinds_summarise(const struct gpu_run *r, const double *busy, const d
     }
 }
 
-/* From all ranks' marks: medians per kind, and the trace of the layer whose length is the median.
- * The first layer of a graph is left out: it carries the ranks' skew. */
+/* From all ranks' marks: medians per kind, and the trace of the pass whose length is the median.
+ * The first pass of a graph is left out: it carries the ranks' skew. */
 static int marks_evaluate(const struct gpu_run *r, const struct gpu_mark *all,
                           struct gpu_result *result, struct trace **trace)
 {
-    int layers = r->o->layers, n = 0, pick = 0, count = TRACED_REPLAYS * (layers - 1);
-    size_t per_layer = (size_t)run_marks(r), stride = per_layer * (size_t)layers * TRACED_REPLAYS;
-    struct layer_view *view = calloc((size_t)count, sizeof *view);
+    int passes = r->passes, n = 0, pick = 0, count = TRACED_REPLAYS * (passes - 1);
+    size_t per_pass = (size_t)run_marks(r), stride = per_pass * (size_t)passes * TRACED_REPLAYS;
+    struct pass_view *view = calloc((size_t)count, sizeof *view);
     double *length = calloc((size_t)count, sizeof *length), middle;
     double *busy = calloc((size_t)count * 2 * OP_KIND_COUNT, sizeof *busy);
     double *wait = busy ? busy + (size_t)count * OP_KIND_COUNT : NULL;
     int err = view && length && busy ? 0 : ERR_NOMEM;
 
     for (int k = 0; !err && k < TRACED_REPLAYS; k++)
-        for (int l = 1; l < layers; l++, n++) {
+        for (int l = 1; l < passes; l++, n++) {
             long long start, end;
 
-            view[n] = (struct layer_view){
-                r, all + ((size_t)k * (size_t)layers + (size_t)l) * per_layer, stride};
+            view[n] = (struct pass_view){
+                r, all + ((size_t)k * (size_t)passes + (size_t)l) * per_pass, stride};
             view_ends(&view[n], &start, &end);
             length[n] = (double)(end - start);
             kinds_of(&view[n], busy + n * OP_KIND_COUNT, wait + n * OP_KIND_COUNT);
@@ -419,7 +481,7 @@ static int marks_evaluate(const struct gpu_run *r, const struct gpu_mark *all,
 static int spans_measure(struct gpu_run *r, struct gpu_result *result, struct trace **trace)
 {
     struct gpu_session *s = r->s;
-    size_t n = (size_t)run_marks(r) * (size_t)r->o->layers * TRACED_REPLAYS;
+    size_t n = (size_t)run_marks(r) * (size_t)r->passes * TRACED_REPLAYS;
     struct gpu_mark *mine = calloc(n, sizeof *mine),
                     *all = calloc(n * (size_t)s->ranks, sizeof *all);
     double traced_us[TRACED_REPLAYS] = {0}, every[GPU_MAX_RANKS * TRACED_REPLAYS];
@@ -427,7 +489,7 @@ static int spans_measure(struct gpu_run *r, struct gpu_result *result, struct tr
     int err = mine && all ? gpu_clocks(s) : ERR_NOMEM;
 
     if (!err)
-        err = replay_open(&p, r, true, r->o->layers);
+        err = replay_open(&p, r, true, r->passes);
     if (!err)
         err = stamps_collect(&p, mine, traced_us);
     if (!err)
@@ -457,10 +519,10 @@ int run_measure(struct gpu_run *r, struct gpu_result *result, struct trace **tra
     double *sample_us = calloc((size_t)n, sizeof *sample_us), worst;
     struct replay p = {0};
     uint64_t hash;
-    int checked, err = sample_us ? replay_open(&p, r, false, r->o->layers) : ERR_NOMEM;
+    int checked, err = sample_us ? replay_open(&p, r, false, r->passes) : ERR_NOMEM;
 
     if (!err)
-        err = totals(&p, sample_us, n);
+        err = r->periodic ? period_totals(&p, sample_us, n) : totals(&p, sample_us, n);
     if (!err) {
         result->n = n;
         result->median_us = stats_median(sample_us, (size_t)n);
@@ -469,7 +531,8 @@ int run_measure(struct gpu_run *r, struct gpu_result *result, struct trace **tra
         err = spans_measure(r, result, trace);
     }
     if (!err)
-        err = gpu_output_check(r->s, r->o->check_tokens, &worst, &checked, &hash);
+        err = gpu_output_check(r->s, r->plan->num_layers, r->o->check_tokens, &worst, &checked,
+                               &hash);
     if (!err && hash != r->hash) {
         log_error("rank %d, %s: the output after the replays differs from the first", r->s->rank,
                   r->plan->policy);
