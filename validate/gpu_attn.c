@@ -224,7 +224,7 @@ int gpu_attn_open(struct gpu_attn **out, struct gpu_session *s, const struct pla
 
     if (!err) {
         a->tokens = plan->batches[0].routing->tokens;
-        a->hidden = s->layer->shape.hidden;
+        a->hidden = op_of_kind(plan, OP_ATTN_OUT)->n;
         a->latents = plan->attn.kv_lora_rank ? plan->attn.q_lora_rank + plan->attn.kv_lora_rank : 0;
         a->num_batches = plan->num_batches;
         err = memory_check(plan, a->tokens);

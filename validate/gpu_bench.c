@@ -264,6 +264,8 @@ int gpu_bench(struct gpu_session *s, const char *csv_path, bool quick)
     }
     if (!err && !quick)
         err = bench_pipeline(&b, &shapes[0]);
+    if (!err)
+        err = bench_attention(&b);
     bench_close(&b);
 out:
     if (!err && s->rank == 0)

@@ -48,5 +48,6 @@ int bench_a2a(struct bench *b);
 int bench_experts(struct bench *b); /* gpu_bench_compute.c */
 int bench_dense(struct bench *b);
 int bench_machine(struct bench *b);
+int bench_attention(struct bench *b); /* gpu_bench_attn.c */
 
 #endif
