@@ -183,7 +183,15 @@ static int attention_point(struct bench *b, const struct attn_model *m, int rows
 int bench_attention(struct bench *b)
 {
     static const int rows[] = {16, 32, 64, 128, 256}, contexts[] = {512, 2048, 8192};
-    int err = 0;
+    /* A small layer: the projections' weights take its values. */
+    struct gpu_shape shape = {.vranks = b->s->ranks,
+                              .experts = 8 * b->s->ranks,
+                              .hidden = 7168,
+                              .inter = 2048,
+                              .topk = 8,
+                              .max_tokens = 16,
+                              .fp8 = true};
+    int err = gpu_layer_open(b->s, &shape, 1);
 
     for (size_t m = 0; !err && m < (b->quick ? 1 : sizeof models / sizeof *models); m++)
         for (int i = 0; !err && i < (b->quick ? 2 : 5); i++)
