@@ -5,6 +5,7 @@
 
 #include "validate/gpu_a2a.h"
 #include "validate/gpu_attn.h"
+#include "validate/gpu_cupti.h"
 #include "validate/gpu_session.h"
 
 #define GPU_MAX_STREAMS 8
@@ -13,7 +14,8 @@
 struct gpu_mark {
     long long start_ns, end_ns, wait_ns;
     long long free_ns; /* its stream could go on: end_ns, or the end of the mark behind it */
-    int sms, stamped;  /* stamped 0: a library kernel */
+    int sms;
+    enum gpu_source source;
 };
 
 struct gpu_op {
@@ -75,8 +77,9 @@ bool run_op_follows(const struct plan *plan, int op, int next);
 int run_op(struct gpu_run *r, int op, cudaStream_t stream, struct kernel_stamp *stamp);
 /* Can its kernel run at all? Logs why not. */
 int run_op_check(struct gpu_run *r, int op);
+/* Does it launch a library GEMM of the plan's shape (gpu_op.dense)? */
 bool run_op_has_dense(const struct plan_op *op);
-/* Kernels that leave no stamp: their times follow from their neighbours'. */
+/* Kernels that leave no stamp: CUPTI times them, or their times follow from their neighbours'. */
 bool run_op_is_library(const struct plan_op *op);
 
 /* One pass, as it is measured (a graph, or eager), on poisoned memory (gpu_measure.c). */
