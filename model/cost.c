@@ -418,7 +418,8 @@ static void attn_side_add(const struct law_cost *c, const struct plan *plan,
 
     out->head.fixed_ns += c->v[HW_ATTN_NORM_US] * 1e3;
     law_stream_add(c->v,
-                   op->rows * (norm + cost_attn_side_bytes(a, plan_attn_is_prefill(a))) + own_rows * norm,
+                   op->rows * (norm + cost_attn_side_bytes(a, plan_attn_is_prefill(a))) +
+                       own_rows * norm,
                    op->sms, out);
     out->assumed |= c->assumed[BASIS_ATTN] || c->assumed[BASIS_ACT];
 }
