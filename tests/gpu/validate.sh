@@ -20,6 +20,10 @@ for n in 1 2 4; do
             >"$out/table" || { fail=1; cat "$out/table"; }
         echo "validate: $n GPUs, $dtype: $(grep -c ' yes$\| refused$' "$out/table") points"
     done
+    # A latent cache, a shared expert, halves of 16 and 15 tokens.
+    "$1" validate configs/h200x4_tbo.yaml --cluster.gpus_per_node=$n --set batch=31 --repeats 5 --no-plots \
+        --quiet --output-dir "$out" >"$out/table" || { fail=1; cat "$out/table"; }
+    echo "validate: $n GPUs, attention: $(grep -c ' yes$\| refused$' "$out/table") points"
 done
 rm -rf "$out"
 exit $fail
