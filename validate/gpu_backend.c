@@ -285,7 +285,7 @@ int run_open(struct gpu_run *r, struct gpu_session *s, const struct plan *plan,
 
 void run_close(struct gpu_run *r)
 {
-    cudaDeviceSynchronize();
+    gpu_drain(r->s, "a run's memory goes");
     for (int i = 0; r->op && i < r->plan->num_ops; i++)
         if (r->op[i].event)
             cudaEventDestroy(r->op[i].event);
@@ -450,5 +450,5 @@ int gpu_session_run(struct gpu_session *s, const struct plan *plan, const struct
         result->emulated_ranks = plan->ranks;
     if (r.s)
         run_close(&r);
-    return err;
+    return gpu_session_failed(s, err);
 }

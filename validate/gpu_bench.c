@@ -271,5 +271,5 @@ out:
     if (!err && s->rank == 0)
         err = file_commit(&out);
     file_abort(&out);
-    return err;
+    return gpu_session_failed(s, err);
 }

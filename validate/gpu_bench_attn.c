@@ -175,7 +175,7 @@ static int attention_point(struct bench *b, const struct attn_model *m, int rows
         err = core_point(b, &l);
     if (!err && side)
         err = side_point(b, &l);
-    cudaDeviceSynchronize();
+    gpu_drain(b->s, "the memory of attention goes");
     gpu_attn_close(l.a);
     return err == ERR_INFEASIBLE ? 0 : err; /* said so: the cache is too large beside the rest */
 }

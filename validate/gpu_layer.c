@@ -206,7 +206,7 @@ void gpu_layer_close(struct gpu_session *s)
 
     if (!l)
         return;
-    cudaDeviceSynchronize();
+    gpu_drain(s, "a layer's memory goes");
     for (int i = 0; i < 2; i++)
         half_close(&l->half[i]);
     gpu_dense_close(&l->dense);

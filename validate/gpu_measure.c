@@ -634,7 +634,7 @@ static void cupti_start(struct gpu_session *s)
     if (!s->cupti)
         err = gpu_cupti_open(&s->cupti, &why);
     if (!err)
-        err = GPU(cudaDeviceSynchronize());
+        err = gpu_drain(s, "CUPTI records");
     if (!err)
         err = gpu_cupti_start(s->cupti);
     if (why)

@@ -18,6 +18,7 @@
 #define GPU_MAX_DENSE   96
 #define GPU_MAX_BATCHES 2    /* of a plan: whole, or two halves */
 #define GPU_WAIT_S      60.0 /* deadline of every wait of the host */
+#define GPU_DRAIN_S     15.0 /* once work is given up */
 
 int gpu_check(cudaError_t status, const char *what, const char *file, int line);
 #define GPU(call) gpu_check(call, #call, __FILE__, __LINE__)
@@ -84,6 +85,8 @@ struct gpu_cupti;
 struct gpu_session {
     struct gpu_team *team;
     int rank, ranks, sm_count, device;
+    bool experimental_gin;        /* every communicator may send beyond NVLink */
+    bool failed;                  /* the ranks are no longer in step: nothing collective any more */
     struct kernels_comm *control; /* a small handle for gathers, barriers and clocks */
     struct gpu_layer *layer;      /* of the last shape */
     cudaStream_t main;
@@ -103,6 +106,10 @@ int gpu_alloc(void **out, size_t bytes);
 int gpu_upload(void *to, const void *from, size_t bytes);
 /* The stream's work is done, and no device wait passed its deadline. ERR_TIMEOUT, ERR_GPU. */
 int gpu_wait(struct gpu_session *s, cudaStream_t stream);
+/* Until the GPU is idle, before `what`; ends the process where that takes GPU_DRAIN_S. ERR_GPU. */
+int gpu_drain(struct gpu_session *s, const char *what);
+/* Remembers that err (unless 0 or a refusal that all ranks share) ends the session. Returns err. */
+int gpu_session_failed(struct gpu_session *s, int err);
 /* Collective: bytes of every rank in rank order; any size. */
 int gpu_gather(struct gpu_session *s, const void *mine, void *all, size_t bytes);
 /* Collective: measures the clocks' offsets to rank 0. */
