@@ -19,9 +19,26 @@ double validate_ape(const struct validate_point *p)
     return fabs(p->predicted_us / p->gpu.median_us - 1);
 }
 
+/* Do both policies of a scenario have the same ops? With attention.include auto, only those that
+ * move attention have it. */
+static bool same_ops(const struct validate_set *v, size_t scenario, const struct policy *a,
+                     const struct policy *b)
+{
+    struct scenario s;
+    bool same = a->spans_layers == b->spans_layers;
+
+    if (same || config_scenario(v->config, scenario, &s))
+        return same;
+    same = s.attention != ATTENTION_AUTO;
+    scenario_free(&s);
+    return same;
+}
+
 const struct validate_point *validate_none(const struct validate_set *v,
                                            const struct validate_point *p)
 {
+    if (!same_ops(v, p->scenario, &policy_none, p->policy))
+        return NULL;
     for (size_t i = 0; i < v->num_points; i++) {
         const struct validate_point *q = &v->point[i];
 
@@ -29,6 +46,14 @@ const struct validate_point *validate_none(const struct validate_set *v,
             return q;
     }
     return NULL;
+}
+
+/* Is the point one of those that the scenario's schedules are ordered by? Layers with attention are
+ * not set against layers without. */
+static bool is_ordered(const struct validate_set *v, size_t scenario,
+                       const struct validate_point *p)
+{
+    return p->measured && p->scenario == scenario && same_ops(v, scenario, &policy_none, p->policy);
 }
 
 static bool has_knob(const struct validate_point *p, const char *key)
@@ -457,7 +482,7 @@ static double order_tau(const struct validate_set *v, size_t *scenarios)
 
         n = 0;
         for (size_t i = 0; i < v->num_points && n < 64; i++) {
-            if (!v->point[i].measured || v->point[i].scenario != s)
+            if (!is_ordered(v, s, &v->point[i]))
                 continue;
             measured[n] = v->point[i].gpu.median_us;
             predicted[n++] = v->point[i].predicted_us;
@@ -503,7 +528,7 @@ static double pick_loss(const struct validate_set *v, size_t scenario)
     for (size_t i = 0; i < v->num_points; i++) {
         const struct validate_point *p = &v->point[i];
 
-        if (!p->measured || p->scenario != scenario)
+        if (!is_ordered(v, scenario, p))
             continue;
         best = fmin(best, p->gpu.median_us);
         if (!pick || p->predicted_us < pick->predicted_us)

@@ -20,7 +20,8 @@ bool gpu_built(void);
 
 struct gpu_options {
     int repeats;      /* samples of the layer time, after the first, which is discarded */
-    int layers;       /* layers in one graph, so that its start is shared; >= 2 */
+    int layers;       /* layers in one graph, so that its start is shared; >= 2. A plan of several
+                         layers is run as often as it takes, but at least twice */
     bool eager;       /* launched one by one, no graph */
     int max_tokens;   /* buffers are made for so many tokens per rank */
     int check_tokens; /* tokens per rank compared with the reference; 0 = all */
@@ -52,7 +53,8 @@ struct gpu_cupti_result {
 
 /* What one plan took and gave. The same on rank 0 only; others get zeros. */
 struct gpu_result {
-    int n;                            /* samples; each is the slowest rank's time of one layer */
+    int n;                            /* samples; each is the slowest rank's time of one layer (of
+                                         several layers: in the steady period, plan_period) */
     double median_us, p95_us, min_us; /* untraced */
     double traced_us;                 /* median with stamps */
     bool spans_ok;                    /* tracing moved the total by at most 5% */
@@ -60,7 +62,7 @@ struct gpu_result {
     double worst_error;               /* largest ||y - ref|| / ||ref|| of a token */
     uint64_t hash;                    /* of all ranks' outputs */
     double clock_residual_us;         /* half the longest best round trip to rank 0 */
-    double kind_us[OP_KIND_COUNT];    /* sum over the ops of a kind, waiting excluded (fused
+    double kind_us[OP_KIND_COUNT];    /* sum over the plan's ops of a kind, waiting excluded (fused
                                          kernels wait while they send: theirs is counted): mean
                                          over ranks, median over traced layers; < 0: none */
     double kind_wait_us[OP_KIND_COUNT];

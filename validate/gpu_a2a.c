@@ -583,16 +583,16 @@ static int combine(struct a2a_part *p, struct gpu_session *s, const struct plan_
     struct gpu_layer *l = s->layer;
     const struct a2a_round *x = &p->round[op->round];
     size_t first = (size_t)p->first_token;
-    struct rows_args sum = {.ctas = op->sms,
-                            .hidden = l->shape.hidden,
-                            .rows = p->tokens,
-                            .index = p->position,
-                            .from = p->back,
-                            .to = (char *)l->y + first * (size_t)l->shape.hidden * 2,
-                            .weights =
-                                p->copies ? NULL : l->topk_weights + first * (size_t)l->shape.topk,
-                            .topk = p->width,
-                            .stamp = stamp};
+    struct rows_args sum = {
+        .ctas = op->sms,
+        .hidden = l->shape.hidden,
+        .rows = p->tokens,
+        .index = p->position,
+        .from = p->back,
+        .to = (char *)gpu_output_of(l, op->layer) + first * (size_t)l->shape.hidden * 2,
+        .weights = p->copies ? NULL : l->topk_weights + first * (size_t)l->shape.topk,
+        .topk = p->width,
+        .stamp = stamp};
     int err = exchange(s, op->sms, p->send, x->recv_count, p->back, x->send_count,
                        (size_t)x->first_row, 2 * (size_t)l->shape.hidden, stream);
 

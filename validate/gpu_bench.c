@@ -290,6 +290,8 @@ int gpu_bench(struct gpu_session *s, const char *csv_path, bool quick, const cha
         err = bench_pipeline(&b, &shapes[0]);
     if (!err && wanted(&b, "crossover"))
         err = bench_crossover(&b);
+    if (!err && wanted(&b, "attention"))
+        err = bench_attention(&b);
     bench_close(&b);
 out:
     if (!err && s->rank == 0)

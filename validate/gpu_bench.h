@@ -51,5 +51,6 @@ int bench_dense(struct bench *b);
 int bench_machine(struct bench *b);
 int bench_router(struct bench *b);    /* gpu_bench_dense.c */
 int bench_crossover(struct bench *b); /* opens layers of its own */
+int bench_attention(struct bench *b); /* gpu_bench_attn.c */
 
 #endif

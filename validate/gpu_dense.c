@@ -42,6 +42,20 @@ static int fill_scales(struct gpu_layer *l, float *to, size_t count)
     return err;
 }
 
+int gpu_dense_values(struct gpu_layer *l, void **out, size_t bytes)
+{
+    int err = gpu_alloc(out, bytes);
+
+    return err ? err : fill_random(l, *out, bytes);
+}
+
+int gpu_dense_scales(struct gpu_layer *l, float **out, size_t count)
+{
+    int err = gpu_alloc((void **)out, count * sizeof **out);
+
+    return err ? err : fill_scales(l, *out, count);
+}
+
 int gpu_dense_open(struct gpu_session *s, int inter)
 {
     struct gpu_layer *l = s->layer;
@@ -63,7 +77,7 @@ int gpu_dense_open(struct gpu_session *s, int inter)
                 {(void **)&d->up_scales, 2 * wide * hidden / 128 * 4, true},
                 {(void **)&d->down_scales, wide * hidden / 128 * 4, true},
                 {(void **)&d->act_scales, tokens * wide / 128 * 4 + 4, true},
-                {(void **)&d->rows, sizeof *d->rows, false},
+                {(void **)&d->rows, GPU_MAX_BATCHES * sizeof *d->rows, false},
                 {&d->router, experts * hidden * 2, false},
                 {&d->logits, tokens * experts * 2, false},
                 {(void **)&d->choices, tokens * (size_t)l->shape.topk * 4, false},
@@ -74,13 +88,10 @@ int gpu_dense_open(struct gpu_session *s, int inter)
         return 0;
     gpu_dense_close(d);
     d->inter = inter;
-    for (size_t i = 0; !err && i < sizeof want / sizeof *want; i++) {
-        err = gpu_alloc(want[i].p, want[i].bytes);
-        if (!err && want[i].scales)
-            err = fill_scales(l, *want[i].p, want[i].bytes / sizeof(float));
-        else if (!err)
-            err = fill_random(l, *want[i].p, want[i].bytes);
-    }
+    for (size_t i = 0; !err && i < sizeof want / sizeof *want; i++)
+        err = want[i].scales
+                  ? gpu_dense_scales(l, (float **)want[i].p, want[i].bytes / sizeof(float))
+                  : gpu_dense_values(l, want[i].p, want[i].bytes);
     if (err)
         gpu_dense_close(d);
     return err;

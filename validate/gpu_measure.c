@@ -1,8 +1,9 @@
 /* validate/gpu_measure.c: how long a layer takes, and where its ops stood in it.
  *
- * A graph holds several layers one after another, so that what it costs to start a graph is spread;
- * replays follow one another without the host in between. Totals come from graphs without stamps.
- * The same graph with stamps gives the spans, and is refused where the stamps moved its total.
+ * A graph runs the plan several times, so that what it costs to start a graph is spread; replays
+ * follow one another without the host in between. Of a plan with a steady period, that of the
+ * graph's last pass is measured, by events inside it. Totals come from graphs without stamps. The
+ * same graph with stamps gives the spans, and is refused where the stamps moved its total.
  * Where CUPTI is installed, a third one has stamps and is recorded, for the kernels of libraries:
  * its records are refused in the same way, and CUPTI is attached for these replays only. */
 #include <limits.h>
@@ -23,33 +24,33 @@
 struct replay {
     struct gpu_run *r;
     bool stamped;
-    int layers;
+    int passes;
     cudaGraphExec_t exec; /* NULL: eager */
 };
 
-static int layers_enqueue(const struct replay *p)
+static int passes_enqueue(const struct replay *p)
 {
     struct gpu_run *r = p->r;
     int err = 0;
 
-    for (int i = 0; !err && i < p->layers; i++)
-        err = run_layer(r, p->stamped ? r->stamps + (size_t)i * (size_t)run_marks(r) : NULL,
-                        i + 1 == p->layers);
+    for (int i = 0; !err && i < p->passes; i++)
+        err = run_pass(r, p->stamped ? r->stamps + (size_t)i * (size_t)run_marks(r) : NULL,
+                       i + 1 == p->passes);
     return err;
 }
 
-static int replay_open(struct replay *p, struct gpu_run *r, bool stamped, int layers)
+static int replay_open(struct replay *p, struct gpu_run *r, bool stamped, int passes)
 {
     cudaGraph_t graph = NULL;
     int err, ended;
 
-    *p = (struct replay){.r = r, .stamped = stamped, .layers = layers};
+    *p = (struct replay){.r = r, .stamped = stamped, .passes = passes};
     if (r->o->eager)
         return 0;
     err = GPU(cudaStreamBeginCapture(r->stream[0], cudaStreamCaptureModeThreadLocal));
     if (err)
         return err;
-    err = layers_enqueue(p);
+    err = passes_enqueue(p);
     ended = GPU(cudaStreamEndCapture(r->stream[0], &graph));
     err = err ? err : ended;
     if (!err)
@@ -70,7 +71,7 @@ static void replay_close(struct replay *p)
 
 static int replay_start(const struct replay *p)
 {
-    return p->exec ? GPU(cudaGraphLaunch(p->exec, p->r->stream[0])) : layers_enqueue(p);
+    return p->exec ? GPU(cudaGraphLaunch(p->exec, p->r->stream[0])) : passes_enqueue(p);
 }
 
 /* Other policies have left the same values in the same buffers, and other ranks in this one's
@@ -103,6 +104,67 @@ int run_poisoned(struct gpu_run *r)
     return err;
 }
 
+/* Time of one layer in the last pass's steady period, on this rank: from the last of the streams to
+ * leave the layer before it to the last to leave it. */
+static int period_us(const struct gpu_run *r, double *us)
+{
+    const struct gpu_bound *b = r->bound;
+    int err = 0;
+
+    *us = 0;
+    for (int to = 0; !err && to < r->plan->num_streams; to++) {
+        double shortest_ms = INFINITY;
+
+        for (int from = 0; !err && b[1].event[to] && from < r->plan->num_streams; from++) {
+            float ms = 0;
+
+            if (!b[0].event[from])
+                continue;
+            err = GPU(cudaEventElapsedTime(&ms, b[0].event[from], b[1].event[to]));
+            shortest_ms = fmin(shortest_ms, (double)ms);
+        }
+        if (b[1].event[to])
+            *us = fmax(*us, shortest_ms * 1e3 / (b[1].layer - b[0].layer));
+    }
+    return err;
+}
+
+/* The slowest rank's of each sample. */
+static int slowest(struct gpu_session *s, double *sample_us, int n)
+{
+    double *all = calloc((size_t)n * (size_t)s->ranks, sizeof *all);
+    int err = all ? gpu_gather(s, sample_us, all, (size_t)n * sizeof *all) : ERR_NOMEM;
+
+    for (int i = 0; !err && i < n; i++)
+        for (int rank = 0; rank < s->ranks; rank++)
+            sample_us[i] = fmax(sample_us[i], all[(size_t)rank * (size_t)n + (size_t)i]);
+    free(all);
+    return err;
+}
+
+/* As totals(), from the events inside the graph: the host reads them after each replay, and the
+ * ranks start the next together. The pipeline fills in the passes before the last one. */
+static int period_totals(const struct replay *p, double *sample_us, int n)
+{
+    struct gpu_run *r = p->r;
+    int err = 0;
+
+    for (int i = -1; !err && i < n; i++) {
+        double us = 0;
+
+        err = kernels_comm_barrier(r->s->control, r->stream[0]);
+        if (!err)
+            err = replay_start(p);
+        if (!err)
+            err = gpu_wait(r->s, r->stream[0]);
+        if (!err)
+            err = period_us(r, &us);
+        if (i >= 0)
+            sample_us[i] = us;
+    }
+    return err ? err : slowest(r->s, sample_us, n);
+}
+
 /* sample_us[n]: time of one layer in each of n replays that follow a first one; the slowest rank's.
  */
 static int totals(const struct replay *p, double *sample_us, int n)
@@ -110,8 +172,7 @@ static int totals(const struct replay *p, double *sample_us, int n)
     struct gpu_run *r = p->r;
     struct gpu_session *s = r->s;
     cudaEvent_t *event = calloc((size_t)n + 2, sizeof *event);
-    double *all = calloc((size_t)n * (size_t)s->ranks, sizeof *all);
-    int err = event && all ? 0 : ERR_NOMEM;
+    int err = event ? 0 : ERR_NOMEM;
 
     for (int i = 0; !err && i < n + 2; i++)
         err = GPU(cudaEventCreate(&event[i]));
@@ -130,18 +191,14 @@ static int totals(const struct replay *p, double *sample_us, int n)
         float ms;
 
         err = GPU(cudaEventElapsedTime(&ms, event[i + 1], event[i + 2]));
-        sample_us[i] = err ? 0 : (double)ms * 1e3 / r->o->layers;
+        sample_us[i] = err ? 0 : (double)ms * 1e3 / (r->passes * r->plan->num_layers);
     }
     if (!err)
-        err = gpu_gather(s, sample_us, all, (size_t)n * sizeof *all);
-    for (int i = 0; !err && i < n; i++)
-        for (int rank = 0; rank < s->ranks; rank++)
-            sample_us[i] = fmax(sample_us[i], all[(size_t)rank * (size_t)n + (size_t)i]);
+        err = slowest(s, sample_us, n);
     for (int i = 0; event && i < n + 2; i++)
         if (event[i])
             cudaEventDestroy(event[i]);
     free(event);
-    free(all);
     return err;
 }
 
@@ -154,8 +211,8 @@ static long long ready_of(const struct gpu_run *r, const struct gpu_mark *m, int
 
     *first = true;
     for (int i = 0; i < op; i++)
-        if (p->ops[i].stream == o->stream && m[i].end_ns >= ready) {
-            ready = m[i].end_ns;
+        if (p->ops[i].stream == o->stream && m[i].free_ns >= ready) {
+            ready = m[i].free_ns;
             *first = false;
         }
     for (int d = o->first_dep; d < o->first_dep + o->num_deps; d++)
@@ -167,8 +224,8 @@ static long long ready_of(const struct gpu_run *r, const struct gpu_mark *m, int
 }
 
 /* A library kernel without a record: it began one launch gap after what it waited for, and ended
- * one gap before the first that waited for it. Library kernels in a row would need one more rule;
- * plans have none, since an activation lies between two GEMMs. */
+ * one gap before the first that waited for it: before its mark, where the next on its stream is a
+ * library kernel too. */
 static void library_marks(const struct gpu_run *r, struct gpu_mark *m)
 {
     const struct plan *p = r->plan;
@@ -176,7 +233,7 @@ static void library_marks(const struct gpu_run *r, struct gpu_mark *m)
 
     for (int i = 0; i < p->num_ops; i++) {
         bool first;
-        long long end = m[p->num_ops + 1].start_ns;
+        long long end = r->op[i].mark ? m[i].start_ns : m[p->num_ops + 1].start_ns;
 
         if (m[i].source != GPU_SOURCE_INFERRED)
             continue;
@@ -185,8 +242,12 @@ static void library_marks(const struct gpu_run *r, struct gpu_mark *m)
             if (run_op_follows(p, i, next) && m[next].source != GPU_SOURCE_INFERRED &&
                 m[next].start_ns < end)
                 end = m[next].start_ns;
-        if (!run_op_ends_stamped(&p->ops[i]) || m[i].end_ns < m[i].start_ns)
+        if (!run_op_ends_stamped(&p->ops[i]) || m[i].end_ns < m[i].start_ns) {
             m[i].end_ns = end - gap > m[i].start_ns ? end - gap : m[i].start_ns;
+            if (!r->op[i].mark)
+                m[i].free_ns = m[i].end_ns;
+        }
+        m[i].wait_ns = 0;
     }
 }
 
@@ -196,11 +257,12 @@ static struct gpu_mark mark_of(const struct gpu_run *r, const struct kernel_stam
 
     return (struct gpu_mark){.start_ns = (long long)stamp->start_ns - offset,
                              .end_ns = (long long)stamp->end_ns - offset,
+                             .free_ns = (long long)stamp->end_ns - offset,
                              .wait_ns = (long long)stamp->wait_max_ns,
                              .sms = (int)stamp_sm_count(stamp)};
 }
 
-/* What one replay left; records: CUPTI's, or NULL. All [layers][run_marks]. */
+/* What one replay left; records: CUPTI's, or NULL. All [passes][run_marks]. */
 struct left {
     struct kernel_stamp *stamps;
     struct gpu_record *records;
@@ -215,13 +277,16 @@ static void mark_record(const struct gpu_run *r, const struct left *left, size_t
 
     m->start_ns = left->records[at].start_ns + left->fit.start_ns - offset;
     m->end_ns = left->records[at].end_ns + left->fit.end_ns - offset;
+    m->wait_ns = 0;
+    if (!r->op[at % (size_t)run_marks(r)].mark)
+        m->free_ns = m->end_ns;
     m->source = GPU_SOURCE_CUPTI;
 }
 
-/* Layer l >= 1 of a graph. It begins where the mark before it ends, or where the last op of the
- * layer before it ended. */
-static void marks_of_layer(const struct gpu_run *r, const struct left *left, int l,
-                           struct gpu_mark *m)
+/* Pass l >= 1 of a graph. It begins where the mark before it ends, or where the last op of the pass
+ * before it ended. */
+static void marks_of_pass(const struct gpu_run *r, const struct left *left, int l,
+                          struct gpu_mark *m)
 {
     int n = r->plan->num_ops;
     size_t first = (size_t)l * (size_t)run_marks(r);
@@ -241,7 +306,7 @@ static void marks_of_layer(const struct gpu_run *r, const struct left *left, int
     }
     if (r->marked) {
         m[n] = mark_of(r, stamps + n);
-        m[n + 1] = mark_of(r, l + 1 < r->o->layers ? after : stamps + n + 1);
+        m[n + 1] = mark_of(r, l + 1 < r->passes ? after : stamps + n + 1);
     } else {
         m[n] = m[n + 1] = (struct gpu_mark){.start_ns = LLONG_MAX};
         for (int i = 0; i < n; i++) {
@@ -257,7 +322,7 @@ static void marks_of_layer(const struct gpu_run *r, const struct left *left, int
 /* The stamped graph, replayed a few times: with CUPTI's records, or without. */
 struct tracing {
     struct gpu_cupti *cupti; /* NULL: without */
-    struct gpu_mark *mine;   /* [TRACED_REPLAYS][layers][run_marks] */
+    struct gpu_mark *mine;   /* [TRACED_REPLAYS][passes][run_marks] */
     struct gpu_mark *all;    /* of every rank */
     double us[TRACED_REPLAYS];
     struct gpu_cupti_fit fit[TRACED_REPLAYS];
@@ -266,7 +331,7 @@ struct tracing {
 
 static size_t tracing_marks(const struct gpu_run *r)
 {
-    return (size_t)run_marks(r) * (size_t)r->o->layers * TRACED_REPLAYS;
+    return (size_t)run_marks(r) * (size_t)r->passes * TRACED_REPLAYS;
 }
 
 /* One replay between two events. The host gets ahead of the GPU first, so that what it takes to
@@ -299,7 +364,7 @@ static int replay_time(const struct replay *p, const struct kernel_stamp *reset,
 static int records_take(const struct gpu_run *r, struct tracing *t, struct left *left,
                         struct gpu_cupti_fit *fit)
 {
-    int n = run_marks(r), num = r->o->layers * n;
+    int n = run_marks(r), num = r->passes * n;
     int err = gpu_cupti_collect(t->cupti, left->records, num);
 
     if (!err)
@@ -317,7 +382,7 @@ static int tracing_replays(const struct replay *p, struct tracing *t,
                            cudaEvent_t event[2])
 {
     struct gpu_run *r = p->r;
-    size_t per_layer = (size_t)run_marks(r), n = per_layer * (size_t)r->o->layers;
+    size_t per_pass = (size_t)run_marks(r), n = per_pass * (size_t)r->passes;
     int err = 0;
 
     t->complete = true;
@@ -330,16 +395,18 @@ static int tracing_replays(const struct replay *p, struct tracing *t,
             err = GPU(cudaEventElapsedTime(&ms, event[0], event[1]));
         if (!err && left->records)
             err = records_take(r, t, left, &t->fit[into]);
-        t->us[into] = (double)ms * 1e3 / r->o->layers;
-        for (int l = 1; !err && l < r->o->layers; l++)
-            marks_of_layer(r, left, l, t->mine + (size_t)into * n + (size_t)l * per_layer);
+        t->us[into] = (double)ms * 1e3 / (r->passes * r->plan->num_layers);
+        if (!err && r->periodic)
+            err = period_us(r, &t->us[into]);
+        for (int l = 1; !err && l < r->passes; l++)
+            marks_of_pass(r, left, l, t->mine + (size_t)into * n + (size_t)l * per_pass);
     }
     return err;
 }
 
 static int records_open(const struct gpu_run *r, struct left *left)
 {
-    int n = run_marks(r), num = r->o->layers * n;
+    int n = run_marks(r), num = r->passes * n;
 
     left->records = calloc((size_t)num, sizeof *left->records);
     left->own = calloc((size_t)num, sizeof *left->own);
@@ -352,7 +419,7 @@ static int records_open(const struct gpu_run *r, struct left *left)
 
 static int tracing_collect(const struct replay *p, struct tracing *t)
 {
-    size_t n = (size_t)run_marks(p->r) * (size_t)p->r->o->layers;
+    size_t n = (size_t)run_marks(p->r) * (size_t)p->r->passes;
     struct kernel_stamp *reset = NULL;
     struct left left = {0};
     cudaEvent_t event[2] = {NULL, NULL};
@@ -378,19 +445,19 @@ static int tracing_collect(const struct replay *p, struct tracing *t)
     return err;
 }
 
-/* All ranks' marks of one layer: all + rank * stride. */
-struct layer_view {
+/* All ranks' marks of one pass: all + rank * stride. */
+struct pass_view {
     const struct gpu_run *r;
     const struct gpu_mark *all;
     size_t stride; /* marks per rank */
 };
 
-static const struct gpu_mark *view_rank(const struct layer_view *v, int rank)
+static const struct gpu_mark *view_rank(const struct pass_view *v, int rank)
 {
     return v->all + (size_t)rank * v->stride;
 }
 
-static void view_ends(const struct layer_view *v, long long *start, long long *end)
+static void view_ends(const struct pass_view *v, long long *start, long long *end)
 {
     int n = v->r->plan->num_ops;
 
@@ -405,7 +472,7 @@ static void view_ends(const struct layer_view *v, long long *start, long long *e
     }
 }
 
-static int trace_make(const struct layer_view *v, struct trace **out)
+static int trace_make(const struct pass_view *v, struct trace **out)
 {
     const struct gpu_run *r = v->r;
     struct trace_sink sink;
@@ -446,8 +513,8 @@ static int trace_make(const struct layer_view *v, struct trace **out)
     return err;
 }
 
-/* kind_us of one layer: the mean over ranks of the time of all ops of a kind. */
-static void kinds_of(const struct layer_view *v, double *busy_us, double *wait_us)
+/* kind_us of one pass: the mean over ranks of the time of all ops of a kind. */
+static void kinds_of(const struct pass_view *v, double *busy_us, double *wait_us)
 {
     const struct plan *p = v->r->plan;
 
@@ -468,7 +535,7 @@ static void kinds_of(const struct layer_view *v, double *busy_us, double *wait_u
     }
 }
 
-/* marks: of any layer, for where its times come from. */
+/* marks: of any pass, for where its times come from. */
 static void kinds_summarise(const struct gpu_run *r, const struct gpu_mark *marks,
                             const double *busy, const double *wait, int n,
                             struct gpu_result *result)
@@ -494,25 +561,25 @@ static void kinds_summarise(const struct gpu_run *r, const struct gpu_mark *mark
     }
 }
 
-/* From all ranks' marks: medians per kind, and the trace of the layer whose length is the median.
- * The first layer of a graph is left out: it carries the ranks' skew. */
+/* From all ranks' marks: medians per kind, and the trace of the pass whose length is the median.
+ * The first pass of a graph is left out: it carries the ranks' skew. */
 static int marks_evaluate(const struct gpu_run *r, const struct gpu_mark *all,
                           struct gpu_result *result, struct trace **trace)
 {
-    int layers = r->o->layers, n = 0, pick = 0, count = TRACED_REPLAYS * (layers - 1);
-    size_t per_layer = (size_t)run_marks(r), stride = per_layer * (size_t)layers * TRACED_REPLAYS;
-    struct layer_view *view = calloc((size_t)count, sizeof *view);
+    int passes = r->passes, n = 0, pick = 0, count = TRACED_REPLAYS * (passes - 1);
+    size_t per_pass = (size_t)run_marks(r), stride = per_pass * (size_t)passes * TRACED_REPLAYS;
+    struct pass_view *view = calloc((size_t)count, sizeof *view);
     double *length = calloc((size_t)count, sizeof *length), middle;
     double *busy = calloc((size_t)count * 2 * OP_KIND_COUNT, sizeof *busy);
     double *wait = busy ? busy + (size_t)count * OP_KIND_COUNT : NULL;
     int err = view && length && busy ? 0 : ERR_NOMEM;
 
     for (int k = 0; !err && k < TRACED_REPLAYS; k++)
-        for (int l = 1; l < layers; l++, n++) {
+        for (int l = 1; l < passes; l++, n++) {
             long long start, end;
 
-            view[n] = (struct layer_view){
-                r, all + ((size_t)k * (size_t)layers + (size_t)l) * per_layer, stride};
+            view[n] = (struct pass_view){
+                r, all + ((size_t)k * (size_t)passes + (size_t)l) * per_pass, stride};
             view_ends(&view[n], &start, &end);
             length[n] = (double)(end - start);
             kinds_of(&view[n], busy + n * OP_KIND_COUNT, wait + n * OP_KIND_COUNT);
@@ -548,7 +615,7 @@ static int tracing_measure(struct gpu_run *r, struct tracing *t)
 
     t->mine = calloc(n, sizeof *t->mine);
     t->all = calloc(n * (size_t)s->ranks, sizeof *t->all);
-    err = t->mine && t->all ? replay_open(&p, r, true, r->o->layers) : ERR_NOMEM;
+    err = t->mine && t->all ? replay_open(&p, r, true, r->passes) : ERR_NOMEM;
     if (!err)
         err = tracing_collect(&p, t);
     replay_close(&p);
@@ -690,10 +757,10 @@ int run_measure(struct gpu_run *r, struct gpu_result *result, struct trace **tra
     double *sample_us = calloc((size_t)n, sizeof *sample_us), worst;
     struct replay p = {0};
     uint64_t hash;
-    int checked, err = sample_us ? replay_open(&p, r, false, r->o->layers) : ERR_NOMEM;
+    int checked, err = sample_us ? replay_open(&p, r, false, r->passes) : ERR_NOMEM;
 
     if (!err)
-        err = totals(&p, sample_us, n);
+        err = r->periodic ? period_totals(&p, sample_us, n) : totals(&p, sample_us, n);
     if (!err) {
         result->n = n;
         result->median_us = stats_median(sample_us, (size_t)n);
@@ -702,7 +769,8 @@ int run_measure(struct gpu_run *r, struct gpu_result *result, struct trace **tra
         err = spans_measure(r, result, trace);
     }
     if (!err)
-        err = gpu_output_check(r->s, r->o->check_tokens, &worst, &checked, &hash);
+        err = gpu_output_check(r->s, r->plan->num_layers, r->o->check_tokens, &worst, &checked,
+                               &hash);
     if (!err && hash != r->hash) {
         log_error("rank %d, %s: the output after the replays differs from the first", r->s->rank,
                   r->plan->policy);

@@ -15,7 +15,8 @@ static enum gemm_dtype dtype_of(const struct plan_op *o)
 
 bool run_op_is_library(const struct plan_op *op)
 {
-    return op->kind == OP_ROUTER || op->kind == OP_MLP_UP || op->kind == OP_MLP_DOWN;
+    return op->kind == OP_ROUTER || op->kind == OP_MLP_UP || op->kind == OP_MLP_DOWN ||
+           op->kind == OP_ATTN_CORE || op->kind == OP_ATTN_OUT;
 }
 
 bool run_op_ends_stamped(const struct plan_op *op)
@@ -31,6 +32,12 @@ static int refuse(const struct gpu_run *r, int op, const char *why)
     if (r->s->rank == 0)
         log_warn("%s, %s: %s", r->plan->policy, label, why);
     return ERR_UNSUPPORTED;
+}
+
+bool run_op_has_dense(const struct plan_op *op)
+{
+    return op->kind == OP_ROUTER || op->kind == OP_MLP_UP || op->kind == OP_MLP_DOWN ||
+           op->kind == OP_ATTN_PROJ || op->kind == OP_ATTN_OUT;
 }
 
 /* The grid of a communication kernel follows from experts and SMs; some are not possible. */
@@ -112,6 +119,9 @@ int run_op_check(struct gpu_run *r, int op)
     case OP_MLP_UP:
     case OP_MLP_ACT:
     case OP_MLP_DOWN:
+    case OP_ATTN_PROJ:
+    case OP_ATTN_CORE:
+    case OP_ATTN_OUT:
         return 0;
     default:
         return refuse(r, op, "the GPU back end has no kernel for this kind of op");
@@ -169,7 +179,7 @@ static struct combine_args combine_args_of(struct gpu_run *r, int op, struct ker
         .topk_idx = l->topk_idx + first * (size_t)r->topk,
         .topk_idx_bytes = 4,
         .topk_weights = l->topk_weights + first * (size_t)r->topk,
-        .y = (char *)l->y + first * (size_t)r->hidden * 2,
+        .y = (char *)gpu_output_of(l, o->layer) + first * (size_t)r->hidden * 2,
         .pacing = r->pacing,
         .stamp = stamp,
     };
@@ -323,7 +333,7 @@ static int launch_mlp_act(struct gpu_run *r, int op, cudaStream_t stream,
         .scale = d->act_scales,
         .scale_row_stride = 1,
         .scale_k_stride = o->rows,
-        .rows = d->rows,
+        .rows = d->rows + o->batch,
         .stamp = stamp,
     };
 
@@ -350,6 +360,10 @@ int run_op(struct gpu_run *r, int op, cudaStream_t stream, struct kernel_stamp *
         return launch_dense(r, op, stream);
     case OP_MLP_ACT:
         return launch_mlp_act(r, op, stream, stamp);
+    case OP_ATTN_PROJ:
+    case OP_ATTN_CORE:
+    case OP_ATTN_OUT:
+        return gpu_attn_launch(r->attn, &r->plan->ops[op], r->op[op].dense, stream, stamp);
     default:
         return launch_comm(r, op, stream, stamp);
     }

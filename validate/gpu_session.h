@@ -17,6 +17,7 @@
 #define GPU_MAX_RANKS   64
 #define GPU_MAX_DENSE   96
 #define GPU_ROUTER_STEP 16
+#define GPU_MAX_BATCHES 2    /* of a plan: whole, or two halves */
 #define GPU_WAIT_S      60.0 /* deadline of every wait of the host */
 #define GPU_DRAIN_S     15.0 /* once work is given up */
 
@@ -49,8 +50,7 @@ struct gpu_dense_memory {
     int inter;
     void *x, *up, *down, *gate_up, *act, *out;
     float *x_scales, *up_scales, *down_scales, *act_scales;
-    int *rows;
-    int rows_value;
+    int *rows;             /* of each batch */
     void *router, *logits; /* experts rounded up to GPU_ROUTER_STEP, as the library wants them */
     int *choices;          /* of the router's top-k; nobody reads them: the plan has its own */
     float *choice_weights;
@@ -66,7 +66,8 @@ struct gpu_layer {
     float *w_up_lines, *w_down_lines; /* the same, padded, for library GEMMs per expert; or NULL */
     struct gpu_half half[2];
     struct gpu_dense_memory dense;
-    void *x, *y; /* BF16 [max_tokens][H] */
+    void *x, *y; /* BF16 [max_tokens][H]; y: as many for each layer of the plan */
+    int y_layers;
     int *topk_idx;
     float *topk_weights;
     /* What is uploaded, and the reference for some of its tokens. */
@@ -132,12 +133,20 @@ int gpu_comm_open(struct gpu_session *s, const struct gpu_shape *shape, size_t s
                   struct kernels_comm **out);
 void gpu_layer_close(struct gpu_session *s);
 int gpu_half_open(struct gpu_session *s, int parity);
+/* Outputs for plans of so many layers: every layer works on the same x and the same weights, so
+ * that all of them must give the same. */
+int gpu_outputs_open(struct gpu_session *s, int layers);
+/* Layer's part of y. */
+void *gpu_output_of(const struct gpu_layer *l, int layer);
 /* Forgets what earlier layers computed: y, the buffer sets and this GPU's window become NaN, and
  * with `lists` rows, sources and segments become empty (not where the host filled them). Between
  * barriers only. */
 int gpu_layer_poison(struct gpu_session *s, bool lists, cudaStream_t stream);
 /* gpu_dense.c: operands and plans of library GEMMs. */
 
+/* Device memory of the weights' random bytes, or of scales that suit them. ERR_GPU. */
+int gpu_dense_values(struct gpu_layer *l, void **out, size_t bytes);
+int gpu_dense_scales(struct gpu_layer *l, float **out, size_t count);
 /* The operands of dense ops: router, and a shared expert of this width (0: none). */
 int gpu_dense_open(struct gpu_session *s, int inter);
 void gpu_dense_close(struct gpu_dense_memory *d);
@@ -157,9 +166,9 @@ void gpu_dense_room(struct gpu_session *s, int wanted);
  * to one. Kept while nothing changed. */
 int gpu_inputs(struct gpu_session *s, const struct plan_routing *routing, int tokens,
                uint64_t seed);
-/* Compares y on the device with the reference for up to `sample` tokens (0: all) and hashes all of
- * it. worst and hash are this rank's. */
-int gpu_output_check(struct gpu_session *s, int sample, double *worst, int *checked,
+/* Compares y of each layer on the device with the reference for up to `sample` tokens (0: all) and
+ * hashes all of one. worst and hash are this rank's. ERR_DATA: two layers differ (logged). */
+int gpu_output_check(struct gpu_session *s, int layers, int sample, double *worst, int *checked,
                      uint64_t *hash);
 
 #endif

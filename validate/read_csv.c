@@ -438,6 +438,8 @@ static const struct bench_kind bench_kinds[] = {
     {"router", DATA_ROUTER, DATA_FUSED},
     {"a2a_dispatch", DATA_A2A, DATA_FUSED},
     {"a2a_combine", DATA_A2A, DATA_FUSED},
+    {"attn_core", DATA_ATTN_CORE, DATA_FUSED},
+    {"attn_side", DATA_ATTN_SIDE, DATA_FUSED},
     {"gemm_fp8", DATA_DENSE_FP8, DATA_FUSED},
     {"gemm_fp8_block", DATA_DENSE_BLOCK, DATA_FUSED},
     {"dense_expert", DATA_DENSE_BLOCK, DATA_FUSED}, /* or DATA_DENSE_BF16, by dtype */
@@ -466,6 +468,9 @@ static void bench_group(const char *kind, struct data_row *r)
     case DATA_DENSE_BLOCK:
         snprintf(r->group, sizeof r->group, "%s %dx%d %dSM", kind, r->n, r->k, r->num_sms);
         break;
+    case DATA_ATTN_CORE:
+        snprintf(r->group, sizeof r->group, "%s %d heads, %d keys", kind, r->groups, r->tokens);
+        break;
     default:
         snprintf(r->group, sizeof r->group, "%s %dSM", kind, r->num_sms);
     }
@@ -490,6 +495,11 @@ static void bench_check(struct cells *c, const struct data_row *r)
         cell_bad(c, "kind", "needs tokens and experts");
     if (r->law == DATA_ACT && (r->rows < 1 || r->inter < 1))
         cell_bad(c, "kind", "needs rows and inter");
+    if (r->law == DATA_ATTN_CORE &&
+        (r->rows < 1 || r->tokens < 1 || r->groups < 1 || r->n < 1 || r->k < 1 || r->bytes < 1))
+        cell_bad(c, "kind", "needs rows, tokens, groups, n, k and bytes");
+    if (r->law == DATA_ATTN_SIDE && (r->rows < 1 || r->bytes < 1))
+        cell_bad(c, "kind", "needs rows and bytes");
     if (r->law == DATA_INTERFERENCE && !(r->alone_us > 0))
         cell_bad(c, "kind", "needs alone_us");
 }

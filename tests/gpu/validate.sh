@@ -25,12 +25,16 @@ program=$1
 for n in 1 2 4; do
     [ "$n" -le "$gpus" ] || continue
     for dtype in fp8 bf16; do
-        check small "$n" "$n" $dtype 14
+        check small "$n" "$n" $dtype 15
         check small_eps "$n" "$n" $dtype 18
         check small_normal "$n" "$n" $dtype 2
     done
     check small_eps "$n" $((4 * n)) fp8 18
     check small_normal "$n" $((4 * n)) fp8 2
+    # A latent cache, a shared expert, halves of 16 and 15 tokens.
+    "$program" validate configs/h200x4_tbo.yaml --cluster.gpus_per_node=$n --set batch=31 --repeats 5 --no-plots \
+        --quiet --output-dir "$out" >"$out/table" || { fail=1; cat "$out/table"; }
+    echo "validate: $n GPUs, attention: $(grep -c " yes\$\| refused\$" "$out/table") points"
 done
 rm -rf "$out"
 exit $fail
