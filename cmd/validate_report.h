@@ -30,7 +30,7 @@ struct validate_set {
     struct validate_point *point;
     size_t num_points;
     char versions[256];  /* of the machine measured */
-    char emulation[160]; /* "", or what was emulated: every output says so */
+    char emulation[256]; /* "", or what was emulated: every output says so */
     double pace_GBps;
 };
 
@@ -39,7 +39,8 @@ struct validate_set {
 int validate_read(struct validate_set *v, const char *folder);
 
 double validate_ape(const struct validate_point *p);
-/* `none` of the same scenario, or NULL. */
+/* `none` of the same scenario with the same ops, or NULL: where the policy moves attention, none
+ * must have it too (attention.include on). */
 const struct validate_point *validate_none(const struct validate_set *v,
                                            const struct validate_point *p);
 

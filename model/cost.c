@@ -427,12 +427,6 @@ double cost_attn_side_bytes(const struct plan_attn *a, bool prefill)
            a->kv_bytes_per_token;
 }
 
-/* Prompts are attended to by expanded heads, a few tokens by absorbed MLA. */
-static bool is_prefill(const struct plan_attn *a)
-{
-    return a->q_tokens > 16;
-}
-
 /* attn.norm_us is what these kernels take besides their bytes. */
 static void attn_side_add(const struct law_cost *c, const struct plan *plan,
                           const struct plan_op *op, struct cost_work *out)
@@ -442,7 +436,8 @@ static void attn_side_add(const struct law_cost *c, const struct plan *plan,
 
     out->head.fixed_ns += c->v[HW_ATTN_NORM_US] * 1e3;
     law_stream_add(c->v,
-                   op->rows * (norm + cost_attn_side_bytes(a, is_prefill(a))) + own_rows * norm,
+                   op->rows * (norm + cost_attn_side_bytes(a, plan_attn_is_prefill(a))) +
+                       own_rows * norm,
                    op->sms, out);
     out->assumed |= c->assumed[BASIS_ATTN] || c->assumed[BASIS_ACT];
 }
@@ -453,7 +448,7 @@ static void work_attention(const struct law_cost *c, const struct plan *plan,
 {
     const struct plan_attn *a = &plan->attn;
     double q = fmax(a->q_tokens, 1);
-    bool prefill = is_prefill(a), absorbed = a->kv_lora_rank > 0 && !prefill;
+    bool prefill = plan_attn_is_prefill(a), absorbed = a->kv_lora_rank > 0 && !prefill;
     struct law_attn in = {.rows = op->rows,
                           .context = a->context_len + (q + 1) / 2,
                           .heads = a->heads,

@@ -596,3 +596,78 @@ int plan_print(const struct plan *plan, FILE *f)
     }
     return ferror(f) ? ERR_IO : 0;
 }
+
+bool plan_period(const struct plan *plan, int *from, int *to)
+{
+    int end = plan->num_layers - 1, period = plan->period_layers;
+
+    if (period < 1 || period > end)
+        return false;
+    if (period < end)
+        end--;
+    *from = end - period;
+    *to = end;
+    return true;
+}
+
+void plan_ops_after(const struct plan *plan, int op, bool *after)
+{
+    for (int i = 0; i <= op; i++)
+        after[i] = false;
+    for (int i = op + 1; i < plan->num_ops; i++) {
+        const struct plan_op *o = &plan->ops[i];
+        int before = i - 1;
+
+        while (before >= op && plan->ops[before].stream != o->stream)
+            before--;
+        after[i] = before >= op && (before == op || after[before]);
+        for (int d = o->first_dep; d < o->first_dep + o->num_deps; d++)
+            if (plan->deps[d].kind == DEP_END)
+                after[i] |= plan->deps[d].op == op || after[plan->deps[d].op];
+    }
+}
+
+static bool same_exchange(const struct plan_op *a, const struct plan_op *b)
+{
+    return a->buffer == b->buffer && a->layer == b->layer && a->batch == b->batch;
+}
+
+static bool is_dispatch(const struct plan_op *o)
+{
+    return o->kind == OP_DISPATCH || o->kind == OP_DISPATCH_SEND || o->kind == OP_A2A_DISPATCH;
+}
+
+/* The last combine receive of the exchange that `dispatch` begins, or -1. */
+static int exchange_end(const struct plan *plan, int dispatch)
+{
+    for (int i = plan->num_ops - 1; i > dispatch; i--) {
+        const struct plan_op *o = &plan->ops[i];
+
+        if (plan_op_recvs(o->kind) && !is_dispatch(o) && o->kind != OP_DISPATCH_RECV &&
+            same_exchange(o, &plan->ops[dispatch]))
+            return i;
+    }
+    return -1;
+}
+
+int plan_buffer_clash(const struct plan *plan, int *op)
+{
+    bool *after = calloc((size_t)plan->num_ops + 1, sizeof *after);
+
+    *op = -1;
+    if (!after)
+        return ERR_NOMEM;
+    for (int i = 0; i < plan->num_ops && *op < 0; i++) {
+        int end = is_dispatch(&plan->ops[i]) ? exchange_end(plan, i) : -1;
+
+        if (end < 0)
+            continue;
+        plan_ops_after(plan, end, after);
+        for (int next = i + 1; next < plan->num_ops && *op < 0; next++)
+            if (is_dispatch(&plan->ops[next]) && plan->ops[next].buffer == plan->ops[i].buffer &&
+                !same_exchange(&plan->ops[next], &plan->ops[i]) && !after[next])
+                *op = next;
+    }
+    free(after);
+    return 0;
+}

@@ -168,6 +168,12 @@ struct plan {
     int num_batches;
 };
 
+/* Prompts are attended to by expanded heads, a few tokens by absorbed MLA. */
+static inline bool plan_attn_is_prefill(const struct plan_attn *a)
+{
+    return a->q_tokens > 16;
+}
+
 const char *plan_op_kind_name(enum plan_op_kind kind);
 enum plan_op_class plan_op_kind_class(enum plan_op_kind kind);
 bool plan_op_sends(enum plan_op_kind kind); /* puts rows on the network */
@@ -231,6 +237,21 @@ int plan_op_copies(const struct plan *plan, int op, int rank);
 int plan_op_num_units(const struct plan *plan, int op, int rank);
 /* Rows of unit `unit` that belong to each source rank, added to rows[ranks]. */
 void plan_unit_rows(const struct plan *plan, int op, int rank, int unit, int *rows);
+
+/* The steady period of a plan of several layers: its layer time is that from the end of layer *from
+ * to the end of layer *to, over *to - *from layers. The last layer has no next one to share its
+ * time with, so the period ends before it where there are layers enough. False: there is none, the
+ * whole plan is measured. */
+bool plan_period(const struct plan *plan, int *from, int *to);
+
+/* after[num_ops], the caller's: after[i] says that op i starts only once `op` has ended, by the
+ * order of streams and by END dependencies. */
+void plan_ops_after(const struct plan *plan, int op, bool *after);
+
+/* A buffer set carries one exchange (dispatch to combine of one layer and half batch) at a time:
+ * the first dispatch of the next must come after the last combine of the one before, by streams and
+ * dependencies. *op is the first dispatch for which that does not hold, or -1. ERR_NOMEM. */
+int plan_buffer_clash(const struct plan *plan, int *op);
 
 /* Closed sums for conservation tests: over all ranks. */
 double plan_total_flops(const struct plan *plan);

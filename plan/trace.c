@@ -481,19 +481,15 @@ static void measure_per_layer(struct trace_metrics *x, int layers)
         x->kind_ns[k] /= layers;
 }
 
-/* The span that ends last, and the stretch of time that a layer's time is measured over. The last
- * layer has no next one to share its time with, so a steady period ends before it where there are
- * layers enough. */
+/* The span that ends last, and the stretch of time that a layer's time is measured over. */
 static const struct trace_span *measure_window(struct measure *m)
 {
     const struct trace_span *last = measure_last(m);
-    int end = m->plan->num_layers - 1, period = m->plan->period_layers;
+    int from, to;
 
-    if (last && period > 0 && period <= end) {
-        if (period < end)
-            end--;
-        m->from_ns = measure_layer_end(m, last->rank, end - period);
-        last = measure_layer_last(m, last->rank, end);
+    if (last && plan_period(m->plan, &from, &to)) {
+        m->from_ns = measure_layer_end(m, last->rank, from);
+        last = measure_layer_last(m, last->rank, to);
     }
     if (last)
         m->to_ns = last->end_ns;

@@ -420,6 +420,46 @@ static void test_infeasible_points_say_why(void **state)
     world_close(&w);
 }
 
+/* A plan's buffer sets may be used again only by exchanges that follow one another. */
+static void check_buffers(struct world *w, const struct policy *p, const struct knobs *k)
+{
+    struct plan *plan;
+    int op = 0;
+
+    assert_int_equal(evaluate_plan(w->e, &w->s, p, k, &plan), 0);
+    assert_int_equal(plan_buffer_clash(plan, &op), 0);
+    assert_int_equal(op, -1);
+    plan_free(plan);
+}
+
+static void test_buffer_sets_are_reused_in_order(void **state)
+{
+    struct world w;
+    struct knobs k;
+    struct plan *plan;
+    int op;
+
+    (void)state;
+    world_open(&w, small);
+    each_policy(&w, check_buffers);
+    assert_int_equal(opt_set(scenario_options, &w.s, "phase", "prefill", "test", 0), 0);
+    assert_int_equal(opt_set(scenario_options, &w.s, "comm", "normal", "test", 0), 0);
+    knobs_default(&policy_tbo, &k);
+    check_buffers(&w, &policy_tbo, &k);
+    k.tbo_order = TBO_ORDER_SGLANG;
+    check_buffers(&w, &policy_tbo, &k);
+
+    /* Both halves in one buffer set: one's dispatch overtakes the other's combine. */
+    assert_int_equal(evaluate_plan(w.e, &w.s, &policy_tbo, &k, &plan), 0);
+    for (int i = 0; i < plan->num_ops; i++)
+        plan->ops[i].buffer = 0;
+    assert_int_equal(plan_buffer_clash(plan, &op), 0);
+    assert_true(op > 0);
+    assert_int_equal(plan->ops[op].kind, OP_DISPATCH);
+    plan_free(plan);
+    world_close(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -432,6 +472,7 @@ int main(void)
         cmocka_unit_test(test_coalesced_layers_are_within_half_a_percent),
         cmocka_unit_test(test_peo_loses_where_there_is_nothing_to_hide),
         cmocka_unit_test(test_infeasible_points_say_why),
+        cmocka_unit_test(test_buffer_sets_are_reused_in_order),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

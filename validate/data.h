@@ -31,9 +31,12 @@ enum data_law {
     DATA_EAGER_LAUNCH,
     DATA_FLAG,
     DATA_INTERFERENCE,
-    DATA_STRETCH, /* a part of an exchange beside a grouped GEMM */
-    DATA_ROUTER,  /* top-k selection */
-    DATA_A2A,     /* a library all-to-all with its pack and unpack */
+    DATA_STRETCH,   /* a part of an exchange beside a grouped GEMM */
+    DATA_ROUTER,    /* top-k selection behind the gate GEMM, with the gap between them */
+    DATA_A2A,       /* a library all-to-all with its pack and unpack */
+    DATA_ATTN_CORE, /* rows query tokens attend to `tokens` keys; groups = heads; k, n = widths of
+                       key and value; bytes = KV cache read */
+    DATA_ATTN_SIDE, /* norms, rotary embedding, cache write: rows, bytes moved */
     DATA_LAW_COUNT
 };
 const char *data_law_name(enum data_law law);

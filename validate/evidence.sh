@@ -9,11 +9,15 @@ evidence=validate/evidence/2026-11-21-h200x4
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 
+# These layers were measured with the gate GEMM alone as their router: without the top-k behind it.
+profile=$out/own.yaml
+sed '/^router:/,/^$/s/value: [0-9.e+-]*/value: 0/' hw/h200-own.yaml >"$profile"
+
 row() { # NAME FOLDER CONFIG [flags]
     local name=$1 folder=$2 config=$3
     shift 3
     "$peosim" validate "configs/$config.yaml" --measured "$evidence/$folder" --no-plots \
-        --output-dir "$out/$folder" "$@" 2>/dev/null >"$out/table.txt"
+        --cluster.profile="$profile" --output-dir "$out/$folder" "$@" 2>/dev/null >"$out/table.txt"
     sed -nE 's/^  ([a-z0-9_]+) +n +[0-9]+  median error +([0-9.]+%).*/\1 \2/p' "$out/table.txt" >"$out/kinds.$folder"
     [ -z "${update:-}" ] || {
         grep -v '^results: ' "$out/table.txt" >"$evidence/$folder/table.txt"

@@ -191,6 +191,32 @@ static double act_ns(const double *v, const struct data_row *r)
     return kernel_ns(v, &w);
 }
 
+/* Decode: a few tokens over a long cache. */
+static double attn_core_ns(const double *v, const struct data_row *r)
+{
+    struct law_attn in = {.rows = r->rows,
+                          .context = r->tokens,
+                          .heads = r->groups,
+                          .qk_dim = r->k,
+                          .v_dim = r->n,
+                          .kv_bytes = r->bytes,
+                          .sms = sms_of(v, r),
+                          .num_sms = (int)v[HW_GPU_NUM_SMS]};
+    struct cost_work w;
+
+    law_attn_work(v, &in, &w);
+    return kernel_ns(v, &w);
+}
+
+static double attn_side_ns(const double *v, const struct data_row *r)
+{
+    struct cost_work w = {.hbm_GBps = v[HW_GPU_HBM_GBPS],
+                          .head = {.fixed_ns = v[HW_ATTN_NORM_US] * 1e3}};
+
+    law_stream_add(v, r->bytes, sms_of(v, r), &w);
+    return kernel_ns(v, &w);
+}
+
 static double push_ns(const double *v, const struct data_row *r)
 {
     return 1e3 * v[HW_NET_NVLINK_LAT_US] +
@@ -311,6 +337,10 @@ double predict_us(const struct predictor *p, const struct data_row *r)
         return router_ns(v, r) / 1e3;
     case DATA_A2A:
         return a2a_ns(v, r) / 1e3;
+    case DATA_ATTN_CORE:
+        return attn_core_ns(v, r) / 1e3;
+    case DATA_ATTN_SIDE:
+        return attn_side_ns(v, r) / 1e3;
     default:
         return NAN;
     }

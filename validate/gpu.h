@@ -1,9 +1,6 @@
 /* validate/gpu.h: back end 2 as commands see it: the same plan on real GPUs. Plain C, no CUDA
  * header. Where the program was built without CUDA, gpu_built() is false and everything else
- * returns ERR_UNSUPPORTED (validate/no_gpu.c).
- *
- * One process per GPU. On one host a parent, which never initialises CUDA, starts its own program
- * once per rank; on several hosts mpirun or srun starts all of them. Rank 0 holds the results. */
+ * returns ERR_UNSUPPORTED (validate/no_gpu.c). One process per GPU: validate/team.h. */
 #ifndef PEOSIM_VALIDATE_GPU_H
 #define PEOSIM_VALIDATE_GPU_H
 
@@ -13,57 +10,51 @@
 
 #include "plan/plan.h"
 #include "plan/trace.h"
+#include "validate/team.h"
 
 bool gpu_built(void);
 
-/* Who takes what rank 0 sends: records in the order sent. 0, or an error that ends the run. */
-struct gpu_receiver {
-    void *self;
-    int (*take)(void *self, const void *record, size_t bytes);
-};
-
-struct gpu_team {
-    int rank, ranks;   /* processes */
-    int local_rank;    /* among those of this host; -1: not known */
-    int id_fd;         /* where NCCL's id is written (rank 0) or read; -1: id_path */
-    int result_fd;     /* rank 0 of a spawned team: to the parent; -1: receiver */
-    char id_path[512]; /* a file all ranks see, for mpirun and srun */
-    struct gpu_receiver receiver;
-};
-
-/* Is this process a rank? 1: *team is filled, from the parent's variables or from those of Open
- * MPI, MPICH/PMI or a Slurm step (PEOSIM_ID_FILE then begins the name of a file that all ranks see;
- * the job's id follows); 0: no; or ERR_USAGE. */
-int gpu_team_join(struct gpu_team *team);
-
-/* Starts this program with argv as `ranks` ranks and hands every record that rank 0 sends to the
- * receiver. When a rank fails or deadline_s has passed since the last record, ends the others. 0,
- * ERR_GPU (a rank failed, it said why), ERR_TIMEOUT, ERR_IO, or what the receiver returned. */
-int gpu_team_spawn(int ranks, char **argv, double deadline_s, const struct gpu_receiver *receiver);
-
-/* Rank 0: passes a record on. */
-int gpu_team_send(struct gpu_team *team, const void *record, size_t bytes);
+/* What --experimental-gin says of itself wherever it is an option. */
+#define GPU_GIN_HELP                                                                               \
+    "let ranks lie beyond NVLink: sends by NCCL's GPU-initiated networking; UNTESTED"
 
 struct gpu_options {
     int repeats;      /* samples of the layer time, after the first, which is discarded */
-    int layers;       /* layers in one graph, so that its start is shared; >= 2 */
+    int layers;       /* layers in one graph, so that its start is shared; >= 2. A plan of several
+                         layers is run as often as it takes, but at least twice */
     bool eager;       /* launched one by one, no graph */
     int max_tokens;   /* buffers are made for so many tokens per rank */
     int check_tokens; /* tokens per rank compared with the reference; 0 = all */
     double pace_GBps; /* > 0: receives are held back as a network of this rate would (emulation) */
     double pace_us;   /* and this latency */
+    bool cupti;       /* record kernels with CUPTI too, where it is installed */
     uint64_t seed;    /* of inputs and weights */
 };
 
-/* Kernels of libraries leave no stamp: their times are inferred from their neighbours'. */
-static inline bool gpu_kind_inferred(enum plan_op_kind kind)
+/* How the times of an op are known, best first. Kernels of libraries leave no stamp: CUPTI records
+ * them; without it their times are inferred from their neighbours'. */
+enum gpu_source { GPU_SOURCE_STAMP, GPU_SOURCE_CUPTI, GPU_SOURCE_INFERRED };
+
+static inline const char *gpu_source_name(enum gpu_source source)
 {
-    return kind == OP_ROUTER || kind == OP_MLP_UP || kind == OP_MLP_DOWN;
+    return source == GPU_SOURCE_STAMP ? "stamp" : source == GPU_SOURCE_CUPTI ? "cupti" : "inferred";
 }
+
+/* What CUPTI's pass gave: replays of the stamped graph while it records. */
+struct gpu_cupti_result {
+    int version;     /* CUPTI_API_VERSION of the library, 130001 for 13.0.1; 0: there was no pass */
+    bool ok;         /* all kernels recorded, and the total moved by at most 5%; else not used */
+    double total_us; /* median with stamps and CUPTI */
+    double spread_us;      /* clocks: 90% of kernels' ends are nearer to their stamps' than this */
+    int kernels;           /* own kernels compared: a record's length minus the stamp's, rank 0 */
+    double longer_us;      /* median */
+    double longer_most_us; /* farthest from 0 */
+};
 
 /* What one plan took and gave. The same on rank 0 only; others get zeros. */
 struct gpu_result {
-    int n;                            /* samples; each is the slowest rank's time of one layer */
+    int n;                            /* samples; each is the slowest rank's time of one layer (of
+                                         several layers: in the steady period, plan_period) */
     double median_us, p95_us, min_us; /* untraced */
     double traced_us;                 /* median with stamps */
     bool spans_ok;                    /* tracing moved the total by at most 5% */
@@ -71,17 +62,20 @@ struct gpu_result {
     double worst_error;               /* largest ||y - ref|| / ||ref|| of a token */
     uint64_t hash;                    /* of all ranks' outputs */
     double clock_residual_us;         /* half the longest best round trip to rank 0 */
-    double kind_us[OP_KIND_COUNT];    /* sum over the ops of a kind, waiting excluded (fused
+    double kind_us[OP_KIND_COUNT];    /* sum over the plan's ops of a kind, waiting excluded (fused
                                          kernels wait while they send: theirs is counted): mean
                                          over ranks, median over traced layers; < 0: none */
     double kind_wait_us[OP_KIND_COUNT];
+    enum gpu_source kind_source[OP_KIND_COUNT]; /* of kind_us; the worst of its ops */
+    struct gpu_cupti_result cupti;
     int emulated_ranks; /* > 0: slice mode, the EP size emulated */
 };
 
 struct gpu_session;
 
-/* Collective. Refuses GPUs other than sm_90. */
-int gpu_session_open(struct gpu_session **out, struct gpu_team *team);
+/* Collective. Refuses GPUs other than sm_90, and ranks beyond NVLink unless experimental_gin, which
+ * sends to them by NCCL's GPU-initiated networking (untested). */
+int gpu_session_open(struct gpu_session **out, struct gpu_team *team, bool experimental_gin);
 void gpu_session_close(struct gpu_session *s); /* accepts NULL */
 
 /* Collective: runs a plan whose ranks are the processes, or a multiple of them (slice mode: each
@@ -95,8 +89,8 @@ int gpu_session_run(struct gpu_session *s, const struct plan *plan, const struct
 
 /* Collective: the microbenchmarks that profiles are fitted to, never whole layers. Rank 0 writes
  * the CSV (columns in gpu_bench.c). quick: a few points, to see that it runs. only: one part of
- * them, "machine", "links", "experts", "dense", "exchange", "interference" or "a2a"; NULL or "":
- * all. ERR_USAGE for another name. */
+ * them, "machine", "links", "experts", "dense", "exchange", "interference", "a2a", "router" or
+ * "crossover"; NULL or "": all. ERR_USAGE for another name. */
 int gpu_bench(struct gpu_session *s, const char *csv_path, bool quick, const char *only);
 
 /* "driver 13000, CUDA 13000, NCCL 22809, NVIDIA H200": of this process's GPU. */

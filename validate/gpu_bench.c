@@ -215,8 +215,8 @@ static void bench_close(struct bench *b)
 /* A name that is no part would measure nothing and leave an empty file. */
 static int only_check(const char *only)
 {
-    static const char *const parts[] = {"machine",  "links",        "experts", "dense",
-                                        "exchange", "interference", "a2a"};
+    static const char *const parts[] = {"machine",      "links", "experts", "dense",    "exchange",
+                                        "interference", "a2a",   "router",  "crossover"};
 
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         if (!only || !only[0] || strcmp(only, parts[i]) == 0)
@@ -250,6 +250,8 @@ static int bench_shape(struct bench *b, const struct bench_shape *x, int max_tok
         err = bench_experts(b); /* first: it fills what the combine sends */
     if (!err && wanted(b, "dense"))
         err = bench_dense(b);
+    if (!err && wanted(b, "router"))
+        err = bench_router(b);
     if (!err && wanted(b, "exchange"))
         err = bench_exchange(b, tokens, num);
     if (!err && wanted(b, "interference"))
@@ -314,10 +316,14 @@ int gpu_bench(struct gpu_session *s, const char *csv_path, bool quick, const cha
     }
     if (!err && !quick && wanted(&b, "a2a"))
         err = bench_pipeline(&b, &shapes[0]);
+    if (!err && wanted(&b, "crossover"))
+        err = bench_crossover(&b);
+    if (!err && wanted(&b, "attention"))
+        err = bench_attention(&b);
     bench_close(&b);
 out:
     if (!err && s->rank == 0)
         err = file_commit(&out);
     file_abort(&out);
-    return err;
+    return gpu_session_failed(s, err);
 }

@@ -65,5 +65,8 @@ int bench_interference(struct bench *b); /* gpu_bench_beside.c */
 int bench_experts(struct bench *b);      /* gpu_bench_compute.c */
 int bench_dense(struct bench *b);
 int bench_machine(struct bench *b);
+int bench_router(struct bench *b);    /* gpu_bench_dense.c */
+int bench_crossover(struct bench *b); /* opens layers of its own */
+int bench_attention(struct bench *b); /* gpu_bench_attn.c */
 
 #endif

@@ -9,7 +9,7 @@ void gpu_dense_close(struct gpu_dense_memory *d)
 {
     void *all[] = {d->x,    d->up,       d->down,      d->gate_up,     d->act,
                    d->out,  d->x_scales, d->up_scales, d->down_scales, d->act_scales,
-                   d->rows, d->router,   d->logits};
+                   d->rows, d->router,   d->logits,    d->choices,     d->choice_weights};
 
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         cudaFree(all[i]);
@@ -42,12 +42,27 @@ static int fill_scales(struct gpu_layer *l, float *to, size_t count)
     return err;
 }
 
+int gpu_dense_values(struct gpu_layer *l, void **out, size_t bytes)
+{
+    int err = gpu_alloc(out, bytes);
+
+    return err ? err : fill_random(l, *out, bytes);
+}
+
+int gpu_dense_scales(struct gpu_layer *l, float **out, size_t count)
+{
+    int err = gpu_alloc((void **)out, count * sizeof **out);
+
+    return err ? err : fill_scales(l, *out, count);
+}
+
 int gpu_dense_open(struct gpu_session *s, int inter)
 {
     struct gpu_layer *l = s->layer;
     struct gpu_dense_memory *d = &l->dense;
     size_t hidden = (size_t)l->shape.hidden, tokens = (size_t)l->shape.max_tokens;
     size_t wide = (size_t)(inter > 0 ? inter : 128);
+    size_t experts = (size_t)gpu_router_width(l->shape.experts);
     struct {
         void **p;
         size_t bytes;
@@ -62,22 +77,21 @@ int gpu_dense_open(struct gpu_session *s, int inter)
                 {(void **)&d->up_scales, 2 * wide * hidden / 128 * 4, true},
                 {(void **)&d->down_scales, wide * hidden / 128 * 4, true},
                 {(void **)&d->act_scales, tokens * wide / 128 * 4 + 4, true},
-                {(void **)&d->rows, sizeof *d->rows, false},
-                {&d->router, (size_t)l->shape.experts * hidden * 2, false},
-                {&d->logits, tokens * (size_t)l->shape.experts * 2, false}};
+                {(void **)&d->rows, GPU_MAX_BATCHES * sizeof *d->rows, false},
+                {&d->router, experts * hidden * 2, false},
+                {&d->logits, tokens * experts * 2, false},
+                {(void **)&d->choices, tokens * (size_t)l->shape.topk * 4, false},
+                {(void **)&d->choice_weights, tokens * (size_t)l->shape.topk * 4, false}};
     int err = 0;
 
     if (d->x && d->inter >= inter)
         return 0;
     gpu_dense_close(d);
     d->inter = inter;
-    for (size_t i = 0; !err && i < sizeof want / sizeof *want; i++) {
-        err = gpu_alloc(want[i].p, want[i].bytes);
-        if (!err && want[i].scales)
-            err = fill_scales(l, *want[i].p, want[i].bytes / sizeof(float));
-        else if (!err)
-            err = fill_random(l, *want[i].p, want[i].bytes);
-    }
+    for (size_t i = 0; !err && i < sizeof want / sizeof *want; i++)
+        err = want[i].scales
+                  ? gpu_dense_scales(l, (float **)want[i].p, want[i].bytes / sizeof(float))
+                  : gpu_dense_values(l, want[i].p, want[i].bytes);
     if (err)
         gpu_dense_close(d);
     return err;

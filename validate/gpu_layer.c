@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/log.h"
 #include "kernels/comm_ref.h"
 
 static void half_close(struct gpu_half *h)
@@ -67,12 +68,33 @@ int gpu_half_open(struct gpu_session *s, int parity)
     return err;
 }
 
+static size_t output_bytes(const struct gpu_layer *l)
+{
+    return (size_t)l->shape.max_tokens * (size_t)l->shape.hidden * 2;
+}
+
+void *gpu_output_of(const struct gpu_layer *l, int layer)
+{
+    return (char *)l->y + (size_t)layer * output_bytes(l);
+}
+
+int gpu_outputs_open(struct gpu_session *s, int layers)
+{
+    struct gpu_layer *l = s->layer;
+
+    if (l->y_layers >= layers)
+        return 0;
+    cudaFree(l->y);
+    l->y = NULL;
+    l->y_layers = layers;
+    return gpu_alloc(&l->y, (size_t)layers * output_bytes(l));
+}
+
 int gpu_layer_poison(struct gpu_session *s, bool lists, cudaStream_t stream)
 {
     struct gpu_layer *l = s->layer;
     struct half_part part[HALF_PARTS];
-    int err = GPU(cudaMemsetAsync(
-        l->y, 0xff, (size_t)l->shape.max_tokens * (size_t)l->shape.hidden * 2, stream));
+    int err = GPU(cudaMemsetAsync(l->y, 0xff, (size_t)l->y_layers * output_bytes(l), stream));
 
     for (int h = 0; h < 2 && l->half[h].packed_x; h++) {
         half_parts(l, h, part);
@@ -152,7 +174,7 @@ int gpu_layer_open(struct gpu_session *s, const struct gpu_shape *shape, uint64_
     if (!err)
         err = gpu_alloc(&l->x, tokens * hidden * 2);
     if (!err)
-        err = gpu_alloc(&l->y, tokens * hidden * 2);
+        err = gpu_outputs_open(s, 1);
     if (!err)
         err = gpu_alloc((void **)&l->topk_idx, choices * sizeof *l->topk_idx);
     if (!err)
@@ -184,14 +206,14 @@ void gpu_layer_close(struct gpu_session *s)
 
     if (!l)
         return;
-    cudaDeviceSynchronize();
+    gpu_drain(s, "a layer's memory goes");
     for (int i = 0; i < 2; i++)
         half_close(&l->half[i]);
     gpu_dense_close(&l->dense);
     inputs_close(l);
     data_weights_close(&l->weights);
-    void *all[] = {l->w_up, l->w_down, l->w_up_scales, l->w_down_scales,
-                   l->x,    l->y,      l->topk_idx,    l->topk_weights};
+    void *all[] = {l->w_up,         l->w_down, l->w_up_scales, l->w_down_scales, l->w_up_lines,
+                   l->w_down_lines, l->x,      l->y,           l->topk_idx,      l->topk_weights};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         cudaFree(all[i]);
     kernels_comm_close(l->comm);
@@ -263,28 +285,48 @@ static int reference_make(struct gpu_session *s, int sample)
                           (int)(cores / s->ranks), l->ref);
 }
 
-int gpu_output_check(struct gpu_session *s, int sample, double *worst, int *checked, uint64_t *hash)
+/* The largest distance of a token of y from its reference. */
+static double output_distance(const struct gpu_layer *l, const uint16_t *y)
+{
+    size_t hidden = (size_t)l->shape.hidden;
+    double worst = 0;
+
+    for (int i = 0; i < l->num_ref; i++) {
+        double d = comm_ref_distance(y + (size_t)l->ref_token[i] * hidden,
+                                     l->ref + (size_t)i * hidden, l->shape.hidden);
+
+        if (isnan(d)) /* no comparison would show it */
+            return INFINITY;
+        worst = fmax(worst, d);
+    }
+    return worst;
+}
+
+int gpu_output_check(struct gpu_session *s, int layers, int sample, double *worst, int *checked,
+                     uint64_t *hash)
 {
     struct gpu_layer *l = s->layer;
-    int hidden = l->shape.hidden;
-    size_t bytes = (size_t)l->inputs.tokens * (size_t)hidden * 2;
+    size_t bytes = (size_t)l->inputs.tokens * (size_t)l->shape.hidden * 2;
     uint16_t *y = malloc(bytes);
-    int err = y ? 0 : ERR_NOMEM;
+    int err = y ? reference_make(s, sample) : ERR_NOMEM;
 
     *worst = 0;
-    if (!err)
-        err = reference_make(s, sample);
-    if (!err)
-        err = GPU(cudaMemcpy(y, l->y, bytes, cudaMemcpyDeviceToHost));
-    for (int i = 0; !err && i < l->num_ref; i++) {
-        double d = comm_ref_distance(y + (size_t)l->ref_token[i] * (size_t)hidden,
-                                     l->ref + (size_t)i * (size_t)hidden, hidden);
+    *hash = 0;
+    for (int i = 0; !err && i < layers; i++) {
+        uint64_t before = *hash;
 
-        if (isnan(d) || d > *worst) /* a NaN stays: no comparison beats it */
-            *worst = isnan(d) ? INFINITY : d;
+        err = GPU(cudaMemcpy(y, gpu_output_of(l, i), bytes, cudaMemcpyDeviceToHost));
+        if (err)
+            break;
+        *worst = fmax(*worst, output_distance(l, y));
+        *hash = data_hash(DATA_HASH_START, y, bytes);
+        if (i > 0 && *hash != before) {
+            log_error("rank %d: the output of layer %d differs from that of the one before",
+                      s->rank, i);
+            err = ERR_DATA;
+        }
     }
     *checked = l->num_ref;
-    *hash = err ? 0 : data_hash(DATA_HASH_START, y, bytes);
     free(y);
     return err;
 }

@@ -14,9 +14,12 @@
 #include "validate/gpu.h"
 #include "validate/gpu_data.h"
 
-#define GPU_MAX_RANKS 64
-#define GPU_MAX_DENSE 96
-#define GPU_WAIT_S    60.0 /* deadline of every wait of the host */
+#define GPU_MAX_RANKS   64
+#define GPU_MAX_DENSE   96
+#define GPU_ROUTER_STEP 16
+#define GPU_MAX_BATCHES 2    /* of a plan: whole, or two halves */
+#define GPU_WAIT_S      60.0 /* deadline of every wait of the host */
+#define GPU_DRAIN_S     15.0 /* once work is given up */
 
 int gpu_check(cudaError_t status, const char *what, const char *file, int line);
 #define GPU(call) gpu_check(call, #call, __FILE__, __LINE__)
@@ -47,9 +50,10 @@ struct gpu_dense_memory {
     int inter;
     void *x, *up, *down, *gate_up, *act, *out;
     float *x_scales, *up_scales, *down_scales, *act_scales;
-    int *rows;
-    int rows_value;
-    void *router, *logits;
+    int *rows;             /* of each batch */
+    void *router, *logits; /* experts rounded up to GPU_ROUTER_STEP, as the library wants them */
+    int *choices;          /* of the router's top-k; nobody reads them: the plan has its own */
+    float *choice_weights;
 };
 
 struct gpu_layer {
@@ -59,9 +63,11 @@ struct gpu_layer {
     struct data_weights weights;
     void *w_up, *w_down;
     float *w_up_scales, *w_down_scales;
+    float *w_up_lines, *w_down_lines; /* the same, padded, for library GEMMs per expert; or NULL */
     struct gpu_half half[2];
     struct gpu_dense_memory dense;
-    void *x, *y; /* BF16 [max_tokens][H] */
+    void *x, *y; /* BF16 [max_tokens][H]; y: as many for each layer of the plan */
+    int y_layers;
     int *topk_idx;
     float *topk_weights;
     /* What is uploaded, and the reference for some of its tokens. */
@@ -78,9 +84,13 @@ struct gpu_dense_entry {
     struct dense_gemm *gemm;
 };
 
+struct gpu_cupti;
+
 struct gpu_session {
     struct gpu_team *team;
     int rank, ranks, sm_count, device;
+    bool experimental_gin;        /* every communicator may send beyond NVLink */
+    bool failed;                  /* the ranks are no longer in step: nothing collective any more */
     struct kernels_comm *control; /* a small handle for gathers, barriers and clocks */
     struct gpu_layer *layer;      /* of the last shape */
     cudaStream_t main;
@@ -89,6 +99,8 @@ struct gpu_session {
     double gap_ns; /* between two kernels of a stream in a graph */
     long long clock_offset_ns[GPU_MAX_RANKS], clock_trip_ns[GPU_MAX_RANKS];
     long long *pace_offset_ns; /* device copy */
+    struct gpu_cupti *cupti;   /* opened on first use */
+    bool cupti_off;            /* on some rank it cannot be used; that was said */
 };
 
 /* gpu_session.c: the GPU, the exchange among ranks, clocks, versions. */
@@ -98,6 +110,10 @@ int gpu_alloc(void **out, size_t bytes);
 int gpu_upload(void *to, const void *from, size_t bytes);
 /* The stream's work is done, and no device wait passed its deadline. ERR_TIMEOUT, ERR_GPU. */
 int gpu_wait(struct gpu_session *s, cudaStream_t stream);
+/* Until the GPU is idle, before `what`; ends the process where that takes GPU_DRAIN_S. ERR_GPU. */
+int gpu_drain(struct gpu_session *s, const char *what);
+/* Remembers that err (unless 0 or a refusal that all ranks share) ends the session. Returns err. */
+int gpu_session_failed(struct gpu_session *s, int err);
 /* Collective: bytes of every rank in rank order; any size. */
 int gpu_gather(struct gpu_session *s, const void *mine, void *all, size_t bytes);
 /* Collective: measures the clocks' offsets to rank 0. */
@@ -117,15 +133,28 @@ int gpu_comm_open(struct gpu_session *s, const struct gpu_shape *shape, size_t s
                   struct kernels_comm **out);
 void gpu_layer_close(struct gpu_session *s);
 int gpu_half_open(struct gpu_session *s, int parity);
+/* Outputs for plans of so many layers: every layer works on the same x and the same weights, so
+ * that all of them must give the same. */
+int gpu_outputs_open(struct gpu_session *s, int layers);
+/* Layer's part of y. */
+void *gpu_output_of(const struct gpu_layer *l, int layer);
 /* Forgets what earlier layers computed: y, the buffer sets and this GPU's window become NaN, and
  * with `lists` rows, sources and segments become empty (not where the host filled them). Between
  * barriers only. */
 int gpu_layer_poison(struct gpu_session *s, bool lists, cudaStream_t stream);
 /* gpu_dense.c: operands and plans of library GEMMs. */
 
+/* Device memory of the weights' random bytes, or of scales that suit them. ERR_GPU. */
+int gpu_dense_values(struct gpu_layer *l, void **out, size_t bytes);
+int gpu_dense_scales(struct gpu_layer *l, float **out, size_t count);
 /* The operands of dense ops: router, and a shared expert of this width (0: none). */
 int gpu_dense_open(struct gpu_session *s, int inter);
 void gpu_dense_close(struct gpu_dense_memory *d);
+/* How wide the GEMM of a router over so many experts is. */
+static inline int gpu_router_width(int experts)
+{
+    return (experts + GPU_ROUTER_STEP - 1) / GPU_ROUTER_STEP * GPU_ROUTER_STEP;
+}
 /* A cuBLASLt plan, kept. FP8 falls back to one scale per tensor, then BF16, where cuBLASLt has no
  * block-scaled kernel; the shape in the entry says what it is. */
 int gpu_dense_find(struct gpu_session *s, struct dense_gemm_shape shape,
@@ -137,9 +166,9 @@ void gpu_dense_room(struct gpu_session *s, int wanted);
  * to one. Kept while nothing changed. */
 int gpu_inputs(struct gpu_session *s, const struct plan_routing *routing, int tokens,
                uint64_t seed);
-/* Compares y on the device with the reference for up to `sample` tokens (0: all) and hashes all of
- * it. worst and hash are this rank's. */
-int gpu_output_check(struct gpu_session *s, int sample, double *worst, int *checked,
+/* Compares y of each layer on the device with the reference for up to `sample` tokens (0: all) and
+ * hashes all of one. worst and hash are this rank's. ERR_DATA: two layers differ (logged). */
+int gpu_output_check(struct gpu_session *s, int layers, int sample, double *worst, int *checked,
                      uint64_t *hash);
 
 #endif

@@ -37,6 +37,8 @@ const char *data_law_name(enum data_law law)
         [DATA_STRETCH] = "stretch",
         [DATA_ROUTER] = "router",
         [DATA_A2A] = "a2a",
+        [DATA_ATTN_CORE] = "attn_core",
+        [DATA_ATTN_SIDE] = "attn_side",
     };
 
     return (unsigned)law < DATA_LAW_COUNT ? names[law] : "?";

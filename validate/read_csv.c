@@ -443,8 +443,11 @@ static const struct bench_kind bench_kinds[] = {
     {"router", DATA_ROUTER, DATA_FUSED},
     {"a2a_dispatch", DATA_A2A, DATA_FUSED},
     {"a2a_combine", DATA_A2A, DATA_FUSED},
+    {"attn_core", DATA_ATTN_CORE, DATA_FUSED},
+    {"attn_side", DATA_ATTN_SIDE, DATA_FUSED},
     {"gemm_fp8", DATA_DENSE_FP8, DATA_FUSED},
     {"gemm_fp8_block", DATA_DENSE_BLOCK, DATA_FUSED},
+    {"dense_expert", DATA_DENSE_BLOCK, DATA_FUSED}, /* or DATA_DENSE_BF16, by dtype */
 };
 
 static const struct bench_kind *bench_kind_of(const char *name)
@@ -470,6 +473,9 @@ static void bench_group(const char *kind, struct data_row *r)
     case DATA_DENSE_BLOCK:
         snprintf(r->group, sizeof r->group, "%s %dx%d %dSM", kind, r->n, r->k, r->num_sms);
         break;
+    case DATA_ATTN_CORE:
+        snprintf(r->group, sizeof r->group, "%s %d heads, %d keys", kind, r->groups, r->tokens);
+        break;
     default:
         snprintf(r->group, sizeof r->group, "%s %dSM", kind, r->num_sms);
     }
@@ -490,15 +496,20 @@ static void bench_check(struct cells *c, const struct data_row *r)
         cell_bad(c, "kind", "needs rows, n and k");
     if ((r->law == DATA_PUSH || r->law == DATA_HBM_COPY || r->law == DATA_A2A) && r->bytes < 1)
         cell_bad(c, "kind", "needs bytes");
+    if (r->law == DATA_ROUTER && (r->tokens < 1 || r->experts < 1))
+        cell_bad(c, "kind", "needs tokens and experts");
     if (r->law == DATA_ACT && (r->rows < 1 || r->inter < 1))
         cell_bad(c, "kind", "needs rows and inter");
+    if (r->law == DATA_ATTN_CORE &&
+        (r->rows < 1 || r->tokens < 1 || r->groups < 1 || r->n < 1 || r->k < 1 || r->bytes < 1))
+        cell_bad(c, "kind", "needs rows, tokens, groups, n, k and bytes");
+    if (r->law == DATA_ATTN_SIDE && (r->rows < 1 || r->bytes < 1))
+        cell_bad(c, "kind", "needs rows and bytes");
     if ((r->law == DATA_INTERFERENCE || r->law == DATA_STRETCH) && !(r->alone_us > 0))
         cell_bad(c, "kind", "needs alone_us");
     if (r->law == DATA_STRETCH && (r->tokens < 1 || r->experts < 1 || r->hidden < 128 ||
                                    r->inter < 1 || r->topk < 1 || r->ranks < 1 || r->num_sms < 1))
         cell_bad(c, "kind", "needs num_sms, tokens, experts, hidden, inter, topk and ranks");
-    if (r->law == DATA_ROUTER && (r->tokens < 1 || r->experts < 1))
-        cell_bad(c, "kind", "needs tokens and experts");
 }
 
 /* Rows of the GEMM's experts where tokens choose evenly: quantiles of a Poisson distribution. */
@@ -580,6 +591,8 @@ static void read_bench(struct cells *c, struct data_row *r)
     /* Launches and copies have none, and that of an interference is the kernel slowed. */
     r->dtype = dtype[0] && r->law != DATA_INTERFERENCE && r->law != DATA_STRETCH ? cell_dtype(c)
                                                                                  : DTYPE_BF16;
+    if (strcmp(kind->name, "dense_expert") == 0 && r->dtype == DTYPE_BF16)
+        r->law = DATA_DENSE_BF16;
     r->reference = true;
     bench_check(c, r);
     if (r->ranks > 0)
