@@ -13,7 +13,7 @@
 
 struct microbench_args {
     int gpus;
-    char *output;
+    char *output, *only;
     bool quick, experimental_gin;
 };
 
@@ -30,6 +30,11 @@ static const struct opt microbench_opts[] = {
      .offset = offsetof(struct microbench_args, output),
      .def = "microbench.csv",
      .help = "the CSV file"},
+    {.key = "only",
+     .type = OPT_STRING,
+     .offset = offsetof(struct microbench_args, only),
+     .help = "one part: machine, links, experts, dense, exchange, interference, a2a, router, "
+             "crossover or attention"},
     {.key = "quick",
      .type = OPT_BOOL,
      .offset = offsetof(struct microbench_args, quick),
@@ -57,7 +62,7 @@ static int rank_main(struct gpu_team *team, const struct microbench_args *args)
     int err = gpu_session_open(&session, team, args->experimental_gin);
 
     if (!err)
-        err = gpu_bench(session, args->output, args->quick);
+        err = gpu_bench(session, args->output, args->quick, args->only);
     if (!err && team->rank == 0) {
         gpu_versions(session, versions, sizeof versions);
         err = gpu_team_send(team, versions, strlen(versions));

@@ -423,7 +423,26 @@ static int write_text(const void *self, FILE *f)
     return fputs(self, f) < 0 ? ERR_IO : 0;
 }
 
-/* Slices and paced receives stand for a machine that is not here: the outputs must say so. */
+/* Were any of the measured points of the normal kernels? The GPU back end has library all-to-alls
+ * in their stead. */
+static bool stands_in(struct context *x)
+{
+    bool found = false;
+
+    for (size_t i = 0; i < x->set.num_points && !found; i++) {
+        struct validate_point *p = &x->set.point[i];
+        struct scenario s;
+        struct layer_spec spec;
+
+        if (!p->measured || config_scenario(x->config, p->scenario, &s))
+            continue;
+        found = evaluate_spec(x->evaluator, &s, p->policy, &spec) == 0 && spec.comm == COMM_NORMAL;
+        scenario_free(&s);
+    }
+    return found;
+}
+
+/* Slices, paced receives and other kernels stand for what is not here: the outputs must say so. */
 static void emulation_say(struct context *x)
 {
     struct validate_set *v = &x->set;
@@ -440,7 +459,8 @@ static void emulation_say(struct context *x)
     if (v->pace_GBps > 0)
         snprintf(pace, sizeof pace, "receives held back as by a network of %g GB/s; ",
                  v->pace_GBps);
-    snprintf(v->emulation, sizeof v->emulation, "%s%s", slice, pace);
+    snprintf(v->emulation, sizeof v->emulation, "%s%s%s", slice, pace,
+             stands_in(x) ? "NCCL all-to-alls stand in for DeepEP's normal kernels; " : "");
     if (v->emulation[0])
         v->emulation[strlen(v->emulation) - 2] = '\0';
 }

@@ -234,13 +234,77 @@ static void test_microbench_kinds_reach_their_fields(void **state)
     text_add(t, "interference,comm,24,,,,,,,,,,,,,11.0,100,12,10.0\n");
     text_add(t, "interference,comm,25,,,,,,,,,,,,,22.0,100,12,20.0\n");
     text_add(t, "interference,compute,24,,,,,,,,,,,,,10.2,100,12,10.0\n");
+    for (int tokens = 1; tokens <= 4096; tokens *= 4)
+        text_add(t, "router,,100,%d,256,,,,,,,,8,4,,%.4f,9,9,\n", tokens,
+                 3.5 + 0.25 * ceil(tokens / 100.0));
     set = text_parse(t);
     assert_int_equal(fit(p, set, NULL, false), 0);
+    assert_true(fabs(hw_value(p, HW_ROUTER_FIXED_US) - 3.5) < 0.1);
+    assert_true(fabs(hw_value(p, HW_ROUTER_TOKEN_NS) - 250) < 10);
     assert_true(fabs(hw_value(p, HW_LAUNCH_GRAPH_GAP_US) - 1.22) < 0.01);
     assert_true(fabs(hw_value(p, HW_NET_NVLINK_LAT_US) - 0.81) < 0.01);
     assert_true(fabs(hw_value(p, HW_NET_PUSH_SM_GBPS) - 40) < 1);
     assert_true(fabs(hw_value(p, HW_NET_NVLINK_EFF) - 0.8) < 0.01);
     assert_true(fabs(hw_value(p, HW_INTERFERENCE_COMM) - 1.1) < 0.02);
+    data_free(set);
+    free(t);
+    hw_profile_free(p);
+}
+
+/* A GEMM of one expert is a library GEMM like any other of its type. */
+static void test_gemms_per_expert_are_dense(void **state)
+{
+    struct text *t = calloc(1, sizeof *t);
+    struct data_set *set;
+
+    (void)state;
+    text_add(t, "kind,dtype,num_sms,tokens,experts,rounds,hidden,inter,rows,groups,n,k,topk,ranks,"
+                "bytes,latency_us\n");
+    text_add(t, "dense_expert,fp8,116,,,,,,512,8,3072,5120,,1,,30\n");
+    text_add(t, "dense_expert,bf16,116,,,,,,512,8,3072,5120,,1,,50\n");
+    set = text_parse(t);
+    assert_int_equal(set->n, 2);
+    assert_int_equal(set->rows[0].law, DATA_DENSE_BLOCK);
+    assert_int_equal(set->rows[1].law, DATA_DENSE_BF16);
+    assert_false(set->rows[0].quantised);
+    data_free(set);
+    free(t);
+}
+
+/* Attention over latent caches (bound by flops) and grouped queries (by the cache), by a closed
+ * form of its own. */
+static void test_attention_rows_reach_their_fields(void **state)
+{
+    static const struct {
+        int heads, k, n, bytes_per_key;
+    } shape[] = {{128, 576, 512, 1152}, {64, 128, 128, 2048}};
+    struct hw_profile *p = profile("h200");
+    struct text *t = calloc(1, sizeof *t);
+    struct data_set *set;
+
+    (void)state;
+    text_add(t, "kind,dtype,num_sms,tokens,experts,rounds,rows,groups,n,k,bytes,latency_us,n_rep,"
+                "p95_us\n");
+    for (int s = 0; s < 2; s++)
+        for (int rows = 16; rows <= 256; rows *= 2)
+            for (int keys = 512; keys <= 8192; keys *= 4) {
+                double flops = 2.0 * rows * shape[s].heads * keys * (shape[s].k + shape[s].n);
+                double bytes = (double)rows * keys * shape[s].bytes_per_key;
+                double moved = bytes + 2.0 * rows * shape[s].heads * (shape[s].k + shape[s].n);
+
+                text_add(t, "attn_core,bf16,132,%d,,,%d,%d,%d,%d,%.0f,%.5f,9,1\n", keys, rows,
+                         shape[s].heads, shape[s].n, shape[s].k, bytes,
+                         6 + fmax(flops / (989e6 * 0.3), moved / (4800e3 * 0.5)));
+            }
+    for (int rows = 16; rows <= 256; rows *= 2)
+        text_add(t, "attn_side,bf16,132,,,,%d,,,,%d,%.5f,9,1\n", rows, rows * 100000,
+                 9 + rows * 100000 / (hw_value(p, HW_ACT_HBM_EFF) * 4800e3));
+    set = text_parse(t);
+    assert_int_equal(fit(p, set, NULL, false), 0);
+    assert_true(fabs(hw_value(p, HW_ATTN_FIXED_US) - 6) < 0.1);
+    assert_true(fabs(hw_value(p, HW_ATTN_DECODE_EFF) - 0.3) < 0.005);
+    assert_true(fabs(hw_value(p, HW_ATTN_DECODE_HBM_EFF) - 0.5) < 0.01);
+    assert_true(fabs(hw_value(p, HW_ATTN_NORM_US) - 9) < 0.1);
     data_free(set);
     free(t);
     hw_profile_free(p);
@@ -423,6 +487,8 @@ int main(void)
         cmocka_unit_test(test_nothing_to_fit_leaves_the_profile),
         cmocka_unit_test(test_a_failed_fit_leaves_the_profile),
         cmocka_unit_test(test_microbench_kinds_reach_their_fields),
+        cmocka_unit_test(test_gemms_per_expert_are_dense),
+        cmocka_unit_test(test_attention_rows_reach_their_fields),
         cmocka_unit_test(test_attention_rows_reach_their_fields),
         cmocka_unit_test(test_parts_of_a_dispatch_are_told_apart),
         cmocka_unit_test(test_collective_tables_are_monotone),

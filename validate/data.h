@@ -30,6 +30,7 @@ enum data_law {
     DATA_EAGER_LAUNCH,
     DATA_FLAG,
     DATA_INTERFERENCE,
+    DATA_ROUTER,    /* top-k selection behind the gate GEMM, with the gap between them */
     DATA_A2A,       /* a library all-to-all with its pack and unpack */
     DATA_ATTN_CORE, /* rows query tokens attend to `tokens` keys; groups = heads; k, n = widths of
                        key and value; bytes = KV cache read */

@@ -233,6 +233,10 @@ const struct fit_law fit_laws[] = {
      .max_nodes = MANY,
      .cv = {FIT_CV_SHAPE, FIT_CV_SMS},
      .param = {{HW_ACT_FIXED_US, 0.1, 50}, {HW_ACT_HBM_EFF, 0.05, 1}, {HW_ACT_ROW_NS, 1, 20000}}},
+    {.name = "router",
+     .rows = BIT(DATA_ROUTER),
+     .max_nodes = MANY,
+     .param = {{HW_ROUTER_FIXED_US, 0.05, 100}, {HW_ROUTER_TOKEN_NS, 0.5, 20000}}},
     /* Behind the activation, whose share of the HBM bandwidth it takes. */
     {.name = "attn_side",
      .rows = BIT(DATA_ATTN_SIDE),

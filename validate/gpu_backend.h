@@ -6,6 +6,7 @@
 #include "validate/gpu_a2a.h"
 #include "validate/gpu_attn.h"
 #include "validate/gpu_cupti.h"
+#include "validate/gpu_experts.h"
 #include "validate/gpu_session.h"
 
 #define GPU_MAX_STREAMS 8
@@ -25,6 +26,7 @@ struct gpu_op {
     bool signals, follows; /* tiles: counts them, waits for them */
     int rows_hint;
     struct gpu_dense_entry *dense;
+    struct gpu_experts *experts; /* an expert GEMM as one library GEMM per expert, or NULL */
 };
 
 /* Where the steady period of a plan of several layers begins and ends: behind the last op of a
@@ -49,6 +51,8 @@ struct gpu_run {
     struct kernels_pacing pacing;
     struct gpu_a2a *a2a;   /* NULL: the plan has no library all-to-alls */
     struct gpu_attn *attn; /* NULL: the plan has no attention */
+    int *act_strides; /* device [batches][El], or NULL: how far apart the activation's scales lie
+                         where the down GEMM is one per expert */
     int passes;
     bool periodic; /* the steady period between the bounds is measured, not the whole */
     struct gpu_bound bound[2];
@@ -79,8 +83,13 @@ int run_op(struct gpu_run *r, int op, cudaStream_t stream, struct kernel_stamp *
 int run_op_check(struct gpu_run *r, int op);
 /* Does it launch a library GEMM of the plan's shape (gpu_op.dense)? */
 bool run_op_has_dense(const struct plan_op *op);
-/* Kernels that leave no stamp: CUPTI times them, or their times follow from their neighbours'. */
+/* Rows that go through library all-to-alls? Then the host knows how many each expert has. */
+bool run_has_a2a(const struct plan *plan);
+/* Begins with kernels that leave no stamp: CUPTI times them, or their times follow from their
+ * neighbours'. */
 bool run_op_is_library(const struct plan_op *op);
+/* A library kernel, but followed by one of ours: only the start follows from its neighbours. */
+bool run_op_ends_stamped(const struct plan_op *op);
 
 /* One pass, as it is measured (a graph, or eager), on poisoned memory (gpu_measure.c). */
 int run_poisoned(struct gpu_run *r);

@@ -84,6 +84,8 @@ static int memory_poison(struct gpu_run *r)
 
     if (!err)
         err = gpu_layer_poison(s, r->a2a == NULL, r->stream[0]);
+    if (!err && r->a2a)
+        err = gpu_a2a_poison(r->a2a, s, r->stream[0]);
     return err ? err : kernels_comm_barrier(s->control, r->stream[0]);
 }
 
@@ -240,7 +242,8 @@ static void library_marks(const struct gpu_run *r, struct gpu_mark *m)
             if (run_op_follows(p, i, next) && m[next].source != GPU_SOURCE_INFERRED &&
                 m[next].start_ns < end)
                 end = m[next].start_ns;
-        m[i].end_ns = end - gap > m[i].start_ns ? end - gap : m[i].start_ns;
+        if (!run_op_ends_stamped(&p->ops[i]) || m[i].end_ns < m[i].start_ns)
+            m[i].end_ns = end - gap > m[i].start_ns ? end - gap : m[i].start_ns;
         m[i].wait_ns = 0;
         if (!r->op[i].mark)
             m[i].free_ns = m[i].end_ns;
@@ -297,7 +300,7 @@ static void marks_of_pass(const struct gpu_run *r, const struct left *left, int 
             mark_record(r, left, first + (size_t)i, &m[i]);
         else if (run_op_is_library(o))
             m[i].source = GPU_SOURCE_INFERRED;
-        if (run_op_is_library(o))
+        if (run_op_is_library(o) || r->op[i].experts) /* whose stamps are of one CTA */
             m[i].sms = o->sms;
     }
     if (r->marked) {

@@ -16,6 +16,7 @@
 
 #define GPU_MAX_RANKS   64
 #define GPU_MAX_DENSE   96
+#define GPU_ROUTER_STEP 16
 #define GPU_MAX_BATCHES 2    /* of a plan: whole, or two halves */
 #define GPU_WAIT_S      60.0 /* deadline of every wait of the host */
 #define GPU_DRAIN_S     15.0 /* once work is given up */
@@ -49,8 +50,10 @@ struct gpu_dense_memory {
     int inter;
     void *x, *up, *down, *gate_up, *act, *out;
     float *x_scales, *up_scales, *down_scales, *act_scales;
-    int *rows; /* of each batch */
-    void *router, *logits;
+    int *rows;             /* of each batch */
+    void *router, *logits; /* experts rounded up to GPU_ROUTER_STEP, as the library wants them */
+    int *choices;          /* of the router's top-k; nobody reads them: the plan has its own */
+    float *choice_weights;
 };
 
 struct gpu_layer {
@@ -60,6 +63,7 @@ struct gpu_layer {
     struct data_weights weights;
     void *w_up, *w_down;
     float *w_up_scales, *w_down_scales;
+    float *w_up_lines, *w_down_lines; /* the same, padded, for library GEMMs per expert; or NULL */
     struct gpu_half half[2];
     struct gpu_dense_memory dense;
     void *x, *y; /* BF16 [max_tokens][H]; y: as many for each layer of the plan */
@@ -146,6 +150,11 @@ int gpu_dense_scales(struct gpu_layer *l, float **out, size_t count);
 /* The operands of dense ops: router, and a shared expert of this width (0: none). */
 int gpu_dense_open(struct gpu_session *s, int inter);
 void gpu_dense_close(struct gpu_dense_memory *d);
+/* How wide the GEMM of a router over so many experts is. */
+static inline int gpu_router_width(int experts)
+{
+    return (experts + GPU_ROUTER_STEP - 1) / GPU_ROUTER_STEP * GPU_ROUTER_STEP;
+}
 /* A cuBLASLt plan, kept. FP8 falls back to one scale per tensor, then BF16, where cuBLASLt has no
  * block-scaled kernel; the shape in the entry says what it is. */
 int gpu_dense_find(struct gpu_session *s, struct dense_gemm_shape shape,

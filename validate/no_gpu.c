@@ -36,9 +36,9 @@ int gpu_session_run(struct gpu_session *s, const struct plan *plan, const struct
     return missing();
 }
 
-int gpu_bench(struct gpu_session *s, const char *csv_path, bool quick)
+int gpu_bench(struct gpu_session *s, const char *csv_path, bool quick, const char *only)
 {
-    (void)s, (void)csv_path, (void)quick;
+    (void)s, (void)csv_path, (void)quick, (void)only;
     return missing();
 }
 
