@@ -310,45 +310,6 @@ static void test_attention_rows_reach_their_fields(void **state)
     hw_profile_free(p);
 }
 
-/* Attention over latent caches (bound by flops) and grouped queries (by the cache), by a closed
- * form of its own. */
-static void test_attention_rows_reach_their_fields(void **state)
-{
-    static const struct {
-        int heads, k, n, bytes_per_key;
-    } shape[] = {{128, 576, 512, 1152}, {64, 128, 128, 2048}};
-    struct hw_profile *p = profile("h200");
-    struct text *t = calloc(1, sizeof *t);
-    struct data_set *set;
-
-    (void)state;
-    text_add(t, "kind,dtype,num_sms,tokens,experts,rounds,rows,groups,n,k,bytes,latency_us,n_rep,"
-                "p95_us\n");
-    for (int s = 0; s < 2; s++)
-        for (int rows = 16; rows <= 256; rows *= 2)
-            for (int keys = 512; keys <= 8192; keys *= 4) {
-                double flops = 2.0 * rows * shape[s].heads * keys * (shape[s].k + shape[s].n);
-                double bytes = (double)rows * keys * shape[s].bytes_per_key;
-                double moved = bytes + 2.0 * rows * shape[s].heads * (shape[s].k + shape[s].n);
-
-                text_add(t, "attn_core,bf16,132,%d,,,%d,%d,%d,%d,%.0f,%.5f,9,1\n", keys, rows,
-                         shape[s].heads, shape[s].n, shape[s].k, bytes,
-                         6 + fmax(flops / (989e6 * 0.3), moved / (4800e3 * 0.5)));
-            }
-    for (int rows = 16; rows <= 256; rows *= 2)
-        text_add(t, "attn_side,bf16,132,,,,%d,,,,%d,%.5f,9,1\n", rows, rows * 100000,
-                 9 + rows * 100000 / (hw_value(p, HW_ACT_HBM_EFF) * 4800e3));
-    set = text_parse(t);
-    assert_int_equal(fit(p, set, NULL, false), 0);
-    assert_true(fabs(hw_value(p, HW_ATTN_FIXED_US) - 6) < 0.1);
-    assert_true(fabs(hw_value(p, HW_ATTN_DECODE_EFF) - 0.3) < 0.005);
-    assert_true(fabs(hw_value(p, HW_ATTN_DECODE_HBM_EFF) - 0.5) < 0.01);
-    assert_true(fabs(hw_value(p, HW_ATTN_NORM_US) - 9) < 0.1);
-    data_free(set);
-    free(t);
-    hw_profile_free(p);
-}
-
 /* Sends, receives and rounds timed apart show how the fixed and the token time are shared out. */
 static void test_parts_of_a_dispatch_are_told_apart(void **state)
 {
@@ -488,7 +449,6 @@ int main(void)
         cmocka_unit_test(test_a_failed_fit_leaves_the_profile),
         cmocka_unit_test(test_microbench_kinds_reach_their_fields),
         cmocka_unit_test(test_gemms_per_expert_are_dense),
-        cmocka_unit_test(test_attention_rows_reach_their_fields),
         cmocka_unit_test(test_attention_rows_reach_their_fields),
         cmocka_unit_test(test_parts_of_a_dispatch_are_told_apart),
         cmocka_unit_test(test_collective_tables_are_monotone),

@@ -124,9 +124,9 @@ static int dense_prepare(struct gpu_run *r, int op)
     struct dense_gemm_shape shape = {
         .dtype = o->kind != OP_ROUTER && o->dtype == DTYPE_FP8 ? GEMM_FP8 : GEMM_BF16,
         .m = o->rows,
-        .n = o->kind == OP_ATTN_PROJ ? gpu_attn_columns(o->n)
-             : o->kind == OP_ROUTER  ? gpu_router_width(o->n)
-                                     : o->n,
+        .n = o->kind == OP_ROUTER      ? gpu_router_width(o->n)
+             : o->kind == OP_ATTN_PROJ ? gpu_attn_columns(o->n)
+                                       : o->n,
         .k = o->k,
         .num_sms = o->sms < r->plan->num_sms ? o->sms : 0};
 

@@ -51,8 +51,8 @@ struct gpu_run {
     struct kernels_pacing pacing;
     struct gpu_a2a *a2a;   /* NULL: the plan has no library all-to-alls */
     struct gpu_attn *attn; /* NULL: the plan has no attention */
-    int *act_strides; /* device [batches][El], or NULL: how far apart the activation's scales lie
-                         where the down GEMM is one per expert */
+    int *act_strides;      /* device [batches][El], or NULL: how far apart the activation's scales
+                              lie where the down GEMM is one per expert */
     int passes;
     bool periodic; /* the steady period between the bounds is measured, not the whole */
     struct gpu_bound bound[2];
@@ -81,10 +81,10 @@ bool run_op_follows(const struct plan *plan, int op, int next);
 int run_op(struct gpu_run *r, int op, cudaStream_t stream, struct kernel_stamp *stamp);
 /* Can its kernel run at all? Logs why not. */
 int run_op_check(struct gpu_run *r, int op);
-/* Does it launch a library GEMM of the plan's shape (gpu_op.dense)? */
-bool run_op_has_dense(const struct plan_op *op);
 /* Rows that go through library all-to-alls? Then the host knows how many each expert has. */
 bool run_has_a2a(const struct plan *plan);
+/* Does it launch a library GEMM of the plan's shape (gpu_op.dense)? */
+bool run_op_has_dense(const struct plan_op *op);
 /* Begins with kernels that leave no stamp: CUPTI times them, or their times follow from their
  * neighbours'. */
 bool run_op_is_library(const struct plan_op *op);

@@ -242,11 +242,12 @@ static void library_marks(const struct gpu_run *r, struct gpu_mark *m)
             if (run_op_follows(p, i, next) && m[next].source != GPU_SOURCE_INFERRED &&
                 m[next].start_ns < end)
                 end = m[next].start_ns;
-        if (!run_op_ends_stamped(&p->ops[i]) || m[i].end_ns < m[i].start_ns)
+        if (!run_op_ends_stamped(&p->ops[i]) || m[i].end_ns < m[i].start_ns) {
             m[i].end_ns = end - gap > m[i].start_ns ? end - gap : m[i].start_ns;
+            if (!r->op[i].mark)
+                m[i].free_ns = m[i].end_ns;
+        }
         m[i].wait_ns = 0;
-        if (!r->op[i].mark)
-            m[i].free_ns = m[i].end_ns;
     }
 }
 
