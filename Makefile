@@ -178,6 +178,10 @@ NVCCFLAGS ?= -O3 -std=c++17 -Xcompiler -Wall,-Wextra,-Wno-unused-parameter
 GPU_INCLUDE := -isystem $(CUDA_HOME)/include $(if $(NCCL_HOME),-isystem $(NCCL_HOME)/include)
 GPU_LIBS = $(if $(NCCL_HOME),-L$(NCCL_HOME)/lib) -L$(CUDA_HOME)/lib64 -L$(CUDA_HOME)/lib -L/usr/local/lib \
 	-lnccl -lcublasLt -lcudart_static -ldl -lrt
+# Headers of CUDA 13's CUPTI, from the toolkit; the library itself is looked for at run time.
+CUPTI_HEADER := $(shell grep -ls CUpti_ActivityKernel10 $(CUDA_HOME)/include/cupti_activity.h \
+	$(CUDA_HOME)/extras/CUPTI/include/cupti_activity.h)
+CUPTI_CFLAGS := $(if $(CUPTI_HEADER),-DPEOSIM_CUPTI -isystem $(dir $(firstword $(CUPTI_HEADER))))
 GPU_KERNELS := $(patsubst %.cu,$(GPU_BUILD)/%.o,$(wildcard kernels/*.cu)) $(patsubst %.c,$(GPU_BUILD)/%.o,$(wildcard kernels/*.c))
 GPU_HOST := $(patsubst %.c,$(GPU_BUILD)/%.o,$(wildcard validate/gpu_*.c))
 GPU_COMMON := $(patsubst $(BUILD)/%,$(GPU_BUILD)/%,$(LIB_OBJS))
@@ -198,6 +202,7 @@ $(GPU_BUILD)/commit.h: commit-look
 	if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 $(GPU_BUILD)/validate/gpu_session.o: $(GPU_BUILD)/commit.h
 $(GPU_BUILD)/validate/gpu_session.o: CPPFLAGS += -include $(GPU_BUILD)/commit.h
+$(GPU_BUILD)/validate/gpu_cupti.o: CPPFLAGS += $(CUPTI_CFLAGS)
 .PHONY: commit-look
 
 # The references of the checks run on the CPU, next to the GPUs: worth optimising.
@@ -214,6 +219,8 @@ $(GPU_BUILD)/peosim: $(GPU_BUILD)/cmd/main.o $(GPU_COMMON) $(GPU_HOST) $(GPU_KER
 $(GPU_BUILD)/tests/gpu/%: $(GPU_BUILD)/tests/gpu/%.o $(GPU_KERNELS) $(GPU_BUILD)/base/err.o $(GPU_BUILD)/base/log.o
 	$(call SAY,link,$@)
 	$(Q)g++ $(LDFLAGS) -o $@ $(filter %.o,$^) $(GPU_LIBS) -lm -lpthread $(if $(STATIC),-static-libstdc++ -static-libgcc)
+
+$(GPU_BUILD)/tests/gpu/test_cupti: $(GPU_BUILD)/validate/gpu_cupti.o
 
 gpu: $(GPU_BUILD)/peosim $(GPU_TESTS) $(GPU_BENCHES)
 	@cp -f $< peosim

@@ -22,6 +22,7 @@ clang|cmd clang|clang|ci|second compiler
 clang-format|cmd clang-format|clang-format|ci|format check
 CUDA|cuda|-|-|GPU half
 NCCL|nccl|-|-|GPU half
+CUPTI|cupti|-|-|times of library kernels in the GPU half, optional
 MPI|lib ompi|libopenmpi-dev|ci|sweeps over several machines, optional
 SimGrid|lib simgrid|-|-|cross-check of flow sharing, optional
 END
@@ -41,6 +42,8 @@ find_need() {
     "header "*) [ -e "/usr/include/${1#header }" ] && echo "/usr/include/${1#header }" ;;
     font) find /usr/share/fonts /usr/local/share/fonts -name '*.ttf' 2>/dev/null | grep -m 1 . ;;
     cuda) cuda_home | grep . ;;
+    cupti) ls "$(cuda_home)/include/cupti.h" "$(cuda_home)/extras/CUPTI/include/cupti.h" \
+        2>/dev/null | grep -m 1 . ;;
     nccl) ls /usr/include/nccl.h /usr/local/include/nccl.h "$(cuda_home)/include/nccl.h" \
         2>/dev/null | grep -m 1 . ;;
     esac

@@ -22,6 +22,7 @@
 struct validate_args {
     int repeats, layers, check_tokens, gpus;
     double pace_GBps, pace_us;
+    bool cupti;
     char *measured;
 };
 
@@ -39,6 +40,8 @@ static const struct opt validate_opts[] = {
      .help = "hold receives back as a network of this rate would: emulation; 0 = off"},
     {FIELD(pace_us), .type = OPT_DOUBLE, .min = 0, .max = 1e6, .def = "5", .unit = "us",
      .help = "latency of that network"},
+    {FIELD(cupti), .type = OPT_BOOL, .def = "true",
+     .help = "time library kernels with CUPTI where it is installed; else from their neighbours"},
     {FIELD(measured), .type = OPT_STRING,
      .help = "a results folder of an earlier run: compare with it, run nothing"},
     {.key = NULL},
@@ -147,7 +150,8 @@ static int rank_main(struct context *x, struct gpu_team *team)
                             .layers = x->args->layers,
                             .check_tokens = x->args->check_tokens,
                             .pace_GBps = x->args->pace_GBps,
-                            .pace_us = x->args->pace_us};
+                            .pace_us = x->args->pace_us,
+                            .cupti = x->args->cupti};
     struct record head = {.index = SIZE_MAX};
     int err = largest_batch(x, &o.max_tokens);
 

@@ -126,6 +126,20 @@ static int columns_check(const struct csv *c)
     return 0;
 }
 
+/* Runs from before CUPTI was used have none of these columns. */
+static void cupti_read(const struct csv *c, size_t row, struct gpu_cupti_result *out)
+{
+    if (csv_col(c, "cupti_version") < 0)
+        return;
+    out->version = (int)column(c, row, "cupti_version");
+    out->ok = column(c, row, "cupti_ok") > 0;
+    out->total_us = column(c, row, "cupti_us");
+    out->spread_us = column(c, row, "cupti_spread_us");
+    out->kernels = (int)column(c, row, "cupti_kernels");
+    csv_double(c, row, csv_col(c, "cupti_longer_us"), &out->longer_us);
+    csv_double(c, row, csv_col(c, "cupti_longer_most_us"), &out->longer_most_us);
+}
+
 static int layers_read(struct validate_set *v, const char *folder)
 {
     char path[1024];
@@ -163,12 +177,24 @@ static int layers_read(struct validate_set *v, const char *folder)
         p->gpu.worst_error = column(c, row, "worst_error");
         p->gpu.checked = (int)column(c, row, "checked");
         p->gpu.emulated_ranks = (int)column(c, row, "emulated_ranks");
+        cupti_read(c, row, &p->gpu.cupti);
         if (column(c, row, "pace_GBps") > 0)
             v->pace_GBps = column(c, row, "pace_GBps");
         p->gpu.hash = strtoull(text_column(c, row, "hash"), NULL, 16);
     }
     csv_free(c);
     return err;
+}
+
+/* "stamp", "cupti" or "inferred"; files of earlier versions say "stamped" in a column `times`. */
+static enum gpu_source source_read(const struct csv *c, size_t row)
+{
+    const char *text = text_column(c, row, csv_col(c, "source") >= 0 ? "source" : "times");
+
+    for (int s = GPU_SOURCE_CUPTI; s <= GPU_SOURCE_INFERRED; s++)
+        if (strcmp(text, gpu_source_name((enum gpu_source)s)) == 0)
+            return (enum gpu_source)s;
+    return GPU_SOURCE_STAMP;
 }
 
 static int ops_read(struct validate_set *v, const char *folder)
@@ -192,6 +218,7 @@ static int ops_read(struct validate_set *v, const char *folder)
                 continue;
             p->gpu.kind_us[k] = column(c, row, "measured_us");
             p->gpu.kind_wait_us[k] = column(c, row, "wait_us");
+            p->gpu.kind_source[k] = source_read(c, row);
         }
         if (p)
             p->kinds = true;
@@ -215,12 +242,24 @@ static double gain_pct(double none_us, double us)
     return (none_us / us - 1) * 100;
 }
 
+/* How the library kernels of a point were timed. */
+static const char *library_source(const struct validate_point *p)
+{
+    enum gpu_source worst = GPU_SOURCE_STAMP;
+
+    for (int k = 0; p->kinds && k < OP_KIND_COUNT; k++)
+        if (p->gpu.kind_us[k] >= 0 && p->gpu.kind_source[k] > worst)
+            worst = p->gpu.kind_source[k];
+    return worst == GPU_SOURCE_STAMP ? "-" : gpu_source_name(worst);
+}
+
 void validate_table(const struct validate_set *v, FILE *f)
 {
     if (v->emulation[0])
         fprintf(f, "EMULATION: %s\n", v->emulation);
-    fprintf(f, "%-7s %5s %3s %4s | %10s %10s %10s %6s | %7s %7s | %9s %s\n", "policy", "batch", "R",
-            "SMs", "measured", "p95", "predicted", "error", "gain", "pred.", "output", "spans");
+    fprintf(f, "%-7s %5s %3s %4s | %10s %10s %10s %6s | %7s %7s | %9s %-8s %s\n", "policy", "batch",
+            "R", "SMs", "measured", "p95", "predicted", "error", "gain", "pred.", "output",
+            "library", "spans");
     for (size_t i = 0; i < v->num_points; i++) {
         const struct validate_point *p = &v->point[i], *none = validate_none(v, p);
         char name[32];
@@ -236,7 +275,8 @@ void validate_table(const struct validate_set *v, FILE *f)
                     gain_pct(none->predicted_us, p->predicted_us));
         else
             fprintf(f, "%7s %7s | ", "", "");
-        fprintf(f, "%9.2e %s\n", p->gpu.worst_error, p->kinds ? "yes" : "refused");
+        fprintf(f, "%9.2e %-8s %s\n", p->gpu.worst_error, library_source(p),
+                p->kinds ? "yes" : "refused");
     }
 }
 
@@ -244,7 +284,8 @@ void validate_layers_csv(const struct validate_set *v, FILE *f)
 {
     fprintf(f, "policy,method,num_rounds,num_sms,batch,experts,hidden,inter,ranks,measured_us,"
                "p95_us,min_us,n,predicted_us,ape,traced_us,spans_ok,worst_error,checked,hash,"
-               "emulated_ranks,pace_GBps\n");
+               "emulated_ranks,pace_GBps,cupti_version,cupti_ok,cupti_us,cupti_spread_us,"
+               "cupti_kernels,cupti_longer_us,cupti_longer_most_us\n");
     for (size_t i = 0; i < v->num_points; i++) {
         const struct validate_point *p = &v->point[i];
 
@@ -252,19 +293,21 @@ void validate_layers_csv(const struct validate_set *v, FILE *f)
             continue;
         fprintf(f,
                 "%s,%d,%d,%d,%d,%d,%d,%d,%d,%.3f,%.3f,%.3f,%d,%.3f,%.4f,%.3f,%d,%.3e,%d,%016llx,%d,"
-                "%g\n",
+                "%g,%d,%d,%.3f,%.3f,%d,%.3f,%.3f\n",
                 p->policy->name, method_of(p), rounds_of(p), sms_of(p), p->batch, p->experts,
                 p->hidden, p->inter, p->ranks, p->gpu.median_us, p->gpu.p95_us, p->gpu.min_us,
                 p->gpu.n, p->predicted_us, validate_ape(p), p->gpu.traced_us, p->gpu.spans_ok,
                 p->gpu.worst_error, p->gpu.checked, (unsigned long long)p->gpu.hash,
-                p->gpu.emulated_ranks, v->pace_GBps);
+                p->gpu.emulated_ranks, v->pace_GBps, p->gpu.cupti.version, p->gpu.cupti.ok,
+                p->gpu.cupti.total_us, p->gpu.cupti.spread_us, p->gpu.cupti.kernels,
+                p->gpu.cupti.longer_us, p->gpu.cupti.longer_most_us);
     }
 }
 
 void validate_ops_csv(const struct validate_set *v, FILE *f)
 {
     fprintf(f, "policy,method,num_rounds,num_sms,batch,experts,hidden,inter,ranks,kind,measured_us,"
-               "wait_us,predicted_us,predicted_wait_us,ape,times\n");
+               "wait_us,predicted_us,predicted_wait_us,ape,source\n");
     for (size_t i = 0; i < v->num_points; i++) {
         const struct validate_point *p = &v->point[i];
 
@@ -276,7 +319,7 @@ void validate_ops_csv(const struct validate_set *v, FILE *f)
                     p->hidden, p->inter, p->ranks, plan_op_kind_name((enum plan_op_kind)k),
                     p->gpu.kind_us[k], p->gpu.kind_wait_us[k], p->kind_us[k], p->kind_wait_us[k],
                     fabs(p->kind_us[k] / p->gpu.kind_us[k] - 1),
-                    gpu_kind_inferred((enum plan_op_kind)k) ? "inferred" : "stamped");
+                    gpu_source_name(p->gpu.kind_source[k]));
         }
     }
 }
@@ -295,6 +338,40 @@ static json_t *knobs_json(const struct validate_point *p)
     return out;
 }
 
+/* By the names of kinds; times that are known, as in ops.csv. */
+static json_t *kinds_json(const struct validate_point *p)
+{
+    json_t *out = json_object();
+
+    for (int k = 0; p->kinds && k < OP_KIND_COUNT; k++)
+        if (p->gpu.kind_us[k] >= 0)
+            json_object_set_new(out, plan_op_kind_name((enum plan_op_kind)k),
+                                json_pack("{s:f,s:f,s:f,s:s}", "measured_us", p->gpu.kind_us[k],
+                                          "wait_us", p->gpu.kind_wait_us[k], "predicted_us",
+                                          p->kind_us[k], "source",
+                                          gpu_source_name(p->gpu.kind_source[k])));
+    return out;
+}
+
+static json_t *cupti_json(const struct gpu_cupti_result *c)
+{
+    return c->version ? json_pack("{s:i,s:b,s:f,s:f,s:i,s:f,s:f}", "version", c->version, "used",
+                                  c->ok, "total_us", c->total_us, "clock_spread_us", c->spread_us,
+                                  "kernels", c->kernels, "longer_than_stamp_us", c->longer_us,
+                                  "longer_than_stamp_most_us", c->longer_most_us)
+                      : json_null();
+}
+
+static json_t *point_json(const struct validate_point *p)
+{
+    return json_pack("{s:s,s:i,s:i,s:i,s:o,s:i,s:f,s:f,s:f,s:f,s:i,s:f,s:o,s:o}", "policy",
+                     p->policy->name, "method", method_of(p), "num_rounds", rounds_of(p), "num_sms",
+                     sms_of(p), "knobs", knobs_json(p), "batch", p->batch, "measured_us",
+                     p->gpu.median_us, "predicted_us", p->predicted_us, "ape", validate_ape(p),
+                     "p95_us", p->gpu.p95_us, "n", p->gpu.n, "worst_error", p->gpu.worst_error,
+                     "kinds", kinds_json(p), "cupti", cupti_json(&p->gpu.cupti));
+}
+
 int validate_json(const struct validate_set *v, char **text)
 {
     json_t *points = json_array(), *root;
@@ -303,13 +380,7 @@ int validate_json(const struct validate_set *v, char **text)
         const struct validate_point *p = &v->point[i];
 
         if (p->measured)
-            json_array_append_new(
-                points, json_pack("{s:s,s:i,s:i,s:i,s:o,s:i,s:f,s:f,s:f,s:f,s:i,s:f}", "policy",
-                                  p->policy->name, "method", method_of(p), "num_rounds",
-                                  rounds_of(p), "num_sms", sms_of(p), "knobs", knobs_json(p),
-                                  "batch", p->batch, "measured_us", p->gpu.median_us,
-                                  "predicted_us", p->predicted_us, "ape", validate_ape(p), "p95_us",
-                                  p->gpu.p95_us, "n", p->gpu.n, "worst_error", p->gpu.worst_error));
+            json_array_append_new(points, point_json(p));
     }
     root = json_pack("{s:s,s:s,s:s,s:s,s:s,s:o}", "version", PEOSIM_VERSION, "config",
                      v->config->name, "config_hash", v->config->hash, "machine", v->versions,
@@ -409,26 +480,76 @@ static double pick_loss(const struct validate_set *v, size_t scenario)
     return pick ? pick->gpu.median_us / best - 1 : NAN;
 }
 
+/* "  cupti", or "  cupti 12, inferred 3" where points differ. */
+static void sources_print(const size_t count[GPU_SOURCE_INFERRED + 1], size_t n, FILE *f)
+{
+    const char *before = "  ";
+
+    for (int s = 0; s <= GPU_SOURCE_INFERRED; s++) {
+        if (count[s] == n)
+            fprintf(f, "%s%s", before, gpu_source_name((enum gpu_source)s));
+        else if (count[s])
+            fprintf(f, "%s%s %zu", before, gpu_source_name((enum gpu_source)s), count[s]);
+        before = count[s] ? ", " : before;
+    }
+    fprintf(f, "\n");
+}
+
 static void kinds_summary(const struct validate_set *v, double *measured, double *predicted,
                           FILE *f)
 {
     for (int k = 0; k < OP_KIND_COUNT; k++) {
         struct stats_error e;
-        size_t n = 0;
+        size_t n = 0, sources[GPU_SOURCE_INFERRED + 1] = {0};
 
         for (size_t i = 0; i < v->num_points; i++) {
             if (!v->point[i].measured || !v->point[i].kinds || v->point[i].gpu.kind_us[k] <= 0)
                 continue;
             measured[n] = v->point[i].gpu.kind_us[k];
             predicted[n++] = v->point[i].kind_us[k];
+            sources[v->point[i].gpu.kind_source[k]]++;
         }
         if (!n)
             continue;
         stats_error_of(predicted, measured, n, &e);
-        fprintf(f, "  %-16s n %3zu  median error %5.1f%%  p90 %5.1f%%  bias %+5.1f%%%s\n",
+        fprintf(f, "  %-16s n %3zu  median error %5.1f%%  p90 %5.1f%%  bias %+5.1f%%",
                 plan_op_kind_name((enum plan_op_kind)k), e.n, e.median_ape * 100, e.p90_ape * 100,
-                e.bias * 100, gpu_kind_inferred((enum plan_op_kind)k) ? "  inferred" : "");
+                e.bias * 100);
+        sources_print(sources, n, f);
     }
+}
+
+/* CUPTI's pass over all points; column: room for one number per point. */
+static void cupti_summary(const struct validate_set *v, double *column_us, FILE *f)
+{
+    size_t n = 0, used = 0, kernels = 0;
+    double moved[2] = {INFINITY, -INFINITY}, spread = 0, most = 0;
+    int version = 0;
+
+    for (size_t i = 0; i < v->num_points; i++) {
+        const struct validate_point *p = &v->point[i];
+        double move = (p->gpu.cupti.total_us / p->gpu.median_us - 1) * 100;
+
+        if (!p->measured || !p->gpu.cupti.version)
+            continue;
+        version = p->gpu.cupti.version;
+        column_us[n++] = p->gpu.cupti.longer_us;
+        used += p->gpu.cupti.ok;
+        kernels += (size_t)p->gpu.cupti.kernels;
+        moved[0] = fmin(moved[0], move);
+        moved[1] = fmax(moved[1], move);
+        spread = fmax(spread, p->gpu.cupti.spread_us);
+        if (fabs(p->gpu.cupti.longer_most_us) > fabs(most))
+            most = p->gpu.cupti.longer_most_us;
+    }
+    if (n)
+        fprintf(f,
+                "CUPTI %d.%d.%d: records of %zu of %zu points used (totals moved by %+.1f%% to "
+                "%+.1f%%; beyond 5%% they are refused); of %zu own kernels it says %+.2f us more "
+                "than their stamps (median of points; farthest %+.2f), and 90%% end within %.2f "
+                "us of them\n",
+                version / 10000, version / 100 % 100, version % 100, used, n, moved[0], moved[1],
+                kernels, stats_median(column_us, n), most, spread);
 }
 
 void validate_summary(const struct validate_set *v, FILE *f)
@@ -451,10 +572,10 @@ void validate_summary(const struct validate_set *v, FILE *f)
             "\nlayer time, %zu points: median error %.1f%%, p90 %.1f%%, largest %.1f%%, bias "
             "%+.1f%%\n",
             e.n, e.median_ape * 100, e.p90_ape * 100, e.max_ape * 100, e.bias * 100);
-    fprintf(f,
-            "op kinds, waiting excluded; inferred: library kernels, whose times follow from their "
-            "neighbours':\n");
+    fprintf(f, "op kinds, waiting excluded, timed by own stamps, by CUPTI, or inferred from their "
+               "neighbours':\n");
     kinds_summary(v, measured, predicted, f);
+    cupti_summary(v, measured, f);
     tau = order_tau(v, &scenarios);
     fprintf(f, "order of the schedules: Kendall tau %.2f, mean of %zu scenarios\n", tau, scenarios);
     sign_summary(v, f);

@@ -39,7 +39,7 @@ check_rooms() {
         done
     done
     # The CPU half must build where there is no CUDA.
-    grep -nE '^[[:space:]]*#[[:space:]]*include[[:space:]]*[<"](cuda|nccl|cublas|nvml|cooperative_groups)' \
+    grep -nE '^[[:space:]]*#[[:space:]]*include[[:space:]]*[<"](cuda|cupti|nccl|cublas|nvml|cooperative_groups)' \
         -r base plan hw model sim cmd validate tests --include='*.[ch]' 2>/dev/null |
         grep -v '^validate/gpu_' | grep -v '^tests/gpu/' | sed 's/:\([0-9]*\):.*/:\1: a CUDA or NCCL header outside kernels\/ and validate\/gpu_*/'
     grep -nE '#include "(validate/gpu_)' -r validate --include='*.[ch]' 2>/dev/null |

@@ -52,14 +52,29 @@ struct gpu_options {
     int check_tokens; /* tokens per rank compared with the reference; 0 = all */
     double pace_GBps; /* > 0: receives are held back as a network of this rate would (emulation) */
     double pace_us;   /* and this latency */
+    bool cupti;       /* record kernels with CUPTI too, where it is installed */
     uint64_t seed;    /* of inputs and weights */
 };
 
-/* Kernels of libraries leave no stamp: their times are inferred from their neighbours'. */
-static inline bool gpu_kind_inferred(enum plan_op_kind kind)
+/* How the times of an op are known, best first. Kernels of libraries leave no stamp: CUPTI records
+ * them; without it their times are inferred from their neighbours'. */
+enum gpu_source { GPU_SOURCE_STAMP, GPU_SOURCE_CUPTI, GPU_SOURCE_INFERRED };
+
+static inline const char *gpu_source_name(enum gpu_source source)
 {
-    return kind == OP_ROUTER || kind == OP_MLP_UP || kind == OP_MLP_DOWN;
+    return source == GPU_SOURCE_STAMP ? "stamp" : source == GPU_SOURCE_CUPTI ? "cupti" : "inferred";
 }
+
+/* What CUPTI's pass gave: replays of the stamped graph while it records. */
+struct gpu_cupti_result {
+    int version;     /* CUPTI_API_VERSION of the library, 130001 for 13.0.1; 0: there was no pass */
+    bool ok;         /* all kernels recorded, and the total moved by at most 5%; else not used */
+    double total_us; /* median with stamps and CUPTI */
+    double spread_us;      /* clocks: 90% of kernels' ends are nearer to their stamps' than this */
+    int kernels;           /* own kernels compared: a record's length minus the stamp's, rank 0 */
+    double longer_us;      /* median */
+    double longer_most_us; /* farthest from 0 */
+};
 
 /* What one plan took and gave. The same on rank 0 only; others get zeros. */
 struct gpu_result {
@@ -75,6 +90,8 @@ struct gpu_result {
                                          kernels wait while they send: theirs is counted): mean
                                          over ranks, median over traced layers; < 0: none */
     double kind_wait_us[OP_KIND_COUNT];
+    enum gpu_source kind_source[OP_KIND_COUNT]; /* of kind_us; the worst of its ops */
+    struct gpu_cupti_result cupti;
     int emulated_ranks; /* > 0: slice mode, the EP size emulated */
 };
 

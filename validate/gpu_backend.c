@@ -286,8 +286,10 @@ static int op_issue(struct gpu_run *r, int op, struct kernel_stamp *stamp)
         if (dep->kind == DEP_END && p->ops[dep->op].stream != o->stream)
             err = GPU(cudaStreamWaitEvent(stream, r->op[dep->op].event, 0));
     }
+    gpu_cupti_tag(r->s->cupti, stamp ? (int)(stamp - r->stamps) : -1);
     if (!err)
         err = run_op(r, op, stream, stamp);
+    gpu_cupti_tag(r->s->cupti, -1);
     if (!err && r->op[op].event_wanted)
         err = GPU(cudaEventRecord(r->op[op].event, stream));
     return err;

@@ -4,6 +4,7 @@
 #define PEOSIM_VALIDATE_GPU_BACKEND_H
 
 #include "validate/gpu_a2a.h"
+#include "validate/gpu_cupti.h"
 #include "validate/gpu_session.h"
 
 #define GPU_MAX_STREAMS 8
@@ -11,7 +12,8 @@
 /* What a kernel of one op left; times of this rank's GPU, in ns. */
 struct gpu_mark {
     long long start_ns, end_ns, wait_ns;
-    int sms, stamped; /* stamped 0: a library kernel */
+    int sms;
+    enum gpu_source source;
 };
 
 struct gpu_op {
@@ -60,7 +62,7 @@ bool run_op_follows(const struct plan *plan, int op, int next);
 int run_op(struct gpu_run *r, int op, cudaStream_t stream, struct kernel_stamp *stamp);
 /* Can its kernel run at all? Logs why not. */
 int run_op_check(struct gpu_run *r, int op);
-/* Kernels that leave no stamp: their times follow from their neighbours'. */
+/* Kernels that leave no stamp: CUPTI times them, or their times follow from their neighbours'. */
 bool run_op_is_library(const struct plan_op *op);
 
 /* One layer, as it is measured (a graph, or eager), on poisoned memory (gpu_measure.c). */

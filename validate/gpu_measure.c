@@ -2,7 +2,9 @@
  *
  * A graph holds several layers one after another, so that what it costs to start a graph is spread;
  * replays follow one another without the host in between. Totals come from graphs without stamps.
- * The same graph with stamps gives the spans, and is refused where the stamps moved its total. */
+ * The same graph with stamps gives the spans, and is refused where the stamps moved its total.
+ * Where CUPTI is installed, a third one has stamps and is recorded, for the kernels of libraries:
+ * its records are refused in the same way, and CUPTI is attached for these replays only. */
 #include <limits.h>
 #include <math.h>
 #include <stdlib.h>
@@ -11,10 +13,12 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/stats.h"
+#include "kernels/delay.h"
 #include "validate/gpu_backend.h"
 
 #define TRACED_REPLAYS   7
 #define TRACE_MOVES_MOST 0.05
+#define HEAD_START_NS    500000 /* of the host, in traced replays */
 
 struct replay {
     struct gpu_run *r;
@@ -160,9 +164,9 @@ static long long ready_of(const struct gpu_run *r, const struct gpu_mark *m, int
     return ready;
 }
 
-/* A library kernel leaves no stamp: it began one launch gap after what it waited for, and ended one
- * gap before the first that waited for it. Library kernels in a row would need one more rule; plans
- * have none, since an activation lies between two GEMMs. */
+/* A library kernel without a record: it began one launch gap after what it waited for, and ended
+ * one gap before the first that waited for it. Library kernels in a row would need one more rule;
+ * plans have none, since an activation lies between two GEMMs. */
 static void library_marks(const struct gpu_run *r, struct gpu_mark *m)
 {
     const struct plan *p = r->plan;
@@ -172,14 +176,14 @@ static void library_marks(const struct gpu_run *r, struct gpu_mark *m)
         bool first;
         long long end = m[p->num_ops + 1].start_ns;
 
-        if (!run_op_is_library(&p->ops[i]))
+        if (m[i].source != GPU_SOURCE_INFERRED)
             continue;
         m[i].start_ns = ready_of(r, m, i, &first) + gap;
         for (int next = i + 1; next < p->num_ops; next++)
-            if (run_op_follows(p, i, next) && m[next].stamped && m[next].start_ns < end)
+            if (run_op_follows(p, i, next) && m[next].source != GPU_SOURCE_INFERRED &&
+                m[next].start_ns < end)
                 end = m[next].start_ns;
         m[i].end_ns = end - gap > m[i].start_ns ? end - gap : m[i].start_ns;
-        m[i].sms = p->ops[i].sms;
     }
 }
 
@@ -190,22 +194,47 @@ static struct gpu_mark mark_of(const struct gpu_run *r, const struct kernel_stam
     return (struct gpu_mark){.start_ns = (long long)stamp->start_ns - offset,
                              .end_ns = (long long)stamp->end_ns - offset,
                              .wait_ns = (long long)stamp->wait_max_ns,
-                             .sms = (int)stamp_sm_count(stamp),
-                             .stamped = 1};
+                             .sms = (int)stamp_sm_count(stamp)};
+}
+
+/* What one replay left; records: CUPTI's, or NULL. All [layers][run_marks]. */
+struct left {
+    struct kernel_stamp *stamps;
+    struct gpu_record *records;
+    bool *own; /* a stamp that is an op's own; with records */
+    struct gpu_cupti_fit fit;
+};
+
+static void mark_record(const struct gpu_run *r, const struct left *left, size_t at,
+                        struct gpu_mark *m)
+{
+    long long offset = r->s->clock_offset_ns[r->s->rank];
+
+    m->start_ns = left->records[at].start_ns + left->fit.start_ns - offset;
+    m->end_ns = left->records[at].end_ns + left->fit.end_ns - offset;
+    m->source = GPU_SOURCE_CUPTI;
 }
 
 /* Layer l >= 1 of a graph. It begins where the mark before it ends, or where the last op of the
  * layer before it ended. */
-static void marks_of_layer(const struct gpu_run *r, const struct kernel_stamp *graph, int l,
+static void marks_of_layer(const struct gpu_run *r, const struct left *left, int l,
                            struct gpu_mark *m)
 {
     int n = r->plan->num_ops;
-    const struct kernel_stamp *stamps = graph + (size_t)l * (size_t)run_marks(r);
+    size_t first = (size_t)l * (size_t)run_marks(r);
+    const struct kernel_stamp *stamps = left->stamps + first;
     const struct kernel_stamp *before = stamps - run_marks(r), *after = stamps + run_marks(r) + n;
 
     for (int i = 0; i < n; i++) {
+        const struct plan_op *o = &r->plan->ops[i];
+
         m[i] = mark_of(r, stamps + i);
-        m[i].stamped = !run_op_is_library(&r->plan->ops[i]);
+        if (run_op_is_library(o) && left->records)
+            mark_record(r, left, first + (size_t)i, &m[i]);
+        else if (run_op_is_library(o))
+            m[i].source = GPU_SOURCE_INFERRED;
+        if (run_op_is_library(o))
+            m[i].sms = o->sms;
     }
     if (r->marked) {
         m[n] = mark_of(r, stamps + n);
@@ -222,51 +251,127 @@ static void marks_of_layer(const struct gpu_run *r, const struct kernel_stamp *g
     library_marks(r, m);
 }
 
-/* Replays the stamped graph; marks[TRACED_REPLAYS][layers][run_marks] of this rank. */
-static int stamps_collect(const struct replay *p, struct gpu_mark *marks, double *traced_us)
+/* The stamped graph, replayed a few times: with CUPTI's records, or without. */
+struct tracing {
+    struct gpu_cupti *cupti; /* NULL: without */
+    struct gpu_mark *mine;   /* [TRACED_REPLAYS][layers][run_marks] */
+    struct gpu_mark *all;    /* of every rank */
+    double us[TRACED_REPLAYS];
+    struct gpu_cupti_fit fit[TRACED_REPLAYS];
+    bool complete; /* every library kernel has its record */
+};
+
+static size_t tracing_marks(const struct gpu_run *r)
+{
+    return (size_t)run_marks(r) * (size_t)r->o->layers * TRACED_REPLAYS;
+}
+
+/* One replay between two events. The host gets ahead of the GPU first, so that what it takes to
+ * start a graph is not in the time; eager launches are measured as they come. */
+static int replay_time(const struct replay *p, const struct kernel_stamp *reset,
+                       struct kernel_stamp *got, size_t bytes, cudaEvent_t event[2])
+{
+    struct gpu_run *r = p->r;
+    cudaStream_t stream = r->stream[0];
+    struct delay_args head_start = {.ctas = 1, .min_ns = HEAD_START_NS};
+    int err = GPU(cudaMemcpyAsync(r->stamps, reset, bytes, cudaMemcpyHostToDevice, stream));
+
+    if (!err && p->exec)
+        err = kernels_delay_launch(&head_start, stream);
+    if (!err)
+        err = kernels_comm_barrier(r->s->control, stream);
+    if (!err)
+        err = GPU(cudaEventRecord(event[0], stream));
+    if (!err)
+        err = replay_start(p);
+    if (!err)
+        err = GPU(cudaEventRecord(event[1], stream));
+    if (!err)
+        err = GPU(cudaMemcpyAsync(got, r->stamps, bytes, cudaMemcpyDeviceToHost, stream));
+    return err ? err : gpu_wait(r->s, stream);
+}
+
+/* The records of a replay, and how their clock stands to the stamps'. A record that is missing
+ * spoils the tracing but not the run: other ranks go on replaying with this one. */
+static int records_take(const struct gpu_run *r, struct tracing *t, struct left *left,
+                        struct gpu_cupti_fit *fit)
+{
+    int n = run_marks(r), num = r->o->layers * n;
+    int err = gpu_cupti_collect(t->cupti, left->records, num);
+
+    if (!err)
+        err = gpu_cupti_fit(left->records, left->stamps, left->own, num, &left->fit);
+    for (int i = 0; !err && i < num; i++)
+        if (i % n < r->plan->num_ops && !left->own[i] && !left->records[i].kernels)
+            err = ERR_DATA;
+    t->complete &= !err;
+    *fit = left->fit;
+    return err == ERR_DATA ? 0 : err;
+}
+
+static int tracing_replays(const struct replay *p, struct tracing *t,
+                           const struct kernel_stamp *reset, struct left *left,
+                           cudaEvent_t event[2])
 {
     struct gpu_run *r = p->r;
     size_t per_layer = (size_t)run_marks(r), n = per_layer * (size_t)r->o->layers;
-    size_t bytes = n * sizeof(struct kernel_stamp);
-    struct kernel_stamp *reset = NULL, *got = NULL;
+    int err = 0;
+
+    t->complete = true;
+    for (int k = -1; !err && k < TRACED_REPLAYS; k++) {
+        int into = k < 0 ? 0 : k; /* the first replay warms up */
+        float ms = 0;
+
+        err = replay_time(p, reset, left->stamps, n * sizeof *reset, event);
+        if (!err)
+            err = GPU(cudaEventElapsedTime(&ms, event[0], event[1]));
+        if (!err && left->records)
+            err = records_take(r, t, left, &t->fit[into]);
+        t->us[into] = (double)ms * 1e3 / r->o->layers;
+        for (int l = 1; !err && l < r->o->layers; l++)
+            marks_of_layer(r, left, l, t->mine + (size_t)into * n + (size_t)l * per_layer);
+    }
+    return err;
+}
+
+static int records_open(const struct gpu_run *r, struct left *left)
+{
+    int n = run_marks(r), num = r->o->layers * n;
+
+    left->records = calloc((size_t)num, sizeof *left->records);
+    left->own = calloc((size_t)num, sizeof *left->own);
+    if (!left->records || !left->own)
+        return ERR_NOMEM;
+    for (int i = 0; i < num; i++)
+        left->own[i] = i % n < r->plan->num_ops && !run_op_is_library(&r->plan->ops[i % n]);
+    return 0;
+}
+
+static int tracing_collect(const struct replay *p, struct tracing *t)
+{
+    size_t n = (size_t)run_marks(p->r) * (size_t)p->r->o->layers;
+    struct kernel_stamp *reset = NULL;
+    struct left left = {0};
     cudaEvent_t event[2] = {NULL, NULL};
-    int err = GPU(cudaMallocHost((void **)&reset, bytes));
+    int err = t->cupti ? records_open(p->r, &left) : 0;
 
     if (!err)
-        err = GPU(cudaMallocHost((void **)&got, bytes));
+        err = GPU(cudaMallocHost((void **)&reset, n * sizeof *reset));
+    if (!err)
+        err = GPU(cudaMallocHost((void **)&left.stamps, n * sizeof *left.stamps));
     for (size_t i = 0; !err && i < n; i++)
         stamp_reset(&reset[i]);
     for (int i = 0; !err && i < 2; i++)
         err = GPU(cudaEventCreate(&event[i]));
-    for (int k = -1; !err && k < TRACED_REPLAYS; k++) {
-        float ms = 0;
-
-        err = GPU(cudaMemcpyAsync(r->stamps, reset, bytes, cudaMemcpyHostToDevice, r->stream[0]));
-        if (!err)
-            err = kernels_comm_barrier(r->s->control, r->stream[0]);
-        if (!err)
-            err = GPU(cudaEventRecord(event[0], r->stream[0]));
-        if (!err)
-            err = replay_start(p);
-        if (!err)
-            err = GPU(cudaEventRecord(event[1], r->stream[0]));
-        if (!err)
-            err = GPU(cudaMemcpyAsync(got, r->stamps, bytes, cudaMemcpyDeviceToHost, r->stream[0]));
-        if (!err)
-            err = gpu_wait(r->s, r->stream[0]);
-        if (!err)
-            err = GPU(cudaEventElapsedTime(&ms, event[0], event[1]));
-        if (err || k < 0) /* the first replay warms up */
-            continue;
-        traced_us[k] = (double)ms * 1e3 / r->o->layers;
-        for (int l = 1; l < r->o->layers; l++)
-            marks_of_layer(r, got, l, marks + (size_t)k * n + (size_t)l * per_layer);
-    }
+    if (!err)
+        err = tracing_replays(p, t, reset, &left, event);
     for (int i = 0; i < 2; i++)
         if (event[i])
             cudaEventDestroy(event[i]);
     cudaFreeHost(reset);
-    cudaFreeHost(got);
+    cudaFreeHost(left.stamps);
+    free(left.records);
+    free(left.own);
     return err;
 }
 
@@ -360,7 +465,9 @@ static void kinds_of(const struct layer_view *v, double *busy_us, double *wait_u
     }
 }
 
-static void kinds_summarise(const struct gpu_run *r, const double *busy, const double *wait, int n,
+/* marks: of any layer, for where its times come from. */
+static void kinds_summarise(const struct gpu_run *r, const struct gpu_mark *marks,
+                            const double *busy, const double *wait, int n,
                             struct gpu_result *result)
 {
     double column[2][1024];
@@ -368,8 +475,13 @@ static void kinds_summarise(const struct gpu_run *r, const double *busy, const d
     for (int k = 0; k < OP_KIND_COUNT; k++) {
         bool any = false;
 
-        for (int i = 0; i < r->plan->num_ops; i++)
-            any |= (int)r->plan->ops[i].kind == k;
+        for (int i = 0; i < r->plan->num_ops; i++) {
+            if ((int)r->plan->ops[i].kind != k)
+                continue;
+            any = true;
+            if (marks[i].source > result->kind_source[k])
+                result->kind_source[k] = marks[i].source;
+        }
         for (int i = 0; i < n; i++) {
             column[0][i] = busy[i * OP_KIND_COUNT + k];
             column[1][i] = wait[i * OP_KIND_COUNT + k];
@@ -407,7 +519,7 @@ static int marks_evaluate(const struct gpu_run *r, const struct gpu_mark *all,
         for (int i = 1; i < n; i++)
             if (fabs(length[i] - middle) < fabs(length[pick] - middle))
                 pick = i;
-        kinds_summarise(r, busy, wait, n, result);
+        kinds_summarise(r, view_rank(&view[0], 0), busy, wait, n, result);
         err = trace_make(&view[pick], trace);
     }
     free(view);
@@ -416,38 +528,156 @@ static int marks_evaluate(const struct gpu_run *r, const struct gpu_mark *all,
     return err;
 }
 
+static void tracing_free(struct tracing *t)
+{
+    free(t->mine);
+    free(t->all);
+}
+
+/* Collective: the marks of all ranks, and the slowest rank's time of each replay. */
+static int tracing_measure(struct gpu_run *r, struct tracing *t)
+{
+    struct gpu_session *s = r->s;
+    size_t n = tracing_marks(r);
+    double every[GPU_MAX_RANKS * TRACED_REPLAYS];
+    struct replay p = {0};
+    int err;
+
+    t->mine = calloc(n, sizeof *t->mine);
+    t->all = calloc(n * (size_t)s->ranks, sizeof *t->all);
+    err = t->mine && t->all ? replay_open(&p, r, true, r->o->layers) : ERR_NOMEM;
+    if (!err)
+        err = tracing_collect(&p, t);
+    replay_close(&p);
+    if (!err)
+        err = gpu_gather(s, t->mine, t->all, n * sizeof *t->mine);
+    if (!err)
+        err = gpu_gather(s, t->us, every, sizeof t->us);
+    for (int i = 0; !err && i < s->ranks * TRACED_REPLAYS; i++)
+        t->us[i % TRACED_REPLAYS] = fmax(t->us[i % TRACED_REPLAYS], every[i]);
+    return err;
+}
+
+/* Collective: CUPTI records on every rank, or (cupti_off) on none. Where it cannot, that is said
+ * once. */
+static void cupti_start(struct gpu_session *s)
+{
+    const char *why = NULL;
+    int err = 0;
+
+    if (!s->cupti)
+        err = gpu_cupti_open(&s->cupti, &why);
+    if (!err)
+        err = GPU(cudaDeviceSynchronize());
+    if (!err)
+        err = gpu_cupti_start(s->cupti);
+    if (why)
+        log_note("rank %d: no CUPTI (%s): times of library kernels are inferred from their "
+                 "neighbours'",
+                 s->rank, why);
+    s->cupti_off = gpu_agree(s, err) != 0;
+    if (s->cupti_off)
+        gpu_cupti_stop(s->cupti);
+}
+
+/* Clocks and lengths, and whether all ranks have all records. */
+static int cupti_judge(struct gpu_run *r, const struct tracing *t, struct gpu_cupti_result *c)
+{
+    struct {
+        double spread_ns;
+        int complete, pad;
+    } mine = {.complete = t->complete}, all[GPU_MAX_RANKS];
+    double longer_ns[TRACED_REPLAYS];
+    int err;
+
+    for (int k = 0; k < TRACED_REPLAYS; k++) {
+        const struct gpu_cupti_fit *fit = &t->fit[k];
+
+        mine.spread_ns = fmax(mine.spread_ns, fit->spread_ns);
+        longer_ns[k] = fit->longer_ns;
+        c->kernels += fit->n;
+        if (fabs(fit->longer_most_ns) > fabs(c->longer_most_us) * 1e3)
+            c->longer_most_us = fit->longer_most_ns * 1e-3;
+    }
+    err = gpu_gather(r->s, &mine, all, sizeof mine);
+    c->version = gpu_cupti_version(r->s->cupti);
+    c->total_us = stats_median(t->us, TRACED_REPLAYS);
+    c->longer_us = stats_median(longer_ns, TRACED_REPLAYS) * 1e-3;
+    c->ok = true;
+    for (int i = 0; !err && i < r->s->ranks; i++) {
+        c->ok &= all[i].complete;
+        c->spread_us = fmax(c->spread_us, all[i].spread_ns * 1e-3);
+    }
+    return err;
+}
+
+/* Library kernels from their records, and the trace of recorded replays, where every op's place is
+ * measured. Kinds that leave stamps keep the times of the tracing without CUPTI, which is nearer to
+ * untraced replays. */
+static int cupti_evaluate(struct gpu_run *r, const struct tracing *t, struct gpu_result *result,
+                          struct trace **trace)
+{
+    struct gpu_result recorded = {0};
+    struct trace *with = NULL;
+    int err = marks_evaluate(r, t->all, &recorded, &with);
+
+    if (err) {
+        trace_free(with);
+        return err;
+    }
+    trace_free(*trace);
+    *trace = with;
+    for (int k = 0; k < OP_KIND_COUNT; k++)
+        if (recorded.kind_source[k] == GPU_SOURCE_CUPTI) {
+            result->kind_us[k] = recorded.kind_us[k];
+            result->kind_wait_us[k] = recorded.kind_wait_us[k];
+            result->kind_source[k] = GPU_SOURCE_CUPTI;
+        }
+    return 0;
+}
+
+static int cupti_measure(struct gpu_run *r, struct gpu_result *result, struct trace **trace)
+{
+    struct tracing t = {0};
+    struct gpu_cupti_result *c = &result->cupti;
+    int err = gpu_clocks(r->s);
+
+    if (!err)
+        cupti_start(r->s);
+    if (err || r->s->cupti_off)
+        return err;
+    t.cupti = r->s->cupti;
+    err = tracing_measure(r, &t);
+    gpu_cupti_stop(r->s->cupti);
+    if (!err)
+        err = cupti_judge(r, &t, c);
+    c->ok &= fabs(c->total_us / result->median_us - 1) <= TRACE_MOVES_MOST;
+    if (!err && c->ok && r->s->rank == 0)
+        err = cupti_evaluate(r, &t, result, trace);
+    tracing_free(&t);
+    return err;
+}
+
 static int spans_measure(struct gpu_run *r, struct gpu_result *result, struct trace **trace)
 {
     struct gpu_session *s = r->s;
-    size_t n = (size_t)run_marks(r) * (size_t)r->o->layers * TRACED_REPLAYS;
-    struct gpu_mark *mine = calloc(n, sizeof *mine),
-                    *all = calloc(n * (size_t)s->ranks, sizeof *all);
-    double traced_us[TRACED_REPLAYS] = {0}, every[GPU_MAX_RANKS * TRACED_REPLAYS];
-    struct replay p = {0};
-    int err = mine && all ? gpu_clocks(s) : ERR_NOMEM;
+    struct tracing t = {0};
+    int err = gpu_clocks(s);
 
     if (!err)
-        err = replay_open(&p, r, true, r->o->layers);
-    if (!err)
-        err = stamps_collect(&p, mine, traced_us);
-    if (!err)
-        err = gpu_gather(s, mine, all, n * sizeof *mine);
-    if (!err)
-        err = gpu_gather(s, traced_us, every, sizeof traced_us);
-    for (int i = 0; !err && i < s->ranks * TRACED_REPLAYS; i++)
-        traced_us[i % TRACED_REPLAYS] = fmax(traced_us[i % TRACED_REPLAYS], every[i]);
+        err = tracing_measure(r, &t);
     for (int i = 0; i < s->ranks; i++)
         result->clock_residual_us =
             fmax(result->clock_residual_us, (double)s->clock_trip_ns[i] * 0.5e-3);
     if (!err) {
-        result->traced_us = stats_median(traced_us, TRACED_REPLAYS);
+        result->traced_us = stats_median(t.us, TRACED_REPLAYS);
         result->spans_ok = fabs(result->traced_us / result->median_us - 1) <= TRACE_MOVES_MOST;
     }
     if (!err && s->rank == 0)
-        err = marks_evaluate(r, all, result, trace);
-    replay_close(&p);
-    free(mine);
-    free(all);
+        err = marks_evaluate(r, t.all, result, trace);
+    tracing_free(&t);
+    if (!err && result->spans_ok && r->o->cupti && !s->cupti_off)
+        err = cupti_measure(r, result, trace);
     return err;
 }
 

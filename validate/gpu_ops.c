@@ -14,7 +14,7 @@ static enum gemm_dtype dtype_of(const struct plan_op *o)
 
 bool run_op_is_library(const struct plan_op *op)
 {
-    return gpu_kind_inferred(op->kind);
+    return op->kind == OP_ROUTER || op->kind == OP_MLP_UP || op->kind == OP_MLP_DOWN;
 }
 
 static int refuse(const struct gpu_run *r, int op, const char *why)

@@ -11,6 +11,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "kernels/delay.h"
+#include "validate/gpu_cupti.h"
 
 #ifndef PEOSIM_COMMIT
 #define PEOSIM_COMMIT ""
@@ -310,6 +311,7 @@ void gpu_session_close(struct gpu_session *s)
     for (int i = 0; i < s->num_dense; i++)
         kernels_dense_gemm_close(s->dense[i].gemm);
     kernels_comm_close(s->control);
+    gpu_cupti_close(s->cupti);
     cudaFree(s->pace_offset_ns);
     if (s->main)
         cudaStreamDestroy(s->main);

@@ -78,6 +78,8 @@ struct gpu_dense_entry {
     struct dense_gemm *gemm;
 };
 
+struct gpu_cupti;
+
 struct gpu_session {
     struct gpu_team *team;
     int rank, ranks, sm_count, device;
@@ -89,6 +91,8 @@ struct gpu_session {
     double gap_ns; /* between two kernels of a stream in a graph */
     long long clock_offset_ns[GPU_MAX_RANKS], clock_trip_ns[GPU_MAX_RANKS];
     long long *pace_offset_ns; /* device copy */
+    struct gpu_cupti *cupti;   /* opened on first use */
+    bool cupti_off;            /* on some rank it cannot be used; that was said */
 };
 
 /* gpu_session.c: the GPU, the exchange among ranks, clocks, versions. */
