@@ -49,7 +49,6 @@ struct gemm_params {
     int n;
     int k_blocks;
     bool stream_b; /* weights are read once: let them leave the L2 first */
-    bool split;    /* tiles of an incomplete last pass may be halved */
 };
 
 /* What a variant of the kernel keeps in shared memory. */
@@ -67,7 +66,7 @@ template <enum gemm_dtype DTYPE, int BLOCK_M, int BLOCK_N, int K_STEP, int STAGE
     static constexpr int wn = BLOCK_M == 64 ? BLOCK_N / 2 : BLOCK_N;
     static constexpr int msub = BLOCK_M == 256 ? 2 : 1;
     /* A tile of 256 x 128 or 128 x 256 may be halved to 128 x 128. */
-    static constexpr bool tall = BLOCK_M == 256, wide = BLOCK_N == 256;
+    static constexpr bool wide = BLOCK_N == 256;
 };
 
 /* A place in the ring of stages. A full barrier is waited for with `parity`, an empty one with its
@@ -100,10 +99,9 @@ struct problem {
 
 /* Gives a CTA its tiles, in order. All roles of the CTA walk alike. Inside an expert the row blocks
  * run fastest, in bands of RASTER_ROWS rows: CTAs that run together share B's tile and a band of A
- * in the L2. When the last pass over the CTAs would leave half of them idle or more, its tiles are
- * halved: an element's sum does not know of it. */
-template <int BLOCK_M, int BLOCK_N> struct tile_walk {
-    static constexpr bool large = BLOCK_M * BLOCK_N == 256 * 128;
+ * in the L2. SPLIT: when the last pass over the CTAs would leave half of them idle or more, its
+ * tiles are halved: an element's sum does not know of it. */
+template <int BLOCK_M, int BLOCK_N, bool SPLIT> struct tile_walk {
     const int *rows;
     int expert_count;
     int n_blocks;
@@ -116,7 +114,7 @@ template <int BLOCK_M, int BLOCK_N> struct tile_walk {
         : rows(all.rows), expert_count(p.expert_count), n_blocks(p.n / BLOCK_N), next(blockIdx.x)
     {
         const int tiles = all.row_blocks * n_blocks, rest = tiles % (int)gridDim.x;
-        whole = large && p.split && 2 * rest <= (int)gridDim.x ? tiles - rest : tiles;
+        whole = SPLIT && 2 * rest <= (int)gridDim.x ? tiles - rest : tiles;
     }
 
     __device__ __forceinline__ void place(tile &t, int local, int m_blocks)
@@ -130,7 +128,7 @@ template <int BLOCK_M, int BLOCK_N> struct tile_walk {
         t.m0 = (first + inside % height) * BLOCK_M;
         t.n0 = inside / height * BLOCK_N;
         t.end = min(rows[expert], t.m0 + BLOCK_M);
-        t.half = next >= whole;
+        t.half = SPLIT && next >= whole;
         if (t.half && BLOCK_M == 256) {
             t.m0 += second * 128;
             t.end = min(t.end, t.m0 + 128);
@@ -163,14 +161,14 @@ struct barriers {
     uint64_t *empty;
 };
 
-template <class L, int BLOCK_M, int BLOCK_N, int K_STEP, int STAGES>
+template <class L, int BLOCK_M, int BLOCK_N, bool SPLIT, int K_STEP, int STAGES>
 __device__ void produce_tiles(const CUtensorMap *map_a, const CUtensorMap *map_b,
                               const gemm_params &p, const struct problem &all, uint8_t *tiles,
                               barriers bars)
 {
     const uint64_t policy_a = l2_policy(false);
     const uint64_t policy_b = l2_policy(p.stream_b);
-    tile_walk<BLOCK_M, BLOCK_N> walk(all, p);
+    tile_walk<BLOCK_M, BLOCK_N, SPLIT> walk(all, p);
     ring<STAGES> at;
     tile t;
     while (walk.take(t)) {
@@ -200,12 +198,12 @@ __device__ void produce_tiles(const CUtensorMap *map_a, const CUtensorMap *map_b
 }
 
 /* One warp. Rows past the expert's count get no scale: what they multiply is never stored. */
-template <class L, int BLOCK_M, int BLOCK_N, int K_STEP, int STAGES>
+template <class L, int BLOCK_M, int BLOCK_N, bool SPLIT, int K_STEP, int STAGES>
 __device__ void produce_scales(const gemm_params &p, const struct problem &all, float *scales,
                                barriers bars)
 {
     const int lane = threadIdx.x % 32;
-    tile_walk<BLOCK_M, BLOCK_N> walk(all, p);
+    tile_walk<BLOCK_M, BLOCK_N, SPLIT> walk(all, p);
     ring<STAGES> at;
     tile t;
     while (walk.take(t)) {
@@ -443,40 +441,61 @@ __device__ __forceinline__ void store_tile(const float (&sum)[MSUB][COUNT], cons
             store_rows(sum[m], c, p.n, t.m0 + row + m * 64, t.end);
 }
 
-template <enum gemm_dtype DTYPE, class L, int BLOCK_M, int BLOCK_N, int K_STEP, int STAGES>
+/* The half of a large tile, 64 rows per warpgroup. */
+template <enum gemm_dtype DTYPE, class L, int BLOCK_M, int K_STEP, int STAGES>
+__device__ __forceinline__ void consume_half(float (&sum)[L::msub][L::wn / 2], const gemm_params &p,
+                                             const tile &t, const operands &in, ring<STAGES> &at)
+{
+    const bool none = t.m0 + in.row / 64 * 64 >= t.end;
+    if (none) {
+        multiply<DTYPE, L, BLOCK_M, K_STEP, STAGES, 0>(sum, in, at);
+    } else if constexpr (L::wide) {
+        float(&part)[1][64] = reinterpret_cast<float(&)[1][64]>(sum);
+        multiply_plain<L, K_STEP, STAGES, 1>(part, in, at);
+        store_tile(part, p, t, in.row, 0, 1);
+    } else {
+        multiply<DTYPE, L, BLOCK_M, K_STEP, STAGES, 1>(sum, in, at);
+        store_tile(sum, p, t, in.row, 0, 1);
+    }
+}
+
+template <enum gemm_dtype DTYPE, class L, int BLOCK_M, int BLOCK_N, bool SPLIT, int K_STEP,
+          int STAGES>
 __device__ void consume(const gemm_params &p, const struct problem &all, const uint8_t *tiles,
                         const float *scales, barriers bars)
 {
-    /* The shuffles tell the compiler that a warp shares one value, which keeps descriptors uniform.
-     */
+    /* The shuffle tells the compiler that a warp shares one value, which keeps descriptors uniform;
+     * so does it that a tile's shape changes none of them inside a multiplication. */
     const int group = __shfl_sync(~0u, threadIdx.x / WARPGROUP, 0);
+    const int row_offset = BLOCK_M == 64 ? 0 : group * 64 * L::msub;
     const int col = BLOCK_M == 64 ? group * L::wn : 0;
     const int lane_row = threadIdx.x % WARPGROUP / 32 * 16 + threadIdx.x % 32 / 4;
-    operands in = {tiles, scales, bars, p.k_blocks, 0, col * BLOCK_K_BYTES, 0};
-    tile_walk<BLOCK_M, BLOCK_N> walk(all, p);
+    const operands in = {tiles,
+                         scales,
+                         bars,
+                         p.k_blocks,
+                         row_offset * BLOCK_K_BYTES,
+                         col * BLOCK_K_BYTES,
+                         row_offset + lane_row};
+    const operands in_half = {
+        tiles, scales, bars, p.k_blocks, group * 64 * BLOCK_K_BYTES, 0, group * 64 + lane_row};
+    tile_walk<BLOCK_M, BLOCK_N, SPLIT> walk(all, p);
     ring<STAGES> at;
     tile t;
     while (walk.take(t)) {
         float sum[L::msub][L::wn / 2];
-        const int half = L::tall || L::wide ? __shfl_sync(~0u, (int)t.half, 0) : 0;
-        const int blocks = half ? 1 : L::msub; /* of 64 rows, per warpgroup */
-        const int row_offset = BLOCK_M == 64 ? 0 : group * 64 * blocks;
         const int valid = t.end - t.m0 - row_offset;
-        in.a_offset = row_offset * BLOCK_K_BYTES;
-        in.row = row_offset + lane_row;
-        if (!half && valid > 64 * (L::msub - 1)) {
-            multiply<DTYPE, L, BLOCK_M, K_STEP, STAGES, L::msub>(sum, in, at);
-        } else if (L::wide && half && valid > 0) {
-            float(&part)[1][64] = reinterpret_cast<float(&)[1][64]>(sum);
-            multiply_plain<L, K_STEP, STAGES, 1>(part, in, at);
-            store_tile(part, p, t, in.row, col, 1);
+        if (SPLIT && t.half) {
+            consume_half<DTYPE, L, BLOCK_M, K_STEP, STAGES>(sum, p, t, in_half, at);
             continue;
-        } else if (L::msub > 1 && valid > 0) {
-            multiply<DTYPE, L, BLOCK_M, K_STEP, STAGES, 1>(sum, in, at);
-        } else {
-            multiply<DTYPE, L, BLOCK_M, K_STEP, STAGES, 0>(sum, in, at);
         }
-        store_tile(sum, p, t, in.row, col, blocks);
+        if (valid > 64 * (L::msub - 1))
+            multiply<DTYPE, L, BLOCK_M, K_STEP, STAGES, L::msub>(sum, in, at);
+        else if (L::msub > 1 && valid > 0)
+            multiply<DTYPE, L, BLOCK_M, K_STEP, STAGES, 1>(sum, in, at);
+        else
+            multiply<DTYPE, L, BLOCK_M, K_STEP, STAGES, 0>(sum, in, at);
+        store_tile(sum, p, t, in.row, col, L::msub);
         if (p.tile_done != NULL)
             tile_report<BLOCK_M>(p, t, p.first_expert + t.expert);
     }
@@ -495,7 +514,7 @@ __device__ __forceinline__ void problem_load(struct problem *all, const gemm_par
     }
 }
 
-template <enum gemm_dtype DTYPE, int BLOCK_M, int BLOCK_N, int K_STEP, int STAGES>
+template <enum gemm_dtype DTYPE, int BLOCK_M, int BLOCK_N, bool SPLIT, int K_STEP, int STAGES>
 __global__ void __launch_bounds__(THREADS, 1)
     grouped_gemm_kernel(const __grid_constant__ CUtensorMap map_a,
                         const __grid_constant__ CUtensorMap map_b,
@@ -528,12 +547,13 @@ __global__ void __launch_bounds__(THREADS, 1)
         asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
         const int warp = threadIdx.x / 32 - CONSUMERS / 32;
         if (warp == 0 && threadIdx.x % 32 == 0)
-            produce_tiles<L, BLOCK_M, BLOCK_N, K_STEP, STAGES>(&map_a, &map_b, p, all, tiles, bars);
+            produce_tiles<L, BLOCK_M, BLOCK_N, SPLIT, K_STEP, STAGES>(&map_a, &map_b, p, all, tiles,
+                                                                      bars);
         else if (L::scaled && warp == 1)
-            produce_scales<L, BLOCK_M, BLOCK_N, K_STEP, STAGES>(p, all, scales, bars);
+            produce_scales<L, BLOCK_M, BLOCK_N, SPLIT, K_STEP, STAGES>(p, all, scales, bars);
     } else {
         asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
-        consume<DTYPE, L, BLOCK_M, BLOCK_N, K_STEP, STAGES>(p, all, tiles, scales, bars);
+        consume<DTYPE, L, BLOCK_M, BLOCK_N, SPLIT, K_STEP, STAGES>(p, all, tiles, scales, bars);
     }
 }
 
@@ -625,11 +645,12 @@ struct launch {
     cudaStream_t stream;
 };
 
-template <enum gemm_dtype DTYPE, int BLOCK_M, int K_STEP, int STAGES, int BLOCK_N = NARROW>
+template <enum gemm_dtype DTYPE, int BLOCK_M, int K_STEP, int STAGES, int BLOCK_N = NARROW,
+          bool SPLIT = false>
 int launch_kernel(const struct launch &l)
 {
     using L = layout<DTYPE, BLOCK_M, BLOCK_N, K_STEP, STAGES>;
-    const auto kernel = grouped_gemm_kernel<DTYPE, BLOCK_M, BLOCK_N, K_STEP, STAGES>;
+    const auto kernel = grouped_gemm_kernel<DTYPE, BLOCK_M, BLOCK_N, SPLIT, K_STEP, STAGES>;
     CUtensorMap map_a, map_b;
     int err = map_encode(&map_a, l.args, l.args->a, l.args->max_rows, L::a_box);
     if (err == 0)
@@ -682,6 +703,17 @@ static bool wide_tiles(const struct grouped_gemm_args *args, int block_m)
            args->n % 256 == 0;
 }
 
+/* The FP8 kernel that may halve tiles is a few percent slower at whole ones (measured: 5%), so it
+ * must save half a pass out of few. tile_done counts whole tiles. */
+static bool split_pays(const struct grouped_gemm_args *args)
+{
+    const long long row_blocks = (rows_expected(args) + 255) / 256;
+    const long long tiles = args->expert_count * row_blocks * (args->n / NARROW);
+    const long long rest = tiles % args->num_sms;
+    return args->tile_done == NULL && rest > 0 && 2 * rest <= args->num_sms &&
+           tiles / args->num_sms < 8;
+}
+
 /* Two K blocks a stage halve the barriers' cost where few rows meet many weights; large tiles have
  * no room for it, and BF16's 128-row tiles, bound by the L2, prefer the finer steps once rows are
  * many. */
@@ -695,14 +727,15 @@ static int launch_variant(const struct launch &l, int block_m)
         if (block_m == 128)
             return two ? launch_kernel<GEMM_FP8, 128, 2, 3>(l)
                        : launch_kernel<GEMM_FP8, 128, 1, 6>(l);
-        return launch_kernel<GEMM_FP8, 256, 1, 4>(l);
+        return split_pays(l.args) ? launch_kernel<GEMM_FP8, 256, 1, 4, NARROW, true>(l)
+                                  : launch_kernel<GEMM_FP8, 256, 1, 4>(l);
     }
     if (block_m == 64)
         return launch_kernel<GEMM_BF16, 64, 2, 4>(l);
     if (block_m == 128)
         return l.params.stream_b ? launch_kernel<GEMM_BF16, 128, 2, 3>(l)
                                  : launch_kernel<GEMM_BF16, 128, 1, 6>(l);
-    return wide_tiles(l.args, block_m) ? launch_kernel<GEMM_BF16, 128, 1, 4, 256>(l)
+    return wide_tiles(l.args, block_m) ? launch_kernel<GEMM_BF16, 128, 1, 4, 256, true>(l)
                                        : launch_kernel<GEMM_BF16, 256, 1, 4>(l);
 }
 
@@ -731,6 +764,5 @@ int kernels_grouped_gemm_launch(const struct grouped_gemm_args *args, cudaStream
     l.params.n = args->n;
     l.params.k_blocks = args->k * (fp8 ? 1 : 2) / BLOCK_K_BYTES;
     l.params.stream_b = rows_expected(args) <= (wide_tiles(args, block_m) ? 128 : block_m);
-    l.params.split = args->tile_done == NULL; /* whose counts are of whole tiles */
     return launch_variant(l, block_m);
 }
