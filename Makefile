@@ -9,7 +9,8 @@ SAN ?=
 PKGS := yaml-0.1 gsl jansson
 ALL_CFLAGS = -std=c11 -D_GNU_SOURCE $(WARN) $(OPT) -ffp-contract=off -I. $(SAN) $(CFLAGS)
 LDLIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null || echo -lyaml -lgsl -lgslcblas -ljansson) -lmd -lm -lpthread
-# MPI spreads `peosim sweep` over machines: used where it is installed, left out with `make MPI=`.
+# MPI spreads `peosim sweep` over machines and passes NCCL's id: used where it is installed, left out
+# with `make MPI=`.
 MPI ?= $(firstword $(shell for p in ompi-c mpich; do pkg-config --exists $$p && echo $$p; done))
 ifneq ($(MPI),)
 MPI_CFLAGS := -DPEOSIM_MPI $(patsubst -I%,-isystem %,$(shell pkg-config --cflags-only-I $(MPI)))
@@ -39,7 +40,7 @@ $(BUILD)/%.o: %.c
 	$(call SAY,cc  ,$@)
 	$(Q)$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
 
-$(BUILD)/cmd/sweep_mpi.o: ALL_CFLAGS += $(MPI_CFLAGS)
+$(BUILD)/cmd/sweep_mpi.o $(BUILD)/validate/team_mpi.o: ALL_CFLAGS += $(MPI_CFLAGS)
 
 $(BUILD)/libpeosim.a: $(LIB_OBJS)
 	@rm -f $@
@@ -167,7 +168,8 @@ profiles: peosim
 	@hw/rebuild.sh $(DATA) --groups=false
 .PHONY: profiles
 # The GPU half: the same program with kernels/ and validate/gpu_*.c, in a build folder of its own.
-# STATIC=1 links the libraries that a GPU machine may lack; NCCL and cuBLASLt stay shared.
+# STATIC=1 links the libraries that a GPU machine may lack; NCCL and cuBLASLt stay shared, and MPI is
+# left out unless asked for: GPU_MPI=ompi-c.
 CUDA_HOME ?= /usr/local/cuda
 NCCL_HOME ?=
 STATIC ?=
@@ -188,7 +190,10 @@ GPU_COMMON := $(patsubst $(BUILD)/%,$(GPU_BUILD)/%,$(LIB_OBJS))
 GPU_TESTS := $(patsubst %.c,$(GPU_BUILD)/%,$(wildcard tests/gpu/test_*.c))
 GPU_BENCHES := $(patsubst %.c,$(GPU_BUILD)/%,$(wildcard tests/gpu/bench_*.c))
 STATIC_LIBS := -l:libyaml.a -l:libgsl.a -l:libgslcblas.a -l:libjansson.a -l:libmd.a -lm -lpthread
-GPU_LDLIBS = $(if $(STATIC),$(STATIC_LIBS) -static-libstdc++ -static-libgcc,$(LDLIBS))
+GPU_MPI ?= $(if $(STATIC),,$(MPI))
+GPU_MPI_CFLAGS = -DPEOSIM_MPI $(patsubst -I%,-isystem %,$(shell pkg-config --cflags-only-I $(GPU_MPI)))
+GPU_MPI_LIBS = $(if $(GPU_MPI),$(shell pkg-config --libs $(GPU_MPI)))
+GPU_LDLIBS = $(if $(STATIC),$(STATIC_LIBS) -static-libstdc++ -static-libgcc,$(LDLIBS)) $(GPU_MPI_LIBS)
 
 $(GPU_BUILD)/kernels/%.o: kernels/%.cu
 	@mkdir -p $(@D)
@@ -205,6 +210,9 @@ $(GPU_BUILD)/validate/gpu_session.o: CPPFLAGS += -include $(GPU_BUILD)/commit.h
 $(GPU_BUILD)/validate/gpu_cupti.o: CPPFLAGS += $(CUPTI_CFLAGS)
 .PHONY: commit-look
 
+ifneq ($(GPU_MPI),)
+$(GPU_BUILD)/cmd/sweep_mpi.o $(GPU_BUILD)/validate/team_mpi.o: ALL_CFLAGS += $(GPU_MPI_CFLAGS)
+endif
 # The references of the checks run on the CPU, next to the GPUs: worth optimising.
 $(GPU_BUILD)/validate/gpu_data.o: OPT := -O3 -g
 $(GPU_BUILD)/%.o: %.c
@@ -216,7 +224,8 @@ $(GPU_BUILD)/peosim: $(GPU_BUILD)/cmd/main.o $(GPU_COMMON) $(GPU_HOST) $(GPU_KER
 	$(call SAY,link,$@)
 	$(Q)g++ $(LDFLAGS) -o $@ $(filter %.o,$^) $(GPU_LIBS) $(GPU_LDLIBS)
 
-$(GPU_BUILD)/tests/gpu/%: $(GPU_BUILD)/tests/gpu/%.o $(GPU_KERNELS) $(GPU_BUILD)/base/err.o $(GPU_BUILD)/base/log.o
+$(GPU_BUILD)/tests/gpu/%: $(GPU_BUILD)/tests/gpu/%.o $(GPU_KERNELS) $(GPU_BUILD)/base/err.o $(GPU_BUILD)/base/log.o \
+		$(GPU_BUILD)/base/watch.o
 	$(call SAY,link,$@)
 	$(Q)g++ $(LDFLAGS) -o $@ $(filter %.o,$^) $(GPU_LIBS) -lm -lpthread $(if $(STATIC),-static-libstdc++ -static-libgcc)
 
@@ -227,7 +236,8 @@ gpu: $(GPU_BUILD)/peosim $(GPU_TESTS) $(GPU_BENCHES)
 
 # Each test says "skipped" where there is no GPU.
 gpu-test: gpu
-	@fail=0; for t in $(GPU_TESTS); do echo "== $$t"; $$t || fail=1; done; tests/gpu/validate.sh $(GPU_BUILD)/peosim || fail=1; exit $$fail
+	@fail=0; for t in $(GPU_TESTS); do echo "== $$t"; $$t || fail=1; done; \
+	tests/gpu/validate.sh $(GPU_BUILD)/peosim || fail=1; tests/gpu/launch.sh $(GPU_BUILD)/peosim || fail=1; exit $$fail
 
 # The kernels' small tests under compute-sanitizer, and their speeds beside what they are held against.
 gpu-sanitize: gpu

@@ -15,11 +15,12 @@
 #include "cmd/plot.h"
 #include "validate/accuracy.h"
 #include "validate/fit.h"
+#include "validate/gpu.h"
 
 struct calibrate_args {
     struct measured_args measured;
     char *from, *profile, *out, *assume_from, *only, *rows, *plot, *date;
-    bool overwrite, fresh, dry_run, markdown, cv, groups;
+    bool overwrite, fresh, dry_run, markdown, cv, groups, experimental_gin;
     int starts, seed, gpu;
 };
 
@@ -35,6 +36,11 @@ static const struct opt calibrate_opts[] = {
      .max = 64,
      .def = "0",
      .help = "first run the microbenchmarks on so many GPUs of this host; --from names their file"},
+    {.key = "experimental_gin",
+     .type = OPT_BOOL,
+     .offset = offsetof(struct calibrate_args, experimental_gin),
+     .def = "false",
+     .help = "with --gpu: " GPU_GIN_HELP},
     {.key = "profile",
      .type = OPT_STRING,
      .offset = offsetof(struct calibrate_args, profile),
@@ -312,14 +318,23 @@ static int run(const struct calibrate_args *args, const struct cli *cli, struct 
     return rc;
 }
 
+/* Under mpirun or srun all ranks measure, and rank 0 fits. */
+static bool fits_here(void)
+{
+    struct gpu_team team;
+
+    return gpu_team_join(&team) <= 0 || team.rank == 0;
+}
+
 /* The microbenchmarks are a command of their own, whose ranks start it again. */
 static int microbench(const struct calibrate_args *args)
 {
     char name[] = "microbench", gpus[] = "--gpus", output[] = "--output", count[16];
-    char *words[] = {name, gpus, count, output, args->from, NULL};
+    char gin[] = "--experimental-gin";
+    char *words[] = {name, gpus, count, output, args->from, args->experimental_gin ? gin : NULL};
 
     snprintf(count, sizeof count, "%d", args->gpu);
-    return cmd_microbench(5, words);
+    return cmd_microbench(args->experimental_gin ? 6 : 5, words);
 }
 
 int cmd_calibrate(int argc, char **argv)
@@ -343,7 +358,7 @@ int cmd_calibrate(int argc, char **argv)
     } else if (rc == 0) {
         if (args.gpu)
             rc = microbench(&args);
-        if (rc == 0)
+        if (rc == 0 && (!args.gpu || fits_here()))
             rc = run(&args, &cli, report);
     }
     opt_free_strings(calibrate_opts, &args);

@@ -13,8 +13,8 @@
 
 struct microbench_args {
     int gpus;
-    char *output;
-    bool quick;
+    char *output, *only;
+    bool quick, experimental_gin;
 };
 
 static const struct opt microbench_opts[] = {
@@ -30,11 +30,21 @@ static const struct opt microbench_opts[] = {
      .offset = offsetof(struct microbench_args, output),
      .def = "microbench.csv",
      .help = "the CSV file"},
+    {.key = "only",
+     .type = OPT_STRING,
+     .offset = offsetof(struct microbench_args, only),
+     .help = "one part: machine, links, experts, dense, exchange, interference, a2a, router or "
+             "crossover"},
     {.key = "quick",
      .type = OPT_BOOL,
      .offset = offsetof(struct microbench_args, quick),
      .def = "false",
      .help = "a few points, to see that it runs"},
+    {.key = "experimental_gin",
+     .type = OPT_BOOL,
+     .offset = offsetof(struct microbench_args, experimental_gin),
+     .def = "false",
+     .help = GPU_GIN_HELP},
     {.key = NULL},
 };
 
@@ -49,10 +59,10 @@ static int rank_main(struct gpu_team *team, const struct microbench_args *args)
 {
     struct gpu_session *session = NULL;
     char versions[256];
-    int err = gpu_session_open(&session, team);
+    int err = gpu_session_open(&session, team, args->experimental_gin);
 
     if (!err)
-        err = gpu_bench(session, args->output, args->quick);
+        err = gpu_bench(session, args->output, args->quick, args->only);
     if (!err && team->rank == 0) {
         gpu_versions(session, versions, sizeof versions);
         err = gpu_team_send(team, versions, strlen(versions));
@@ -68,6 +78,10 @@ static int microbench(const struct microbench_args *args, int argc, char **argv)
     char **child, program[] = "peosim";
     int err = gpu_team_join(&team);
 
+    if (!gpu_built()) {
+        log_error("this program was built without CUDA; `make gpu` builds it with the GPU half");
+        return ERR_UNSUPPORTED;
+    }
     if (err > 0) {
         team.receiver = team.result_fd < 0 ? receiver : (struct gpu_receiver){0};
         return rank_main(&team, args);

@@ -22,7 +22,7 @@
 struct validate_args {
     int repeats, layers, check_tokens, gpus;
     double pace_GBps, pace_us;
-    bool cupti;
+    bool cupti, experimental_gin;
     char *measured;
 };
 
@@ -40,6 +40,7 @@ static const struct opt validate_opts[] = {
      .help = "hold receives back as a network of this rate would: emulation; 0 = off"},
     {FIELD(pace_us), .type = OPT_DOUBLE, .min = 0, .max = 1e6, .def = "5", .unit = "us",
      .help = "latency of that network"},
+    {FIELD(experimental_gin), .type = OPT_BOOL, .def = "false", .help = GPU_GIN_HELP},
     {FIELD(cupti), .type = OPT_BOOL, .def = "true",
      .help = "time library kernels with CUPTI where it is installed; else from their neighbours"},
     {FIELD(measured), .type = OPT_STRING,
@@ -156,7 +157,7 @@ static int rank_main(struct context *x, struct gpu_team *team)
     int err = largest_batch(x, &o.max_tokens);
 
     if (!err)
-        err = gpu_session_open(&session, team);
+        err = gpu_session_open(&session, team, x->args->experimental_gin);
     if (!err && team->rank == 0) {
         gpu_versions(session, head.versions, sizeof head.versions);
         err = gpu_team_send(team, &head, sizeof head);
@@ -422,7 +423,26 @@ static int write_text(const void *self, FILE *f)
     return fputs(self, f) < 0 ? ERR_IO : 0;
 }
 
-/* Slices and paced receives stand for a machine that is not here: the outputs must say so. */
+/* Were any of the measured points of the normal kernels? The GPU back end has library all-to-alls
+ * in their stead. */
+static bool stands_in(struct context *x)
+{
+    bool found = false;
+
+    for (size_t i = 0; i < x->set.num_points && !found; i++) {
+        struct validate_point *p = &x->set.point[i];
+        struct scenario s;
+        struct layer_spec spec;
+
+        if (!p->measured || config_scenario(x->config, p->scenario, &s))
+            continue;
+        found = evaluate_spec(x->evaluator, &s, p->policy, &spec) == 0 && spec.comm == COMM_NORMAL;
+        scenario_free(&s);
+    }
+    return found;
+}
+
+/* Slices, paced receives and other kernels stand for what is not here: the outputs must say so. */
 static void emulation_say(struct context *x)
 {
     struct validate_set *v = &x->set;
@@ -439,7 +459,8 @@ static void emulation_say(struct context *x)
     if (v->pace_GBps > 0)
         snprintf(pace, sizeof pace, "receives held back as by a network of %g GB/s; ",
                  v->pace_GBps);
-    snprintf(v->emulation, sizeof v->emulation, "%s%s", slice, pace);
+    snprintf(v->emulation, sizeof v->emulation, "%s%s%s", slice, pace,
+             stands_in(x) ? "NCCL all-to-alls stand in for DeepEP's normal kernels; " : "");
     if (v->emulation[0])
         v->emulation[strlen(v->emulation) - 2] = '\0';
 }
@@ -539,8 +560,14 @@ static int validate(struct cli *cli, struct validate_args *args, int argc, char 
 {
     struct context x = {.cli = cli, .args = args};
     struct gpu_team team;
-    int joined = gpu_team_join(&team), err = joined < 0 ? joined : 0;
+    int joined = args->measured ? 0 : gpu_team_join(&team), err = joined < 0 ? joined : 0;
 
+    if (joined > 0)
+        args->gpus = team.ranks;
+    if (!err && args->experimental_gin && args->pace_GBps > 0) {
+        log_error("--pace-GBps emulates a network; --experimental-gin uses one: give one of them");
+        err = ERR_USAGE;
+    }
     if (!err && !gpu_built() && !args->measured) {
         log_error("this program was built without CUDA; `make gpu` builds it with the GPU half");
         err = ERR_UNSUPPORTED;
@@ -549,6 +576,8 @@ static int validate(struct cli *cli, struct validate_args *args, int argc, char 
         err = config_read(cli->words[0], cli->sets, (size_t)cli->num_sets, &x.config);
     if (!err)
         err = evaluator_open(&x.evaluator);
+    if (!err && joined && (team.spawned || team.rank > 0))
+        evaluate_hush(x.evaluator);
     if (!err)
         err = set_open(&x);
     if (!err)

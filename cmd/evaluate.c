@@ -23,6 +23,7 @@
 #define NO_LIMIT_GBPS 1e6
 
 struct evaluator {
+    bool hushed; /* another process says what is skipped */
     struct moe_model *model;
     struct moe_model placed; /* the model with redundant experts counted */
     char *model_name;
@@ -742,6 +743,11 @@ static int scenario_check(struct evaluator *e, const struct config *c, size_t i,
     return err;
 }
 
+void evaluate_hush(struct evaluator *e)
+{
+    e->hushed = true;
+}
+
 int evaluate_config(struct evaluator *e, const struct config *c, unsigned char *skip)
 {
     size_t *good = calloc((size_t)c->num_policies, sizeof *good);
@@ -753,7 +759,7 @@ int evaluate_config(struct evaluator *e, const struct config *c, unsigned char *
         err = scenario_check(e, c, i, skip, good, why, list, &num);
     if (!err)
         err = entry_all_skipped(c, good, (const char(*)[200])why);
-    for (int i = 0; i < num && !err; i++)
+    for (int i = 0; i < num && !err && !e->hushed; i++)
         log_note("skipped %zu point%s: %s", list[i].count, list[i].count == 1 ? "" : "s",
                  list[i].why);
     free(good);

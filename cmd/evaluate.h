@@ -69,5 +69,7 @@ const struct hw_profile *evaluate_profile(const struct evaluator *e);
  * be NULL) and is logged as a note with the count per reason; an entry of `policies` none of whose
  * points can run is ERR_INFEASIBLE, logged with its line. */
 int evaluate_config(struct evaluator *e, const struct config *c, unsigned char *skip);
+/* No notes on skipped points from now on: of several processes one says them. */
+void evaluate_hush(struct evaluator *e);
 
 #endif

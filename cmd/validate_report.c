@@ -55,10 +55,29 @@ static int sms_of(const struct validate_point *p)
                                             : 0;
 }
 
+static const char *gemm_name(int kind)
+{
+    return kind == GEMM_KIND_DENSE ? "dense" : "group";
+}
+
+/* "group+dense": gate and up by one grouped GEMM, down by one GEMM per expert. "" where the policy
+ * offers no choice. */
+static const char *gemms_of(const struct validate_point *p, char buf[16])
+{
+    buf[0] = '\0';
+    if (has_knob(p, "gate_up_gemm"))
+        snprintf(buf, 16, "%s+%s", gemm_name(p->knobs.gate_up_gemm), gemm_name(p->knobs.down_gemm));
+    return buf;
+}
+
 static void name_of(const struct validate_point *p, char *buf, size_t size)
 {
+    char gemms[16];
+
     if (method_of(p))
         snprintf(buf, size, "%s %d", p->policy->name, method_of(p));
+    else if (gemms_of(p, gemms)[0])
+        snprintf(buf, size, "%s %c+%c", p->policy->name, gemms[0], strchr(gemms, '+')[1]);
     else
         snprintf(buf, size, "%s", p->policy->name);
 }
@@ -76,6 +95,17 @@ static const char *text_column(const struct csv *c, size_t row, const char *name
     int col = csv_col(c, name);
 
     return col >= 0 ? csv_at(c, row, col) : "";
+}
+
+/* Files from before there was a choice have no such column: all GEMMs were grouped. */
+static bool gemms_match(const struct csv *c, size_t row, const struct validate_point *p)
+{
+    char gemms[16];
+
+    if (!gemms_of(p, gemms)[0])
+        return true;
+    return strcmp(csv_col(c, "gemms") < 0 ? "group+group" : text_column(c, row, "gemms"), gemms) ==
+           0;
 }
 
 static int batch_of(const struct validate_set *v, const struct validate_point *p)
@@ -101,7 +131,7 @@ static struct validate_point *point_find(const struct validate_set *v, const str
             (int)column(c, row, "method") != method_of(p) ||
             (int)column(c, row, "num_rounds") != rounds_of(p) ||
             (int)column(c, row, "num_sms") != sms_of(p) ||
-            (int)column(c, row, "batch") != batch_of(v, p))
+            (int)column(c, row, "batch") != batch_of(v, p) || !gemms_match(c, row, p))
             continue;
         *from = i;
         return p;
@@ -285,41 +315,43 @@ void validate_layers_csv(const struct validate_set *v, FILE *f)
     fprintf(f, "policy,method,num_rounds,num_sms,batch,experts,hidden,inter,ranks,measured_us,"
                "p95_us,min_us,n,predicted_us,ape,traced_us,spans_ok,worst_error,checked,hash,"
                "emulated_ranks,pace_GBps,cupti_version,cupti_ok,cupti_us,cupti_spread_us,"
-               "cupti_kernels,cupti_longer_us,cupti_longer_most_us\n");
+               "cupti_kernels,cupti_longer_us,cupti_longer_most_us,gemms\n");
     for (size_t i = 0; i < v->num_points; i++) {
         const struct validate_point *p = &v->point[i];
+        char gemms[16];
 
         if (!p->measured)
             continue;
         fprintf(f,
                 "%s,%d,%d,%d,%d,%d,%d,%d,%d,%.3f,%.3f,%.3f,%d,%.3f,%.4f,%.3f,%d,%.3e,%d,%016llx,%d,"
-                "%g,%d,%d,%.3f,%.3f,%d,%.3f,%.3f\n",
+                "%g,%d,%d,%.3f,%.3f,%d,%.3f,%.3f,%s\n",
                 p->policy->name, method_of(p), rounds_of(p), sms_of(p), p->batch, p->experts,
                 p->hidden, p->inter, p->ranks, p->gpu.median_us, p->gpu.p95_us, p->gpu.min_us,
                 p->gpu.n, p->predicted_us, validate_ape(p), p->gpu.traced_us, p->gpu.spans_ok,
                 p->gpu.worst_error, p->gpu.checked, (unsigned long long)p->gpu.hash,
                 p->gpu.emulated_ranks, v->pace_GBps, p->gpu.cupti.version, p->gpu.cupti.ok,
                 p->gpu.cupti.total_us, p->gpu.cupti.spread_us, p->gpu.cupti.kernels,
-                p->gpu.cupti.longer_us, p->gpu.cupti.longer_most_us);
+                p->gpu.cupti.longer_us, p->gpu.cupti.longer_most_us, gemms_of(p, gemms));
     }
 }
 
 void validate_ops_csv(const struct validate_set *v, FILE *f)
 {
     fprintf(f, "policy,method,num_rounds,num_sms,batch,experts,hidden,inter,ranks,kind,measured_us,"
-               "wait_us,predicted_us,predicted_wait_us,ape,source\n");
+               "wait_us,predicted_us,predicted_wait_us,ape,source,gemms\n");
     for (size_t i = 0; i < v->num_points; i++) {
         const struct validate_point *p = &v->point[i];
+        char gemms[16];
 
         for (int k = 0; p->measured && p->kinds && k < OP_KIND_COUNT; k++) {
             if (p->gpu.kind_us[k] < 0)
                 continue;
-            fprintf(f, "%s,%d,%d,%d,%d,%d,%d,%d,%d,%s,%.3f,%.3f,%.3f,%.3f,%.4f,%s\n",
+            fprintf(f, "%s,%d,%d,%d,%d,%d,%d,%d,%d,%s,%.3f,%.3f,%.3f,%.3f,%.4f,%s,%s\n",
                     p->policy->name, method_of(p), rounds_of(p), sms_of(p), p->batch, p->experts,
                     p->hidden, p->inter, p->ranks, plan_op_kind_name((enum plan_op_kind)k),
                     p->gpu.kind_us[k], p->gpu.kind_wait_us[k], p->kind_us[k], p->kind_wait_us[k],
                     fabs(p->kind_us[k] / p->gpu.kind_us[k] - 1),
-                    gpu_source_name(p->gpu.kind_source[k]));
+                    gpu_source_name(p->gpu.kind_source[k]), gemms_of(p, gemms));
         }
     }
 }

@@ -4,6 +4,7 @@
  * one at the same time. */
 #include <cuda_bf16.h>
 #include "kernels/comm_device.cuh"
+#include "kernels/gin.h"
 
 #define COMBINE_BUFFERS 32
 
@@ -388,15 +389,20 @@ static int combine_launch(const struct combine_args *args, bool send, bool recv,
 
 extern "C" int kernels_combine_send_launch(const struct combine_args *args, cudaStream_t stream)
 {
-    return combine_launch(args, true, false, stream);
+    int err = combine_launch(args, true, false, stream);
+    return err != 0 ? err : kernels_gin_combine(args, stream);
 }
 
 extern "C" int kernels_combine_recv_launch(const struct combine_args *args, cudaStream_t stream)
 {
-    return combine_launch(args, false, true, stream);
+    int err = kernels_gin_combine_flags(args, stream);
+    return err != 0 ? err : combine_launch(args, false, true, stream);
 }
 
 extern "C" int kernels_combine_fused_launch(const struct combine_args *args, cudaStream_t stream)
 {
-    return combine_launch(args, true, true, stream);
+    if (!kernels_gin_wanted(args->comm))
+        return combine_launch(args, true, true, stream);
+    int err = kernels_combine_send_launch(args, stream);
+    return err != 0 ? err : kernels_combine_recv_launch(args, stream);
 }

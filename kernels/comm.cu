@@ -3,9 +3,13 @@
 #include <string.h>
 extern "C" {
 #include "base/log.h"
+#include "base/watch.h"
 }
 #include "kernels/comm_handle.cuh"
 #include "kernels/delay.h"
+#include "kernels/gin.h"
+
+#define COMM_HOST_WAIT_S 60.0
 
 static_assert(sizeof(ncclUniqueId) == KERNELS_COMM_ID_BYTES, "the id of another NCCL");
 
@@ -24,6 +28,13 @@ int comm_nccl_check(ncclResult_t err, const char *what, const char *file, int li
     log_error("%s:%d: %s: %s: %s", file, line, what, ncclGetErrorString(err),
               ncclGetLastError(NULL));
     return ERR_GPU;
+}
+
+/* From here to watch_end the host waits for the other ranks, or for the GPU that does. */
+static int comm_watch(struct watch *w, const struct kernels_comm *comm, const char *what)
+{
+    return watch_begin(w, comm->config.host_wait_s, "rank %d of %d waited %s",
+                       comm->slots.shape.rank, comm->slots.shape.ranks, what);
 }
 
 int kernels_comm_launch(const void *kernel, int ctas, int threads, size_t smem_bytes, void *params,
@@ -129,6 +140,27 @@ static int find_peers(struct kernels_comm *comm, unsigned char *peers[SLOTS_MAX_
     return err;
 }
 
+/* The device communicator, for the peers' addresses and, beyond NVLink, for GIN. */
+static int open_devcomm(struct kernels_comm *comm)
+{
+    ncclDevCommRequirements needs;
+    memset(&needs, 0, sizeof(needs));
+    if (comm->far) {
+        needs.ginForceEnable = true;
+        needs.ginContextCount = 1;
+        needs.ginSignalCount = slots_signal_count(&comm->slots);
+    }
+    ncclResult_t result = ncclDevCommCreate(comm->nccl, &needs, &comm->devcomm);
+    comm->has_devcomm = result == ncclSuccess;
+    if (comm->far && !comm->has_devcomm) {
+        log_error("rank %d: --experimental-gin: NCCL has no GPU-initiated networking (GIN) here, "
+                  "which needs RDMA NICs that reach GPU memory: %s",
+                  comm->slots.shape.rank, ncclGetErrorString(result));
+        return ERR_UNSUPPORTED;
+    }
+    return COMM_NCCL(result);
+}
+
 static int open_window(struct kernels_comm *comm)
 {
     int err = COMM_NCCL(ncclMemAlloc(&comm->window_base, comm->slots.total_bytes));
@@ -144,18 +176,7 @@ static int open_window(struct kernels_comm *comm)
         log_error("NCCL made no symmetric window; is NCCL_WIN_ENABLE or NCCL_CUMEM_ENABLE 0?");
         err = ERR_UNSUPPORTED;
     }
-    if (err != 0)
-        return err;
-    ncclDevCommRequirements needs;
-    memset(&needs, 0, sizeof(needs));
-    if (comm->config.experimental_gin) {
-        needs.ginForceEnable = true;
-        needs.ginContextCount = 1;
-        needs.ginSignalCount = slots_signal_count(&comm->slots);
-    }
-    err = COMM_NCCL(ncclDevCommCreate(comm->nccl, &needs, &comm->devcomm));
-    comm->has_devcomm = err == 0;
-    return err;
+    return err != 0 ? err : open_devcomm(comm);
 }
 
 static int open_counters(struct kernels_comm *comm, unsigned char *peers[SLOTS_MAX_RANKS])
@@ -177,7 +198,7 @@ static int open_counters(struct kernels_comm *comm, unsigned char *peers[SLOTS_M
         d->slots = *s;
         memcpy(d->peers, peers, sizeof(d->peers));
         d->self = (unsigned char *)comm->window_base;
-        d->stage_always = comm->config.experimental_gin;
+        d->stage_always = comm->far;
         d->status = comm->status;
         d->nic_free_ns = comm->status + 1;
         d->timeout_ns = (unsigned long long)comm->config.timeout_ns;
@@ -195,53 +216,86 @@ static int open_counters(struct kernels_comm *comm, unsigned char *peers[SLOTS_M
     return COMM_CUDA(cudaDeviceSynchronize());
 }
 
-/* Without GIN every peer must be in reach of NVLink. */
-static int check_peers(const struct kernels_comm *comm, unsigned char *peers[SLOTS_MAX_RANKS])
+/* Who is in reach of stores, and whether the others are allowed; before NCCL makes anything for
+ * them, since that may fail with a reason that says less. */
+static int check_reach(struct kernels_comm *comm)
 {
-    for (int r = 0; r < comm->slots.shape.ranks; r++) {
-        if (peers[r] == NULL && !comm->config.experimental_gin) {
-            log_error("rank %d cannot store to the memory of rank %d, and sends by network are "
-                      "experimental (experimental_gin)",
-                      comm->slots.shape.rank, r);
-            return ERR_UNSUPPORTED;
-        }
+    int ranks = comm->slots.shape.ranks;
+    comm->far = ranks > 1 && ncclTeamLsa(comm->nccl).nRanks < ranks;
+    if (!comm->far)
+        return 0;
+    if (!comm->config.experimental_gin) {
+        if (comm->slots.shape.rank == 0)
+            log_error("of %d ranks only %d are in one NVLink domain; sends beyond it are untested "
+                      "and need --experimental-gin",
+                      ranks, ncclTeamLsa(comm->nccl).nRanks);
+        return ERR_UNSUPPORTED;
     }
-    return 0;
+    comm->config.shape.gin = 1; /* what GIN sends must lie in the window */
+    return slots_init(&comm->slots, &comm->config.shape, comm->config.scratch_bytes);
+}
+
+static int open_nccl(struct kernels_comm *comm, const unsigned char *id)
+{
+    ncclUniqueId nccl_id;
+    struct watch w;
+    memcpy(&nccl_id, id, sizeof(nccl_id));
+    setenv("NCCL_NVLS_ENABLE", "0", 1); /* no multicast anywhere */
+    int err = comm_watch(&w, comm, "for the other ranks to join NCCL's communicator");
+    if (err != 0)
+        return err;
+    err = COMM_NCCL(
+        ncclCommInitRank(&comm->nccl, comm->slots.shape.ranks, nccl_id, comm->slots.shape.rank));
+    watch_end(&w);
+    return err != 0 ? err : check_reach(comm);
+}
+
+static int open_memory(struct kernels_comm *comm)
+{
+    unsigned char *peers[SLOTS_MAX_RANKS];
+    struct watch w;
+    int err = comm_watch(&w, comm, "for the other ranks to register their windows");
+    if (err != 0)
+        return err;
+    err = open_window(comm);
+    if (err == 0)
+        err = find_peers(comm, peers);
+    watch_end(&w);
+    return err != 0 ? err : open_counters(comm, peers);
+}
+
+/* No rank may store into a window that another is still clearing. It also connects the ranks, so
+ * that later barriers do not hold the host. */
+static int open_barrier(struct kernels_comm *comm)
+{
+    struct watch w;
+    int err = comm_watch(&w, comm, "for the other ranks' windows");
+    if (err != 0)
+        return err;
+    err = kernels_comm_barrier(comm, comm->stream);
+    if (err == 0)
+        err = COMM_CUDA(cudaStreamSynchronize(comm->stream));
+    watch_end(&w);
+    return err;
 }
 
 static int open_all(struct kernels_comm *comm, const unsigned char *id)
 {
-    unsigned char *peers[SLOTS_MAX_RANKS];
     int err = check_nccl_version();
     if (err == 0)
         err = check_device(comm);
     if (err != 0)
         return err;
-    setenv("NCCL_NVLS_ENABLE", "0", 1); /* no multicast anywhere */
     err = COMM_CUDA(cudaStreamCreateWithFlags(&comm->stream, cudaStreamNonBlocking));
     if (err == 0) {
         comm->bounce_bytes = 1 << 20;
         err = COMM_CUDA(cudaMalloc(&comm->bounce, comm->bounce_bytes));
     }
-    ncclUniqueId nccl_id;
-    memcpy(&nccl_id, id, sizeof(nccl_id));
     if (err == 0)
-        err = COMM_NCCL(ncclCommInitRank(&comm->nccl, comm->slots.shape.ranks, nccl_id,
-                                         comm->slots.shape.rank));
+        err = open_nccl(comm, id);
     if (err == 0)
-        err = open_window(comm);
-    if (err == 0)
-        err = find_peers(comm, peers);
-    if (err == 0)
-        err = check_peers(comm, peers);
-    if (err == 0)
-        err = open_counters(comm, peers);
-    /* No rank may store into a window that another is still clearing. */
-    if (err == 0)
-        err = kernels_comm_barrier(comm, comm->stream);
-    if (err == 0)
-        err = COMM_CUDA(cudaStreamSynchronize(comm->stream));
-    return err;
+        err = open_memory(comm);
+    return err != 0 ? err : open_barrier(comm);
 }
 
 extern "C" int kernels_comm_open(struct kernels_comm **out,
@@ -252,13 +306,16 @@ extern "C" int kernels_comm_open(struct kernels_comm **out,
     if (comm == NULL)
         return ERR_NOMEM;
     comm->config = *config;
-    comm->config.shape.gin = config->experimental_gin;
+    comm->config.shape.gin = 0;
     if (comm->config.timeout_ns <= 0)
         comm->config.timeout_ns = 10000000000ll;
+    if (comm->config.host_wait_s <= 0)
+        comm->config.host_wait_s = COMM_HOST_WAIT_S;
     int err = slots_init(&comm->slots, &comm->config.shape, config->scratch_bytes);
     if (err == 0)
         err = open_all(comm, id);
     if (err != 0) {
+        comm->broken = 1; /* the others may have got further, or not so far */
         kernels_comm_close(comm);
         comm = NULL;
     }
@@ -266,10 +323,9 @@ extern "C" int kernels_comm_open(struct kernels_comm **out,
     return err;
 }
 
-extern "C" void kernels_comm_close(struct kernels_comm *comm)
+/* NCCL's parts, in step with the other ranks. */
+static void close_nccl(struct kernels_comm *comm)
 {
-    if (comm == NULL)
-        return;
     for (int i = 0; i < COMM_ALLTOALL_MAX; i++)
         if (comm->alltoall[i] != NULL)
             COMM_NCCL(ncclCommDestroy(comm->alltoall[i]));
@@ -281,10 +337,36 @@ extern "C" void kernels_comm_close(struct kernels_comm *comm)
         COMM_NCCL(ncclMemFree(comm->window_base));
     if (comm->nccl != NULL)
         COMM_NCCL(ncclCommDestroy(comm->nccl));
+}
+
+/* Out of step: NCCL ends what waits for the others, and drops windows by itself. */
+static void abort_nccl(struct kernels_comm *comm)
+{
+    for (int i = 0; i < COMM_ALLTOALL_MAX; i++)
+        if (comm->alltoall[i] != NULL)
+            COMM_NCCL(ncclCommAbort(comm->alltoall[i]));
+    if (comm->nccl != NULL)
+        COMM_NCCL(ncclCommAbort(comm->nccl));
+    if (comm->window_base != NULL)
+        COMM_NCCL(ncclMemFree(comm->window_base));
+}
+
+extern "C" void kernels_comm_close(struct kernels_comm *comm)
+{
+    struct watch w;
+    if (comm == NULL)
+        return;
+    int watched = comm_watch(&w, comm, "to close NCCL's communicator") == 0;
+    if (comm->broken)
+        abort_nccl(comm);
+    else
+        close_nccl(comm);
     if (comm->stream != NULL)
         COMM_CUDA(cudaStreamDestroy(comm->stream));
     COMM_CUDA(cudaFree(comm->bounce));
     COMM_CUDA(cudaFree(comm->counters));
+    if (watched)
+        watch_end(&w);
     free(comm);
 }
 
@@ -326,6 +408,7 @@ extern "C" int kernels_comm_status(struct kernels_comm *comm)
                   (double)comm->config.timeout_ns * 1e-9, kinds[kind < 5 ? kind : 0],
                   (unsigned int)word);
     comm->status_logged = 1;
+    comm->broken = 1;
     return ERR_TIMEOUT;
 }
 
@@ -335,43 +418,61 @@ extern "C" int kernels_comm_barrier(struct kernels_comm *comm, cudaStream_t stre
         ncclAllReduce(comm->bounce, comm->bounce, 1, ncclInt, ncclSum, comm->nccl, stream));
 }
 
-extern "C" int kernels_comm_gather(struct kernels_comm *comm, const void *mine, void *all,
-                                   size_t bytes)
+static int gather(struct kernels_comm *comm, const void *mine, void *all, size_t bytes)
 {
-    size_t ranks = (size_t)comm->slots.shape.ranks;
-    if (bytes * (ranks + 1) + 256 > comm->bounce_bytes)
-        return ERR_RANGE;
     char *in = (char *)comm->bounce + 256, *out = in + bytes;
     int err = COMM_CUDA(cudaMemcpyAsync(in, mine, bytes, cudaMemcpyHostToDevice, comm->stream));
     if (err == 0)
         err = COMM_NCCL(ncclAllGather(in, out, bytes, ncclChar, comm->nccl, comm->stream));
-    if (err == 0)
-        err = COMM_CUDA(
-            cudaMemcpyAsync(all, out, bytes * ranks, cudaMemcpyDeviceToHost, comm->stream));
+    if (err == 0) /* holds the host, since `all` is ordinary memory */
+        err = COMM_CUDA(cudaMemcpyAsync(all, out, bytes * (size_t)comm->slots.shape.ranks,
+                                        cudaMemcpyDeviceToHost, comm->stream));
     if (err == 0)
         err = COMM_CUDA(cudaStreamSynchronize(comm->stream));
+    return err;
+}
+
+extern "C" int kernels_comm_gather(struct kernels_comm *comm, const void *mine, void *all,
+                                   size_t bytes)
+{
+    struct watch w;
+    if (bytes * ((size_t)comm->slots.shape.ranks + 1) + 256 > comm->bounce_bytes)
+        return ERR_RANGE;
+    int err = comm_watch(&w, comm, "for the other ranks' part of a gather");
+    if (err != 0)
+        return err;
+    err = gather(comm, mine, all, bytes);
+    watch_end(&w);
+    return err;
+}
+
+static int ping(struct kernels_comm *comm, int peer, struct ping_result *mine)
+{
+    struct ping_result *result = (struct ping_result *)comm->bounce;
+    struct ping_args args = {comm, peer, 2000, result};
+    struct watch w;
+    int err = comm_watch(&w, comm, "for another rank's ping");
+    if (err != 0)
+        return err;
+    err = kernels_ping_launch(&args, comm->stream);
+    if (err == 0)
+        err = COMM_CUDA(
+            cudaMemcpyAsync(mine, result, sizeof(*result), cudaMemcpyDeviceToHost, comm->stream));
+    if (err == 0)
+        err = COMM_CUDA(cudaStreamSynchronize(comm->stream));
+    watch_end(&w);
     return err;
 }
 
 extern "C" int kernels_comm_clocks(struct kernels_comm *comm, long long *offset_ns,
                                    long long *round_trip_ns)
 {
-    int ranks = comm->slots.shape.ranks, rank = comm->slots.shape.rank;
+    int ranks = comm->slots.shape.ranks, rank = comm->slots.shape.rank, err = 0;
     struct ping_result mine[SLOTS_MAX_RANKS], all[SLOTS_MAX_RANKS * SLOTS_MAX_RANKS];
     memset(mine, 0, sizeof(mine));
-    struct ping_result *result = (struct ping_result *)comm->bounce;
-    int err = 0;
-    for (int r = 1; err == 0 && r < ranks; r++) {
-        if (rank != 0 && rank != r)
-            continue;
-        struct ping_args args = {comm, rank == 0 ? r : 0, 2000, result};
-        err = kernels_ping_launch(&args, comm->stream);
-        if (err == 0)
-            err = COMM_CUDA(cudaMemcpyAsync(&mine[r], result, sizeof(*result),
-                                            cudaMemcpyDeviceToHost, comm->stream));
-        if (err == 0)
-            err = COMM_CUDA(cudaStreamSynchronize(comm->stream));
-    }
+    for (int r = 1; err == 0 && r < ranks; r++)
+        if (rank == 0 || rank == r)
+            err = ping(comm, rank == 0 ? r : 0, &mine[r]);
     if (err == 0)
         err = kernels_comm_status(comm);
     if (err == 0)
@@ -404,18 +505,20 @@ extern "C" int kernels_comm_alltoall_open(struct kernels_comm *comm, int ctas)
         config.minCTAs = ctas;
         config.maxCTAs = ctas;
         comm->alltoall_ctas[i] = ctas;
-        return COMM_NCCL(
+        struct watch w;
+        int err = comm_watch(&w, comm, "for the other ranks to split NCCL's communicator");
+        if (err != 0)
+            return err;
+        err = COMM_NCCL(
             ncclCommSplit(comm->nccl, 0, comm->slots.shape.rank, &comm->alltoall[i], &config));
+        watch_end(&w);
+        return err;
     }
     return ERR_RANGE;
 }
 
-extern "C" int kernels_alltoall_launch(const struct alltoall_args *args, cudaStream_t stream)
+static int alltoall(const struct alltoall_args *args, ncclComm_t nccl, cudaStream_t stream)
 {
-    int found = alltoall_find(args->comm, args->ctas);
-    if (found < 0)
-        return ERR_RANGE;
-    ncclComm_t nccl = args->comm->alltoall[found];
     int err = COMM_NCCL(ncclGroupStart());
     for (int r = 0; err == 0 && r < args->comm->slots.shape.ranks; r++) {
         if (args->send_bytes[r] > 0)
@@ -429,6 +532,25 @@ extern "C" int kernels_alltoall_launch(const struct alltoall_args *args, cudaStr
     return err != 0 ? err : end;
 }
 
+extern "C" int kernels_alltoall_launch(const struct alltoall_args *args, cudaStream_t stream)
+{
+    struct kernels_comm *comm = args->comm;
+    int found = alltoall_find(comm, args->ctas);
+    struct watch w;
+    if (found < 0)
+        return ERR_RANGE;
+    if (comm->alltoall_used[found])
+        return alltoall(args, comm->alltoall[found], stream);
+    /* The first one connects the ranks and holds the host meanwhile. */
+    int err = comm_watch(&w, comm, "for the other ranks to connect for an all-to-all");
+    if (err != 0)
+        return err;
+    err = alltoall(args, comm->alltoall[found], stream);
+    comm->alltoall_used[found] = 1;
+    watch_end(&w);
+    return err;
+}
+
 extern "C" const void *kernels_push_landing(const struct kernels_comm *comm, int from, size_t bytes)
 {
     return (const char *)comm->window_base + slots_push(&comm->slots) + (size_t)from * bytes;
@@ -439,9 +561,11 @@ extern "C" int kernels_ping_launch(const struct ping_args *args, cudaStream_t st
     struct kernels_comm *comm = args->comm;
     int rank = comm->slots.shape.rank;
     if (args->peer < 0 || args->peer >= comm->slots.shape.ranks || args->peer == rank ||
-        args->iters < 1 || comm->device[0].peers[args->peer] == NULL)
+        args->iters < 1)
         return ERR_RANGE;
     unsigned long long first = comm->pings[args->peer] + 1;
     comm->pings[args->peer] += (unsigned long long)args->iters;
+    if (comm->device[0].peers[args->peer] == NULL)
+        return kernels_gin_ping(args, first, stream);
     return kernels_ping_start(&comm->device[0], args, first, stream);
 }

@@ -47,17 +47,23 @@ struct kernels_comm_config {
     struct slots_shape shape;
     size_t scratch_bytes; /* for kernels_push_launch: bytes per peer x ranks */
     long long timeout_ns; /* deadline of every wait on the device; 0: 10 s */
-    int experimental_gin; /* ask NCCL for GIN resources (untested) */
+    double host_wait_s;   /* deadline of every wait of the host for the other ranks; 0: 60 s. Where
+                             it passes, the process says what it waited for and ends (base/watch.h):
+                             a thread inside a library's collective cannot be called back */
+    int experimental_gin; /* let ranks lie beyond NVLink and send to them by NCCL's GPU-initiated
+                             networking (untested); changes nothing where none does */
 };
 
 /* A rank that has CUDA makes the id; the others get it by whatever means. */
 int kernels_comm_id(unsigned char id[KERNELS_COMM_ID_BYTES]);
 
 /* Collective. Uses the current device. Returns ERR_UNSUPPORTED when the loaded NCCL is not the
- * version this was compiled with, the GPU is not sm_90 or a peer cannot be reached. */
+ * version this was compiled with, the GPU is not sm_90, or ranks lie beyond NVLink and GIN was not
+ * asked for or NCCL has none here. */
 int kernels_comm_open(struct kernels_comm **out, const struct kernels_comm_config *config,
                       const unsigned char id[KERNELS_COMM_ID_BYTES]);
-/* Collective. NULL is fine. */
+/* Collective, unless a wait of this handle has failed: then it ends without the others. NULL is
+ * fine. */
 void kernels_comm_close(struct kernels_comm *comm);
 
 const struct slots *kernels_comm_slots(const struct kernels_comm *comm);
@@ -154,7 +160,9 @@ struct dispatch_args {
     struct kernel_stamp *stamp; /* device or NULL; wait: what a CTA's slowest warp group waited */
 };
 
-/* Each returns 0, ERR_RANGE, ERR_INFEASIBLE (grid) or ERR_GPU. */
+/* Each returns 0, ERR_RANGE, ERR_INFEASIBLE (grid) or ERR_GPU. Peers in reach of NVLink are sent to
+ * by stores, others by GIN in kernels of its own behind these (kernels/gin.h); fused kernels are
+ * then two. */
 int kernels_dispatch_send_launch(const struct dispatch_args *args, cudaStream_t stream);
 int kernels_dispatch_recv_launch(const struct dispatch_args *args, cudaStream_t stream);
 int kernels_dispatch_fused_launch(const struct dispatch_args *args, cudaStream_t stream);
@@ -193,16 +201,6 @@ struct combine_args {
 int kernels_combine_send_launch(const struct combine_args *args, cudaStream_t stream);
 int kernels_combine_recv_launch(const struct combine_args *args, cudaStream_t stream);
 int kernels_combine_fused_launch(const struct combine_args *args, cudaStream_t stream);
-
-/* The same sends for peers beyond NVLink, by GIN put and signal. The ordinary send skips such
- * peers; this one serves only them, after it on the same stream (the dispatch needs the staged
- * tokens of round 0). kernels_gin_flags_launch turns arrived signals into ordinary flags, before
- * the receive. UNTESTED: compiled on every build, refused with ERR_UNSUPPORTED unless the handle
- * was opened with experimental_gin. */
-int kernels_gin_dispatch_launch(const struct dispatch_args *args, cudaStream_t stream);
-int kernels_gin_dispatch_flags_launch(const struct dispatch_args *args, cudaStream_t stream);
-int kernels_gin_combine_launch(const struct combine_args *args, cudaStream_t stream);
-int kernels_gin_combine_flags_launch(const struct combine_args *args, cudaStream_t stream);
 
 #ifdef __cplusplus
 }

@@ -18,6 +18,8 @@ struct kernels_comm {
     ncclWindow_t window;
     ncclDevComm devcomm;
     int has_devcomm;
+    int far;    /* some rank lies beyond NVLink */
+    int broken; /* the ranks are no longer in step: close without them */
     void *counters; /* one allocation behind every counter of `device` */
     unsigned long long *status;
     void *bounce; /* for gathers */
@@ -25,6 +27,7 @@ struct kernels_comm {
     cudaStream_t stream; /* of the synchronous functions */
     int alltoall_ctas[COMM_ALLTOALL_MAX];
     ncclComm_t alltoall[COMM_ALLTOALL_MAX];
+    int alltoall_used[COMM_ALLTOALL_MAX];
     unsigned long long pings[SLOTS_MAX_RANKS]; /* ping-pongs done with each rank */
     int status_logged;
 };

@@ -21,6 +21,7 @@ struct dense_gemm {
     cublasLtMatrixLayout_t a, b, c;
     cublasLtMatmulAlgo_t algo;
     void *workspace;
+    bool borrows; /* handle and workspace belong to another plan */
 };
 
 static int blas_check(cublasStatus_t status, const char *what)
@@ -118,8 +119,8 @@ static int shape_check(const struct dense_gemm_shape *s)
         problem = "m must be positive, n and k positive multiples of 16";
     else if (fp8 != (s->scaling != DENSE_SCALE_NONE))
         problem = "FP8 needs a scaling and BF16 has none";
-    else if (s->scaling == DENSE_SCALE_BLOCK && (s->n % 128 != 0 || s->k % 512 != 0))
-        problem = "block scaling needs n % 128 == 0 and k % 512 == 0";
+    else if (s->scaling == DENSE_SCALE_BLOCK && (s->n % 128 != 0 || s->k % 128 != 0))
+        problem = "block scaling needs n % 128 == 0 and k % 128 == 0";
     else if (s->num_sms < 0)
         problem = "num_sms is negative";
     if (problem == NULL)
@@ -128,15 +129,24 @@ static int shape_check(const struct dense_gemm_shape *s)
     return ERR_RANGE;
 }
 
-static int plan_fill(struct dense_gemm *plan)
+static int handle_fill(struct dense_gemm *plan, const struct dense_gemm *with)
 {
-    int err = 0;
+    if (with != NULL) {
+        plan->borrows = true;
+        plan->workspace = with->workspace;
+        plan->handle = with->handle;
+        return 0;
+    }
     if (cudaMalloc(&plan->workspace, WORKSPACE_BYTES) != cudaSuccess) {
         log_error("dense GEMM: no device memory for the workspace");
-        err = ERR_NOMEM;
+        return ERR_NOMEM;
     }
-    if (err == 0)
-        err = blas_check(cublasLtCreate(&plan->handle), "create");
+    return blas_check(cublasLtCreate(&plan->handle), "create");
+}
+
+static int plan_fill(struct dense_gemm *plan, const struct dense_gemm *with)
+{
+    int err = handle_fill(plan, with);
     if (err == 0)
         err = blas_check(cublasLtMatmulDescCreate(&plan->desc, CUBLAS_COMPUTE_32F, CUDA_R_32F),
                          "matmul description");
@@ -151,6 +161,12 @@ static int plan_fill(struct dense_gemm *plan)
 
 int kernels_dense_gemm_open(struct dense_gemm **out, const struct dense_gemm_shape *shape)
 {
+    return kernels_dense_gemm_open_with(out, shape, NULL);
+}
+
+int kernels_dense_gemm_open_with(struct dense_gemm **out, const struct dense_gemm_shape *shape,
+                                 const struct dense_gemm *with)
+{
     *out = NULL;
     int err = shape_check(shape);
     if (err != 0)
@@ -159,7 +175,7 @@ int kernels_dense_gemm_open(struct dense_gemm **out, const struct dense_gemm_sha
     if (plan == NULL)
         return ERR_NOMEM;
     plan->shape = *shape;
-    err = plan_fill(plan);
+    err = plan_fill(plan, with);
     if (err != 0)
         kernels_dense_gemm_close(plan);
     else
@@ -201,8 +217,9 @@ void kernels_dense_gemm_close(struct dense_gemm *plan)
         cublasLtMatrixLayoutDestroy(plan->c);
     if (plan->desc != NULL)
         cublasLtMatmulDescDestroy(plan->desc);
-    if (plan->handle != NULL)
+    if (plan->handle != NULL && !plan->borrows)
         cublasLtDestroy(plan->handle);
-    cudaFree(plan->workspace);
+    if (!plan->borrows)
+        cudaFree(plan->workspace);
     free(plan);
 }

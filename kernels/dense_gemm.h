@@ -29,8 +29,11 @@ struct dense_gemm_shape {
 
 /* Device memory, row-major:
  *   a [m, k]   b [n, k]   c [m, n] BF16; a, b, c 16-byte aligned, n % 16 == 0, k % 16 == 0
- *   a_scale    DENSE_SCALE_TENSOR: one float; DENSE_SCALE_BLOCK: [k/128, m]
- *   b_scale    DENSE_SCALE_TENSOR: one float; DENSE_SCALE_BLOCK: [n/128, k/128], k/128 % 4 == 0 */
+ *   a_scale    DENSE_SCALE_TENSOR: one float; DENSE_SCALE_BLOCK: [k/128, m], 16-byte aligned
+ *   b_scale    DENSE_SCALE_TENSOR: one float; DENSE_SCALE_BLOCK: [n/128, k/128], where each line is
+ *              padded to a multiple of 4 scales (DENSE_SCALE_LINE), 16-byte aligned */
+#define DENSE_SCALE_LINE(k) (((k) / 128 + 3) / 4 * 4)
+
 struct dense_gemm_args {
     const void *a;
     const float *a_scale;
@@ -45,6 +48,11 @@ struct dense_gemm;
  * Returns 0; ERR_RANGE for a shape that breaks the rules above; ERR_UNSUPPORTED when cuBLASLt has
  * no algorithm for it here (not logged: callers try another scaling); ERR_GPU, ERR_NOMEM. */
 int kernels_dense_gemm_open(struct dense_gemm **plan, const struct dense_gemm_shape *shape);
+
+/* The same with the handle and the workspace of `with` (NULL: its own), so that the launches of
+ * both belong on one stream. `with` must be closed last. */
+int kernels_dense_gemm_open_with(struct dense_gemm **plan, const struct dense_gemm_shape *shape,
+                                 const struct dense_gemm *with);
 
 /* Enqueues the product: no allocation, no synchronisation, may be captured in a graph. Launches of
  * one plan share its workspace, so they belong on one stream. Returns 0, ERR_RANGE or ERR_GPU. */

@@ -5,6 +5,7 @@
 #include <cuda_bf16.h>
 #include <cuda_fp8.h>
 #include "kernels/comm_device.cuh"
+#include "kernels/gin.h"
 
 #define DISPATCH_STAGES                                                                            \
     4 /* bodies in shared memory, so that sends of one overlap the next cast                       \
@@ -564,15 +565,20 @@ static int dispatch_launch(const struct dispatch_args *args, bool send, bool rec
 
 extern "C" int kernels_dispatch_send_launch(const struct dispatch_args *args, cudaStream_t stream)
 {
-    return dispatch_launch(args, true, false, stream);
+    int err = dispatch_launch(args, true, false, stream);
+    return err != 0 ? err : kernels_gin_dispatch(args, stream);
 }
 
 extern "C" int kernels_dispatch_recv_launch(const struct dispatch_args *args, cudaStream_t stream)
 {
-    return dispatch_launch(args, false, true, stream);
+    int err = kernels_gin_dispatch_flags(args, stream);
+    return err != 0 ? err : dispatch_launch(args, false, true, stream);
 }
 
 extern "C" int kernels_dispatch_fused_launch(const struct dispatch_args *args, cudaStream_t stream)
 {
-    return dispatch_launch(args, true, true, stream);
+    if (!kernels_gin_wanted(args->comm))
+        return dispatch_launch(args, true, true, stream);
+    int err = kernels_dispatch_send_launch(args, stream);
+    return err != 0 ? err : kernels_dispatch_recv_launch(args, stream);
 }

@@ -1,8 +1,12 @@
-/* kernels/gin.cu: sends to peers beyond NVLink by NCCL's GPU-initiated networking. UNTESTED: no
- * machine with several nodes has run it. It shares all slot arithmetic with the NVLink path. One
- * thread serves an expert (or channel) from first put to signal, because a signal is ordered only
- * behind the puts that the same thread issued on its context. */
+/* kernels/gin.cu: see gin.h for what is promised. UNTESTED. One thread serves an expert (or
+ * channel) from first put to signal, because a signal is ordered only behind the puts that the same
+ * thread issued on its context. */
+#include "kernels/gin.h"
+extern "C" {
+#include "base/log.h"
+}
 #include "kernels/comm_handle.cuh"
+#include "kernels/delay.h"
 
 struct gin_params {
     struct comm_device c;
@@ -144,11 +148,93 @@ static __global__ void gin_combine_flags_kernel(const __grid_constant__ struct g
                            slots_combine_flag(s, p.parity, expert));
 }
 
-static int gin_launch(const void *kernel, int ctas, struct gin_params *p,
-                      const struct kernels_comm *comm, int round, int rounds, cudaStream_t stream)
+struct gin_ping_params {
+    struct comm_device c;
+    ncclDevComm devcomm;
+    ncclWindow_t window;
+    struct ping_args a;
+    unsigned long long first;
+};
+
+/* This rank's own flag carries the time; the signal comes behind it. */
+static __device__ void gin_ping_send(const struct gin_ping_params &p, const ncclGin &gin)
 {
-    if (!comm->config.experimental_gin || !comm->has_devcomm)
+    const struct slots *s = &p.c.slots;
+    ncclTeam world = ncclTeamWorld(p.devcomm);
+    size_t at = slots_ping(s, s->shape.rank);
+    ((volatile struct slots_flag *)(p.c.self + at))->time_ns = stamp_now_ns();
+    fence_sys();
+    gin.put(world, p.a.peer, p.window, at, p.window, at, sizeof(struct slots_flag));
+    gin.signal(world, p.a.peer,
+               ncclGin_SignalAdd{(unsigned int)slots_ping_signal(s, s->shape.rank), 1ull});
+    gin.flush(ncclCoopThread()); /* the next ping writes the flag anew */
+}
+
+/* Waits for ping number n of the peer; 0 on timeout. */
+static __device__ int gin_ping_wait(const struct gin_ping_params &p, const ncclGin &gin,
+                                    unsigned long long n)
+{
+    unsigned long long start_ns = stamp_now_ns();
+    ncclGinSignal_t signal = (ncclGinSignal_t)slots_ping_signal(&p.c.slots, p.a.peer);
+    while (gin.readSignal(signal) < n) {
+        if (wait_expired(&p.c, start_ns)) {
+            wait_failed(&p.c, COMM_WAIT_PEER, p.a.peer);
+            return 0;
+        }
+    }
+    return 1;
+}
+
+static __global__ void gin_ping_kernel(const __grid_constant__ struct gin_ping_params p)
+{
+    const struct slots *s = &p.c.slots;
+    ncclGin gin(p.devcomm, 0);
+    const volatile struct slots_flag *in =
+        (const volatile struct slots_flag *)(p.c.self + slots_ping(s, p.a.peer));
+    int measures = s->shape.rank < p.a.peer;
+    struct ping_result best = {1ll << 62, 0.0, 0};
+    unsigned long long begin_ns = stamp_now_ns();
+    for (int i = 0; i < p.a.iters; i++) {
+        unsigned long long sent_ns = stamp_now_ns();
+        if (measures)
+            gin_ping_send(p, gin);
+        if (!gin_ping_wait(p, gin, p.first + (unsigned long long)i))
+            return;
+        long long trip_ns = (long long)(stamp_now_ns() - sent_ns);
+        if (!measures) {
+            gin_ping_send(p, gin);
+        } else if (trip_ns < best.min_ns) {
+            best.min_ns = trip_ns;
+            best.offset_ns = (long long)(in->time_ns - sent_ns) - trip_ns / 2;
+        }
+    }
+    best.mean_ns = (double)(stamp_now_ns() - begin_ns) / p.a.iters;
+    if (measures)
+        *p.a.result = best;
+}
+
+int kernels_gin_wanted(const struct kernels_comm *comm)
+{
+    return comm->far;
+}
+
+int kernels_gin_ping(const struct ping_args *args, unsigned long long first, cudaStream_t stream)
+{
+    const struct kernels_comm *comm = args->comm;
+    struct gin_ping_params p = {comm->device[0], comm->devcomm, comm->window, *args, first};
+    return kernels_comm_launch((const void *)gin_ping_kernel, 1, 1, 0, &p, stream);
+}
+
+static int gin_launch(const void *kernel, struct gin_params *p, const struct kernels_comm *comm,
+                      const struct kernels_pacing *pacing, int round, int rounds,
+                      cudaStream_t stream)
+{
+    if (!comm->far)
+        return 0;
+    if (pacing->bytes_per_ns > 0) {
+        log_error("an emulated network (pacing) and a real one (GIN) do not go together");
         return ERR_UNSUPPORTED;
+    }
     if (p->parity < 0 || p->parity >= SLOTS_PARITIES || rounds < 1 || round < 0 ||
         round >= rounds || comm->slots.experts_local % rounds != 0)
         return ERR_RANGE;
@@ -157,42 +243,41 @@ static int gin_launch(const void *kernel, int ctas, struct gin_params *p,
     p->window = comm->window;
     p->locals = comm->slots.experts_local / rounds;
     p->local_first = round * p->locals;
-    return kernels_comm_launch(kernel, ctas, 256, 0, p, stream);
+    return kernels_comm_launch(kernel, 1, 256, 0, p, stream);
 }
 
-extern "C" int kernels_gin_dispatch_launch(const struct dispatch_args *args, cudaStream_t stream)
+static int gin_dispatch(const void *kernel, const struct dispatch_args *args, cudaStream_t stream)
 {
     struct gin_params p = {};
     p.dispatch = *args;
     p.parity = args->parity;
-    return gin_launch((const void *)gin_dispatch_kernel, 1, &p, args->comm, args->round,
-                      args->rounds, stream);
+    return gin_launch(kernel, &p, args->comm, &args->pacing, args->round, args->rounds, stream);
 }
 
-extern "C" int kernels_gin_dispatch_flags_launch(const struct dispatch_args *args,
-                                                 cudaStream_t stream)
+int kernels_gin_dispatch(const struct dispatch_args *args, cudaStream_t stream)
 {
-    struct gin_params p = {};
-    p.dispatch = *args;
-    p.parity = args->parity;
-    return gin_launch((const void *)gin_dispatch_flags_kernel, 1, &p, args->comm, args->round,
-                      args->rounds, stream);
+    return gin_dispatch((const void *)gin_dispatch_kernel, args, stream);
 }
 
-extern "C" int kernels_gin_combine_launch(const struct combine_args *args, cudaStream_t stream)
+int kernels_gin_dispatch_flags(const struct dispatch_args *args, cudaStream_t stream)
 {
-    struct gin_params p = {};
-    p.combine = *args;
-    p.parity = args->parity;
-    return gin_launch((const void *)gin_combine_kernel, 1, &p, args->comm, args->round,
-                      args->rounds, stream);
+    return gin_dispatch((const void *)gin_dispatch_flags_kernel, args, stream);
 }
 
-extern "C" int kernels_gin_combine_flags_launch(const struct combine_args *args,
-                                                cudaStream_t stream)
+int kernels_gin_combine(const struct combine_args *args, cudaStream_t stream)
 {
     struct gin_params p = {};
     p.combine = *args;
     p.parity = args->parity;
-    return gin_launch((const void *)gin_combine_flags_kernel, 1, &p, args->comm, 0, 1, stream);
+    return gin_launch((const void *)gin_combine_kernel, &p, args->comm, &args->pacing, args->round,
+                      args->rounds, stream);
+}
+
+int kernels_gin_combine_flags(const struct combine_args *args, cudaStream_t stream)
+{
+    struct gin_params p = {};
+    p.combine = *args;
+    p.parity = args->parity;
+    return gin_launch((const void *)gin_combine_flags_kernel, &p, args->comm, &args->pacing, 0, 1,
+                      stream);
 }

@@ -108,12 +108,24 @@ __device__ __forceinline__ void finish(struct kernel_stamp *stamp)
         stamp_end(stamp);
 }
 
+__device__ __forceinline__ void copy_choices(const rows_args &p, int token, char *to, int lane)
+{
+    long long *id = reinterpret_cast<long long *>(to + KERNELS_ROWS_MESSAGE(p.hidden, p.fp8));
+    float *weight =
+        reinterpret_cast<float *>(to + KERNELS_ROWS_WEIGHTS(p.hidden, p.fp8, p.choices));
+    for (int k = lane; k < p.choices; k += 32) {
+        id[k] = p.topk_idx[(size_t)token * p.choices + k];
+        weight[k] = p.topk_weights[(size_t)token * p.choices + k];
+    }
+}
+
 __global__ void __launch_bounds__(THREADS) pack_kernel(const rows_args p)
 {
     if (threadIdx.x == 0)
         stamp_begin(p.stamp);
     const span w = warps();
-    const size_t row = 2 * (size_t)p.hidden, message = KERNELS_ROWS_MESSAGE(p.hidden, p.fp8);
+    const size_t row = 2 * (size_t)p.hidden;
+    const size_t message = KERNELS_ROWS_COPY(p.hidden, p.fp8, p.choices);
     for (int i = w.first; i < p.rows; i += w.step) {
         const char *from = static_cast<const char *>(p.from) + row * p.index[i];
         char *to = static_cast<char *>(p.to) + message * i;
@@ -121,6 +133,7 @@ __global__ void __launch_bounds__(THREADS) pack_kernel(const rows_args p)
             cast_row(from, to, p.hidden, w.lane);
         else
             copy_row(from, to, row, w.lane);
+        copy_choices(p, p.index[i], to, w.lane);
     }
     finish(p.stamp);
 }
@@ -132,13 +145,15 @@ __global__ void __launch_bounds__(THREADS) unpack_kernel(const rows_args p)
     const span w = warps();
     const int groups = p.hidden / 128;
     const size_t row = (size_t)p.hidden * (p.fp8 ? 1 : 2);
-    const size_t message = KERNELS_ROWS_MESSAGE(p.hidden, p.fp8);
+    const size_t message = KERNELS_ROWS_COPY(p.hidden, p.fp8, p.choices);
     for (int i = w.first; i < p.rows; i += w.step) {
-        const char *from = static_cast<const char *>(p.from) + message * i;
+        const char *from =
+            static_cast<const char *>(p.from) + message * (p.source != NULL ? p.source[i] : i);
         copy_row(from, static_cast<char *>(p.to) + row * p.index[i], row, w.lane);
         const float *scales = reinterpret_cast<const float *>(from + p.hidden);
+        const int2 at = p.scale_at != NULL ? p.scale_at[i] : make_int2(p.index[i] * groups, 1);
         for (int g = w.lane; p.fp8 && g < groups; g += 32)
-            p.scales[(size_t)p.index[i] * groups + g] = scales[g];
+            p.scales[at.x + (size_t)g * at.y] = scales[g];
     }
     finish(p.stamp);
 }
@@ -161,11 +176,14 @@ __device__ __forceinline__ void sum_part(const rows_args &p, int token, int firs
 {
     uint4 raw[SUM_BATCH];
     float weight[SUM_BATCH];
+    const int stride = p.weights_stride > 0 ? p.weights_stride : p.topk;
 #pragma unroll
     for (int k = 0; k < SUM_BATCH; k++) {
         const int choice = token * p.topk + first + k;
         const int source = first + k < p.topk ? p.index[choice] : -1;
-        weight[k] = source < 0 ? 0 : p.weights[choice];
+        weight[k] = source < 0          ? 0
+                    : p.weights == NULL ? 1
+                                        : p.weights[(size_t)token * stride + first + k];
         raw[k] = make_uint4(0, 0, 0, 0);
         if (source >= 0)
             raw[k] = *reinterpret_cast<const uint4 *>(static_cast<const char *>(p.from) +

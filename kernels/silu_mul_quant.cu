@@ -82,10 +82,12 @@ __device__ __forceinline__ void store_fp8(const silu_mul_quant_args &p, const fl
     bytes.y = quant_pack4(y[4] * f, y[5] * f, y[6] * f, y[7] * f);
     *reinterpret_cast<uint2 *>(static_cast<uint8_t *>(p.out) +
                                (expert * p.max_rows + row) * p.inter + channel) = bytes;
+    const long long k_stride =
+        p.scale_k_strides != NULL ? p.scale_k_strides[expert] : p.scale_k_stride;
     if (threadIdx.x % 16 == 0)
         p.scale[expert * p.max_rows * (p.inter / QUANT_GROUP) +
-                (long long)row * p.scale_row_stride +
-                (long long)(channel / QUANT_GROUP) * p.scale_k_stride] = quant_scale(amax);
+                (long long)row * p.scale_row_stride + channel / QUANT_GROUP * k_stride] =
+            quant_scale(amax);
 }
 
 __device__ __forceinline__ void store_bf16(const silu_mul_quant_args &p, const float (&y)[8],

@@ -31,6 +31,7 @@ struct silu_mul_quant_args {
     float *scale;
     int scale_row_stride;
     int scale_k_stride;
+    const int *scale_k_strides; /* NULL, or [G]: each expert has its own instead */
     const int *rows;
     struct kernel_stamp *stamp; /* NULL or a reset stamp */
 };

@@ -216,10 +216,11 @@ SLOTS_FN size_t slots_combine_staging(const struct slots *s, int parity, int loc
 }
 
 /* GIN signals, one per flag: those of a dispatch by channel, those of a combine by expert. Each
- * adds slots_flag_word(1, count), so that the halves hold sums: flags so far, messages so far. */
+ * adds slots_flag_word(1, count), so that the halves hold sums: flags so far, messages so far. Then
+ * one per rank, which counts its pings. */
 SLOTS_FN int slots_signal_count(const struct slots *s)
 {
-    return 2 * SLOTS_PARITIES * s->shape.experts;
+    return 2 * SLOTS_PARITIES * s->shape.experts + s->shape.ranks;
 }
 
 SLOTS_FN int slots_dispatch_signal(const struct slots *s, int parity, int local, int vsrc)
@@ -232,7 +233,13 @@ SLOTS_FN int slots_combine_signal(const struct slots *s, int parity, int expert)
     return (SLOTS_PARITIES + parity) * s->shape.experts + expert;
 }
 
-/* Each GPU has one 16-byte flag per GPU for latency and clock tests. */
+SLOTS_FN int slots_ping_signal(const struct slots *s, int from)
+{
+    return 2 * SLOTS_PARITIES * s->shape.experts + from;
+}
+
+/* Each GPU has one 16-byte flag per GPU for latency and clock tests. A GPU's own serves as the
+ * source of its GIN puts. */
 SLOTS_FN size_t slots_ping(const struct slots *s, int from)
 {
     return s->scratch_offset + (size_t)from * sizeof(struct slots_flag);

@@ -234,8 +234,13 @@ static void test_microbench_kinds_reach_their_fields(void **state)
     text_add(t, "interference,comm,24,,,,,,,,,,,,,11.0,100,12,10.0\n");
     text_add(t, "interference,comm,25,,,,,,,,,,,,,22.0,100,12,20.0\n");
     text_add(t, "interference,compute,24,,,,,,,,,,,,,10.2,100,12,10.0\n");
+    for (int tokens = 1; tokens <= 4096; tokens *= 4)
+        text_add(t, "router,,100,%d,256,,,,,,,,8,4,,%.4f,9,9,\n", tokens,
+                 3.5 + 0.25 * ceil(tokens / 100.0));
     set = text_parse(t);
     assert_int_equal(fit(p, set, NULL, false), 0);
+    assert_true(fabs(hw_value(p, HW_ROUTER_FIXED_US) - 3.5) < 0.1);
+    assert_true(fabs(hw_value(p, HW_ROUTER_TOKEN_NS) - 250) < 10);
     assert_true(fabs(hw_value(p, HW_LAUNCH_GRAPH_GAP_US) - 1.22) < 0.01);
     assert_true(fabs(hw_value(p, HW_NET_NVLINK_LAT_US) - 0.81) < 0.01);
     assert_true(fabs(hw_value(p, HW_NET_PUSH_SM_GBPS) - 40) < 1);
@@ -244,6 +249,26 @@ static void test_microbench_kinds_reach_their_fields(void **state)
     data_free(set);
     free(t);
     hw_profile_free(p);
+}
+
+/* A GEMM of one expert is a library GEMM like any other of its type. */
+static void test_gemms_per_expert_are_dense(void **state)
+{
+    struct text *t = calloc(1, sizeof *t);
+    struct data_set *set;
+
+    (void)state;
+    text_add(t, "kind,dtype,num_sms,tokens,experts,rounds,hidden,inter,rows,groups,n,k,topk,ranks,"
+                "bytes,latency_us\n");
+    text_add(t, "dense_expert,fp8,116,,,,,,512,8,3072,5120,,1,,30\n");
+    text_add(t, "dense_expert,bf16,116,,,,,,512,8,3072,5120,,1,,50\n");
+    set = text_parse(t);
+    assert_int_equal(set->n, 2);
+    assert_int_equal(set->rows[0].law, DATA_DENSE_BLOCK);
+    assert_int_equal(set->rows[1].law, DATA_DENSE_BF16);
+    assert_false(set->rows[0].quantised);
+    data_free(set);
+    free(t);
 }
 
 /* Sends, receives and rounds timed apart show how the fixed and the token time are shared out. */
@@ -384,6 +409,7 @@ int main(void)
         cmocka_unit_test(test_nothing_to_fit_leaves_the_profile),
         cmocka_unit_test(test_a_failed_fit_leaves_the_profile),
         cmocka_unit_test(test_microbench_kinds_reach_their_fields),
+        cmocka_unit_test(test_gemms_per_expert_are_dense),
         cmocka_unit_test(test_parts_of_a_dispatch_are_told_apart),
         cmocka_unit_test(test_collective_tables_are_monotone),
         cmocka_unit_test(test_promised_errors_on_unseen_groups),

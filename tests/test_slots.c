@@ -161,6 +161,10 @@ static void every_flag_has_a_signal_of_its_own(void **state)
             assert_int_equal(seen[combine]++, 0);
         }
     }
+    for (int rank = 0; rank < s.shape.ranks; rank++)
+        assert_int_equal(seen[slots_ping_signal(&s, rank)]++, 0);
+    for (int i = 0; i < slots_signal_count(&s); i++)
+        assert_int_equal(seen[i], 1);
     free(seen);
 }
 

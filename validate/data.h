@@ -30,7 +30,8 @@ enum data_law {
     DATA_EAGER_LAUNCH,
     DATA_FLAG,
     DATA_INTERFERENCE,
-    DATA_A2A, /* a library all-to-all with its pack and unpack */
+    DATA_ROUTER, /* top-k selection behind the gate GEMM, with the gap between them */
+    DATA_A2A,    /* a library all-to-all with its pack and unpack */
     DATA_LAW_COUNT
 };
 const char *data_law_name(enum data_law law);

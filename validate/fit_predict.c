@@ -197,6 +197,14 @@ static double push_ns(const double *v, const struct data_row *r)
            r->bytes / law_saturate(sms_of(v, r) * v[HW_NET_PUSH_SM_GBPS], law_nvlink_GBps(v));
 }
 
+static double router_ns(const double *v, const struct data_row *r)
+{
+    struct cost_work w = {.hbm_GBps = v[HW_GPU_HBM_GBPS]};
+
+    law_topk_add(v, r->tokens, sms_of(v, r), &w);
+    return kernel_ns(v, &w);
+}
+
 static double a2a_ns(const double *v, const struct data_row *r)
 {
     struct cost_work w;
@@ -257,6 +265,8 @@ double predict_us(const struct predictor *p, const struct data_row *r)
         return r->alone_us * (strcmp(r->coll, "comm") == 0
                                   ? law_interference_comm(v, r->experts, r->num_sms)
                                   : v[HW_INTERFERENCE_COMPUTE]);
+    case DATA_ROUTER:
+        return router_ns(v, r) / 1e3;
     case DATA_A2A:
         return a2a_ns(v, r) / 1e3;
     default:

@@ -1,9 +1,6 @@
 /* validate/gpu.h: back end 2 as commands see it: the same plan on real GPUs. Plain C, no CUDA
  * header. Where the program was built without CUDA, gpu_built() is false and everything else
- * returns ERR_UNSUPPORTED (validate/no_gpu.c).
- *
- * One process per GPU. On one host a parent, which never initialises CUDA, starts its own program
- * once per rank; on several hosts mpirun or srun starts all of them. Rank 0 holds the results. */
+ * returns ERR_UNSUPPORTED (validate/no_gpu.c). One process per GPU: validate/team.h. */
 #ifndef PEOSIM_VALIDATE_GPU_H
 #define PEOSIM_VALIDATE_GPU_H
 
@@ -13,36 +10,13 @@
 
 #include "plan/plan.h"
 #include "plan/trace.h"
+#include "validate/team.h"
 
 bool gpu_built(void);
 
-/* Who takes what rank 0 sends: records in the order sent. 0, or an error that ends the run. */
-struct gpu_receiver {
-    void *self;
-    int (*take)(void *self, const void *record, size_t bytes);
-};
-
-struct gpu_team {
-    int rank, ranks;   /* processes */
-    int local_rank;    /* among those of this host; -1: not known */
-    int id_fd;         /* where NCCL's id is written (rank 0) or read; -1: id_path */
-    int result_fd;     /* rank 0 of a spawned team: to the parent; -1: receiver */
-    char id_path[512]; /* a file all ranks see, for mpirun and srun */
-    struct gpu_receiver receiver;
-};
-
-/* Is this process a rank? 1: *team is filled, from the parent's variables or from those of Open
- * MPI, MPICH/PMI or a Slurm step (PEOSIM_ID_FILE then begins the name of a file that all ranks see;
- * the job's id follows); 0: no; or ERR_USAGE. */
-int gpu_team_join(struct gpu_team *team);
-
-/* Starts this program with argv as `ranks` ranks and hands every record that rank 0 sends to the
- * receiver. When a rank fails or deadline_s has passed since the last record, ends the others. 0,
- * ERR_GPU (a rank failed, it said why), ERR_TIMEOUT, ERR_IO, or what the receiver returned. */
-int gpu_team_spawn(int ranks, char **argv, double deadline_s, const struct gpu_receiver *receiver);
-
-/* Rank 0: passes a record on. */
-int gpu_team_send(struct gpu_team *team, const void *record, size_t bytes);
+/* What --experimental-gin says of itself wherever it is an option. */
+#define GPU_GIN_HELP                                                                               \
+    "let ranks lie beyond NVLink: sends by NCCL's GPU-initiated networking; UNTESTED"
 
 struct gpu_options {
     int repeats;      /* samples of the layer time, after the first, which is discarded */
@@ -97,8 +71,9 @@ struct gpu_result {
 
 struct gpu_session;
 
-/* Collective. Refuses GPUs other than sm_90. */
-int gpu_session_open(struct gpu_session **out, struct gpu_team *team);
+/* Collective. Refuses GPUs other than sm_90, and ranks beyond NVLink unless experimental_gin, which
+ * sends to them by NCCL's GPU-initiated networking (untested). */
+int gpu_session_open(struct gpu_session **out, struct gpu_team *team, bool experimental_gin);
 void gpu_session_close(struct gpu_session *s); /* accepts NULL */
 
 /* Collective: runs a plan whose ranks are the processes, or a multiple of them (slice mode: each
@@ -111,8 +86,10 @@ int gpu_session_run(struct gpu_session *s, const struct plan *plan, const struct
                     struct gpu_result *result, struct trace **trace);
 
 /* Collective: the microbenchmarks that profiles are fitted to, never whole layers. Rank 0 writes
- * the CSV (columns in gpu_bench.c). quick: a few points, to see that it runs. */
-int gpu_bench(struct gpu_session *s, const char *csv_path, bool quick);
+ * the CSV (columns in gpu_bench.c). quick: a few points, to see that it runs. only: one part of
+ * them, "machine", "links", "experts", "dense", "exchange", "interference", "a2a", "router" or
+ * "crossover"; NULL or "": all. ERR_USAGE for another name. */
+int gpu_bench(struct gpu_session *s, const char *csv_path, bool quick, const char *only);
 
 /* "driver 13000, CUDA 13000, NCCL 22809, NVIDIA H200": of this process's GPU. */
 void gpu_versions(const struct gpu_session *s, char *buf, size_t size);

@@ -98,11 +98,30 @@ static int dense_prepare(struct gpu_run *r, int op)
     struct dense_gemm_shape shape = {
         .dtype = o->kind != OP_ROUTER && o->dtype == DTYPE_FP8 ? GEMM_FP8 : GEMM_BF16,
         .m = o->rows,
-        .n = o->n,
+        .n = o->kind == OP_ROUTER ? gpu_router_width(o->n) : o->n,
         .k = o->k,
         .num_sms = o->sms < r->plan->num_sms ? o->sms : 0};
 
     return run_op_is_library(o) ? gpu_dense_find(r->s, shape, &r->op[op].dense) : 0;
+}
+
+/* One library GEMM per expert. scale_rows [batches][El]: how the GEMMs want their FP8 scales. */
+static int experts_prepare(struct gpu_run *r, int op, int *scale_rows)
+{
+    const struct plan_op *o = &r->plan->ops[op];
+    struct gpu_experts_shape shape = {.up = o->kind == OP_GEMM_UP,
+                                      .first = o->first_expert,
+                                      .count = o->num_experts,
+                                      .num_sms = o->sms < r->plan->num_sms ? o->sms : 0};
+    int rows[SLOTS_MAX_EXPERTS], err;
+
+    for (int i = 0; i < o->num_experts; i++)
+        rows[i] = gpu_a2a_rows(r->plan, r->s, o->batch, o->first_expert + i);
+    err = gpu_experts_open(&r->op[op].experts, r->s, &shape, rows);
+    for (int i = 0; !err && i < o->num_experts; i++)
+        scale_rows[o->batch * r->plan->experts_per_rank + o->first_expert + i] =
+            r->op[op].experts->done[i];
+    return err;
 }
 
 static int library_ops(const struct plan *plan)
@@ -139,6 +158,44 @@ static int ops_prepare(struct gpu_run *r)
     return err;
 }
 
+/* The activation's scales: as far apart as the GEMM of their expert wants them, or all alike. */
+static int act_strides_open(struct gpu_run *r, int *scale_rows, size_t count)
+{
+    bool any = false;
+    int err;
+
+    for (size_t i = 0; i < count; i++) {
+        any |= scale_rows[i] > 0;
+        if (!scale_rows[i])
+            scale_rows[i] = r->s->layer->slots.rows_max;
+    }
+    if (!any)
+        return 0;
+    err = gpu_alloc((void **)&r->act_strides, count * sizeof *scale_rows);
+    return err ? err : gpu_upload(r->act_strides, scale_rows, count * sizeof *scale_rows);
+}
+
+/* Library all-to-alls and, where the plan asks for them, library GEMMs of their rows. */
+static int a2a_prepare(struct gpu_run *r)
+{
+    const struct plan *p = r->plan;
+    size_t count = (size_t)p->num_batches * (size_t)p->experts_per_rank;
+    int *up = calloc(count, sizeof *up), *down = calloc(count, sizeof *down);
+    int err = up && down ? 0 : ERR_NOMEM;
+
+    for (int i = 0; !err && i < p->num_ops; i++)
+        if (plan_op_is_expert_gemm(p->ops[i].kind) && p->ops[i].gemm == GEMM_DENSE)
+            err = experts_prepare(r, i, p->ops[i].kind == OP_GEMM_UP ? up : down);
+    err = gpu_agree(r->s, err);
+    if (!err)
+        err = act_strides_open(r, down, count);
+    if (!err)
+        err = gpu_a2a_open(&r->a2a, r->s, p, up);
+    free(up);
+    free(down);
+    return err;
+}
+
 bool run_op_follows(const struct plan *plan, int op, int next)
 {
     const struct plan_op *o = &plan->ops[next];
@@ -154,7 +211,7 @@ bool run_op_follows(const struct plan *plan, int op, int next)
 static bool needs_marks(const struct plan *plan)
 {
     for (int i = 0; i < plan->num_ops; i++) {
-        bool bounded = !run_op_is_library(&plan->ops[i]);
+        bool bounded = !run_op_is_library(&plan->ops[i]) || run_op_ends_stamped(&plan->ops[i]);
 
         for (int next = i + 1; !bounded && next < plan->num_ops; next++)
             bounded = run_op_follows(plan, i, next) && !run_op_is_library(&plan->ops[next]);
@@ -214,8 +271,8 @@ int run_open(struct gpu_run *r, struct gpu_session *s, const struct plan *plan,
         err = gpu_inputs(s, plan->batches[0].routing, plan->batches[0].routing->tokens, o->seed);
     if (!err)
         err = ops_prepare(r);
-    if (!err && op_of_kind(plan, OP_A2A_DISPATCH))
-        err = gpu_a2a_open(&r->a2a, s, plan);
+    if (!err && run_has_a2a(plan))
+        err = a2a_prepare(r);
     if (!err)
         err = streams_open(r);
     if (!err)
@@ -226,10 +283,12 @@ int run_open(struct gpu_run *r, struct gpu_session *s, const struct plan *plan,
 
 void run_close(struct gpu_run *r)
 {
-    cudaDeviceSynchronize();
-    for (int i = 0; r->op && i < r->plan->num_ops; i++)
+    gpu_drain(r->s, "a run's memory goes");
+    for (int i = 0; r->op && i < r->plan->num_ops; i++) {
         if (r->op[i].event)
             cudaEventDestroy(r->op[i].event);
+        gpu_experts_close(r->op[i].experts);
+    }
     for (int i = 0; i < GPU_MAX_STREAMS; i++) {
         if (r->stream[i])
             cudaStreamDestroy(r->stream[i]);
@@ -239,6 +298,7 @@ void run_close(struct gpu_run *r)
     if (r->fork)
         cudaEventDestroy(r->fork);
     cudaFree(r->stamps);
+    cudaFree(r->act_strides);
     gpu_a2a_close(r->a2a);
     free(r->op);
     memset(r, 0, sizeof *r);
@@ -364,5 +424,5 @@ int gpu_session_run(struct gpu_session *s, const struct plan *plan, const struct
         result->emulated_ranks = plan->ranks;
     if (r.s)
         run_close(&r);
-    return err;
+    return gpu_session_failed(s, err);
 }

@@ -5,6 +5,7 @@
 
 #include "validate/gpu_a2a.h"
 #include "validate/gpu_cupti.h"
+#include "validate/gpu_experts.h"
 #include "validate/gpu_session.h"
 
 #define GPU_MAX_STREAMS 8
@@ -22,6 +23,7 @@ struct gpu_op {
     bool signals, follows; /* tiles: counts them, waits for them */
     int rows_hint;
     struct gpu_dense_entry *dense;
+    struct gpu_experts *experts; /* an expert GEMM as one library GEMM per expert, or NULL */
 };
 
 /* A plan made ready. Stamps: [layers][num_ops + 2], the last two being marks at the layer's start
@@ -37,6 +39,8 @@ struct gpu_run {
     struct kernel_stamp *stamps; /* device */
     struct kernels_pacing pacing;
     struct gpu_a2a *a2a; /* NULL: the plan has no library all-to-alls */
+    int *act_strides;    /* device [batches][El], or NULL: how far apart the activation's scales lie
+                            where the down GEMM is one per expert */
     bool marked;         /* a layer ends with a library kernel: only a mark after it shows when */
     uint64_t hash;       /* of this rank's checked output */
 };
@@ -62,8 +66,13 @@ bool run_op_follows(const struct plan *plan, int op, int next);
 int run_op(struct gpu_run *r, int op, cudaStream_t stream, struct kernel_stamp *stamp);
 /* Can its kernel run at all? Logs why not. */
 int run_op_check(struct gpu_run *r, int op);
-/* Kernels that leave no stamp: CUPTI times them, or their times follow from their neighbours'. */
+/* Rows that go through library all-to-alls? Then the host knows how many each expert has. */
+bool run_has_a2a(const struct plan *plan);
+/* Begins with kernels that leave no stamp: CUPTI times them, or their times follow from their
+ * neighbours'. */
 bool run_op_is_library(const struct plan_op *op);
+/* A library kernel, but followed by one of ours: only the start follows from its neighbours. */
+bool run_op_ends_stamped(const struct plan_op *op);
 
 /* One layer, as it is measured (a graph, or eager), on poisoned memory (gpu_measure.c). */
 int run_poisoned(struct gpu_run *r);

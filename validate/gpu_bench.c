@@ -186,6 +186,24 @@ static void bench_close(struct bench *b)
     cudaFreeHost(b->got);
 }
 
+/* A name that is no part would measure nothing and leave an empty file. */
+static int only_check(const char *only)
+{
+    static const char *const parts[] = {"machine",      "links", "experts", "dense",    "exchange",
+                                        "interference", "a2a",   "router",  "crossover"};
+
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (!only || !only[0] || strcmp(only, parts[i]) == 0)
+            return 0;
+    log_error("no microbenchmarks are called %s", only);
+    return ERR_USAGE;
+}
+
+static bool wanted(const struct bench *b, const char *part)
+{
+    return !b->only || strcmp(b->only, part) == 0;
+}
+
 static int bench_shape(struct bench *b, const struct bench_shape *x, int max_tokens)
 {
     static const int tokens[] = {16, 64, 128, 256, 512};
@@ -202,13 +220,15 @@ static int bench_shape(struct bench *b, const struct bench_shape *x, int max_tok
         num++;
     if (!err)
         err = bench_operands(b);
-    if (!err)
+    if (!err && wanted(b, "experts"))
         err = bench_experts(b); /* first: it fills what the combine sends */
-    if (!err)
+    if (!err && wanted(b, "dense"))
         err = bench_dense(b);
-    if (!err)
+    if (!err && wanted(b, "router"))
+        err = bench_router(b);
+    if (!err && wanted(b, "exchange"))
         err = bench_exchange(b, tokens, num);
-    if (!err)
+    if (!err && wanted(b, "interference"))
         err = bench_interference(b);
     return err;
 }
@@ -230,7 +250,7 @@ static int bench_pipeline(struct bench *b, const struct bench_shape *x)
     return err ? err : bench_a2a(b);
 }
 
-int gpu_bench(struct gpu_session *s, const char *csv_path, bool quick)
+int gpu_bench(struct gpu_session *s, const char *csv_path, bool quick, const char *only)
 {
     /* DeepSeek-V3, Qwen3-235B, DeepSeek-V3 with 64 experts, Qwen3-Coder-480B, Qwen3-30B. */
     static const struct bench_shape shapes[] = {{256, 7168, 2048, 8},
@@ -240,21 +260,25 @@ int gpu_bench(struct gpu_session *s, const char *csv_path, bool quick)
                                                 {128, 2048, 768, 8}};
     struct file_out out = {0};
     struct bench b;
-    int err = s->rank == 0 ? file_create(&out, csv_path) : 0, num = quick ? 1 : 5;
+    int err = only_check(only), num = quick ? 1 : 5;
 
+    if (!err && s->rank == 0)
+        err = file_create(&out, csv_path);
     err = gpu_agree(s, err);
     if (!err)
         err = bench_open(&b, s, quick);
     if (err)
         goto out;
+    b.only = only && only[0] ? only : NULL;
     b.csv = out.f;
     if (b.csv)
         gpu_versions_comment(s, b.csv);
     if (b.csv)
         fprintf(b.csv, "kind,system,dtype,num_sms,tokens,experts,rounds,round,hidden,inter,rows,"
                        "groups,n,k,topk,ranks,bytes,alone_us,latency_us,n_rep,p95_us\n");
-    err = bench_machine(&b);
-    if (!err)
+    if (wanted(&b, "machine"))
+        err = bench_machine(&b);
+    if (!err && wanted(&b, "links"))
         err = bench_links(&b);
     for (int i = 0; !err && i < num; i++) {
         err = bench_shape(&b, &shapes[i], quick ? 64 : 512);
@@ -262,12 +286,14 @@ int gpu_bench(struct gpu_session *s, const char *csv_path, bool quick)
             log_note("%d experts, hidden %d: %d lines so far", shapes[i].experts, shapes[i].hidden,
                      b.num_rows);
     }
-    if (!err && !quick)
+    if (!err && !quick && wanted(&b, "a2a"))
         err = bench_pipeline(&b, &shapes[0]);
+    if (!err && wanted(&b, "crossover"))
+        err = bench_crossover(&b);
     bench_close(&b);
 out:
     if (!err && s->rank == 0)
         err = file_commit(&out);
     file_abort(&out);
-    return err;
+    return gpu_session_failed(s, err);
 }

@@ -20,6 +20,7 @@ struct bench {
     struct gpu_session *s;
     FILE *csv; /* rank 0 */
     bool quick;
+    const char *only;                 /* the one part to run; NULL: all */
     cudaStream_t side;                /* less urgent than the session's */
     struct kernel_stamp *stamps;      /* device, BENCH_MAX_STAMPS */
     struct kernel_stamp *reset, *got; /* pinned */
@@ -48,5 +49,7 @@ int bench_a2a(struct bench *b);
 int bench_experts(struct bench *b); /* gpu_bench_compute.c */
 int bench_dense(struct bench *b);
 int bench_machine(struct bench *b);
+int bench_router(struct bench *b);    /* gpu_bench_dense.c */
+int bench_crossover(struct bench *b); /* opens layers of its own */
 
 #endif

@@ -512,9 +512,7 @@ static int a2a_pass(struct bench *b, struct gpu_a2a *a, const struct plan *plan)
     if (!err)
         err = barrier(b);
     for (int i = 0; !err && i < plan->num_ops; i++)
-        err = plan->ops[i].kind == OP_A2A_DISPATCH
-                  ? gpu_a2a_dispatch(a, b->s, &plan->ops[i], b->s->main, b->stamps + i)
-                  : gpu_a2a_combine(a, b->s, &plan->ops[i], b->s->main, b->stamps + i);
+        err = gpu_a2a_launch(a, b->s, &plan->ops[i], b->s->main, b->stamps + i);
     return err ? err : bench_stamps_read(b);
 }
 
@@ -533,7 +531,7 @@ static int a2a_point(struct bench *b, const struct plan_routing *r, int rounds, 
     int n[2] = {0, 0}, err = a2a_plan(b, r, rounds, num_sms, &plan);
 
     if (!err)
-        err = gpu_a2a_open(&a, b->s, plan);
+        err = gpu_a2a_open(&a, b->s, plan, NULL);
     for (int rep = -2; !err && rep < BENCH_REPS; rep++) {
         err = a2a_pass(b, a, plan);
         for (int i = 0; !err && rep >= 0 && i < plan->num_ops; i++)

@@ -9,7 +9,7 @@ void gpu_dense_close(struct gpu_dense_memory *d)
 {
     void *all[] = {d->x,    d->up,       d->down,      d->gate_up,     d->act,
                    d->out,  d->x_scales, d->up_scales, d->down_scales, d->act_scales,
-                   d->rows, d->router,   d->logits};
+                   d->rows, d->router,   d->logits,    d->choices,     d->choice_weights};
 
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         cudaFree(all[i]);
@@ -48,6 +48,7 @@ int gpu_dense_open(struct gpu_session *s, int inter)
     struct gpu_dense_memory *d = &l->dense;
     size_t hidden = (size_t)l->shape.hidden, tokens = (size_t)l->shape.max_tokens;
     size_t wide = (size_t)(inter > 0 ? inter : 128);
+    size_t experts = (size_t)gpu_router_width(l->shape.experts);
     struct {
         void **p;
         size_t bytes;
@@ -63,8 +64,10 @@ int gpu_dense_open(struct gpu_session *s, int inter)
                 {(void **)&d->down_scales, wide * hidden / 128 * 4, true},
                 {(void **)&d->act_scales, tokens * wide / 128 * 4 + 4, true},
                 {(void **)&d->rows, sizeof *d->rows, false},
-                {&d->router, (size_t)l->shape.experts * hidden * 2, false},
-                {&d->logits, tokens * (size_t)l->shape.experts * 2, false}};
+                {&d->router, experts * hidden * 2, false},
+                {&d->logits, tokens * experts * 2, false},
+                {(void **)&d->choices, tokens * (size_t)l->shape.topk * 4, false},
+                {(void **)&d->choice_weights, tokens * (size_t)l->shape.topk * 4, false}};
     int err = 0;
 
     if (d->x && d->inter >= inter)

@@ -184,14 +184,14 @@ void gpu_layer_close(struct gpu_session *s)
 
     if (!l)
         return;
-    cudaDeviceSynchronize();
+    gpu_drain(s, "a layer's memory goes");
     for (int i = 0; i < 2; i++)
         half_close(&l->half[i]);
     gpu_dense_close(&l->dense);
     inputs_close(l);
     data_weights_close(&l->weights);
-    void *all[] = {l->w_up, l->w_down, l->w_up_scales, l->w_down_scales,
-                   l->x,    l->y,      l->topk_idx,    l->topk_weights};
+    void *all[] = {l->w_up,         l->w_down, l->w_up_scales, l->w_down_scales, l->w_up_lines,
+                   l->w_down_lines, l->x,      l->y,           l->topk_idx,      l->topk_weights};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         cudaFree(all[i]);
     kernels_comm_close(l->comm);

@@ -83,6 +83,8 @@ static int memory_poison(struct gpu_run *r)
 
     if (!err)
         err = gpu_layer_poison(s, r->a2a == NULL, r->stream[0]);
+    if (!err && r->a2a)
+        err = gpu_a2a_poison(r->a2a, s, r->stream[0]);
     return err ? err : kernels_comm_barrier(s->control, r->stream[0]);
 }
 
@@ -183,7 +185,8 @@ static void library_marks(const struct gpu_run *r, struct gpu_mark *m)
             if (run_op_follows(p, i, next) && m[next].source != GPU_SOURCE_INFERRED &&
                 m[next].start_ns < end)
                 end = m[next].start_ns;
-        m[i].end_ns = end - gap > m[i].start_ns ? end - gap : m[i].start_ns;
+        if (!run_op_ends_stamped(&p->ops[i]) || m[i].end_ns < m[i].start_ns)
+            m[i].end_ns = end - gap > m[i].start_ns ? end - gap : m[i].start_ns;
     }
 }
 
@@ -233,7 +236,7 @@ static void marks_of_layer(const struct gpu_run *r, const struct left *left, int
             mark_record(r, left, first + (size_t)i, &m[i]);
         else if (run_op_is_library(o))
             m[i].source = GPU_SOURCE_INFERRED;
-        if (run_op_is_library(o))
+        if (run_op_is_library(o) || r->op[i].experts) /* whose stamps are of one CTA */
             m[i].sms = o->sms;
     }
     if (r->marked) {
@@ -568,7 +571,7 @@ static void cupti_start(struct gpu_session *s)
     if (!s->cupti)
         err = gpu_cupti_open(&s->cupti, &why);
     if (!err)
-        err = GPU(cudaDeviceSynchronize());
+        err = gpu_drain(s, "CUPTI records");
     if (!err)
         err = gpu_cupti_start(s->cupti);
     if (why)

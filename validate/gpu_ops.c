@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "kernels/grouped_gemm.h"
 #include "kernels/silu_mul_quant.h"
+#include "kernels/topk.h"
 #include "validate/gpu_backend.h"
 
 static enum gemm_dtype dtype_of(const struct plan_op *o)
@@ -15,6 +16,11 @@ static enum gemm_dtype dtype_of(const struct plan_op *o)
 bool run_op_is_library(const struct plan_op *op)
 {
     return op->kind == OP_ROUTER || op->kind == OP_MLP_UP || op->kind == OP_MLP_DOWN;
+}
+
+bool run_op_ends_stamped(const struct plan_op *op)
+{
+    return op->kind == OP_ROUTER;
 }
 
 static int refuse(const struct gpu_run *r, int op, const char *why)
@@ -46,10 +52,45 @@ static int comm_check(struct gpu_run *r, int op)
     return err;
 }
 
+/* Library all-to-alls between kernels of ours. */
+static int a2a_check(struct gpu_run *r, int op)
+{
+    const struct plan_op *o = &r->plan->ops[op];
+    bool rows = o->kind == OP_PERMUTE || o->kind == OP_UNPERMUTE;
+    bool back = o->kind == OP_COMBINE || o->kind == OP_A2A_COMBINE;
+
+    if (r->hidden % 512)
+        return refuse(r, op, "hidden must be a multiple of 512");
+    if ((back && o->dtype != DTYPE_BF16) || o->dtype == DTYPE_LOGFMT10)
+        return refuse(r, op, "there is no kernel for this message type");
+    if (r->o->pace_GBps > 0)
+        return refuse(r, op, "library all-to-alls cannot be paced");
+    if (!rows && o->comm == COMM_NORMAL && r->plan->ranks_per_node < r->plan->ranks)
+        return refuse(r, op, "copies that a rank forwards inside its node have no kernel");
+    return 0;
+}
+
+bool run_has_a2a(const struct plan *plan)
+{
+    for (int i = 0; i < plan->num_ops; i++)
+        if (gpu_a2a_is(&plan->ops[i]))
+            return true;
+    return false;
+}
+
+static int experts_check(struct gpu_run *r, int op)
+{
+    if (r->plan->ops[op].gemm != GEMM_DENSE || run_has_a2a(r->plan))
+        return 0;
+    return refuse(r, op, "one GEMM per expert needs rows that the host knows: library all-to-alls");
+}
+
 int run_op_check(struct gpu_run *r, int op)
 {
     const struct plan_op *o = &r->plan->ops[op];
 
+    if (gpu_a2a_is(o))
+        return a2a_check(r, op);
     switch (o->kind) {
     case OP_DISPATCH:
     case OP_DISPATCH_SEND:
@@ -58,18 +99,16 @@ int run_op_check(struct gpu_run *r, int op)
     case OP_COMBINE_SEND:
     case OP_COMBINE_RECV:
         if (o->comm != COMM_LOW_LATENCY)
-            return refuse(r, op, "only the low-latency kernels are built");
+            return refuse(r, op, "normal kernels are not built in two parts");
         return comm_check(r, op);
     case OP_GEMM_UP:
     case OP_GEMM_DOWN:
-        if (o->gemm == GEMM_DENSE)
-            return refuse(r, op, "one library GEMM per expert is not built");
-        return 0;
-    case OP_A2A_DISPATCH:
-    case OP_A2A_COMBINE:
-        return r->hidden % 512 ? refuse(r, op, "hidden must be a multiple of 512") : 0;
-    case OP_ACT_QUANT:
+        return experts_check(r, op);
     case OP_ROUTER:
+        return o->n > TOPK_MAX_EXPERTS
+                   ? refuse(r, op, "more experts than the router's kernel knows")
+                   : 0;
+    case OP_ACT_QUANT:
     case OP_MLP_UP:
     case OP_MLP_ACT:
     case OP_MLP_DOWN:
@@ -197,6 +236,8 @@ static int launch_expert_gemm(struct gpu_run *r, int op, cudaStream_t stream,
         .stamp = stamp,
     };
 
+    if (r->op[op].experts)
+        return gpu_experts_launch(r->op[op].experts, r->s, o->buffer, stream, stamp);
     return kernels_grouped_gemm_launch(&a, stream);
 }
 
@@ -218,6 +259,8 @@ static int launch_act(struct gpu_run *r, int op, cudaStream_t stream, struct ker
         .scale = h->act_scales,
         .scale_row_stride = 1,
         .scale_k_stride = l->slots.rows_max,
+        .scale_k_strides =
+            r->act_strides ? r->act_strides + o->batch * r->plan->experts_per_rank : NULL,
         .rows = h->rows,
         .stamp = stamp,
     };
@@ -225,8 +268,27 @@ static int launch_act(struct gpu_run *r, int op, cudaStream_t stream, struct ker
     return kernels_silu_mul_quant_launch(&a, stream);
 }
 
-/* Router: the gate's GEMM alone, in BF16; the choices come from the plan. Shared expert: its input
- * stands quantised in memory, so no kernel casts it. */
+/* Its choices are measured but not used: those of the plan are. */
+static int launch_topk(struct gpu_run *r, int op, cudaStream_t stream, struct kernel_stamp *stamp)
+{
+    const struct gpu_dense_memory *d = &r->s->layer->dense;
+    const struct plan_op *o = &r->plan->ops[op];
+    struct topk_args a = {.score = TOPK_SOFTMAX,
+                          .tokens = o->rows,
+                          .experts = o->n,
+                          .stride = gpu_router_width(o->n),
+                          .k = r->topk,
+                          .num_sms = o->sms,
+                          .logits = d->logits,
+                          .index = d->choices,
+                          .weight = d->choice_weights,
+                          .stamp = stamp};
+
+    return kernels_topk_launch(&a, stream);
+}
+
+/* Router: the gate's GEMM, in BF16, before the top-k. Shared expert: its input stands quantised in
+ * memory, so no kernel casts it. */
 static int launch_dense(struct gpu_run *r, int op, cudaStream_t stream)
 {
     const struct gpu_dense_memory *d = &r->s->layer->dense;
@@ -270,6 +332,10 @@ static int launch_mlp_act(struct gpu_run *r, int op, cudaStream_t stream,
 
 int run_op(struct gpu_run *r, int op, cudaStream_t stream, struct kernel_stamp *stamp)
 {
+    int err;
+
+    if (gpu_a2a_is(&r->plan->ops[op]))
+        return gpu_a2a_launch(r->a2a, r->s, &r->plan->ops[op], stream, stamp);
     switch (r->plan->ops[op].kind) {
     case OP_GEMM_UP:
     case OP_GEMM_DOWN:
@@ -277,15 +343,13 @@ int run_op(struct gpu_run *r, int op, cudaStream_t stream, struct kernel_stamp *
     case OP_ACT_QUANT:
         return launch_act(r, op, stream, stamp);
     case OP_ROUTER:
+        err = launch_dense(r, op, stream);
+        return err ? err : launch_topk(r, op, stream, stamp);
     case OP_MLP_UP:
     case OP_MLP_DOWN:
         return launch_dense(r, op, stream);
     case OP_MLP_ACT:
         return launch_mlp_act(r, op, stream, stamp);
-    case OP_A2A_DISPATCH:
-        return gpu_a2a_dispatch(r->a2a, r->s, &r->plan->ops[op], stream, stamp);
-    case OP_A2A_COMBINE:
-        return gpu_a2a_combine(r->a2a, r->s, &r->plan->ops[op], stream, stamp);
     default:
         return launch_comm(r, op, stream, stamp);
     }

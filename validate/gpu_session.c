@@ -10,6 +10,7 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "base/watch.h"
 #include "kernels/delay.h"
 #include "validate/gpu_cupti.h"
 
@@ -18,8 +19,12 @@
 #endif
 
 #define GATHER_CHUNK ((size_t)8192)
-#define ID_WAIT_S    60.0
 #define GAP_KERNELS  12
+
+bool gpu_built(void)
+{
+    return true;
+}
 
 int gpu_check(cudaError_t status, const char *what, const char *file, int line)
 {
@@ -67,6 +72,19 @@ int gpu_wait(struct gpu_session *s, cudaStream_t stream)
     return err;
 }
 
+int gpu_drain(struct gpu_session *s, const char *what)
+{
+    struct watch w;
+    int err = watch_begin(&w, GPU_DRAIN_S, "rank %d waited for the GPU to be idle before %s",
+                          s->rank, what);
+
+    if (err)
+        return err;
+    err = GPU(cudaDeviceSynchronize());
+    watch_end(&w);
+    return err;
+}
+
 int gpu_gather(struct gpu_session *s, const void *mine, void *all, size_t bytes)
 {
     char *chunk = malloc(GATHER_CHUNK * (size_t)s->ranks);
@@ -105,64 +123,18 @@ int gpu_clocks(struct gpu_session *s)
     return err;
 }
 
-/* Reads NCCL's id from the file that rank 0 writes, whole or not at all. */
-static int id_from_file(const char *path, unsigned char id[KERNELS_COMM_ID_BYTES])
+/* Which GPU of this host. A launcher may show each process its own GPU alone. */
+static int device_of(struct gpu_session *s, int count)
 {
-    double deadline = now_s() + ID_WAIT_S;
+    int local = s->team->local_rank >= 0 ? s->team->local_rank : s->rank;
 
-    while (now_s() < deadline) {
-        FILE *f = fopen(path, "rb");
-        size_t n = f ? fread(id, 1, KERNELS_COMM_ID_BYTES, f) : 0;
-
-        if (f)
-            fclose(f);
-        if (n == KERNELS_COMM_ID_BYTES)
-            return 0;
-        usleep(20000);
+    if (local < count || (!s->team->spawned && (count == 1 || s->team->local_rank < 0))) {
+        s->device = local % count;
+        return 0;
     }
-    log_error("%s: rank 0 has not written NCCL's id within %.0f s", path, ID_WAIT_S);
-    return ERR_TIMEOUT;
-}
-
-static int id_to_file(const char *path, const unsigned char id[KERNELS_COMM_ID_BYTES])
-{
-    char part[600];
-    FILE *f;
-    int err;
-
-    snprintf(part, sizeof part, "%s.part", path);
-    f = fopen(part, "wb");
-    err = f && fwrite(id, 1, KERNELS_COMM_ID_BYTES, f) == KERNELS_COMM_ID_BYTES ? 0 : ERR_IO;
-    if (f && fclose(f))
-        err = ERR_IO;
-    if (!err && rename(part, path))
-        err = ERR_IO;
-    if (err)
-        log_error("%s: %s", path, strerror(errno));
-    return err;
-}
-
-static int id_exchange(struct gpu_team *team, unsigned char id[KERNELS_COMM_ID_BYTES])
-{
-    int err = 0;
-
-    if (team->rank == 0) {
-        if (team->id_fd < 0)
-            unlink(team->id_path); /* of a run that ended early */
-        err = kernels_comm_id(id);
-        if (!err && team->id_fd < 0)
-            err = id_to_file(team->id_path, id);
-        else if (!err && write(team->id_fd, id, KERNELS_COMM_ID_BYTES) != KERNELS_COMM_ID_BYTES)
-            err = ERR_IO;
-    } else if (team->id_fd < 0) {
-        err = id_from_file(team->id_path, id);
-    } else if (read(team->id_fd, id, KERNELS_COMM_ID_BYTES) != KERNELS_COMM_ID_BYTES) {
-        err = ERR_IO; /* rank 0 has failed and says why */
-    }
-    if (team->id_fd >= 0)
-        close(team->id_fd);
-    team->id_fd = -1;
-    return err;
+    log_error("rank %d of %d is process %d of its host, which has %d GPU%s", s->rank, s->ranks,
+              local + 1, count, count == 1 ? "" : "s");
+    return ERR_UNSUPPORTED;
 }
 
 static int device_choose(struct gpu_session *s)
@@ -172,18 +144,15 @@ static int device_choose(struct gpu_session *s)
     cudaError_t status = cudaGetDeviceCount(&count);
 
     if (status != cudaSuccess || count < 1) {
-        log_error("there is no GPU that CUDA can use%s%s", status != cudaSuccess ? ": " : "",
+        log_error("rank %d: there is no GPU that CUDA can use%s%s", s->rank,
+                  status != cudaSuccess ? ": " : "",
                   status != cudaSuccess ? cudaGetErrorString(status) : "");
         err = ERR_UNSUPPORTED;
     }
-    if (!err && s->team->id_path[0] == '\0' && s->ranks > count) {
-        log_error("%d ranks need %d GPUs; this host has %d", s->ranks, s->ranks, count);
-        err = ERR_UNSUPPORTED;
-    }
-    if (err)
-        return err;
-    s->device = (s->team->local_rank >= 0 ? s->team->local_rank : s->rank) % count;
-    err = GPU(cudaSetDevice(s->device));
+    if (!err)
+        err = device_of(s, count);
+    if (!err)
+        err = GPU(cudaSetDevice(s->device));
     if (!err)
         err = GPU(cudaGetDeviceProperties(&prop, s->device));
     if (!err && (prop.major != 9 || prop.minor != 0)) {
@@ -198,7 +167,7 @@ static int device_choose(struct gpu_session *s)
 
 static int control_open(struct gpu_session *s)
 {
-    unsigned char id[KERNELS_COMM_ID_BYTES];
+    unsigned char id[KERNELS_COMM_ID_BYTES] = {0};
     struct kernels_comm_config config = {.shape = {.ranks = s->ranks,
                                                    .rank = s->rank,
                                                    .vranks = s->ranks,
@@ -206,13 +175,18 @@ static int control_open(struct gpu_session *s)
                                                    .hidden = 512,
                                                    .topk = 1,
                                                    .max_tokens = 1,
-                                                   .fp8 = 1}};
-    int err = id_exchange(s->team, id);
+                                                   .fp8 = 1},
+                                         .host_wait_s = GPU_WAIT_S,
+                                         .experimental_gin = s->experimental_gin};
+    int err;
 
+    gpu_team_id_forget(s->team); /* of a run that ended early */
+    err = s->rank == 0 ? kernels_comm_id(id) : 0;
+    if (!err)
+        err = gpu_team_id_share(s->team, id, GPU_WAIT_S);
     if (!err)
         err = kernels_comm_open(&s->control, &config, id);
-    if (s->rank == 0 && s->team->id_path[0])
-        unlink(s->team->id_path); /* all have read it, or nobody may any more */
+    gpu_team_id_forget(s->team);
     return err;
 }
 
@@ -266,7 +240,7 @@ static int gap_measure(struct gpu_session *s)
     return err;
 }
 
-int gpu_session_open(struct gpu_session **out, struct gpu_team *team)
+int gpu_session_open(struct gpu_session **out, struct gpu_team *team, bool experimental_gin)
 {
     struct gpu_session *s = calloc(1, sizeof *s);
     int err = s ? 0 : ERR_NOMEM, most = 0, least = 0;
@@ -277,6 +251,7 @@ int gpu_session_open(struct gpu_session **out, struct gpu_team *team)
     s->team = team;
     s->rank = team->rank;
     s->ranks = team->ranks;
+    s->experimental_gin = experimental_gin;
     if (s->ranks < 1 || s->ranks > GPU_MAX_RANKS || s->rank < 0 || s->rank >= s->ranks) {
         log_error("rank %d of %d: not possible", s->rank, s->ranks);
         err = ERR_RANGE;
@@ -295,18 +270,30 @@ int gpu_session_open(struct gpu_session **out, struct gpu_team *team)
         err = gpu_clocks(s);
     if (!err)
         err = gap_measure(s);
-    if (err) {
-        gpu_session_close(s);
-        return err;
-    }
     *out = s;
-    return 0;
+    if (gpu_session_failed(s, err)) {
+        gpu_session_close(s);
+        *out = NULL;
+    }
+    return err;
+}
+
+int gpu_session_failed(struct gpu_session *s, int err)
+{
+    if (err && err != ERR_UNSUPPORTED && err != ERR_INFEASIBLE)
+        s->failed = true;
+    return err;
 }
 
 void gpu_session_close(struct gpu_session *s)
 {
     if (!s)
         return;
+    if (s->failed) { /* closing is collective, and the others may be gone: the process ends anyway
+                      */
+        free(s);
+        return;
+    }
     gpu_layer_close(s);
     for (int i = 0; i < s->num_dense; i++)
         kernels_dense_gemm_close(s->dense[i].gemm);
@@ -379,7 +366,9 @@ int gpu_comm_open(struct gpu_session *s, const struct gpu_shape *shape, size_t s
                                                    .topk = shape->topk,
                                                    .max_tokens = shape->max_tokens,
                                                    .fp8 = shape->fp8},
-                                         .scratch_bytes = scratch_bytes};
+                                         .scratch_bytes = scratch_bytes,
+                                         .host_wait_s = GPU_WAIT_S,
+                                         .experimental_gin = s->experimental_gin};
     int err = s->rank == 0 ? kernels_comm_id(mine) : 0;
 
     err = gpu_agree(s, err);

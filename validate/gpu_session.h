@@ -14,9 +14,11 @@
 #include "validate/gpu.h"
 #include "validate/gpu_data.h"
 
-#define GPU_MAX_RANKS 64
-#define GPU_MAX_DENSE 96
-#define GPU_WAIT_S    60.0 /* deadline of every wait of the host */
+#define GPU_MAX_RANKS   64
+#define GPU_MAX_DENSE   96
+#define GPU_ROUTER_STEP 16
+#define GPU_WAIT_S      60.0 /* deadline of every wait of the host */
+#define GPU_DRAIN_S     15.0 /* once work is given up */
 
 int gpu_check(cudaError_t status, const char *what, const char *file, int line);
 #define GPU(call) gpu_check(call, #call, __FILE__, __LINE__)
@@ -49,7 +51,9 @@ struct gpu_dense_memory {
     float *x_scales, *up_scales, *down_scales, *act_scales;
     int *rows;
     int rows_value;
-    void *router, *logits;
+    void *router, *logits; /* experts rounded up to GPU_ROUTER_STEP, as the library wants them */
+    int *choices;          /* of the router's top-k; nobody reads them: the plan has its own */
+    float *choice_weights;
 };
 
 struct gpu_layer {
@@ -59,6 +63,7 @@ struct gpu_layer {
     struct data_weights weights;
     void *w_up, *w_down;
     float *w_up_scales, *w_down_scales;
+    float *w_up_lines, *w_down_lines; /* the same, padded, for library GEMMs per expert; or NULL */
     struct gpu_half half[2];
     struct gpu_dense_memory dense;
     void *x, *y; /* BF16 [max_tokens][H] */
@@ -83,6 +88,8 @@ struct gpu_cupti;
 struct gpu_session {
     struct gpu_team *team;
     int rank, ranks, sm_count, device;
+    bool experimental_gin;        /* every communicator may send beyond NVLink */
+    bool failed;                  /* the ranks are no longer in step: nothing collective any more */
     struct kernels_comm *control; /* a small handle for gathers, barriers and clocks */
     struct gpu_layer *layer;      /* of the last shape */
     cudaStream_t main;
@@ -102,6 +109,10 @@ int gpu_alloc(void **out, size_t bytes);
 int gpu_upload(void *to, const void *from, size_t bytes);
 /* The stream's work is done, and no device wait passed its deadline. ERR_TIMEOUT, ERR_GPU. */
 int gpu_wait(struct gpu_session *s, cudaStream_t stream);
+/* Until the GPU is idle, before `what`; ends the process where that takes GPU_DRAIN_S. ERR_GPU. */
+int gpu_drain(struct gpu_session *s, const char *what);
+/* Remembers that err (unless 0 or a refusal that all ranks share) ends the session. Returns err. */
+int gpu_session_failed(struct gpu_session *s, int err);
 /* Collective: bytes of every rank in rank order; any size. */
 int gpu_gather(struct gpu_session *s, const void *mine, void *all, size_t bytes);
 /* Collective: measures the clocks' offsets to rank 0. */
@@ -130,6 +141,11 @@ int gpu_layer_poison(struct gpu_session *s, bool lists, cudaStream_t stream);
 /* The operands of dense ops: router, and a shared expert of this width (0: none). */
 int gpu_dense_open(struct gpu_session *s, int inter);
 void gpu_dense_close(struct gpu_dense_memory *d);
+/* How wide the GEMM of a router over so many experts is. */
+static inline int gpu_router_width(int experts)
+{
+    return (experts + GPU_ROUTER_STEP - 1) / GPU_ROUTER_STEP * GPU_ROUTER_STEP;
+}
 /* A cuBLASLt plan, kept. FP8 falls back to one scale per tensor, then BF16, where cuBLASLt has no
  * block-scaled kernel; the shape in the entry says what it is. */
 int gpu_dense_find(struct gpu_session *s, struct dense_gemm_shape shape,

@@ -17,27 +17,9 @@ bool gpu_built(void)
     return false;
 }
 
-int gpu_team_join(struct gpu_team *team)
+int gpu_session_open(struct gpu_session **out, struct gpu_team *team, bool experimental_gin)
 {
-    (void)team;
-    return 0;
-}
-
-int gpu_team_spawn(int ranks, char **argv, double deadline_s, const struct gpu_receiver *receiver)
-{
-    (void)ranks, (void)argv, (void)deadline_s, (void)receiver;
-    return missing();
-}
-
-int gpu_team_send(struct gpu_team *team, const void *record, size_t bytes)
-{
-    (void)team, (void)record, (void)bytes;
-    return missing();
-}
-
-int gpu_session_open(struct gpu_session **out, struct gpu_team *team)
-{
-    (void)team;
+    (void)team, (void)experimental_gin;
     *out = NULL;
     return missing();
 }
@@ -54,9 +36,9 @@ int gpu_session_run(struct gpu_session *s, const struct plan *plan, const struct
     return missing();
 }
 
-int gpu_bench(struct gpu_session *s, const char *csv_path, bool quick)
+int gpu_bench(struct gpu_session *s, const char *csv_path, bool quick, const char *only)
 {
-    (void)s, (void)csv_path, (void)quick;
+    (void)s, (void)csv_path, (void)quick, (void)only;
     return missing();
 }
 

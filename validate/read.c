@@ -33,6 +33,7 @@ const char *data_law_name(enum data_law law)
         [DATA_EAGER_LAUNCH] = "launch_eager",
         [DATA_FLAG] = "flag_rtt",
         [DATA_INTERFERENCE] = "interference",
+        [DATA_ROUTER] = "router",
         [DATA_A2A] = "a2a",
     };
 

@@ -435,10 +435,12 @@ static const struct bench_kind bench_kinds[] = {
     {"launch_eager", DATA_EAGER_LAUNCH, DATA_FUSED},
     {"flag_rtt", DATA_FLAG, DATA_FUSED},
     {"interference", DATA_INTERFERENCE, DATA_FUSED},
+    {"router", DATA_ROUTER, DATA_FUSED},
     {"a2a_dispatch", DATA_A2A, DATA_FUSED},
     {"a2a_combine", DATA_A2A, DATA_FUSED},
     {"gemm_fp8", DATA_DENSE_FP8, DATA_FUSED},
     {"gemm_fp8_block", DATA_DENSE_BLOCK, DATA_FUSED},
+    {"dense_expert", DATA_DENSE_BLOCK, DATA_FUSED}, /* or DATA_DENSE_BF16, by dtype */
 };
 
 static const struct bench_kind *bench_kind_of(const char *name)
@@ -484,6 +486,8 @@ static void bench_check(struct cells *c, const struct data_row *r)
         cell_bad(c, "kind", "needs rows, n and k");
     if ((r->law == DATA_PUSH || r->law == DATA_HBM_COPY || r->law == DATA_A2A) && r->bytes < 1)
         cell_bad(c, "kind", "needs bytes");
+    if (r->law == DATA_ROUTER && (r->tokens < 1 || r->experts < 1))
+        cell_bad(c, "kind", "needs tokens and experts");
     if (r->law == DATA_ACT && (r->rows < 1 || r->inter < 1))
         cell_bad(c, "kind", "needs rows and inter");
     if (r->law == DATA_INTERFERENCE && !(r->alone_us > 0))
@@ -523,6 +527,8 @@ static void read_bench(struct cells *c, struct data_row *r)
     r->groups = r->groups < 1 ? 1 : r->groups;
     /* Launches and copies have none, and that of an interference is the kernel slowed. */
     r->dtype = dtype[0] && r->law != DATA_INTERFERENCE ? cell_dtype(c) : DTYPE_BF16;
+    if (strcmp(kind->name, "dense_expert") == 0 && r->dtype == DTYPE_BF16)
+        r->law = DATA_DENSE_BF16;
     r->reference = true;
     bench_check(c, r);
     if (r->ranks > 0)

@@ -813,8 +813,6 @@ static void test_refusals(struct env *e)
     d = dispatch_of(e, &how, 1);
     d.rounds = e->slots.experts_local + 1;
     CHECK(e, kernels_dispatch_send_launch(&d, e->main) == ERR_RANGE);
-    struct combine_args c = combine_of(e, &how, 1);
-    CHECK(e, kernels_gin_combine_launch(&c, e->main) == ERR_UNSUPPORTED);
     if (e->slots.shape.experts >= 15) {
         d = dispatch_of(e, &how, 1);
         d.num_sms = 1;

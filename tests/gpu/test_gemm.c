@@ -376,6 +376,31 @@ static double activation_error(const struct activation *t, const int *rows)
     return worst;
 }
 
+/* Each expert's scales packed by a stride of its own: the same scales, nothing between them. */
+static void activation_strides(struct activation *t, const int *rows)
+{
+    struct silu_mul_quant_args *s = &t->args;
+    const int groups = s->inter / 128;
+    float *common = data_host(t->scale_bytes), *own = data_host(t->scale_bytes);
+    int *strides = data_upload(rows, s->num_experts * sizeof(int));
+    memcpy(common, t->scale, t->scale_bytes);
+    memset(own, POISON, t->scale_bytes);
+    for (int e = 0; e < s->num_experts; e++)
+        for (int j = 0; j < groups; j++)
+            memcpy(own + (size_t)e * s->max_rows * groups + (size_t)j * rows[e],
+                   common + (size_t)e * s->max_rows * groups + (size_t)j * s->max_rows,
+                   rows[e] * sizeof(float));
+    s->scale_k_strides = strides;
+    activation_run(t);
+    check(memcmp(own, t->scale, t->scale_bytes) == 0,
+          "activation: strides of each expert: the same scales");
+    s->scale_k_strides = NULL;
+    activation_run(t);
+    CUDA(cudaFree(strides));
+    free(common);
+    free(own);
+}
+
 static void test_activation(enum gemm_dtype dtype, int experts, const int *rows, int max_rows,
                             int inter, int k_major)
 {
@@ -410,6 +435,8 @@ static void test_activation(enum gemm_dtype dtype, int experts, const int *rows,
              experts, max_rows, inter, error);
     check(error <= tolerance(dtype), text);
 
+    if (dtype == GEMM_FP8 && k_major)
+        activation_strides(&t, rows);
     uint8_t *first = data_host(t.out_bytes);
     float *first_scale = data_host(t.scale_bytes);
     memcpy(first, t.out, t.out_bytes);
@@ -430,11 +457,24 @@ static void test_activation(enum gemm_dtype dtype, int experts, const int *rows,
     free(first_scale);
 }
 
-/* The library's product against the same reference: also shows which way its block scales lie. */
-static void test_dense(enum gemm_dtype dtype, enum dense_scaling scaling, int num_sms)
+/* b's block scales as the library wants them: lines padded to a multiple of 4, here with NaN. */
+static float *scales_padded(const struct problem *p, int n, int k)
 {
-    const int m = 272, n = 384, k = 1536;
-    const int rows[1] = {272};
+    const size_t line = DENSE_SCALE_LINE(k), lines = n / 128;
+    float *host = data_host(line * lines * sizeof(float)), *device;
+    for (size_t i = 0; i < line * lines; i++)
+        host[i] = i % line < (size_t)k / 128 ? p->b_scale[i / line * (k / 128) + i % line] : NAN;
+    device = data_upload(host, line * lines * sizeof(float));
+    free(host);
+    return device;
+}
+
+/* The library's product against the same reference: also shows which way its block scales lie, and
+ * how many rows it can do. */
+static void test_dense(enum gemm_dtype dtype, enum dense_scaling scaling, int m, int k, int num_sms)
+{
+    const int n = 384;
+    const int rows[1] = {m};
     const struct dense_gemm_shape shape = {
         .dtype = dtype, .scaling = scaling, .m = m, .n = n, .k = k, .num_sms = num_sms};
     struct dense_gemm *plan;
@@ -451,20 +491,24 @@ static void test_dense(enum gemm_dtype dtype, enum dense_scaling scaling, int nu
     }
     const int err = kernels_dense_gemm_open(&plan, &shape);
     if (err != 0) {
-        printf("%s dense %s, scaling %d, %d SMs: %s\n", err == ERR_UNSUPPORTED ? "none" : "FAIL",
-               dtype_name(dtype), scaling, num_sms, err_text(err));
+        printf("%s dense %s, scaling %d, m %d, k %d, %d SMs: %s\n",
+               err == ERR_UNSUPPORTED ? "none" : "FAIL", dtype_name(dtype), scaling, m, k, num_sms,
+               err_text(err));
         failures += err != ERR_UNSUPPORTED;
     } else {
-        const struct dense_gemm_args args = {p.args.a, p.args.a_scale, p.args.b, p.args.b_scale,
-                                             p.args.c};
+        float *b_scale = scales_padded(&p, n, k);
+        const struct dense_gemm_args args = {
+            p.args.a, p.args.a_scale, p.args.b,
+            scaling == DENSE_SCALE_BLOCK ? b_scale : p.args.b_scale, p.args.c};
         uint16_t *c = data_host(p.c_bytes);
         CUDA(cudaMemset(p.args.c, POISON, p.c_bytes));
         LAUNCH(kernels_dense_gemm_launch(plan, &args, NULL));
         CUDA(cudaMemcpy(c, p.args.c, p.c_bytes, cudaMemcpyDeviceToHost));
         const double error = problem_error(&p, c, 1);
-        snprintf(text, sizeof(text), "dense %s, scaling %d, %d SMs: worst row %.2e",
-                 dtype_name(dtype), scaling, num_sms, error);
+        snprintf(text, sizeof(text), "dense %s, scaling %d, m %d, k %d, %d SMs: worst row %.2e",
+                 dtype_name(dtype), scaling, m, k, num_sms, error);
         check(error <= tolerance(dtype), text);
+        CUDA(cudaFree(b_scale));
         free(c);
     }
     kernels_dense_gemm_close(plan);
@@ -515,6 +559,7 @@ int main(int argc, char **argv)
     const int decode[4] = {64, 17, 0, 128};
     const int prefill[3] = {512, 300, 200}; /* the tiles of the last pass are halved */
     const int none[2] = {0, 0};
+    const int dense_rows[] = {4, 36, 272, 1004};
 
     setvbuf(stdout, NULL, _IOLBF, 0);
     seed = argc > 2 ? strtoull(argv[2], NULL, 0) : (uint64_t)time(NULL);
@@ -540,9 +585,12 @@ int main(int argc, char **argv)
     }
     if (!small) {
         for (int sms = 0; sms <= 100; sms += 100) {
-            test_dense(GEMM_BF16, DENSE_SCALE_NONE, sms);
-            test_dense(GEMM_FP8, DENSE_SCALE_TENSOR, sms);
-            test_dense(GEMM_FP8, DENSE_SCALE_BLOCK, sms);
+            test_dense(GEMM_BF16, DENSE_SCALE_NONE, 272, 1536, sms);
+            test_dense(GEMM_FP8, DENSE_SCALE_TENSOR, 272, 1536, sms);
+            for (size_t i = 0; i < sizeof(dense_rows) / sizeof(*dense_rows); i++) {
+                test_dense(GEMM_FP8, DENSE_SCALE_BLOCK, dense_rows[i], 1536, sms);
+                test_dense(GEMM_FP8, DENSE_SCALE_BLOCK, dense_rows[i], 640, sms);
+            }
         }
         test_arguments();
     }

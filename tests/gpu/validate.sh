@@ -12,14 +12,25 @@ if [ "$gpus" = 0 ]; then
 fi
 out=$(mktemp -d) || exit 2
 fail=0
+# $1: configuration, $2: GPUs, $3: ranks (more than GPUs: slices), $4: data type, $5: points.
+check() {
+    "$program" validate "tests/gpu/$1.yaml" --gpus "$2" --cluster.gpus_per_node="$3" \
+        --check-tokens 0 --no-plots --set dispatch_dtype="$4" --set gemm_dtype="$4" --quiet \
+        --output-dir "$out" >"$out/table" || { fail=1; cat "$out/table"; }
+    points=$(grep -c ' yes$\| refused$' "$out/table")
+    [ "$points" = "$5" ] || { fail=1; cat "$out/table"; }
+    echo "validate: $1, $3 ranks on $2 GPUs, $4: $points of $5 points"
+}
+program=$1
 for n in 1 2 4; do
     [ "$n" -le "$gpus" ] || continue
     for dtype in fp8 bf16; do
-        "$1" validate tests/gpu/small.yaml --cluster.gpus_per_node=$n --check-tokens 0 --no-plots \
-            --set dispatch_dtype=$dtype --set gemm_dtype=$dtype --quiet --output-dir "$out" \
-            >"$out/table" || { fail=1; cat "$out/table"; }
-        echo "validate: $n GPUs, $dtype: $(grep -c ' yes$\| refused$' "$out/table") points"
+        check small "$n" "$n" $dtype 14
+        check small_eps "$n" "$n" $dtype 18
+        check small_normal "$n" "$n" $dtype 2
     done
+    check small_eps "$n" $((4 * n)) fp8 18
+    check small_normal "$n" $((4 * n)) fp8 2
 done
 rm -rf "$out"
 exit $fail
