@@ -239,5 +239,11 @@ gpu-test: gpu
 	@fail=0; for t in $(GPU_TESTS); do echo "== $$t"; $$t || fail=1; done; \
 	tests/gpu/validate.sh $(GPU_BUILD)/peosim || fail=1; tests/gpu/launch.sh $(GPU_BUILD)/peosim || fail=1; exit $$fail
 
+# The kernels' small tests under compute-sanitizer, and their speeds beside what they are held against.
+gpu-sanitize: gpu
+	@tests/gpu/sanitize.sh $(GPU_BUILD)
+gpu-speed: gpu
+	@tests/gpu/speed.sh speed.csv $(GPU_BUILD)
+
 -include $(shell find $(GPU_BUILD) -name '*.d' 2>/dev/null)
-.PHONY: gpu gpu-test
+.PHONY: gpu gpu-test gpu-sanitize gpu-speed

@@ -33,8 +33,8 @@ static const struct opt microbench_opts[] = {
     {.key = "only",
      .type = OPT_STRING,
      .offset = offsetof(struct microbench_args, only),
-     .help = "one part: machine, links, experts, dense, exchange, interference, a2a, router or "
-             "crossover"},
+     .help = "one part: machine, links, experts, dense, exchange, interference, a2a, router, "
+             "crossover or attention"},
     {.key = "quick",
      .type = OPT_BOOL,
      .offset = offsetof(struct microbench_args, quick),

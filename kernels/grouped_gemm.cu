@@ -22,7 +22,7 @@ extern "C" {
 namespace
 {
 
-constexpr int BLOCK_N = GROUPED_GEMM_BLOCK_N;
+constexpr int NARROW = GROUPED_GEMM_BLOCK_N; /* columns of a tile, unless it is a wide one */
 constexpr int BLOCK_K_BYTES = 128; /* one swizzle atom: the widest row a TMA box may have */
 constexpr int WARPGROUP = 128;
 constexpr int CONSUMERS = 2 * WARPGROUP;
@@ -52,11 +52,11 @@ struct gemm_params {
 };
 
 /* What a variant of the kernel keeps in shared memory. */
-template <enum gemm_dtype DTYPE, int BLOCK_M, int K_STEP, int STAGES> struct layout {
+template <enum gemm_dtype DTYPE, int BLOCK_M, int BLOCK_N, int K_STEP, int STAGES> struct layout {
     static constexpr bool scaled = DTYPE == GEMM_FP8;
     static constexpr int block_k = scaled ? BLOCK_K_BYTES : BLOCK_K_BYTES / 2;
     /* A comes in boxes of rows; those past the expert's last row stay behind. */
-    static constexpr int a_box = BLOCK_M == 256 ? 64 : 32;
+    static constexpr int a_box = BLOCK_M * BLOCK_N == 256 * 128 ? 64 : 32;
     static constexpr int a_bytes = BLOCK_M * BLOCK_K_BYTES;
     static constexpr int b_bytes = BLOCK_N * BLOCK_K_BYTES;
     static constexpr int tile_bytes = K_STEP * (a_bytes + b_bytes);
@@ -65,6 +65,8 @@ template <enum gemm_dtype DTYPE, int BLOCK_M, int K_STEP, int STAGES> struct lay
     /* Each consumer warpgroup owns msub blocks of 64 rows by wn columns of the tile. */
     static constexpr int wn = BLOCK_M == 64 ? BLOCK_N / 2 : BLOCK_N;
     static constexpr int msub = BLOCK_M == 256 ? 2 : 1;
+    /* A tile of 256 x 128 or 128 x 256 may be halved to 128 x 128. */
+    static constexpr bool wide = BLOCK_N == 256;
 };
 
 /* A place in the ring of stages. A full barrier is waited for with `parity`, an empty one with its
@@ -83,45 +85,72 @@ template <int STAGES> struct ring {
 
 struct tile {
     int expert;
-    int rows; /* valid rows of the expert */
     int m0;
+    int end; /* one past its last valid row */
     int n0;
+    bool half; /* 128 x 128 where others have twice as much */
+};
+
+/* What the launch has to do, in shared memory. */
+struct problem {
+    int rows[GROUPED_GEMM_MAX_EXPERTS];
+    int row_blocks; /* of all experts */
 };
 
 /* Gives a CTA its tiles, in order. All roles of the CTA walk alike. Inside an expert the row blocks
  * run fastest, in bands of RASTER_ROWS rows: CTAs that run together share B's tile and a band of A
- * in the L2. */
-template <int BLOCK_M> struct tile_walk {
+ * in the L2. SPLIT: when the last pass over the CTAs would leave half of them idle or more, its
+ * tiles are halved: an element's sum does not know of it. */
+template <int BLOCK_M, int BLOCK_N, bool SPLIT> struct tile_walk {
     const int *rows;
     int expert_count;
     int n_blocks;
-    int next;
+    int next;  /* the number of the next tile, a half counting as one */
+    int whole; /* tiles before the first half */
     int expert = 0;
-    int base = 0; /* tiles before this expert */
+    int base = 0; /* tiles before this expert, none halved */
 
-    __device__ tile_walk(const int *rows_, const gemm_params &p)
-        : rows(rows_), expert_count(p.expert_count), n_blocks(p.n / BLOCK_N), next(blockIdx.x)
+    __device__ tile_walk(const struct problem &all, const gemm_params &p)
+        : rows(all.rows), expert_count(p.expert_count), n_blocks(p.n / BLOCK_N), next(blockIdx.x)
     {
+        const int tiles = all.row_blocks * n_blocks, rest = tiles % (int)gridDim.x;
+        whole = SPLIT && 2 * rest <= (int)gridDim.x ? tiles - rest : tiles;
+    }
+
+    __device__ __forceinline__ void place(tile &t, int local, int m_blocks)
+    {
+        constexpr int band = RASTER_ROWS / BLOCK_M;
+        const int first = local / (band * n_blocks) * band;
+        const int height = min(band, m_blocks - first);
+        const int inside = local - first * n_blocks;
+        const int second = (next - whole) % 2; /* half of a tile */
+        t.expert = expert;
+        t.m0 = (first + inside % height) * BLOCK_M;
+        t.n0 = inside / height * BLOCK_N;
+        t.end = min(rows[expert], t.m0 + BLOCK_M);
+        t.half = SPLIT && next >= whole;
+        if (t.half && BLOCK_M == 256) {
+            t.m0 += second * 128;
+            t.end = min(t.end, t.m0 + 128);
+        } else if (t.half) {
+            t.n0 += second * 128;
+        }
     }
 
     __device__ __forceinline__ bool take(tile &t)
     {
-        for (; expert < expert_count; expert++) {
+        while (expert < expert_count) {
             const int m_blocks = (rows[expert] + BLOCK_M - 1) / BLOCK_M;
-            const int local = next - base;
-            if (local < m_blocks * n_blocks) {
-                constexpr int band = RASTER_ROWS / BLOCK_M;
-                const int first = local / (band * n_blocks) * band;
-                const int height = min(band, m_blocks - first);
-                const int inside = local - first * n_blocks;
-                t.expert = expert;
-                t.rows = rows[expert];
-                t.m0 = (first + inside % height) * BLOCK_M;
-                t.n0 = inside / height * BLOCK_N;
+            const int index = next < whole ? next : whole + (next - whole) / 2;
+            if (index - base < m_blocks * n_blocks) {
+                place(t, index - base, m_blocks);
                 next += gridDim.x;
-                return true;
+                if (t.m0 < t.end)
+                    return true;
+            } else {
+                base += m_blocks * n_blocks;
+                expert++;
             }
-            base += m_blocks * n_blocks;
         }
         return false;
     }
@@ -132,19 +161,21 @@ struct barriers {
     uint64_t *empty;
 };
 
-template <class L, int BLOCK_M, int K_STEP, int STAGES>
+template <class L, int BLOCK_M, int BLOCK_N, bool SPLIT, int K_STEP, int STAGES>
 __device__ void produce_tiles(const CUtensorMap *map_a, const CUtensorMap *map_b,
-                              const gemm_params &p, const int *rows, uint8_t *tiles, barriers bars)
+                              const gemm_params &p, const struct problem &all, uint8_t *tiles,
+                              barriers bars)
 {
     const uint64_t policy_a = l2_policy(false);
     const uint64_t policy_b = l2_policy(p.stream_b);
-    tile_walk<BLOCK_M> walk(rows, p);
+    tile_walk<BLOCK_M, BLOCK_N, SPLIT> walk(all, p);
     ring<STAGES> at;
     tile t;
     while (walk.take(t)) {
         const int expert = p.first_expert + t.expert;
-        const int boxes = (min(BLOCK_M, t.rows - t.m0) + L::a_box - 1) / L::a_box;
-        const int bytes = K_STEP * (boxes * L::a_box * BLOCK_K_BYTES + L::b_bytes);
+        const int boxes = (t.end - t.m0 + L::a_box - 1) / L::a_box;
+        const int b_boxes = L::wide && !t.half ? 2 : 1;
+        const int bytes = K_STEP * (boxes * L::a_box + b_boxes * NARROW) * BLOCK_K_BYTES;
         for (int kb = 0; kb < p.k_blocks; kb += K_STEP) {
             mbarrier_wait(&bars.empty[at.stage], at.parity ^ 1);
             uint8_t *stage = tiles + at.stage * L::tile_bytes;
@@ -153,8 +184,10 @@ __device__ void produce_tiles(const CUtensorMap *map_a, const CUtensorMap *map_b
 #pragma unroll
             for (int s = 0; s < K_STEP; s++) {
                 const int x = (kb + s) * L::block_k;
-                tma_load(stage + K_STEP * L::a_bytes + s * L::b_bytes, map_b, full, x, t.n0, expert,
-                         policy_b);
+                uint8_t *b = stage + K_STEP * L::a_bytes + s * L::b_bytes;
+                for (int i = 0; i < b_boxes; i++)
+                    tma_load(b + i * NARROW * BLOCK_K_BYTES, map_b, full, x, t.n0 + i * NARROW,
+                             expert, policy_b);
                 for (int i = 0; i < boxes; i++)
                     tma_load(stage + s * L::a_bytes + i * L::a_box * BLOCK_K_BYTES, map_a, full, x,
                              t.m0 + i * L::a_box, expert, policy_a);
@@ -165,20 +198,21 @@ __device__ void produce_tiles(const CUtensorMap *map_a, const CUtensorMap *map_b
 }
 
 /* One warp. Rows past the expert's count get no scale: what they multiply is never stored. */
-template <class L, int BLOCK_M, int K_STEP, int STAGES>
-__device__ void produce_scales(const gemm_params &p, const int *rows, float *scales, barriers bars)
+template <class L, int BLOCK_M, int BLOCK_N, bool SPLIT, int K_STEP, int STAGES>
+__device__ void produce_scales(const gemm_params &p, const struct problem &all, float *scales,
+                               barriers bars)
 {
     const int lane = threadIdx.x % 32;
-    tile_walk<BLOCK_M> walk(rows, p);
+    tile_walk<BLOCK_M, BLOCK_N, SPLIT> walk(all, p);
     ring<STAGES> at;
     tile t;
     while (walk.take(t)) {
         const int expert = p.first_expert + t.expert;
-        const int valid = min(BLOCK_M, t.rows - t.m0);
+        const int valid = t.end - t.m0;
         const float *a = p.a_scale + expert * p.a_scale_expert_stride +
                          (long long)(t.m0 + lane) * p.a_scale_row_stride;
         const float *b =
-            p.b_scale + ((long long)expert * (p.n / BLOCK_N) + t.n0 / BLOCK_N) * p.k_blocks;
+            p.b_scale + ((long long)expert * (p.n / NARROW) + t.n0 / NARROW) * p.k_blocks;
         for (int kb = 0; kb < p.k_blocks; kb += K_STEP) {
             mbarrier_wait(&bars.empty[at.stage], at.parity ^ 1);
 #pragma unroll
@@ -288,8 +322,8 @@ __device__ __forceinline__ void multiply_scaled(float (&sum)[L::msub][L::wn / 2]
 }
 
 /* The same in BF16: the tensor core accumulates over all of K; one stage stays in flight. */
-template <class L, int K_STEP, int STAGES, int ACTIVE>
-__device__ __forceinline__ void multiply_plain(float (&sum)[L::msub][L::wn / 2], const operands &in,
+template <class L, int K_STEP, int STAGES, int ACTIVE, int MSUB, int COUNT>
+__device__ __forceinline__ void multiply_plain(float (&sum)[MSUB][COUNT], const operands &in,
                                                ring<STAGES> &at)
 {
     int previous = 0;
@@ -311,7 +345,7 @@ __device__ __forceinline__ void multiply_plain(float (&sum)[L::msub][L::wn / 2],
                     wgmma_operand(stage + s * L::a_bytes + in.a_offset + m * 64 * BLOCK_K_BYTES);
 #pragma unroll
                 for (int i = 0; i < 4; i++)
-                    wgmma<GEMM_BF16, L::wn>(sum[m], a + 2 * i, b + 2 * i, 1);
+                    wgmma<GEMM_BF16, 2 * COUNT>(sum[m], a + 2 * i, b + 2 * i, 1);
             }
         }
         wgmma_commit();
@@ -383,59 +417,112 @@ __device__ __forceinline__ void store_rows(const float (&sum)[COUNT], __nv_bfloa
     }
 }
 
+/* One finished tile of a block of rows. */
+template <int BLOCK_M>
+__device__ __forceinline__ void tile_report(const gemm_params &p, const tile &t, int expert)
+{
+    barrier_sync(BAR_CONSUMERS, CONSUMERS);
+    if (threadIdx.x == 0) {
+        const int blocks = (p.max_rows + BLOCK_M - 1) / BLOCK_M;
+        __threadfence();
+        atomicAdd(&p.tile_done[expert * blocks + t.m0 / BLOCK_M], 1);
+    }
+}
+
+template <int MSUB, int COUNT>
+__device__ __forceinline__ void store_tile(const float (&sum)[MSUB][COUNT], const gemm_params &p,
+                                           const tile &t, int row, int col, int blocks)
+{
+    const int expert = p.first_expert + t.expert;
+    __nv_bfloat16 *c = p.c + (long long)expert * p.max_rows * p.n + t.n0 + col;
+#pragma unroll
+    for (int m = 0; m < MSUB; m++)
+        if (m < blocks)
+            store_rows(sum[m], c, p.n, t.m0 + row + m * 64, t.end);
+}
+
+/* The half of a large tile, 64 rows per warpgroup. */
 template <enum gemm_dtype DTYPE, class L, int BLOCK_M, int K_STEP, int STAGES>
-__device__ void consume(const gemm_params &p, const int *rows, const uint8_t *tiles,
+__device__ __forceinline__ void consume_half(float (&sum)[L::msub][L::wn / 2], const gemm_params &p,
+                                             const tile &t, const operands &in, ring<STAGES> &at)
+{
+    const bool none = t.m0 + in.row / 64 * 64 >= t.end;
+    if (none) {
+        multiply<DTYPE, L, BLOCK_M, K_STEP, STAGES, 0>(sum, in, at);
+    } else if constexpr (L::wide) {
+        float(&part)[1][64] = reinterpret_cast<float(&)[1][64]>(sum);
+        multiply_plain<L, K_STEP, STAGES, 1>(part, in, at);
+        store_tile(part, p, t, in.row, 0, 1);
+    } else {
+        multiply<DTYPE, L, BLOCK_M, K_STEP, STAGES, 1>(sum, in, at);
+        store_tile(sum, p, t, in.row, 0, 1);
+    }
+}
+
+template <enum gemm_dtype DTYPE, class L, int BLOCK_M, int BLOCK_N, bool SPLIT, int K_STEP,
+          int STAGES>
+__device__ void consume(const gemm_params &p, const struct problem &all, const uint8_t *tiles,
                         const float *scales, barriers bars)
 {
-    /* The shuffle tells the compiler that a warp shares one value, which keeps descriptors uniform.
-     */
+    /* The shuffle tells the compiler that a warp shares one value, which keeps descriptors uniform;
+     * so does it that a tile's shape changes none of them inside a multiplication. */
     const int group = __shfl_sync(~0u, threadIdx.x / WARPGROUP, 0);
     const int row_offset = BLOCK_M == 64 ? 0 : group * 64 * L::msub;
-    const int col_offset = BLOCK_M == 64 ? group * L::wn : 0;
-    const int row = row_offset + threadIdx.x % WARPGROUP / 32 * 16 + threadIdx.x % 32 / 4;
-    const operands in = {
-        tiles, scales, bars, p.k_blocks, row_offset * BLOCK_K_BYTES, col_offset * BLOCK_K_BYTES,
-        row};
-    tile_walk<BLOCK_M> walk(rows, p);
+    const int col = BLOCK_M == 64 ? group * L::wn : 0;
+    const int lane_row = threadIdx.x % WARPGROUP / 32 * 16 + threadIdx.x % 32 / 4;
+    const operands in = {tiles,
+                         scales,
+                         bars,
+                         p.k_blocks,
+                         row_offset * BLOCK_K_BYTES,
+                         col * BLOCK_K_BYTES,
+                         row_offset + lane_row};
+    const operands in_half = {
+        tiles, scales, bars, p.k_blocks, group * 64 * BLOCK_K_BYTES, 0, group * 64 + lane_row};
+    tile_walk<BLOCK_M, BLOCK_N, SPLIT> walk(all, p);
     ring<STAGES> at;
     tile t;
     while (walk.take(t)) {
         float sum[L::msub][L::wn / 2];
-        const int valid = t.rows - t.m0 - row_offset;
+        const int valid = t.end - t.m0 - row_offset;
+        if (SPLIT && t.half) {
+            consume_half<DTYPE, L, BLOCK_M, K_STEP, STAGES>(sum, p, t, in_half, at);
+            continue;
+        }
         if (valid > 64 * (L::msub - 1))
             multiply<DTYPE, L, BLOCK_M, K_STEP, STAGES, L::msub>(sum, in, at);
         else if (L::msub > 1 && valid > 0)
             multiply<DTYPE, L, BLOCK_M, K_STEP, STAGES, 1>(sum, in, at);
         else
             multiply<DTYPE, L, BLOCK_M, K_STEP, STAGES, 0>(sum, in, at);
-        const int expert = p.first_expert + t.expert;
-        __nv_bfloat16 *c = p.c + (long long)expert * p.max_rows * p.n + t.n0 + col_offset;
-#pragma unroll
-        for (int m = 0; m < L::msub; m++)
-            store_rows(sum[m], c, p.n, t.m0 + row + m * 64, t.rows);
-        if (p.tile_done != NULL) {
-            barrier_sync(BAR_CONSUMERS, CONSUMERS);
-            if (threadIdx.x == 0) {
-                const int blocks = (p.max_rows + BLOCK_M - 1) / BLOCK_M;
-                __threadfence();
-                atomicAdd(&p.tile_done[expert * blocks + t.m0 / BLOCK_M], 1);
-            }
-        }
+        store_tile(sum, p, t, in.row, col, L::msub);
+        if (p.tile_done != NULL)
+            tile_report<BLOCK_M>(p, t, p.first_expert + t.expert);
     }
     barrier_sync(BAR_CONSUMERS, CONSUMERS);
     if (threadIdx.x == 0)
         stamp_end(p.stamp);
 }
 
-template <enum gemm_dtype DTYPE, int BLOCK_M, int K_STEP, int STAGES>
+/* All threads. Counts the launch's blocks of rows, after thread 0 has zeroed the count. */
+template <int BLOCK_M>
+__device__ __forceinline__ void problem_load(struct problem *all, const gemm_params &p)
+{
+    for (int i = threadIdx.x; i < p.expert_count; i += THREADS) {
+        all->rows[i] = max(0, min(p.rows[p.first_expert + i], p.max_rows));
+        atomicAdd(&all->row_blocks, (all->rows[i] + BLOCK_M - 1) / BLOCK_M);
+    }
+}
+
+template <enum gemm_dtype DTYPE, int BLOCK_M, int BLOCK_N, bool SPLIT, int K_STEP, int STAGES>
 __global__ void __launch_bounds__(THREADS, 1)
     grouped_gemm_kernel(const __grid_constant__ CUtensorMap map_a,
                         const __grid_constant__ CUtensorMap map_b,
                         const __grid_constant__ gemm_params p)
 {
-    using L = layout<DTYPE, BLOCK_M, K_STEP, STAGES>;
+    using L = layout<DTYPE, BLOCK_M, BLOCK_N, K_STEP, STAGES>;
     extern __shared__ uint8_t dynamic[];
-    __shared__ int rows[GROUPED_GEMM_MAX_EXPERTS];
+    __shared__ struct problem all;
     /* The swizzle pattern follows address bits: tiles start at multiples of 1024. */
     uint8_t *tiles = dynamic + (1024 - shared_address(dynamic) % 1024) % 1024;
     float *scales = reinterpret_cast<float *>(tiles + STAGES * L::tile_bytes);
@@ -445,26 +532,28 @@ __global__ void __launch_bounds__(THREADS, 1)
 
     if (threadIdx.x == 0) {
         stamp_begin(p.stamp);
+        all.row_blocks = 0;
         for (int i = 0; i < STAGES; i++) {
             mbarrier_init(&bars.full[i], L::scaled ? 1 + 32 : 1);
             mbarrier_init(&bars.empty[i], CONSUMERS / 32);
         }
         asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
     }
-    for (int i = threadIdx.x; i < p.expert_count; i += THREADS)
-        rows[i] = max(0, min(p.rows[p.first_expert + i], p.max_rows));
+    __syncthreads();
+    problem_load<BLOCK_M>(&all, p);
     __syncthreads();
 
     if (threadIdx.x >= CONSUMERS) {
         asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
         const int warp = threadIdx.x / 32 - CONSUMERS / 32;
         if (warp == 0 && threadIdx.x % 32 == 0)
-            produce_tiles<L, BLOCK_M, K_STEP, STAGES>(&map_a, &map_b, p, rows, tiles, bars);
+            produce_tiles<L, BLOCK_M, BLOCK_N, SPLIT, K_STEP, STAGES>(&map_a, &map_b, p, all, tiles,
+                                                                      bars);
         else if (L::scaled && warp == 1)
-            produce_scales<L, BLOCK_M, K_STEP, STAGES>(p, rows, scales, bars);
+            produce_scales<L, BLOCK_M, BLOCK_N, SPLIT, K_STEP, STAGES>(p, all, scales, bars);
     } else {
         asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
-        consume<DTYPE, L, BLOCK_M, K_STEP, STAGES>(p, rows, tiles, scales, bars);
+        consume<DTYPE, L, BLOCK_M, BLOCK_N, SPLIT, K_STEP, STAGES>(p, all, tiles, scales, bars);
     }
 }
 
@@ -556,15 +645,16 @@ struct launch {
     cudaStream_t stream;
 };
 
-template <enum gemm_dtype DTYPE, int BLOCK_M, int K_STEP, int STAGES>
+template <enum gemm_dtype DTYPE, int BLOCK_M, int K_STEP, int STAGES, int BLOCK_N = NARROW,
+          bool SPLIT = false>
 int launch_kernel(const struct launch &l)
 {
-    using L = layout<DTYPE, BLOCK_M, K_STEP, STAGES>;
-    const auto kernel = grouped_gemm_kernel<DTYPE, BLOCK_M, K_STEP, STAGES>;
+    using L = layout<DTYPE, BLOCK_M, BLOCK_N, K_STEP, STAGES>;
+    const auto kernel = grouped_gemm_kernel<DTYPE, BLOCK_M, BLOCK_N, SPLIT, K_STEP, STAGES>;
     CUtensorMap map_a, map_b;
     int err = map_encode(&map_a, l.args, l.args->a, l.args->max_rows, L::a_box);
     if (err == 0)
-        err = map_encode(&map_b, l.args, l.args->b, l.args->n, BLOCK_N);
+        err = map_encode(&map_b, l.args, l.args->b, l.args->n, NARROW);
     if (err == 0)
         err = gpu_check(
             cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, L::bytes),
@@ -590,7 +680,7 @@ static long long passes_cost(const struct grouped_gemm_args *args, int rows, int
      * per product. */
     const int tile = block_m == 256 ? 100 : args->dtype == GEMM_FP8 ? 58 : 63;
     const long long tiles =
-        (long long)args->expert_count * ((rows + block_m - 1) / block_m) * (args->n / BLOCK_N);
+        (long long)args->expert_count * ((rows + block_m - 1) / block_m) * (args->n / NARROW);
     return (tiles + args->num_sms - 1) / args->num_sms * tile;
 }
 
@@ -604,27 +694,49 @@ int kernels_grouped_gemm_block_m(const struct grouped_gemm_args *args)
     return passes_cost(args, rows, 256) < passes_cost(args, rows, 128) ? 256 : 128;
 }
 
+/* Of the large tiles, 128 x 256 reads less of the shared memory than 256 x 128 does, whose
+ * bandwidth binds: A once for 256 columns, not for 128. FP8 has no registers for it; tile_done
+ * counts 256 rows a tile. */
+static bool wide_tiles(const struct grouped_gemm_args *args, int block_m)
+{
+    return block_m == 256 && args->dtype == GEMM_BF16 && args->tile_done == NULL &&
+           args->n % 256 == 0;
+}
+
+/* The FP8 kernel that may halve tiles is a few percent slower at whole ones (measured: 5%), so it
+ * must save half a pass out of few. tile_done counts whole tiles. */
+static bool split_pays(const struct grouped_gemm_args *args)
+{
+    const long long row_blocks = (rows_expected(args) + 255) / 256;
+    const long long tiles = args->expert_count * row_blocks * (args->n / NARROW);
+    const long long rest = tiles % args->num_sms;
+    return args->tile_done == NULL && rest > 0 && 2 * rest <= args->num_sms &&
+           tiles / args->num_sms < 8;
+}
+
 /* Two K blocks a stage halve the barriers' cost where few rows meet many weights; large tiles have
  * no room for it, and BF16's 128-row tiles, bound by the L2, prefer the finer steps once rows are
  * many. */
 static int launch_variant(const struct launch &l, int block_m)
 {
-    const bool pairs = l.params.k_blocks % 2 == 0;
+    const bool two = l.params.k_blocks % 2 == 0;
     if (l.args->dtype == GEMM_FP8) {
         if (block_m == 64)
-            return pairs ? launch_kernel<GEMM_FP8, 64, 2, 4>(l)
-                         : launch_kernel<GEMM_FP8, 64, 1, 8>(l);
+            return two ? launch_kernel<GEMM_FP8, 64, 2, 4>(l)
+                       : launch_kernel<GEMM_FP8, 64, 1, 8>(l);
         if (block_m == 128)
-            return pairs ? launch_kernel<GEMM_FP8, 128, 2, 3>(l)
-                         : launch_kernel<GEMM_FP8, 128, 1, 6>(l);
-        return launch_kernel<GEMM_FP8, 256, 1, 4>(l);
+            return two ? launch_kernel<GEMM_FP8, 128, 2, 3>(l)
+                       : launch_kernel<GEMM_FP8, 128, 1, 6>(l);
+        return split_pays(l.args) ? launch_kernel<GEMM_FP8, 256, 1, 4, NARROW, true>(l)
+                                  : launch_kernel<GEMM_FP8, 256, 1, 4>(l);
     }
     if (block_m == 64)
         return launch_kernel<GEMM_BF16, 64, 2, 4>(l);
     if (block_m == 128)
         return l.params.stream_b ? launch_kernel<GEMM_BF16, 128, 2, 3>(l)
                                  : launch_kernel<GEMM_BF16, 128, 1, 6>(l);
-    return launch_kernel<GEMM_BF16, 256, 1, 4>(l);
+    return wide_tiles(l.args, block_m) ? launch_kernel<GEMM_BF16, 128, 1, 4, 256, true>(l)
+                                       : launch_kernel<GEMM_BF16, 256, 1, 4>(l);
 }
 
 int kernels_grouped_gemm_launch(const struct grouped_gemm_args *args, cudaStream_t stream)
@@ -651,6 +763,6 @@ int kernels_grouped_gemm_launch(const struct grouped_gemm_args *args, cudaStream
     l.params.max_rows = args->max_rows;
     l.params.n = args->n;
     l.params.k_blocks = args->k * (fp8 ? 1 : 2) / BLOCK_K_BYTES;
-    l.params.stream_b = rows_expected(args) <= block_m;
+    l.params.stream_b = rows_expected(args) <= (wide_tiles(args, block_m) ? 128 : block_m);
     return launch_variant(l, block_m);
 }

@@ -1,6 +1,7 @@
 /* kernels/grouped_gemm.h: C[e] = A[e] * B[e]^T for a range of experts, each with its own row count,
  * which lies in device memory (the "masked" layout). One persistent kernel of exactly num_sms CTAs,
- * one per SM; tile t belongs to CTA t % num_sms. Hopper only (sm_90a). */
+ * one per SM; tile t belongs to CTA t % num_sms. Large tiles of an incomplete last pass over the
+ * CTAs are halved where that fits. Hopper only (sm_90a). */
 #ifndef PEOSIM_KERNELS_GROUPED_GEMM_H
 #define PEOSIM_KERNELS_GROUPED_GEMM_H
 
@@ -43,7 +44,8 @@ struct grouped_gemm_args {
     int n;
     int k;
     int num_sms;   /* CTAs */
-    int block_m;   /* 64, 128 or 256 rows per tile; 0 chooses from rows_hint and num_sms */
+    int block_m;   /* 64, 128 or 256 rows per tile; 0 chooses from rows_hint and num_sms. 256 also
+                      means tiles of 128 rows, twice as wide, where they serve as well */
     int rows_hint; /* rows expected in the fullest expert, 0 for max_rows: affects speed only */
     const void *a;
     const float *a_scale;

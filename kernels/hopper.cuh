@@ -1,5 +1,5 @@
-/* kernels/hopper.cuh: the instructions of sm_90a that CUDA C++ has no words for: memory barriers that
- * count bytes, the tensor copy engine (TMA) and the asynchronous matrix product of a warpgroup
+/* kernels/hopper.cuh: the instructions of sm_90a that CUDA C++ has no words for: memory barriers
+ * that count bytes, the tensor copy engine (TMA) and the asynchronous matrix product of a warpgroup
  * (wgmma). CUDA only. */
 #ifndef PEOSIM_KERNELS_HOPPER_CUH
 #define PEOSIM_KERNELS_HOPPER_CUH
@@ -86,6 +86,7 @@ static __device__ __forceinline__ uint64_t wgmma_operand(const void *p)
 #define ACC16(i) ACC4(i), ACC4(i + 4), ACC4(i + 8), ACC4(i + 12)
 #define ACC32    ACC16(0), ACC16(16)
 #define ACC64    ACC16(0), ACC16(16), ACC16(32), ACC16(48)
+#define ACC128   ACC64, ACC16(64), ACC16(80), ACC16(96), ACC16(112)
 #define REGS32                                                                                     \
     "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,"      \
     "%24,%25,%26,%27,%28,%29,%30,%31}"
@@ -93,6 +94,14 @@ static __device__ __forceinline__ uint64_t wgmma_operand(const void *p)
     "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,"      \
     "%24,%25,%26,%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,"     \
     "%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63}"
+#define REGS128                                                                                    \
+    "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,"          \
+    "%23,%24,%25,%26,%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,"         \
+    "%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63,%64,"         \
+    "%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79,%80,%81,%82,%83,%84,%85,"         \
+    "%86,%87,%88,%89,%90,%91,%92,%93,%94,%95,%96,%97,%98,%99,%100,%101,%102,%103,%104,"            \
+    "%105,%106,%107,%108,%109,%110,%111,%112,%113,%114,%115,%116,%117,%118,%119,%120,"             \
+    "%121,%122,%123,%124,%125,%126,%127}"
 #define WGMMA(op, regs, a, b, p, tail)                                                             \
     "{\n.reg .pred p;\nsetp.ne.b32 p, " p ", 0;\nwgmma.mma_async.sync.aligned." op " " regs ", " a \
     ", " b ", p, 1, 1" tail ";\n}\n"
@@ -109,6 +118,10 @@ static __device__ __forceinline__ void wgmma(float (&d)[WN / 2], uint64_t a, uin
     else if constexpr (DTYPE == GEMM_FP8)
         asm volatile(WGMMA("m64n64k32.f32.e4m3.e4m3", REGS32, "%32", "%33", "%34", "")
                      : ACC32
+                     : "l"(a), "l"(b), "r"(accumulate));
+    else if constexpr (WN == 256)
+        asm volatile(WGMMA("m64n256k16.f32.bf16.bf16", REGS128, "%128", "%129", "%130", ", 0, 0")
+                     : ACC128
                      : "l"(a), "l"(b), "r"(accumulate));
     else if constexpr (WN == 128)
         asm volatile(WGMMA("m64n128k16.f32.bf16.bf16", REGS64, "%64", "%65", "%66", ", 0, 0")
@@ -148,8 +161,10 @@ template <int PENDING> static __device__ __forceinline__ void wgmma_wait(void)
 #undef ACC16
 #undef ACC32
 #undef ACC64
+#undef ACC128
 #undef REGS32
 #undef REGS64
+#undef REGS128
 #undef WGMMA
 
 #endif

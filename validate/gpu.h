@@ -89,8 +89,8 @@ int gpu_session_run(struct gpu_session *s, const struct plan *plan, const struct
 
 /* Collective: the microbenchmarks that profiles are fitted to, never whole layers. Rank 0 writes
  * the CSV (columns in gpu_bench.c). quick: a few points, to see that it runs. only: one part of
- * them, "machine", "links", "experts", "dense", "exchange", "interference", "a2a", "router" or
- * "crossover"; NULL or "": all. ERR_USAGE for another name. */
+ * them, "machine", "links", "experts", "dense", "exchange", "interference", "a2a", "router",
+ * "crossover" or "attention"; NULL or "": all. ERR_USAGE for another name. */
 int gpu_bench(struct gpu_session *s, const char *csv_path, bool quick, const char *only);
 
 /* "driver 13000, CUDA 13000, NCCL 22809, NVIDIA H200": of this process's GPU. */

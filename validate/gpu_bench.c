@@ -215,8 +215,9 @@ static void bench_close(struct bench *b)
 /* A name that is no part would measure nothing and leave an empty file. */
 static int only_check(const char *only)
 {
-    static const char *const parts[] = {"machine",      "links", "experts", "dense",    "exchange",
-                                        "interference", "a2a",   "router",  "crossover"};
+    static const char *const parts[] = {"machine",   "links",        "experts", "dense",
+                                        "exchange",  "interference", "a2a",     "router",
+                                        "crossover", "attention"};
 
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         if (!only || !only[0] || strcmp(only, parts[i]) == 0)

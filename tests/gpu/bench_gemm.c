@@ -5,7 +5,8 @@
  * Each figure is the median of REPLAYS replays of a CUDA graph of ITERATIONS back-to-back runs,
  * divided by ITERATIONS; the weights of one run are many times the L2. "rested": with idle time
  * before each replay, which keeps the GPU below its power limit; otherwise replays follow each
- * other. bench_gemm [FILE.csv] */
+ * other. bench_gemm [FILE.csv]: everything; bench_gemm --csv FILE.csv: only the figures that have
+ * an anchor, added to the file with their ratios. */
 #include <string.h>
 #include <unistd.h>
 
@@ -15,6 +16,7 @@
 #include "kernels/silu_mul_quant.h"
 #include "kernels/stamp.h"
 #include "tests/gpu/gemm_data.h"
+#include "tests/gpu/speed.h"
 
 enum {
     ITERATIONS = 6,
@@ -52,7 +54,8 @@ struct dense_case {
     int turn;
 };
 
-static FILE *csv;
+static FILE *csv;   /* every figure */
+static FILE *speed; /* figures beside their anchors */
 
 static void run_ffn(void *context, cudaStream_t stream)
 {
@@ -299,6 +302,28 @@ static void bench_ffn(const struct buffers *b, enum gemm_dtype dtype, int rows, 
         report_ffn(&f[i], names[i], rows, rest_us, works[i].timing);
 }
 
+/* The masked FFN beside the public kernels' figures, both with replays that follow each other and
+ * with rested ones. */
+static void anchor_ffn(const struct buffers *b, enum gemm_dtype dtype)
+{
+    static const struct {
+        int sms;
+        double anchor_us, goal_ratio;
+    } anchors[] = {{132, 231, 231.0 / 220}, {116, 250, 0}, {100, 263, 0}};
+    for (int i = 0; i < 6; i++) {
+        struct ffn f = ffn_even(b, dtype, EXPERTS, 64, anchors[i / 2].sms);
+        struct work w = {.run = run_ffn, .context = &f};
+        char shape[96];
+        time_works(&w, 1, i % 2 * REST_US);
+        snprintf(shape, sizeof(shape), "16 experts x 64 rows h7168 i2048 %s %d SMs%s",
+                 dtype_name(dtype), anchors[i / 2].sms, i % 2 ? " rested" : "");
+        speed_write(speed, &(struct speed_row){"ffn", shape, w.timing.median_us, w.timing.p95_us,
+                                               REPLAYS, 3.0 * EXPERTS * HIDDEN * INTER,
+                                               anchors[i / 2].anchor_us, anchors[i / 2].goal_ratio,
+                                               "DeepGEMM's masked FFN on such a GPU (the issue)"});
+    }
+}
+
 /* 1024 rows in all, as unevenly as a power law gives them. TFLOPS of the even case: the rows are as
  * many. */
 static void bench_skewed_ffn(const struct buffers *b, enum gemm_dtype dtype)
@@ -362,8 +387,14 @@ static void bench_against_library(const struct buffers *b, enum gemm_dtype dtype
     if (fp8)
         report("cublaslt", dtype, 1, m, n, k, sms, rest_us > 0 ? "tensor, rested" : "per tensor",
                works[2].timing, flops, (double)d[0].b_bytes);
-    printf("    grouped / cuBLASLt, same scaling: %.3f\n",
-           works[1].timing.median_us / works[0].timing.median_us);
+    const double bytes = ((double)m * k + (double)experts * n * k) * (fp8 ? 1 : 2) + 2.0 * m * n;
+    char shape[96];
+    snprintf(shape, sizeof(shape), "%d experts x %d rows n%d k%d %s %s", experts, rows, n, k,
+             dtype_name(dtype), name);
+    speed_write(speed, &(struct speed_row){
+                           "grouped_gemm", shape, works[0].timing.median_us, works[0].timing.p95_us,
+                           REPLAYS, bytes, works[1].timing.median_us, 0.85,
+                           "cuBLASLt: one GEMM of the same total size and scaling"});
     kernels_dense_gemm_close(d[0].plan);
     kernels_dense_gemm_close(d[1].plan);
 }
@@ -402,13 +433,30 @@ static void bench_copy(const struct buffers *b)
     CUDA(cudaEventDestroy(stop));
 }
 
+static void bench_library(const struct buffers *b, enum gemm_dtype dtype)
+{
+    static const int large[][2] = {{16, 512}, {8, 1024}, {4, 512}, {4, 2048}, {1, 8192}};
+    for (int rest = 0; rest <= REST_US; rest += REST_US) {
+        for (int i = 0; i < 5; i++) {
+            for (int down = 0; down < 2; down++)
+                bench_against_library(b, dtype, large[i][0], large[i][1], down, rest);
+        }
+    }
+}
+
 static void bench_dtype(enum gemm_dtype dtype)
 {
     static const int sms[] = {132, 116, 100, 64};
     static const int sweep[] = {1, 16, 32, 48, 65, 96, 128, 192, 256, 512};
-    static const int large[][2] = {{16, 512}, {8, 1024}, {4, 512}, {4, 2048}, {1, 8192}};
     struct buffers b;
     buffers_open(&b, dtype);
+    if (speed != NULL) {
+        if (dtype == GEMM_FP8)
+            anchor_ffn(&b, dtype);
+        bench_library(&b, dtype);
+        buffers_close(&b);
+        return;
+    }
     bench_copy(&b);
     for (int rest = 0; rest <= REST_US; rest += REST_US) {
         for (int i = 0; i < 4; i++)
@@ -417,12 +465,7 @@ static void bench_dtype(enum gemm_dtype dtype)
     for (int i = 0; i < 10; i++)
         bench_ffn(&b, dtype, sweep[i], 132, REST_US);
     bench_skewed_ffn(&b, dtype);
-    for (int rest = 0; rest <= REST_US; rest += REST_US) {
-        for (int i = 0; i < 5; i++) {
-            for (int down = 0; down < 2; down++)
-                bench_against_library(&b, dtype, large[i][0], large[i][1], down, rest);
-        }
-    }
+    bench_library(&b, dtype);
     for (int m = 128; m <= 2048; m *= 4) {
         for (int i = 0; i < 4; i++)
             bench_dense(&b, dtype, m, sms[i]);
@@ -435,16 +478,21 @@ int main(int argc, char **argv)
     setvbuf(stdout, NULL, _IOLBF, 0);
     if (!data_gpu_present("bench_gemm"))
         return 0;
-    if (argc > 1) {
+    if (argc > 2 && strcmp(argv[1], "--csv") == 0) {
+        speed = speed_open(argv[2]);
+    } else if (argc == 2) {
         csv = fopen(argv[1], "w");
-        if (csv == NULL)
-            data_die(__FILE__, __LINE__, "cannot write the CSV file");
-        fprintf(csv, "what,dtype,experts,rows,n,k,num_sms,variant,median_us,p95_us,replays,tflops,"
-                     "weight_GBps\n");
+        if (csv != NULL)
+            fprintf(csv, "what,dtype,experts,rows,n,k,num_sms,variant,median_us,p95_us,replays,"
+                         "tflops,weight_GBps\n");
     }
+    if (argc > 1 && csv == NULL && speed == NULL)
+        data_die(__FILE__, __LINE__, "cannot write the CSV file");
     bench_dtype(GEMM_FP8);
     bench_dtype(GEMM_BF16);
     if (csv != NULL)
         fclose(csv);
+    if (speed != NULL)
+        fclose(speed);
     return 0;
 }

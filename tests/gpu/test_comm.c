@@ -1,7 +1,10 @@
-/* The exchange on real GPUs: right results for every schedule, then speeds (--bench DIR). One
- * process per GPU. Prints "skipped" where there is no GPU. */
+/* The exchange on real GPUs: right results for every schedule, or speeds (--bench DIR: everything;
+ * --csv FILE: only the figures that have an anchor, added to the file with their ratios). One
+ * process per GPU. Inputs are drawn anew in each run; --seed repeats one. Prints "skipped" where
+ * there is no GPU. */
 #include <math.h>
 #include <stdarg.h>
+#include "tests/gpu/speed.h"
 #include "tests/gpu/world.h"
 #include "kernels/comm.h"
 #include "kernels/comm_ref.h"
@@ -11,11 +14,18 @@
 
 struct options {
     int rank, ranks;
-    const char *bench_dir;
-    int quick;     /* few cases, for the sanitizer */
-    int one_batch; /* no two exchanges at once: under racecheck on two GPUs one of them waits in
-                      vain, though without it, and under memcheck, they end */
+    const char *bench_dir, *csv;
+    unsigned int seed;
+    int quick; /* few cases, for the sanitizer */
     int replays;
+    double deadline_s; /* of each wait on the device */
+};
+
+/* The kernels of two exchanges at once, by launch order: who ran when, should one wait in vain. */
+struct trail {
+    struct kernel_stamp *stamps; /* device; NULL: none is kept */
+    const char *names[64];
+    int parity[64], count;
 };
 
 /* What one exchange works in; one per parity. */
@@ -41,10 +51,12 @@ struct env {
     void *x, *idx32, *idx64;
     float *weights, *factors;
     uint16_t *host_x, *host_y, *first_y;
+    void *log; /* device: y of every exchange of a row of replays */
     int *host_idx;
     float *host_weights;
     double *ref;
     int points;
+    struct trail trail;
 };
 
 /* How an exchange is run. */
@@ -105,6 +117,9 @@ static float factor_of(int gpu, int local)
 
 enum block { BLOCK_M = 64, TILES = 7 };
 
+/* One stretch of replays over the same inputs, and the exchanges in each. */
+enum stretch { STRETCH = 50, LAYERS = 4 };
+
 static void buffers_open(struct env *e, struct buffers *b)
 {
     const struct slots *s = &e->slots;
@@ -139,7 +154,9 @@ static void env_open(struct env *e, struct slots_shape shape, size_t scratch, lo
     shape.ranks = e->opt.ranks;
     shape.rank = e->opt.rank;
     struct kernels_comm_config config = {
-        .shape = shape, .scratch_bytes = scratch, .timeout_ns = timeout_ns};
+        .shape = shape,
+        .scratch_bytes = scratch,
+        .timeout_ns = timeout_ns > 0 ? timeout_ns : (long long)(e->opt.deadline_s * 1e9)};
     CHECK(e, kernels_comm_open(&e->comm, &config, id) == 0);
     e->slots = *kernels_comm_slots(e->comm);
     for (int i = 0; i < 2; i++)
@@ -157,6 +174,7 @@ static void env_open(struct env *e, struct slots_shape shape, size_t scratch, lo
     e->host_idx = host_alloc(e, choices * 4);
     e->host_weights = host_alloc(e, choices * 4);
     e->ref = host_alloc(e, tokens * hidden * sizeof(double));
+    e->log = device_alloc(e, STRETCH * LAYERS * e->buf[0].y_bytes);
     float factors[SLOTS_MAX_EXPERTS];
     for (int i = 0; i < e->slots.experts_local; i++)
         factors[i] = factor_of(e->opt.rank, i);
@@ -170,7 +188,7 @@ static void env_close(struct env *e)
     e->comm = NULL;
     for (int i = 0; i < 2; i++)
         buffers_close(&e->buf[i]);
-    void *device[] = {e->x, e->idx32, e->idx64, e->weights, e->factors};
+    void *device[] = {e->x, e->idx32, e->idx64, e->weights, e->factors, e->log};
     for (size_t i = 0; i < sizeof(device) / sizeof(device[0]); i++)
         cudaFree(device[i]);
     void *host[] = {e->host_x, e->host_y, e->first_y, e->host_idx, e->host_weights, e->ref};
@@ -178,7 +196,7 @@ static void env_close(struct env *e)
         free(host[i]);
 }
 
-enum routing { UNIFORM, SKEWED, ONE_RANK, MASKED, ROUTINGS };
+enum routing { UNIFORM, SKEWED, ONE_RANK, ONE_EXPERT, MASKED, ROUTINGS };
 
 /* The choices of a token, all different. */
 static void choose_experts(const struct env *e, enum routing routing, int token,
@@ -188,7 +206,9 @@ static void choose_experts(const struct env *e, enum routing routing, int token,
     int few = topk + 1 < experts ? topk + 1 : experts;
     int start = (int)(rng_next(rng) % 2);
     for (int k = 0; k < topk; k++) {
-        if (routing == SKEWED) { /* few experts get all, most none */
+        if (routing == ONE_EXPERT) { /* all tokens of all ranks, and nothing else */
+            out[k] = k == 0 ? experts / 2 : -1;
+        } else if (routing == SKEWED) { /* few experts get all, most none */
             out[k] = (start + k) % few;
         } else if (routing == ONE_RANK) { /* one rank's experts, as far as it has so many */
             out[k] = (token % e->slots.shape.vranks * e->slots.experts_local + k) % experts;
@@ -207,7 +227,8 @@ static void choose_experts(const struct env *e, enum routing routing, int token,
 static void make_inputs(struct env *e, enum routing routing, int tokens, unsigned int seed)
 {
     const struct slots_shape *shape = &e->slots.shape;
-    unsigned long long rng = (unsigned long long)seed * 1000003 + (unsigned long long)e->opt.rank;
+    unsigned long long rng = ((unsigned long long)e->opt.seed << 32) +
+                             (unsigned long long)seed * 1000003 + (unsigned long long)e->opt.rank;
     for (int i = 0; i < tokens * shape->hidden; i++)
         e->host_x[i] =
             comm_ref_to_bf16((float)(rng_uniform(&rng) + rng_uniform(&rng) - 1.0) * 4.0f);
@@ -303,6 +324,82 @@ static struct combine_args combine_of(struct env *e, const struct how *how, int 
                                  .delay = {how->delay_ns, 99}};
 }
 
+static void finish(struct env *e)
+{
+    CHECK(e, cudaStreamSynchronize(e->main) == cudaSuccess);
+    CHECK(e, cudaStreamSynchronize(e->side) == cudaSuccess);
+    CHECK(e, kernels_comm_status(e->comm) == 0);
+}
+
+/* The next kernel's stamp, or NULL. */
+static struct kernel_stamp *trail_next(struct env *e, const char *name, int parity)
+{
+    struct trail *t = &e->trail;
+    if (t->stamps == NULL || t->count == 64)
+        return NULL;
+    t->names[t->count] = name;
+    t->parity[t->count] = parity;
+    return &t->stamps[t->count++];
+}
+
+static void trail_begin(struct env *e)
+{
+    struct kernel_stamp zero[64];
+    for (int i = 0; i < 64; i++)
+        stamp_reset(&zero[i]);
+    if (e->trail.stamps == NULL)
+        e->trail.stamps = device_alloc(e, sizeof(zero));
+    e->trail.count = 0;
+    CHECK(e, cudaMemcpyAsync(e->trail.stamps, zero, sizeof(zero), cudaMemcpyHostToDevice,
+                             e->main) == cudaSuccess);
+    CHECK(e, cudaStreamSynchronize(e->main) == cudaSuccess);
+}
+
+/* While kernels may still be running. Times from the first one's start. */
+static void trail_print(const struct env *e)
+{
+    struct kernel_stamp seen[64];
+    unsigned long long first_ns = ~0ull;
+    char text[4096];
+    int at = snprintf(text, sizeof(text), "rank %d, us:", e->opt.rank);
+    cudaStream_t stream;
+    CHECK(e, cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) == cudaSuccess);
+    CHECK(e, cudaMemcpyAsync(seen, e->trail.stamps, sizeof(seen), cudaMemcpyDeviceToHost, stream) ==
+                 cudaSuccess);
+    CHECK(e, cudaStreamSynchronize(stream) == cudaSuccess);
+    for (int i = 0; i < e->trail.count; i++)
+        first_ns = seen[i].start_ns < first_ns ? seen[i].start_ns : first_ns;
+    for (int i = 0; i < e->trail.count; i++) {
+        at += snprintf(text + at, sizeof(text) - (size_t)at, " %s%d ", e->trail.names[i],
+                       e->trail.parity[i]);
+        if (seen[i].start_ns == ~0ull)
+            at += snprintf(text + at, sizeof(text) - (size_t)at, "not begun");
+        else
+            at += snprintf(text + at, sizeof(text) - (size_t)at, "%.0f..%.0f (%u CTAs)",
+                           (double)(seen[i].start_ns - first_ns) * 1e-3,
+                           seen[i].end_ns > 0 ? (double)(seen[i].end_ns - first_ns) * 1e-3 : -1.0,
+                           seen[i].ctas);
+    }
+    fprintf(stderr, "%s\n", text);
+    cudaStreamDestroy(stream);
+}
+
+/* Like finish, but says where things stand once half a deadline has passed. */
+static void finish_watched(struct env *e)
+{
+    double begin_s = world_now_s();
+    int told = 0;
+    while (cudaStreamQuery(e->main) == cudaErrorNotReady ||
+           cudaStreamQuery(e->side) == cudaErrorNotReady) {
+        if (!told && world_now_s() - begin_s > e->opt.deadline_s / 2) {
+            trail_print(e);
+            told = 1;
+        }
+        usleep(100);
+    }
+    finish(e);
+}
+
 static void launch_standin(struct env *e, const struct how *how, const struct dispatch_args *d,
                            int round, int ctas, cudaStream_t stream)
 {
@@ -322,7 +419,8 @@ static void launch_standin(struct env *e, const struct how *how, const struct di
                              .units = how->sbo ? b->units : NULL,
                              .units_per_expert = (e->slots.rows_max + BLOCK_M - 1) / BLOCK_M,
                              .block_m = BLOCK_M,
-                             .tiles_per_unit = TILES};
+                             .tiles_per_unit = TILES,
+                             .stamp = trail_next(e, "work", how->parity)};
     CHECK(e, kernels_standin_launch(&a, stream) == 0);
 }
 
@@ -352,42 +450,46 @@ static void launch_exchange(struct env *e, const struct how *how, int tokens, cu
         CHECK(e, kernels_combine_fused_launch(&c, stream) == 0);
         return;
     }
-    for (d.round = 0; d.round < d.rounds; d.round++)
+    for (d.round = 0; d.round < d.rounds; d.round++) {
+        d.stamp = trail_next(e, "send", how->parity);
         CHECK(e, kernels_dispatch_send_launch(&d, stream) == 0);
-    for (d.round = 0; d.round < d.rounds; d.round++)
+    }
+    for (d.round = 0; d.round < d.rounds; d.round++) {
+        d.stamp = trail_next(e, "receive", how->parity);
         CHECK(e, kernels_dispatch_recv_launch(&d, stream) == 0);
+    }
     for (c.round = 0; c.round < c.rounds; c.round++) {
         if (how->sbo) {
             launch_sbo(e, how, &d, &c, stream);
             continue;
         }
         launch_standin(e, how, &d, c.round, 32, stream);
+        c.stamp = trail_next(e, "combine send", how->parity);
         CHECK(e, kernels_combine_send_launch(&c, stream) == 0);
     }
+    c.stamp = trail_next(e, "combine receive", how->parity);
     CHECK(e, kernels_combine_recv_launch(&c, stream) == 0);
 }
 
+/* No exchange may be under way: the window is poisoned too, between barriers. */
 static void poison(struct env *e, int parity)
 {
     struct buffers *b = &e->buf[parity];
+    CHECK(e, kernels_comm_barrier(e->comm, e->main) == 0);
+    CHECK(e, kernels_comm_poison(e->comm, e->main) == 0);
+    CHECK(e, kernels_comm_barrier(e->comm, e->main) == 0);
     CHECK(e, cudaMemsetAsync(b->packed_x, 0xff, b->packed_bytes, e->main) == cudaSuccess);
     CHECK(e, cudaMemsetAsync(b->packed_scales, 0xff, b->scale_bytes, e->main) == cudaSuccess);
     CHECK(e, cudaMemsetAsync(b->y_packed, 0xff, b->y_packed_bytes, e->main) == cudaSuccess);
     CHECK(e, cudaMemsetAsync(b->y, 0xff, b->y_bytes, e->main) == cudaSuccess);
 }
 
-static void finish(struct env *e)
-{
-    CHECK(e, cudaStreamSynchronize(e->main) == cudaSuccess);
-    CHECK(e, cudaStreamSynchronize(e->side) == cudaSuccess);
-    CHECK(e, kernels_comm_status(e->comm) == 0);
-}
-
-/* y against the double reference, or bit by bit against the first result for these inputs. */
-static void check_y(struct env *e, int parity, int tokens, int first, double *worst)
+/* y (device) against the double reference, or bit by bit against the first result for these inputs.
+ */
+static void check_rows(struct env *e, const void *y, int tokens, int first, double *worst)
 {
     size_t bytes = (size_t)tokens * (size_t)e->slots.shape.hidden * 2;
-    CHECK(e, cudaMemcpy(e->host_y, e->buf[parity].y, bytes, cudaMemcpyDeviceToHost) == cudaSuccess);
+    CHECK(e, cudaMemcpy(e->host_y, y, bytes, cudaMemcpyDeviceToHost) == cudaSuccess);
     if (!first) {
         CHECK(e, memcmp(e->host_y, e->first_y, bytes) == 0);
         return;
@@ -403,6 +505,11 @@ static void check_y(struct env *e, int parity, int tokens, int first, double *wo
         CHECK(e, distance < 5e-3);
         *worst = distance > *worst ? distance : *worst;
     }
+}
+
+static void check_y(struct env *e, int parity, int tokens, int first, double *worst)
+{
+    check_rows(e, e->buf[parity].y, tokens, first, worst);
 }
 
 /* Every schedule over the same inputs; all must give the same bits. */
@@ -427,8 +534,9 @@ static double test_inputs(struct env *e, enum routing routing, int tokens, unsig
     for (size_t i = 0; i < sizeof(hows) / sizeof(hows[0]); i++) {
         const struct how *how = &hows[i];
         struct kernels_grid grid;
+        /* The combine's receive serves the experts of all rounds. */
         if (e->slots.experts_local % how->rounds != 0 ||
-            kernels_comm_grid(e->slots.shape.experts / how->rounds, how->num_sms, 1, &grid) != 0)
+            kernels_comm_grid(e->slots.shape.experts, how->num_sms, 1, &grid) != 0)
             continue;
         poison(e, how->parity);
         launch_exchange(e, how, tokens, e->main);
@@ -440,6 +548,17 @@ static double test_inputs(struct env *e, enum routing routing, int tokens, unsig
     return worst;
 }
 
+/* RAGGED in `tokens`: each rank draws a number of its own. */
+enum { RAGGED = 1 << 20 };
+
+static int tokens_of(const struct env *e, int tokens, unsigned int seed)
+{
+    unsigned long long rng =
+        ((unsigned long long)(e->opt.seed + seed) << 8) + (unsigned int)e->opt.rank;
+    return tokens != RAGGED ? tokens
+                            : (int)(rng_next(&rng) % (unsigned int)(e->slots.shape.max_tokens + 1));
+}
+
 static void test_shape(struct env *e, const char *name, struct slots_shape shape, const int *tokens,
                        const unsigned char *id)
 {
@@ -448,8 +567,8 @@ static void test_shape(struct env *e, const char *name, struct slots_shape shape
     env_open(e, shape, 1 << 20, 0, id);
     for (int i = 0; tokens[i] >= 0; i++) {
         for (int routing = 0; routing < ROUTINGS; routing++) {
-            double d = test_inputs(e, (enum routing)routing, tokens[i],
-                                   (unsigned int)(i * ROUTINGS + routing + 1));
+            unsigned int seed = (unsigned int)(i * ROUTINGS + routing + 1);
+            double d = test_inputs(e, (enum routing)routing, tokens_of(e, tokens[i], seed), seed);
             worst = d > worst ? d : worst;
         }
     }
@@ -472,37 +591,58 @@ static cudaGraphExec_t capture_begin_end(struct env *e, void (*body)(struct env 
     return exec;
 }
 
+/* Leaves y of each exchange in the log. */
 static void replay_body(struct env *e, const void *arg)
 {
     int tokens = *(const int *)arg;
-    static const struct how layers[] = {
+    size_t bytes = e->buf[0].y_bytes;
+    static const struct how layers[LAYERS] = {
         {.rounds = 1, .num_sms = 132, .fused = 1, .delay_ns = 3000},
         {.rounds = 2, .num_sms = 24, .parity = 1, .copy = KERNELS_COPY_STORES, .delay_ns = 3000},
         {.rounds = 1, .num_sms = 132, .sbo = 1},
         {.rounds = 4, .num_sms = 16, .parity = 1, .delay_ns = 3000}};
-    for (size_t i = 0; i < sizeof(layers) / sizeof(layers[0]); i++)
-        if (e->slots.experts_local % layers[i].rounds == 0)
-            launch_exchange(e, &layers[i], tokens, e->main);
+    for (size_t i = 0; i < LAYERS; i++) {
+        struct how how = layers[i];
+        if (e->slots.experts_local % how.rounds != 0)
+            how.rounds = 1;
+        launch_exchange(e, &how, tokens, e->main);
+        CHECK(e, cudaMemcpyAsync((char *)e->log + i * bytes, e->buf[how.parity].y, bytes,
+                                 cudaMemcpyDeviceToDevice, e->main) == cudaSuccess);
+    }
 }
 
-/* Replays in a row, each with four exchanges of different schedules; y is compared on the way. */
+/* Replays in a row on poisoned memory, without a pause; every y of theirs is compared afterwards.
+ */
+static void replay_stretch(struct env *e, cudaGraphExec_t exec, int tokens, int replays,
+                           double *worst)
+{
+    size_t bytes = e->buf[0].y_bytes, step = LAYERS * bytes;
+    CHECK(e, cudaMemsetAsync(e->log, 0xff, STRETCH * step, e->main) == cudaSuccess);
+    for (int parity = 0; parity < 2; parity++)
+        poison(e, parity);
+    /* The last replay's stays in place 0, where all of them leave it. */
+    for (int i = replays - 1; i >= 0; i--) {
+        CHECK(e, cudaGraphLaunch(exec, e->main) == cudaSuccess);
+        if (i > 0)
+            CHECK(e, cudaMemcpyAsync((char *)e->log + (size_t)i * step, e->log, step,
+                                     cudaMemcpyDeviceToDevice, e->main) == cudaSuccess);
+    }
+    finish(e);
+    for (int i = 0; i < replays * LAYERS; i++)
+        check_rows(e, (char *)e->log + (size_t)i * bytes, tokens, i == 0, worst);
+}
+
+/* Replays of four exchanges of different schedules, with random delays. Each stretch has inputs of
+ * its own; the graph stays. */
 static void test_replays(struct env *e, int replays)
 {
     int tokens = e->slots.shape.max_tokens;
     double worst = 0, begin_s = world_now_s();
-    make_inputs(e, UNIFORM, tokens, 4242);
-    make_reference(e, tokens);
     cudaGraphExec_t exec = capture_begin_end(e, replay_body, &tokens);
-    for (int i = 0; i < replays; i++) {
-        if (i % 50 == 0)
-            for (int parity = 0; parity < 2; parity++)
-                poison(e, parity);
-        CHECK(e, cudaGraphLaunch(exec, e->main) == cudaSuccess);
-        if (i % 50 != 0 && i != replays - 1)
-            continue;
-        finish(e);
-        for (int parity = 0; parity < 2; parity++)
-            check_y(e, parity, tokens, i == 0 && parity == 0, &worst);
+    for (int i = 0; i < replays; i += STRETCH) {
+        make_inputs(e, (enum routing)(i / STRETCH % ROUTINGS), tokens, 4242 + (unsigned int)i);
+        make_reference(e, tokens);
+        replay_stretch(e, exec, tokens, replays - i < STRETCH ? replays - i : STRETCH, &worst);
     }
     CHECK(e, cudaGraphExecDestroy(exec) == cudaSuccess);
     if (e->opt.rank == 0)
@@ -510,7 +650,7 @@ static void test_replays(struct env *e, int replays)
     fflush(stdout);
 }
 
-/* Two half batches at once, a parity each, on two streams. */
+/* Two half batches at once, a parity each, on two streams. Ranks meet before each pair. */
 static void test_two_batches(struct env *e)
 {
     int tokens = e->slots.shape.max_tokens;
@@ -521,18 +661,48 @@ static void test_two_batches(struct env *e)
         return;
     make_inputs(e, UNIFORM, tokens, 77);
     make_reference(e, tokens);
-    for (int i = 0; i < 20; i++) {
+    for (int i = 0; i < (e->opt.quick ? 6 : 20); i++) {
         poison(e, 0);
         poison(e, 1);
         finish(e);
+        trail_begin(e);
         launch_exchange(e, &a, tokens, e->main);
         launch_exchange(e, &b, tokens, e->side);
-        finish(e);
+        finish_watched(e);
         check_y(e, 0, tokens, i == 0, &worst);
         check_y(e, 1, tokens, 0, &worst);
     }
     if (e->opt.rank == 0)
         printf("ok   two batches in flight\n");
+}
+
+/* The same without meeting: ranks drift apart as far as the exchange itself lets them, held up for
+ * up to a millisecond at random. */
+static void test_drift(struct env *e)
+{
+    int tokens = e->slots.shape.max_tokens, pairs = e->opt.quick ? 3 : 20;
+    double worst = 0;
+    struct how a = {.rounds = 1, .num_sms = 24, .delay_ns = 1000000};
+    struct how b = {.rounds = 2, .num_sms = 24, .parity = 1, .delay_ns = 1000000};
+    if (e->slots.experts_local % 2 != 0)
+        return;
+    make_inputs(e, UNIFORM, tokens, 78);
+    make_reference(e, tokens);
+    poison(e, 0);
+    poison(e, 1);
+    finish(e);
+    trail_begin(e);
+    for (int i = 0; i < pairs; i++) {
+        launch_exchange(e, &a, tokens, e->main);
+        launch_exchange(e, &b, tokens, e->side);
+    }
+    finish_watched(e);
+    check_y(e, 0, tokens, 1, &worst);
+    check_y(e, 1, tokens, 0, &worst);
+    cudaFree(e->trail.stamps);
+    e->trail.stamps = NULL;
+    if (e->opt.rank == 0)
+        printf("ok   %d pairs of batches in a row\n", pairs);
 }
 
 /* A message over the emulated network takes its latency and its bytes' time. */
@@ -685,13 +855,14 @@ static void run_tests(struct env *e, unsigned char *id)
     struct slots_shape tiny = {
         .vranks = w, .experts = 16, .hidden = 512, .topk = 4, .max_tokens = 32, .fp8 = 1};
     test_shape(e, "16 experts, 512 wide, FP8", tiny,
-               e->opt.quick ? (const int[]){7, -1} : (const int[]){1, 7, 32, 0, -1}, id);
+               e->opt.quick ? (const int[]){7, -1} : (const int[]){1, 7, 32, 0, RAGGED, RAGGED, -1},
+               id);
     CHECK(e, kernels_comm_clocks(e->comm, offset_ns, trip_ns) == 0);
     test_alltoall(e);
     test_push(e);
     test_refusals(e);
-    if (!e->opt.one_batch)
-        test_two_batches(e);
+    test_two_batches(e);
+    test_drift(e);
     test_replays(e, e->opt.quick ? 3 : e->opt.replays);
     next_id(e, id);
     if (e->opt.quick) {
@@ -710,13 +881,18 @@ static void run_large_tests(struct env *e, unsigned char *id)
         .vranks = w, .experts = 64, .hidden = 7168, .topk = 8, .max_tokens = 128, .fp8 = 1};
     struct slots_shape bf16 = {
         .vranks = w, .experts = 32, .hidden = 2048, .topk = 6, .max_tokens = 512, .fp8 = 0};
+    struct slots_shape wide = {
+        .vranks = w, .experts = 128, .hidden = 2048, .topk = 8, .max_tokens = 512, .fp8 = 1};
     struct slots_shape folded = {
         .vranks = 4 * w, .experts = 64, .hidden = 1024, .topk = 8, .max_tokens = 48, .fp8 = 1};
-    test_shape(e, "64 experts, 7168 wide, FP8", deepseek, (const int[]){1, 128, -1}, id);
+    test_shape(e, "64 experts, 7168 wide, FP8", deepseek, (const int[]){1, 128, RAGGED, -1}, id);
     test_replays(e, e->opt.replays / 5);
     next_id(e, id);
     env_close(e);
-    test_shape(e, "32 experts, 2048 wide, BF16", bf16, (const int[]){33, 512, -1}, id);
+    test_shape(e, "32 experts, 2048 wide, BF16", bf16, (const int[]){33, 512, RAGGED, -1}, id);
+    next_id(e, id);
+    env_close(e);
+    test_shape(e, "128 experts, 2048 wide, FP8", wide, (const int[]){1, 512, RAGGED, -1}, id);
     next_id(e, id);
     env_close(e);
     test_shape(e, "slices: 4 virtual ranks per GPU", folded, (const int[]){16, 48, -1}, id);
@@ -1070,6 +1246,98 @@ static void run_bench(struct env *e, const unsigned char *id)
     env_close(e);
 }
 
+/* The two kernels and both in one graph, by the copies that AUTO means. The anchor is EP4's: fewer
+ * GPUs send less over NVLink, so that their figures have none. */
+static void speed_exchanges(struct env *e, FILE *csv)
+{
+    static const struct {
+        const char *name;
+        int dispatch, combine;
+        double anchor_us, goal_ratio;
+    } cases[] = {
+        {"dispatch", 1, 0, 35, 0}, {"combine", 0, 1, 62, 0}, {"both", 1, 1, 97, 97.0 / 98}};
+    int ranks = e->opt.ranks, tokens = 128;
+    char shape[96];
+    snprintf(shape, sizeof(shape), "EP%d h7168 64 experts top-8 128 tokens 132 SMs", ranks);
+    bench_prepare(e, tokens);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct exchange_bench x = {{.rounds = 1, .num_sms = 132, .fused = 1},
+                                   tokens,
+                                   20,
+                                   cases[i].dispatch,
+                                   cases[i].combine};
+        struct series s = time_graph(e, exchange_body, &x, x.ops, 100);
+        double bytes = (cases[i].dispatch ? exchange_bytes(e, tokens, 0) : 0) +
+                       (cases[i].combine ? exchange_bytes(e, tokens, 1) : 0);
+        struct speed_row row = {cases[i].name,
+                                shape,
+                                s.median_us,
+                                s.p95_us,
+                                s.n,
+                                bytes * (ranks - 1) / ranks,
+                                cases[i].anchor_us,
+                                cases[i].goal_ratio,
+                                "DeepEP's low-latency kernels at EP4 (the issue)"};
+        if (ranks != 4) {
+            row.anchor_us = row.goal_ratio = 0;
+            row.source = "none: the anchor is EP4's";
+        }
+        if (e->opt.rank == 0)
+            speed_write(csv, &row);
+    }
+}
+
+/* 16 MiB to each peer, all GPUs at once. The goal is a rate: 305 GB/s of egress. */
+static void speed_pushes(struct env *e, FILE *csv, const void *from)
+{
+    size_t each = (size_t)16 << 20;
+    double bytes = (double)each * (e->opt.ranks - 1);
+    for (int copy = KERNELS_COPY_STORES; e->opt.ranks > 1 && copy <= KERNELS_COPY_BULK; copy++) {
+        struct push_bench x = {{.comm = e->comm,
+                                .ctas = 24,
+                                .copy = (enum kernels_copy)copy,
+                                .bytes = each,
+                                .from = from},
+                               4};
+        struct series s = time_graph(e, push_body, &x, x.ops, 41);
+        char shape[96];
+        snprintf(shape, sizeof(shape), "%d GPUs 16 MiB to each peer 24 SMs %s", e->opt.ranks,
+                 copy_name((enum kernels_copy)copy));
+        struct speed_row row = {"push",        shape, s.median_us,
+                                s.p95_us,      s.n,   bytes,
+                                bytes / 305e3, 1,     "goal of 305 GB/s egress (the issue)"};
+        if (e->opt.rank == 0)
+            speed_write(csv, &row);
+    }
+}
+
+static void run_speed(struct env *e, const unsigned char *id)
+{
+    struct slots_shape shape = {.vranks = e->opt.ranks,
+                                .experts = 64,
+                                .hidden = 7168,
+                                .topk = 8,
+                                .max_tokens = 128,
+                                .fp8 = 1};
+    size_t bytes = (size_t)64 << 20; /* four pushes take turns, so that none reads from the L2 */
+    env_open(e, shape, (size_t)e->opt.ranks << 24, 0, id);
+    FILE *csv = e->opt.rank == 0 ? speed_open(e->opt.csv) : NULL;
+    CHECK(e, e->opt.rank != 0 || csv != NULL);
+    unsigned int *noise = host_alloc(e, bytes);
+    unsigned long long rng = (unsigned long long)e->opt.rank;
+    for (size_t i = 0; i < bytes / 4; i++)
+        noise[i] = rng_next(&rng);
+    void *memory = device_alloc(e, bytes);
+    CHECK(e, cudaMemcpy(memory, noise, bytes, cudaMemcpyHostToDevice) == cudaSuccess);
+    speed_exchanges(e, csv);
+    speed_pushes(e, csv, memory);
+    if (csv != NULL)
+        fclose(csv);
+    cudaFree(memory);
+    free(noise);
+    env_close(e);
+}
+
 static int run_rank(struct options opt)
 {
     struct env e = {.opt = opt};
@@ -1087,8 +1355,11 @@ static int run_rank(struct options opt)
         CHECK(&e, world_read(3, id, sizeof(id), 120) == 0);
     }
     close(3);
-    if (opt.bench_dir != NULL) {
-        run_bench(&e, id);
+    if (opt.csv != NULL || opt.bench_dir != NULL) {
+        if (opt.csv != NULL)
+            run_speed(&e, id);
+        else
+            run_bench(&e, id);
         return 0;
     }
     if (!opt.quick)
@@ -1105,9 +1376,27 @@ static int probe(void)
     return write(3, &count, sizeof(count)) == (ssize_t)sizeof(count) ? 0 : 1;
 }
 
+/* An option with a value that all ranks get too. */
+static int take_option(struct options *opt, const char *name, const char *value)
+{
+    if (strcmp(name, "--bench") == 0)
+        opt->bench_dir = value;
+    else if (strcmp(name, "--csv") == 0)
+        opt->csv = value;
+    else if (strcmp(name, "--replays") == 0)
+        opt->replays = atoi(value);
+    else if (strcmp(name, "--deadline") == 0)
+        opt->deadline_s = atof(value);
+    else if (strcmp(name, "--seed") == 0)
+        opt->seed = (unsigned int)strtoul(value, NULL, 0);
+    else
+        return 0;
+    return 1;
+}
+
 int main(int argc, char **argv)
 {
-    struct options opt = {.rank = -1, .replays = 1000};
+    struct options opt = {.rank = -1, .replays = 1000, .deadline_s = 10};
     int gpus = 0;
     char *pass[16] = {argv[0]};
     int passed = 1;
@@ -1118,9 +1407,6 @@ int main(int argc, char **argv)
         if (strcmp(argv[i], "--quick") == 0) {
             opt.quick = 1;
             pass[passed++] = argv[i];
-        } else if (strcmp(argv[i], "--one-batch") == 0) {
-            opt.one_batch = 1;
-            pass[passed++] = argv[i];
         } else if (strcmp(argv[i], "--rank") == 0) {
             opt.rank = atoi(value);
             i++;
@@ -1130,17 +1416,13 @@ int main(int argc, char **argv)
         } else if (strcmp(argv[i], "--gpus") == 0) {
             gpus = atoi(value);
             i++;
-        } else if (passed < 12 && i + 1 < argc &&
-                   (strcmp(argv[i], "--bench") == 0 || strcmp(argv[i], "--replays") == 0)) {
-            if (strcmp(argv[i], "--bench") == 0)
-                opt.bench_dir = value;
-            else
-                opt.replays = atoi(value);
+        } else if (passed < 12 && i + 1 < argc && take_option(&opt, argv[i], value)) {
             pass[passed++] = argv[i++];
             pass[passed++] = argv[i];
         } else {
             fprintf(stderr,
-                    "usage: %s [--gpus N] [--quick] [--one-batch] [--replays N] [--bench DIR]\n",
+                    "usage: %s [--gpus N] [--seed N] [--quick] [--replays N] [--deadline S] "
+                    "[--bench DIR] [--csv FILE]\n",
                     argv[0]);
             return 2;
         }
@@ -1154,6 +1436,16 @@ int main(int argc, char **argv)
     }
     if (gpus < 1 || gpus > found)
         gpus = found;
+    char seed[16];
+    if (opt.seed == 0) {
+        opt.seed = (unsigned int)time(NULL);
+        snprintf(seed, sizeof(seed), "%u", opt.seed);
+        pass[passed++] = (char *)"--seed";
+        pass[passed++] = seed;
+    }
+    if (opt.csv == NULL && opt.bench_dir == NULL)
+        printf("seed %u\n", opt.seed);
+    fflush(stdout);
     int failed = world_run(pass, gpus, KERNELS_COMM_ID_BYTES, 240);
     printf("%s on %d GPUs\n", failed ? "FAILED" : "passed", gpus);
     return failed;

@@ -557,6 +557,7 @@ int main(int argc, char **argv)
     const int edges[10] = {0, 1, 63, 64, 65, 127, 128, 129, 512, 33};
     const int skewed[8] = {0, 700, 2, 0, 1, 0, 37, 0};
     const int decode[4] = {64, 17, 0, 128};
+    const int prefill[3] = {512, 300, 200}; /* the tiles of the last pass are halved */
     const int none[2] = {0, 0};
     const int dense_rows[] = {4, 36, 272, 1004};
 
@@ -577,6 +578,7 @@ int main(int argc, char **argv)
         test_grouped(dtype, 2, none, 64, 128, 256, 0, 1, 0);
         test_grouped(dtype, 8, skewed, 768, 256, 128, 1, 1, 1);
         test_grouped(dtype, 4, decode, 128, 4096, 7168, 1, 63, 0);
+        test_grouped(dtype, 3, prefill, 512, 7168, 512, 0, 31, 1);
         test_repeats(dtype, 30);
         test_activation(dtype, 10, edges, 512, 2048, 1);
         test_activation(dtype, 8, skewed, 700, 384, 0);
