@@ -1,5 +1,10 @@
 # Folders from before CUPTI name sources in a column `times`; both are read, and written as `source`.
-old=validate/evidence/2026-11-21-h200x4/eps
+# validate/evidence.sh --update writes the evidence anew: its columns are cut back to what they were.
+evidence=validate/evidence/2026-11-21-h200x4/eps
+old=$OUT/old
+mkdir "$old"
+cut -d, -f1-16 $evidence/ops.csv | sed '1s/source$/times/; s/,stamp$/,stamped/' >"$old/ops.csv"
+cut -d, -f1-22 $evidence/layers.csv >"$old/layers.csv"
 sources() { # CSV COLUMN
     awk -F, -v name="$2" 'NR == 1 {for (i = 1; i <= NF; i++) if ($i == name) c = i; next}
         {print $10, $c}' "$1" | sort | uniq -c
