@@ -283,13 +283,11 @@ static __device__ __forceinline__ unsigned long long
 pace_departure_ns(const struct comm_device *c, const struct comm_pacing_device *pacing,
                   unsigned long long since_ns, double bytes)
 {
-    unsigned long long seen = *(volatile unsigned long long *)c->nic_free_ns, assumed, next;
-    do {
-        assumed = seen;
-        next = (assumed > since_ns ? assumed : since_ns) +
-               (unsigned long long)(bytes * pacing->ns_per_byte);
-        seen = atomicCAS(c->nic_free_ns, assumed, next);
-    } while (seen != assumed);
+    const unsigned long long length_ns = (unsigned long long)(bytes * pacing->ns_per_byte);
+    /* Two additions that cannot fail, rather than a compare-and-swap that hundreds of flags repeat.
+     * Whoever comes between them only makes the queue longer. */
+    atomicMax(c->nic_free_ns, since_ns);
+    const unsigned long long next = atomicAdd(c->nic_free_ns, length_ns) + length_ns;
     unsigned long long now_ns = stamp_now_ns();
     return next > now_ns ? next : now_ns;
 }
