@@ -284,7 +284,7 @@ pace_departure_ns(const struct comm_device *c, const struct comm_pacing_device *
                   unsigned long long since_ns, double bytes)
 {
     const unsigned long long length_ns = (unsigned long long)(bytes * pacing->ns_per_byte);
-    /* Two additions that cannot fail, rather than a compare-and-swap that hundreds of flags repeat.
+    /* A maximum and an addition, which cannot fail, rather than a compare-and-swap that hundreds of flags repeat.
      * Whoever comes between them only makes the queue longer. */
     atomicMax(c->nic_free_ns, since_ns);
     const unsigned long long next = atomicAdd(c->nic_free_ns, length_ns) + length_ns;

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Every policy on as many GPUs as there are: right outputs, the same bits, traces. $1: the program.
+# Every policy on as many GPUs as there are: right outputs, the same bits, traces. $1: the program;
+# $2: numbers of GPUs, "1 2 4".
 set -u
 cd "$(dirname "$0")/../.." || exit 2
 gpus=0
@@ -22,7 +23,7 @@ check() {
     echo "validate: $1, $3 ranks on $2 GPUs, $4: $points of $5 points"
 }
 program=$1
-for n in 1 2 4; do
+for n in ${2:-1 2 4}; do
     [ "$n" -le "$gpus" ] || continue
     for dtype in fp8 bf16; do
         check small "$n" "$n" $dtype 15
