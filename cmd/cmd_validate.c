@@ -17,11 +17,13 @@
 #include "plan/trace_csv.h"
 #include "plan/trace_log.h"
 
-#define PATIENCE_S 180.0 /* for one point */
+/* For one point: its check against the reference, and its replays. */
+#define PATIENCE_S        180.0
+#define PATIENCE_REPLAY_S 0.15
 
 struct validate_args {
-    int repeats, layers, check_tokens, gpus;
-    double pace_GBps, pace_us;
+    int repeats, layers, check_tokens, check_replays, gpus;
+    double pace_GBps, pace_us, delay_us;
     bool cupti, experimental_gin;
     char *measured;
 };
@@ -34,6 +36,10 @@ static const struct opt validate_opts[] = {
      .help = "layers in one CUDA graph"},
     {FIELD(check_tokens), .type = OPT_INT, .min = 0, .max = 65536, .def = "16",
      .help = "tokens per rank compared with the reference; 0 = all"},
+    {FIELD(check_replays), .type = OPT_INT, .min = 0, .max = 1000000, .def = "0",
+     .help = "test: so many more replays, every output compared bit by bit"},
+    {FIELD(delay_us), .type = OPT_DOUBLE, .min = 0, .max = 1e5, .def = "0", .unit = "us",
+     .help = "test: random delays of up to so much in every CTA of dispatch and combine"},
     {FIELD(gpus), .type = OPT_INT, .min = 0, .max = 64, .def = "0",
      .help = "GPUs, one process each; 0 = as many as ranks; fewer emulate the group (slice mode)"},
     {FIELD(pace_GBps), .type = OPT_DOUBLE, .min = 0, .max = 1e6, .def = "0", .unit = "GB/s",
@@ -152,6 +158,8 @@ static int rank_main(struct context *x, struct gpu_team *team)
                             .check_tokens = x->args->check_tokens,
                             .pace_GBps = x->args->pace_GBps,
                             .pace_us = x->args->pace_us,
+                            .delay_us = x->args->delay_us,
+                            .check_replays = x->args->check_replays,
                             .cupti = x->args->cupti};
     struct record head = {.index = SIZE_MAX};
     int err = largest_batch(x, &o.max_tokens);
@@ -528,12 +536,14 @@ static int parent_main(struct context *x, int argc, char **argv)
 {
     struct gpu_receiver receiver = {x, result_take};
     char **child = calloc((size_t)argc + 2, sizeof *child), program[] = "peosim";
+    double patience_s =
+        PATIENCE_S + PATIENCE_REPLAY_S * (x->args->repeats + x->args->check_replays);
     int err = child ? 0 : ERR_NOMEM;
 
     if (!err) {
         child[0] = program;
         memcpy(child + 1, argv, (size_t)argc * sizeof *argv);
-        err = gpu_team_spawn(x->args->gpus, child, PATIENCE_S, &receiver);
+        err = gpu_team_spawn(x->args->gpus, child, patience_s, &receiver);
     }
     free(child);
     return err ? err : report(x);

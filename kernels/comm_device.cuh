@@ -117,7 +117,8 @@ static __device__ __forceinline__ int4 load_row16(const int4 *at)
     int4 v;
     asm volatile("ld.global.L1::no_allocate.v4.s32 {%0, %1, %2, %3}, [%4];"
                  : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-                 : "l"(at));
+                 : "l"(at)
+                 : "memory"); /* stays behind the barrier that orders it */
     return v;
 }
 

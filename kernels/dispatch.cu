@@ -7,9 +7,8 @@
 #include "kernels/comm_device.cuh"
 #include "kernels/gin.h"
 
-#define DISPATCH_STAGES                                                                            \
-    4 /* bodies in shared memory, so that sends of one overlap the next cast                       \
-       */
+/* Bodies in shared memory, so that sends of one overlap the next cast. */
+#define DISPATCH_STAGES    4
 #define DISPATCH_BUFFERS   16
 #define DISPATCH_BULK_SMEM (180 * 1024)
 
