@@ -147,10 +147,11 @@ bench: $(addprefix $(BUILD)/bench_,layer flow heap) $(if $(HAVE_SIMGRID),$(BUILD
 		$(if $(HAVE_SIMGRID),--simgrid $(BUILD)/simgrid_a2a --simgrid-most $(SIMGRID_MOST))
 	$(BUILD)/bench_heap
 
-# The README's accuracy tables, from a folder of public measurements.
+# The README's accuracy tables: of public measurements, from their folder, and of layers on GPUs.
 DATA ?= $(or $(PEOSIM_DATA),../shared/data)
 accuracy: peosim
-	@hw/accuracy.sh $(DATA)
+	@PEOSIM_DATA=$(DATA) validate/readme.sh 'hw/accuracy.sh|validate/evidence.sh'
+	@sed -n '/^<!-- table: .*\(accuracy\|evidence\).sh/,/^<!-- end/p' README.md | grep -v '^<!--'
 
 # Runs every command that README.md shows, puts its output there, draws its pictures again.
 readme: peosim

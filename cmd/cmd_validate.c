@@ -71,7 +71,7 @@ struct context {
     char folder[512];
 };
 
-static int point_of(const struct context *x, size_t index, struct validate_point *p)
+static void point_of(const struct context *x, size_t index, struct validate_point *p)
 {
     size_t per = config_num_points_per_scenario(x->config);
     int entry;
@@ -80,7 +80,6 @@ static int point_of(const struct context *x, size_t index, struct validate_point
     p->index = index;
     p->scenario = index / per;
     config_knobs(x->config, index % per, &p->policy, &p->knobs, &entry);
-    return 0;
 }
 
 /* --- a rank ------------------------------------------------------------------------------------
@@ -129,10 +128,10 @@ static int rank_point(struct context *x, struct gpu_session *session, struct gpu
     struct plan *plan = NULL;
     struct trace *trace = NULL;
     struct gpu_result result = {0};
-    int err = point_of(x, index, &p);
+    int err;
 
-    if (!err)
-        err = config_scenario(x->config, p.scenario, &s);
+    point_of(x, index, &p);
+    err = config_scenario(x->config, p.scenario, &s);
     if (err)
         return err;
     o.eager = s.eager;
@@ -455,7 +454,7 @@ static void emulation_say(struct context *x)
 {
     struct validate_set *v = &x->set;
     int ranks = 0;
-    char slice[64] = "", pace[96] = "";
+    char slice[160] = "", pace[96] = "";
 
     if (x->args->pace_GBps > 0)
         v->pace_GBps = x->args->pace_GBps;
@@ -463,7 +462,10 @@ static void emulation_say(struct context *x)
         if (v->point[i].gpu.emulated_ranks > ranks)
             ranks = v->point[i].gpu.emulated_ranks;
     if (ranks > 0)
-        snprintf(slice, sizeof slice, "each GPU carries one rank of %d; ", ranks);
+        snprintf(slice, sizeof slice,
+                 "each GPU carries one rank of %d, and what goes to the ranks that it stands for "
+                 "stays in its memory; ",
+                 ranks);
     if (v->pace_GBps > 0)
         snprintf(pace, sizeof pace, "receives held back as by a network of %g GB/s; ",
                  v->pace_GBps);

@@ -233,7 +233,7 @@ static int layers_read(struct validate_set *v, const char *folder)
         p->gpu.checked = (int)column(c, row, "checked");
         p->gpu.emulated_ranks = (int)column(c, row, "emulated_ranks");
         cupti_read(c, row, &p->gpu.cupti);
-        csv_double(c, row, csv_col(c, "clock_residual_us"), &p->gpu.clock_residual_us);
+        p->gpu.clock_residual_us = fmax(column(c, row, "clock_residual_us"), 0);
         if (column(c, row, "pace_GBps") > 0)
             v->pace_GBps = column(c, row, "pace_GBps");
         p->gpu.hash = strtoull(text_column(c, row, "hash"), NULL, 16);
@@ -472,8 +472,8 @@ int validate_bits(const struct validate_set *v)
     return err;
 }
 
-/* Kendall's tau of the points of each scenario; the mean over scenarios.
- */
+/* Kendall's tau of the points of each scenario, each setting of the knobs a point of its own; the
+ * mean over scenarios. */
 static double order_tau(const struct validate_set *v, size_t *scenarios)
 {
     double measured[64], predicted[64], sum = 0;

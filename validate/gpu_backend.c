@@ -503,7 +503,6 @@ int gpu_session_run(struct gpu_session *s, const struct plan *plan, const struct
         err = run_measure(&r, result, trace);
     if (!err && plan->ranks != s->ranks)
         result->emulated_ranks = plan->ranks;
-    if (r.s)
-        run_close(&r);
+    run_close(&r);
     return gpu_session_failed(s, err);
 }
