@@ -69,6 +69,14 @@ void plan_op_label(const struct plan *plan, int op, char *buf, size_t size)
     snprintf(buf, size, "%s%s%s%s", kind_names[o->kind], round, half, layer);
 }
 
+const struct plan_op *plan_op_of_kind(const struct plan *plan, enum plan_op_kind kind)
+{
+    for (int i = 0; i < plan->num_ops; i++)
+        if (plan->ops[i].kind == kind)
+            return &plan->ops[i];
+    return NULL;
+}
+
 int plan_new(struct plan **out, int ranks, int experts, int num_sms)
 {
     struct plan *p = calloc(1, sizeof *p);

@@ -183,6 +183,9 @@ bool plan_op_is_expert_gemm(enum plan_op_kind kind);
  * them. */
 bool plan_op_is_expert_work(enum plan_op_kind kind);
 
+/* The first op of a kind, or NULL. */
+const struct plan_op *plan_op_of_kind(const struct plan *plan, enum plan_op_kind kind);
+
 /* "dispatch_send[2]", with the half batch and layer where a plan has several: "down_gemm[0].B/L1".
  */
 void plan_op_label(const struct plan *plan, int op, char *buf, size_t size);

@@ -9,14 +9,6 @@
 
 #define TABLE_BYTES ((size_t)16 << 20) /* random values, repeated as often as it takes */
 
-static const struct plan_op *op_of_kind(const struct plan *plan, enum plan_op_kind kind)
-{
-    for (int i = 0; i < plan->num_ops; i++)
-        if (plan->ops[i].kind == kind)
-            return &plan->ops[i];
-    return NULL;
-}
-
 int gpu_attn_check(const struct gpu_session *s, const struct plan *plan)
 {
     const struct plan_attn *a = &plan->attn;
@@ -175,8 +167,8 @@ static int inputs_open(struct gpu_attn *a, const struct plan *plan, size_t rows,
 static int operands_open(struct gpu_attn *a, struct gpu_session *s, const struct plan *plan)
 {
     size_t hidden = (size_t)a->hidden, rows = (size_t)a->tokens;
-    size_t n = (size_t)gpu_attn_columns(op_of_kind(plan, OP_ATTN_PROJ)->n);
-    size_t heads = (size_t)op_of_kind(plan, OP_ATTN_OUT)->k, widest = larger(hidden, heads);
+    size_t n = (size_t)gpu_attn_columns(plan_op_of_kind(plan, OP_ATTN_PROJ)->n);
+    size_t heads = (size_t)plan_op_of_kind(plan, OP_ATTN_OUT)->k, widest = larger(hidden, heads);
     const struct operand results[] = {
         {&a->residual_out, 2 * rows * hidden * 2},
         {&a->normed, 2 * rows * hidden * 2},
@@ -224,7 +216,7 @@ int gpu_attn_open(struct gpu_attn **out, struct gpu_session *s, const struct pla
 
     if (!err) {
         a->tokens = plan->batches[0].routing->tokens;
-        a->hidden = op_of_kind(plan, OP_ATTN_OUT)->n;
+        a->hidden = plan_op_of_kind(plan, OP_ATTN_OUT)->n;
         a->latents = plan->attn.kv_lora_rank ? plan->attn.q_lora_rank + plan->attn.kv_lora_rank : 0;
         a->num_batches = plan->num_batches;
         err = memory_check(plan, a->tokens);

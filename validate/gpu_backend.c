@@ -11,14 +11,6 @@
 #define TOLERANCE_FP8  2e-2
 #define TOLERANCE_BF16 5e-3
 
-static const struct plan_op *op_of_kind(const struct plan *plan, enum plan_op_kind kind)
-{
-    for (int i = 0; i < plan->num_ops; i++)
-        if (plan->ops[i].kind == kind)
-            return &plan->ops[i];
-    return NULL;
-}
-
 static const struct plan_op *first_dispatch(const struct plan *plan)
 {
     for (int i = 0; i < plan->num_flows; i++)
@@ -32,8 +24,8 @@ static const struct plan_op *first_dispatch(const struct plan *plan)
 static int shape_of(struct gpu_run *r, struct gpu_shape *shape)
 {
     const struct plan *p = r->plan;
-    const struct plan_op *dispatch = first_dispatch(p), *act = op_of_kind(p, OP_ACT_QUANT);
-    const struct plan_op *up = op_of_kind(p, OP_GEMM_UP);
+    const struct plan_op *dispatch = first_dispatch(p), *act = plan_op_of_kind(p, OP_ACT_QUANT);
+    const struct plan_op *up = plan_op_of_kind(p, OP_GEMM_UP);
     const char *why = NULL;
 
     if (!dispatch || !act || !up)
@@ -165,7 +157,7 @@ static int ops_prepare(struct gpu_run *r)
 {
     const struct plan *p = r->plan;
     struct gpu_dense_memory *d = &r->s->layer->dense;
-    const struct plan_op *mlp = op_of_kind(p, OP_MLP_ACT);
+    const struct plan_op *mlp = plan_op_of_kind(p, OP_MLP_ACT);
     int err = gpu_dense_open(r->s, mlp ? mlp->n : 0), rows[GPU_MAX_BATCHES] = {0};
 
     for (int i = 0; i < p->num_batches; i++)
@@ -318,7 +310,7 @@ int run_open(struct gpu_run *r, struct gpu_session *s, const struct plan *plan,
         err = buffers_check(r);
     for (int i = 0; !err && i < plan->num_ops; i++)
         err = run_op_check(r, i);
-    if (!err && op_of_kind(plan, OP_ATTN_CORE))
+    if (!err && plan_op_of_kind(plan, OP_ATTN_CORE))
         err = gpu_attn_check(s, plan);
     if (!err)
         err = gpu_layer_open(s, &shape, o->seed);
@@ -330,7 +322,7 @@ int run_open(struct gpu_run *r, struct gpu_session *s, const struct plan *plan,
         err = ops_prepare(r);
     if (!err && run_has_a2a(plan))
         err = a2a_prepare(r);
-    if (!err && op_of_kind(plan, OP_ATTN_CORE))
+    if (!err && plan_op_of_kind(plan, OP_ATTN_CORE))
         err = gpu_attn_open(&r->attn, s, plan);
     if (!err)
         err = streams_open(r);

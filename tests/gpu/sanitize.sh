@@ -24,6 +24,7 @@ check() {
 for tool in memcheck racecheck; do
     check $tool "$build/tests/gpu/test_gemm" small
     check $tool "$build/tests/gpu/test_attention" small
+    check $tool "$build/tests/gpu/test_topk"
     # A kernel of microseconds takes tens of milliseconds here, and a rank's first ones seconds.
     check $tool "$build/tests/gpu/test_comm" --quick --deadline 60 --gpus "$gpus"
 done
