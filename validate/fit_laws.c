@@ -48,7 +48,10 @@ const struct fit_law fit_laws[] = {
      .rows = BIT(DATA_A2A),
      .max_nodes = MANY,
      .cv = {FIT_CV_SMS},
-     .param = {{HW_A2A_FIXED_US, 1, 200}, {HW_A2A_CTA_GBPS, 0.5, 200}, {HW_A2A_PUSH_EFF, 0.05, 1}}},
+     .param = {{HW_A2A_FIXED_US, 1, 200},
+               {HW_A2A_ROW_NS, 1, 5000},
+               {HW_A2A_CTA_GBPS, 0.5, 200},
+               {HW_A2A_PUSH_EFF, 0.05, 1}}},
     /* Sends and receives timed apart, or rounds: the shares of the fixed and the token time show.
      */
     {.name = "ll_dispatch_parts",
@@ -239,6 +242,7 @@ const struct fit_law fit_laws[] = {
      .rows = BIT(DATA_DENSE_BLOCK),
      .max_nodes = MANY,
      .cv = {FIT_CV_SHAPE},
+     .rule = HW_BLOCK_TILE_RULE,
      .param = {{HW_BLOCK_FIXED_US, 0.2, 20},
                {HW_BLOCK_TILE_NS, 20, 10000},
                {HW_BLOCK_KBLOCK_NS, 1, 1000},

@@ -269,12 +269,16 @@ static double router_ns(const double *v, const struct data_row *r)
     return kernel_ns(v, &w);
 }
 
+/* The rows of one round; a combine's last adds up those of all. */
 static double a2a_ns(const double *v, const struct data_row *r)
 {
+    double rows = (double)r->tokens * r->topk, round = rows / r->rounds;
+    bool back = strcmp(r->coll, "combine") == 0, last = r->round + 1 >= r->rounds;
+    struct law_a2a in = {sms_of(v, r), round, !back ? round : last ? rows : 0};
     struct cost_work w;
 
-    law_a2a_work(v, sms_of(v, r), &w);
-    return w.head.fixed_ns + r->bytes / w.push_GBps;
+    law_a2a_work(v, &in, &w);
+    return w.head.fixed_ns + w.head.sm_ns + r->bytes / w.push_GBps + w.tail.sm_ns;
 }
 
 static double copy_ns(const double *v, const struct data_row *r)

@@ -603,6 +603,8 @@ static void read_bench(struct cells *c, struct data_row *r)
         c->err = true;
     if (!c->err && (r->law == DATA_INTERFERENCE || r->law == DATA_STRETCH))
         bench_interference(c, dtype, r);
+    if (r->law == DATA_A2A)
+        snprintf(r->coll, sizeof r->coll, "%s", kind->name + strlen("a2a_"));
 }
 
 #define MAX_COLS 12
