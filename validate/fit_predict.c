@@ -131,6 +131,7 @@ static double grouped_ns(const double *v, const struct data_row *r, const int32_
                              .n = n,
                              .k = k,
                              .expected_m = expected_m,
+                             .block_m = r->block_m,
                              .sms = sms_of(v, r),
                              .num_sms = (int)v[HW_GPU_NUM_SMS]};
     struct cost_work w;
@@ -335,6 +336,9 @@ double predict_us(const struct predictor *p, const struct data_row *r)
         return strcmp(r->coll, "comm") == 0
                    ? r->alone_us * law_interference_comm(v, r->experts, r->num_sms)
                    : beside_us(r, v[HW_INTERFERENCE_COMPUTE]);
+    case DATA_A2A_BESIDE:
+        return strcmp(r->coll, "comm") == 0 ? r->alone_us * v[HW_INTERFERENCE_A2A]
+                                            : beside_us(r, v[HW_INTERFERENCE_A2A_COMPUTE]);
     case DATA_STRETCH:
         return r->alone_us * stretch_ratio(v, r);
     case DATA_ROUTER:
