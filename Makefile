@@ -147,10 +147,11 @@ bench: $(addprefix $(BUILD)/bench_,layer flow heap) $(if $(HAVE_SIMGRID),$(BUILD
 		$(if $(HAVE_SIMGRID),--simgrid $(BUILD)/simgrid_a2a --simgrid-most $(SIMGRID_MOST))
 	$(BUILD)/bench_heap
 
-# The README's accuracy tables, from a folder of public measurements.
+# The README's accuracy tables: of public measurements, from their folder, and of layers on GPUs.
 DATA ?= $(or $(PEOSIM_DATA),../shared/data)
 accuracy: peosim
-	@hw/accuracy.sh $(DATA)
+	@PEOSIM_DATA=$(DATA) validate/readme.sh 'hw/accuracy.sh|validate/evidence.sh'
+	@sed -n '/^<!-- table: .*\(accuracy\|evidence\).sh/,/^<!-- end/p' README.md | grep -v '^<!--'
 
 # Runs every command that README.md shows, puts its output there, draws its pictures again.
 readme: peosim
@@ -189,6 +190,8 @@ GPU_HOST := $(patsubst %.c,$(GPU_BUILD)/%.o,$(wildcard validate/gpu_*.c))
 GPU_COMMON := $(patsubst $(BUILD)/%,$(GPU_BUILD)/%,$(LIB_OBJS))
 GPU_TESTS := $(patsubst %.c,$(GPU_BUILD)/%,$(wildcard tests/gpu/test_*.c))
 GPU_BENCHES := $(patsubst %.c,$(GPU_BUILD)/%,$(wildcard tests/gpu/bench_*.c))
+# What they share: every other file beside them.
+GPU_TEST_COMMON := $(patsubst %.c,$(GPU_BUILD)/%.o,$(filter-out tests/gpu/test_% tests/gpu/bench_%,$(wildcard tests/gpu/*.c)))
 STATIC_LIBS := -l:libyaml.a -l:libgsl.a -l:libgslcblas.a -l:libjansson.a -l:libmd.a -lm -lpthread
 GPU_MPI ?= $(if $(STATIC),,$(MPI))
 GPU_MPI_CFLAGS = -DPEOSIM_MPI $(patsubst -I%,-isystem %,$(shell pkg-config --cflags-only-I $(GPU_MPI)))
@@ -224,8 +227,8 @@ $(GPU_BUILD)/peosim: $(GPU_BUILD)/cmd/main.o $(GPU_COMMON) $(GPU_HOST) $(GPU_KER
 	$(call SAY,link,$@)
 	$(Q)g++ $(LDFLAGS) -o $@ $(filter %.o,$^) $(GPU_LIBS) $(GPU_LDLIBS)
 
-$(GPU_BUILD)/tests/gpu/%: $(GPU_BUILD)/tests/gpu/%.o $(GPU_KERNELS) $(GPU_BUILD)/base/err.o $(GPU_BUILD)/base/log.o \
-		$(GPU_BUILD)/base/watch.o
+$(GPU_BUILD)/tests/gpu/%: $(GPU_BUILD)/tests/gpu/%.o $(GPU_TEST_COMMON) $(GPU_KERNELS) $(GPU_BUILD)/base/err.o \
+		$(GPU_BUILD)/base/log.o $(GPU_BUILD)/base/watch.o
 	$(call SAY,link,$@)
 	$(Q)g++ $(LDFLAGS) -o $@ $(filter %.o,$^) $(GPU_LIBS) -lm -lpthread $(if $(STATIC),-static-libstdc++ -static-libgcc)
 

@@ -9,6 +9,14 @@
 #include "base/err.h"
 #include "base/log.h"
 
+double watch_now_s(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
 static struct timespec deadline_of(double seconds)
 {
     struct timespec t;

@@ -7,6 +7,9 @@
 #include <pthread.h>
 #include <stdbool.h>
 
+/* Seconds of a clock that only runs forward. */
+double watch_now_s(void);
+
 struct watch {
     pthread_t thread;
     pthread_mutex_t lock;

@@ -17,11 +17,13 @@
 #include "plan/trace_csv.h"
 #include "plan/trace_log.h"
 
-#define PATIENCE_S 180.0 /* for one point */
+/* For one point: its check against the reference, and its replays. */
+#define PATIENCE_S        180.0
+#define PATIENCE_REPLAY_S 0.15
 
 struct validate_args {
-    int repeats, layers, check_tokens, gpus;
-    double pace_GBps, pace_us;
+    int repeats, layers, check_tokens, check_replays, gpus;
+    double pace_GBps, pace_us, delay_us;
     bool cupti, experimental_gin;
     char *measured;
 };
@@ -34,6 +36,10 @@ static const struct opt validate_opts[] = {
      .help = "layers in one CUDA graph"},
     {FIELD(check_tokens), .type = OPT_INT, .min = 0, .max = 65536, .def = "16",
      .help = "tokens per rank compared with the reference; 0 = all"},
+    {FIELD(check_replays), .type = OPT_INT, .min = 0, .max = 1000000, .def = "0",
+     .help = "test: so many more replays, every output compared bit by bit"},
+    {FIELD(delay_us), .type = OPT_DOUBLE, .min = 0, .max = 1e5, .def = "0", .unit = "us",
+     .help = "test: random delays of up to so much in every CTA of dispatch and combine"},
     {FIELD(gpus), .type = OPT_INT, .min = 0, .max = 64, .def = "0",
      .help = "GPUs, one process each; 0 = as many as ranks; fewer emulate the group (slice mode)"},
     {FIELD(pace_GBps), .type = OPT_DOUBLE, .min = 0, .max = 1e6, .def = "0", .unit = "GB/s",
@@ -65,7 +71,7 @@ struct context {
     char folder[512];
 };
 
-static int point_of(const struct context *x, size_t index, struct validate_point *p)
+static void point_of(const struct context *x, size_t index, struct validate_point *p)
 {
     size_t per = config_num_points_per_scenario(x->config);
     int entry;
@@ -74,7 +80,6 @@ static int point_of(const struct context *x, size_t index, struct validate_point
     p->index = index;
     p->scenario = index / per;
     config_knobs(x->config, index % per, &p->policy, &p->knobs, &entry);
-    return 0;
 }
 
 /* --- a rank ------------------------------------------------------------------------------------
@@ -123,10 +128,10 @@ static int rank_point(struct context *x, struct gpu_session *session, struct gpu
     struct plan *plan = NULL;
     struct trace *trace = NULL;
     struct gpu_result result = {0};
-    int err = point_of(x, index, &p);
+    int err;
 
-    if (!err)
-        err = config_scenario(x->config, p.scenario, &s);
+    point_of(x, index, &p);
+    err = config_scenario(x->config, p.scenario, &s);
     if (err)
         return err;
     o.eager = s.eager;
@@ -152,6 +157,8 @@ static int rank_main(struct context *x, struct gpu_team *team)
                             .check_tokens = x->args->check_tokens,
                             .pace_GBps = x->args->pace_GBps,
                             .pace_us = x->args->pace_us,
+                            .delay_us = x->args->delay_us,
+                            .check_replays = x->args->check_replays,
                             .cupti = x->args->cupti};
     struct record head = {.index = SIZE_MAX};
     int err = largest_batch(x, &o.max_tokens);
@@ -447,7 +454,7 @@ static void emulation_say(struct context *x)
 {
     struct validate_set *v = &x->set;
     int ranks = 0;
-    char slice[64] = "", pace[96] = "";
+    char slice[160] = "", pace[96] = "";
 
     if (x->args->pace_GBps > 0)
         v->pace_GBps = x->args->pace_GBps;
@@ -455,7 +462,10 @@ static void emulation_say(struct context *x)
         if (v->point[i].gpu.emulated_ranks > ranks)
             ranks = v->point[i].gpu.emulated_ranks;
     if (ranks > 0)
-        snprintf(slice, sizeof slice, "each GPU carries one rank of %d; ", ranks);
+        snprintf(slice, sizeof slice,
+                 "each GPU carries one rank of %d, and what goes to the ranks that it stands for "
+                 "stays in its memory; ",
+                 ranks);
     if (v->pace_GBps > 0)
         snprintf(pace, sizeof pace, "receives held back as by a network of %g GB/s; ",
                  v->pace_GBps);
@@ -528,12 +538,14 @@ static int parent_main(struct context *x, int argc, char **argv)
 {
     struct gpu_receiver receiver = {x, result_take};
     char **child = calloc((size_t)argc + 2, sizeof *child), program[] = "peosim";
+    double patience_s =
+        PATIENCE_S + PATIENCE_REPLAY_S * (x->args->repeats + x->args->check_replays);
     int err = child ? 0 : ERR_NOMEM;
 
     if (!err) {
         child[0] = program;
         memcpy(child + 1, argv, (size_t)argc * sizeof *argv);
-        err = gpu_team_spawn(x->args->gpus, child, PATIENCE_S, &receiver);
+        err = gpu_team_spawn(x->args->gpus, child, patience_s, &receiver);
     }
     free(child);
     return err ? err : report(x);

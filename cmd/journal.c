@@ -9,11 +9,11 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/err.h"
 #include "base/log.h"
+#include "base/watch.h"
 
 #define LINE_MAX_BYTES (JOURNAL_ROW_MAX + 256)
 /* Points put in order at a time: 16 bytes each. */
@@ -39,14 +39,6 @@ static uint32_t checksum(const char *text, size_t len)
     for (size_t i = 0; i < len; i++)
         h = (h ^ (unsigned char)text[i]) * 16777619u;
     return h;
-}
-
-static double now_s(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
 static void path_of(const char *folder, int rank, char *buf, size_t size)
@@ -341,7 +333,7 @@ int journal_begin(struct journal *j, int rank)
         return ERR_IO;
     }
     err = tail_mend(j);
-    j->synced_s = now_s();
+    j->synced_s = watch_now_s();
     return err;
 }
 
@@ -355,9 +347,9 @@ int journal_append(struct journal *j, const struct journal_point *p)
         return n;
     }
     err = bytes_write(j, line, (size_t)n);
-    if (!err && now_s() - j->synced_s > 1) {
+    if (!err && watch_now_s() - j->synced_s > 1) {
         fdatasync(j->fd);
-        j->synced_s = now_s();
+        j->synced_s = watch_now_s();
     }
     return err;
 }

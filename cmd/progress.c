@@ -1,21 +1,14 @@
 #include "cmd/progress.h"
 
 #include <stdio.h>
-#include <time.h>
 #include <unistd.h>
 
-static double now_s(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
+#include "base/watch.h"
 
 void progress_open(struct progress *p, const char *what, bool quiet)
 {
     *p = (struct progress){.what = what, .on = !quiet && isatty(STDERR_FILENO)};
-    p->start_s = p->last_s = now_s();
+    p->start_s = p->last_s = watch_now_s();
 }
 
 void progress_step(void *self, size_t done, size_t all)
@@ -25,7 +18,7 @@ void progress_step(void *self, size_t done, size_t all)
 
     if (!p->on)
         return;
-    now = now_s();
+    now = watch_now_s();
     if (now - p->start_s < 1 || (now - p->last_s < 0.2 && done < all))
         return;
     p->last_s = now;

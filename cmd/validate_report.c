@@ -233,6 +233,7 @@ static int layers_read(struct validate_set *v, const char *folder)
         p->gpu.checked = (int)column(c, row, "checked");
         p->gpu.emulated_ranks = (int)column(c, row, "emulated_ranks");
         cupti_read(c, row, &p->gpu.cupti);
+        p->gpu.clock_residual_us = fmax(column(c, row, "clock_residual_us"), 0);
         if (column(c, row, "pace_GBps") > 0)
             v->pace_GBps = column(c, row, "pace_GBps");
         p->gpu.hash = strtoull(text_column(c, row, "hash"), NULL, 16);
@@ -340,7 +341,7 @@ void validate_layers_csv(const struct validate_set *v, FILE *f)
     fprintf(f, "policy,method,num_rounds,num_sms,batch,experts,hidden,inter,ranks,measured_us,"
                "p95_us,min_us,n,predicted_us,ape,traced_us,spans_ok,worst_error,checked,hash,"
                "emulated_ranks,pace_GBps,cupti_version,cupti_ok,cupti_us,cupti_spread_us,"
-               "cupti_kernels,cupti_longer_us,cupti_longer_most_us,gemms\n");
+               "cupti_kernels,cupti_longer_us,cupti_longer_most_us,clock_residual_us,gemms\n");
     for (size_t i = 0; i < v->num_points; i++) {
         const struct validate_point *p = &v->point[i];
         char gemms[16];
@@ -349,14 +350,15 @@ void validate_layers_csv(const struct validate_set *v, FILE *f)
             continue;
         fprintf(f,
                 "%s,%d,%d,%d,%d,%d,%d,%d,%d,%.3f,%.3f,%.3f,%d,%.3f,%.4f,%.3f,%d,%.3e,%d,%016llx,%d,"
-                "%g,%d,%d,%.3f,%.3f,%d,%.3f,%.3f,%s\n",
+                "%g,%d,%d,%.3f,%.3f,%d,%.3f,%.3f,%.3f,%s\n",
                 p->policy->name, method_of(p), rounds_of(p), sms_of(p), p->batch, p->experts,
                 p->hidden, p->inter, p->ranks, p->gpu.median_us, p->gpu.p95_us, p->gpu.min_us,
                 p->gpu.n, p->predicted_us, validate_ape(p), p->gpu.traced_us, p->gpu.spans_ok,
                 p->gpu.worst_error, p->gpu.checked, (unsigned long long)p->gpu.hash,
                 p->gpu.emulated_ranks, v->pace_GBps, p->gpu.cupti.version, p->gpu.cupti.ok,
                 p->gpu.cupti.total_us, p->gpu.cupti.spread_us, p->gpu.cupti.kernels,
-                p->gpu.cupti.longer_us, p->gpu.cupti.longer_most_us, gemms_of(p, gemms));
+                p->gpu.cupti.longer_us, p->gpu.cupti.longer_most_us, p->gpu.clock_residual_us,
+                gemms_of(p, gemms));
     }
 }
 
@@ -421,12 +423,13 @@ static json_t *cupti_json(const struct gpu_cupti_result *c)
 
 static json_t *point_json(const struct validate_point *p)
 {
-    return json_pack("{s:s,s:i,s:i,s:i,s:o,s:i,s:f,s:f,s:f,s:f,s:i,s:f,s:o,s:o}", "policy",
+    return json_pack("{s:s,s:i,s:i,s:i,s:o,s:i,s:f,s:f,s:f,s:f,s:i,s:f,s:o,s:o,s:f}", "policy",
                      p->policy->name, "method", method_of(p), "num_rounds", rounds_of(p), "num_sms",
                      sms_of(p), "knobs", knobs_json(p), "batch", p->batch, "measured_us",
                      p->gpu.median_us, "predicted_us", p->predicted_us, "ape", validate_ape(p),
                      "p95_us", p->gpu.p95_us, "n", p->gpu.n, "worst_error", p->gpu.worst_error,
-                     "kinds", kinds_json(p), "cupti", cupti_json(&p->gpu.cupti));
+                     "kinds", kinds_json(p), "cupti", cupti_json(&p->gpu.cupti),
+                     "clock_residual_us", p->gpu.clock_residual_us);
 }
 
 int validate_json(const struct validate_set *v, char **text)
@@ -469,8 +472,8 @@ int validate_bits(const struct validate_set *v)
     return err;
 }
 
-/* Kendall's tau of the points of each scenario; the mean over scenarios.
- */
+/* Kendall's tau of the points of each scenario, each setting of the knobs a point of its own; the
+ * mean over scenarios. */
 static double order_tau(const struct validate_set *v, size_t *scenarios)
 {
     double measured[64], predicted[64], sum = 0;
@@ -649,6 +652,18 @@ static void cupti_summary(const struct validate_set *v, double *column_us, FILE 
                 kernels, stats_median(column_us, n), most, spread);
 }
 
+/* Traces of several GPUs lie on one clock: how well, at worst. */
+static void clock_summary(const struct validate_set *v, FILE *f)
+{
+    double residual_us = 0;
+
+    for (size_t i = 0; i < v->num_points; i++)
+        residual_us = fmax(residual_us, v->point[i].gpu.clock_residual_us);
+    if (residual_us > 0)
+        fprintf(f, "clocks of the GPUs agree within %.2f us (half the shortest round trip)\n",
+                residual_us);
+}
+
 void validate_summary(const struct validate_set *v, FILE *f)
 {
     double *measured = calloc(2 * v->num_points + 1, sizeof *measured), worst = 0;
@@ -673,6 +688,7 @@ void validate_summary(const struct validate_set *v, FILE *f)
                "neighbours':\n");
     kinds_summary(v, measured, predicted, f);
     cupti_summary(v, measured, f);
+    clock_summary(v, f);
     tau = order_tau(v, &scenarios);
     fprintf(f, "order of the schedules: Kendall tau %.2f, mean of %zu scenarios\n", tau, scenarios);
     pairs_summary(v, f);

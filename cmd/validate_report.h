@@ -30,7 +30,7 @@ struct validate_set {
     struct validate_point *point;
     size_t num_points;
     char versions[256];  /* of the machine measured */
-    char emulation[256]; /* "", or what was emulated: every output says so */
+    char emulation[384]; /* "", or what was emulated: every output says so */
     double pace_GBps;
 };
 

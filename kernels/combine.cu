@@ -156,7 +156,8 @@ static __device__ void publish_rows(const struct combine_params &p, struct combi
         }
         int expert = slots_channel_expert(s, s->shape.rank, local, vsrc);
         post_flag(&p.c, p.c.peers[gpu], slots_combine_flag(s, p.a.parity, expert), sm->sequence[i],
-                  total, &p.pacing, gpu, since_ns, (double)total * s->row_bytes);
+                  total, &p.pacing, slots_vsrc_is_own(s, vsrc), since_ns,
+                  (double)total * s->row_bytes);
         p.c.combine_send_seq[channel] = sm->sequence[i];
     }
 }
@@ -249,8 +250,8 @@ static __device__ unsigned long long wait_experts(const struct combine_params &p
         const struct slots_flag *flag =
             (const struct slots_flag *)(p.c.self + slots_combine_flag(s, p.a.parity, expert));
         unsigned long long start_ns = stamp_now_ns();
-        wait_flag(&p.c, flag, sequence, &p.pacing, slots_expert_gpu(s, expert), COMM_WAIT_COMBINE,
-                  expert);
+        wait_flag(&p.c, flag, sequence, &p.pacing, slots_expert_gpu(s, expert),
+                  slots_expert_is_own(s, expert), COMM_WAIT_COMBINE, expert);
         if (p.a.stamp != NULL)
             atomicMax(&longest_ns, stamp_now_ns() - start_ns);
     }

@@ -303,6 +303,7 @@ extern "C" int kernels_comm_open(struct kernels_comm **out,
                                  const unsigned char id[KERNELS_COMM_ID_BYTES])
 {
     struct kernels_comm *comm = (struct kernels_comm *)calloc(1, sizeof(*comm));
+    *out = comm;
     if (comm == NULL)
         return ERR_NOMEM;
     comm->config = *config;
@@ -386,11 +387,6 @@ extern "C" int kernels_comm_poison(struct kernels_comm *comm, cudaStream_t strea
         err = COMM_CUDA(cudaMemsetAsync((unsigned char *)comm->window_base + areas[i][0], 0xff,
                                         areas[i][1] - areas[i][0], stream));
     return err;
-}
-
-extern "C" int kernels_comm_sm_count(const struct kernels_comm *comm)
-{
-    return comm->sm_count;
 }
 
 extern "C" int kernels_comm_status(struct kernels_comm *comm)
@@ -498,26 +494,28 @@ extern "C" int kernels_comm_alltoall_open(struct kernels_comm *comm, int ctas)
         return ERR_RANGE;
     if (alltoall_find(comm, ctas) >= 0)
         return 0;
-    for (int i = 0; i < COMM_ALLTOALL_MAX; i++) {
-        if (comm->alltoall[i] != NULL)
-            continue;
-        ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
-        config.minCTAs = ctas;
-        config.maxCTAs = ctas;
-        /* Alone, its CTAs would start in clusters, each of which needs several free SMs of one GPC:
-         * beside a persistent GEMM the free ones lie scattered, and NCCL would wait for its end. */
-        config.cgaClusterSize = 1;
-        comm->alltoall_ctas[i] = ctas;
-        struct watch w;
-        int err = comm_watch(&w, comm, "for the other ranks to split NCCL's communicator");
-        if (err != 0)
-            return err;
+    int i = comm->alltoall_next; /* the one opened longest ago makes room, on all ranks alike */
+    comm->alltoall_next = (i + 1) % COMM_ALLTOALL_MAX;
+    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+    config.minCTAs = ctas;
+    config.maxCTAs = ctas;
+    /* Else its CTAs start in clusters, each of which needs several free SMs of one GPC: beside a
+     * persistent GEMM the free ones lie scattered, and NCCL would wait for its end. */
+    config.cgaClusterSize = 1;
+    struct watch w;
+    int err = comm_watch(&w, comm, "for the other ranks to split NCCL's communicator");
+    if (err != 0)
+        return err;
+    if (comm->alltoall[i] != NULL)
+        err = COMM_NCCL(ncclCommDestroy(comm->alltoall[i]));
+    comm->alltoall[i] = NULL;
+    comm->alltoall_ctas[i] = ctas;
+    comm->alltoall_used[i] = 0;
+    if (err == 0)
         err = COMM_NCCL(
             ncclCommSplit(comm->nccl, 0, comm->slots.shape.rank, &comm->alltoall[i], &config));
-        watch_end(&w);
-        return err;
-    }
-    return ERR_RANGE;
+    watch_end(&w);
+    return err;
 }
 
 static int alltoall(const struct alltoall_args *args, ncclComm_t nccl, cudaStream_t stream)
@@ -540,8 +538,10 @@ extern "C" int kernels_alltoall_launch(const struct alltoall_args *args, cudaStr
     struct kernels_comm *comm = args->comm;
     int found = alltoall_find(comm, args->ctas);
     struct watch w;
-    if (found < 0)
+    if (found < 0) {
+        log_error("no communicator for all-to-alls of %d CTAs is open", args->ctas);
         return ERR_RANGE;
+    }
     if (comm->alltoall_used[found])
         return alltoall(args, comm->alltoall[found], stream);
     /* The first one connects the ranks and holds the host meanwhile. */

@@ -67,7 +67,6 @@ int kernels_comm_open(struct kernels_comm **out, const struct kernels_comm_confi
 void kernels_comm_close(struct kernels_comm *comm);
 
 const struct slots *kernels_comm_slots(const struct kernels_comm *comm);
-int kernels_comm_sm_count(const struct kernels_comm *comm);
 
 /* Reads the device's status word after the caller has synchronised: 0, ERR_TIMEOUT when a wait
  * passed its deadline (logged once with what it waited for), ERR_GPU. After a timeout the handle
@@ -90,7 +89,8 @@ int kernels_comm_gather(struct kernels_comm *comm, const void *mine, void *all, 
 int kernels_comm_clocks(struct kernels_comm *comm, long long *offset_ns, long long *round_trip_ns);
 
 /* Collective, synchronous: makes a second communicator whose collectives use exactly `ctas` CTAs.
- * At most 8 different ones; asking again for the same number is free. */
+ * The last 8 different ones stay; asking again for one of them is free. No all-to-all may be under
+ * way, and graphs that hold one of a number given up must not run again. */
 int kernels_comm_alltoall_open(struct kernels_comm *comm, int ctas);
 
 /* All-to-all on NCCL with `ctas` CTAs (opened above): bytes send_bytes[r] from send +

@@ -117,7 +117,8 @@ static __device__ __forceinline__ int4 load_row16(const int4 *at)
     int4 v;
     asm volatile("ld.global.L1::no_allocate.v4.s32 {%0, %1, %2, %3}, [%4];"
                  : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-                 : "l"(at));
+                 : "l"(at)
+                 : "memory"); /* stays behind the barrier that orders it */
     return v;
 }
 
@@ -248,10 +249,11 @@ static __device__ __forceinline__ int wait_expired(const struct comm_device *c,
     return *(volatile unsigned long long *)c->status != 0;
 }
 
-/* Waits for the flag's sequence number. Returns the count, 0 after a timeout. */
+/* Waits for the flag's sequence number and, unless it is of a rank's messages to itself, for their
+ * emulated arrival. Returns the count, 0 after a timeout. */
 static __device__ __forceinline__ unsigned int
 wait_flag(const struct comm_device *c, const struct slots_flag *flag, unsigned int sequence,
-          const struct comm_pacing_device *pacing, int source_gpu, int kind, int index)
+          const struct comm_pacing_device *pacing, int source_gpu, int own, int kind, int index)
 {
     unsigned long long start_ns = stamp_now_ns(), word;
     int polls = 0;
@@ -261,7 +263,7 @@ wait_flag(const struct comm_device *c, const struct slots_flag *flag, unsigned i
             return 0;
         }
     }
-    if (pacing->ns_per_byte > 0 && source_gpu != pacing->rank) {
+    if (pacing->ns_per_byte > 0 && !own) {
         long long offset_ns = 0;
         if (pacing->clock_offset_ns != NULL)
             offset_ns = pacing->clock_offset_ns[pacing->rank] - pacing->clock_offset_ns[source_gpu];
@@ -283,25 +285,24 @@ static __device__ __forceinline__ unsigned long long
 pace_departure_ns(const struct comm_device *c, const struct comm_pacing_device *pacing,
                   unsigned long long since_ns, double bytes)
 {
-    unsigned long long seen = *(volatile unsigned long long *)c->nic_free_ns, assumed, next;
-    do {
-        assumed = seen;
-        next = (assumed > since_ns ? assumed : since_ns) +
-               (unsigned long long)(bytes * pacing->ns_per_byte);
-        seen = atomicCAS(c->nic_free_ns, assumed, next);
-    } while (seen != assumed);
+    const unsigned long long length_ns = (unsigned long long)(bytes * pacing->ns_per_byte);
+    /* A maximum and an addition cannot fail, as a compare-and-swap of hundreds of flags would.
+     * Whoever comes between the two only makes the queue longer. */
+    atomicMax(c->nic_free_ns, since_ns);
+    const unsigned long long next = atomicAdd(c->nic_free_ns, length_ns) + length_ns;
     unsigned long long now_ns = stamp_now_ns();
     return next > now_ns ? next : now_ns;
 }
 
-/* Writes a flag at a peer after everything this thread has seen done. */
+/* Writes a flag at a peer after everything this thread has seen done; own: of a rank's messages to
+ * itself, which pass no network. */
 static __device__ __forceinline__ void
 post_flag(const struct comm_device *c, unsigned char *peer, size_t offset, unsigned int sequence,
-          unsigned int count, const struct comm_pacing_device *pacing, int gpu,
+          unsigned int count, const struct comm_pacing_device *pacing, int own,
           unsigned long long since_ns, double bytes)
 {
     struct slots_flag *flag = (struct slots_flag *)(peer + offset);
-    if (pacing->ns_per_byte > 0 && gpu != pacing->rank)
+    if (pacing->ns_per_byte > 0 && !own)
         *(volatile unsigned long long *)&flag->time_ns = pace_departure_ns(c, pacing, since_ns, bytes);
     store_release_sys(&flag->word, slots_flag_word(sequence, count));
 }

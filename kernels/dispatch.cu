@@ -7,9 +7,8 @@
 #include "kernels/comm_device.cuh"
 #include "kernels/gin.h"
 
-#define DISPATCH_STAGES                                                                            \
-    4 /* bodies in shared memory, so that sends of one overlap the next cast                       \
-       */
+/* Bodies in shared memory, so that sends of one overlap the next cast. */
+#define DISPATCH_STAGES    4
 #define DISPATCH_BUFFERS   16
 #define DISPATCH_BULK_SMEM (180 * 1024)
 
@@ -369,7 +368,8 @@ static __device__ void publish_counts(const struct dispatch_params &p, struct di
             p.c.dispatch_next[expert] = 0;
         }
         post_flag(&p.c, p.c.peers[gpu], sm->flags[index].at, sm->flags[index].sequence, total,
-                  &p.pacing, gpu, since_ns, (double)total * p.c.slots.message_bytes);
+                  &p.pacing, slots_expert_is_own(&p.c.slots, expert), since_ns,
+                  (double)total * p.c.slots.message_bytes);
         p.c.dispatch_send_seq[expert] = sm->flags[index].sequence;
     }
 }
@@ -413,7 +413,7 @@ static __device__ void claim_rows(const struct dispatch_params &p, struct dispat
         (const struct slots_flag *)(p.c.self + slots_dispatch_flag(s, p.a.parity, local, vsrc));
     unsigned int sequence = p.c.dispatch_recv_seq[channel] + 1;
     unsigned int count = wait_flag(&p.c, flag, sequence, &p.pacing, slots_vsrc_gpu(s, vsrc),
-                                   COMM_WAIT_DISPATCH, channel);
+                                   slots_vsrc_is_own(s, vsrc), COMM_WAIT_DISPATCH, channel);
     atomicMax(&sm->wait_ns, stamp_now_ns() - start_ns);
     p.c.dispatch_recv_seq[channel] = sequence;
     unsigned long long old = atomicAdd(&p.c.dispatch_alloc[local], 1ull << 32 | count);

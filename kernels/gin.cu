@@ -64,13 +64,13 @@ static __global__ void gin_dispatch_kernel(const __grid_constant__ struct gin_pa
 
 /* Waits for the next flag's worth of a signal and writes it as the ordinary flag. */
 static __device__ void signal_to_flag(const struct gin_params &p, const ncclGin &gin, int signal,
-                                      unsigned long long *seen, size_t flag)
+                                      unsigned long long *seen, size_t flag, int kind, int index)
 {
     unsigned long long start_ns = stamp_now_ns(), now;
     unsigned int sequence = (unsigned int)(*seen >> 32) + 1;
     while ((unsigned int)((now = gin.readSignal((ncclGinSignal_t)signal)) >> 32) < sequence) {
         if (wait_expired(&p.c, start_ns)) {
-            wait_failed(&p.c, COMM_WAIT_DISPATCH, signal);
+            wait_failed(&p.c, kind, index);
             return;
         }
     }
@@ -88,7 +88,8 @@ static __global__ void gin_dispatch_flags_kernel(const __grid_constant__ struct 
         if (beyond(p, slots_vsrc_gpu(s, vsrc)))
             signal_to_flag(p, gin, slots_dispatch_signal(s, p.parity, local, vsrc),
                            &p.c.gin_seen[slots_channel(s, local, vsrc)],
-                           slots_dispatch_flag(s, p.parity, local, vsrc));
+                           slots_dispatch_flag(s, p.parity, local, vsrc), COMM_WAIT_DISPATCH,
+                           slots_channel(s, local, vsrc));
     }
 }
 
@@ -145,7 +146,7 @@ static __global__ void gin_combine_flags_kernel(const __grid_constant__ struct g
         if (beyond(p, slots_expert_gpu(s, expert)))
             signal_to_flag(p, gin, slots_combine_signal(s, p.parity, expert),
                            &p.c.gin_seen[s->shape.experts + expert],
-                           slots_combine_flag(s, p.parity, expert));
+                           slots_combine_flag(s, p.parity, expert), COMM_WAIT_COMBINE, expert);
 }
 
 struct gin_ping_params {

@@ -24,17 +24,26 @@ enum {
 };
 
 /* All pointers are device memory. Layouts are row-major, G = num_experts:
- *   a        [G, max_rows, k]       FP8 or BF16, 16-byte aligned; k % 128 == 0
- *   b        [G, n, k]              same type, 16-byte aligned; n % 128 == 0
- *   a_scale  float, FP8 only: the scale of (expert e, row r, channels 128j..128j+127) lies at
- *            e * max_rows * (k / 128) + r * a_scale_row_stride + j * a_scale_k_stride
- *            ([max_rows, k/128] has strides k/128, 1; [k/128, max_rows], a little faster, has 1,
- * max_rows) b_scale  [G, n/128, k/128]      float, FP8 only c        [G, max_rows, n]       BF16,
- * 16-byte aligned rows     [G]                    valid rows of each expert; read when the kernel
- * starts; values beyond max_rows count as max_rows, negative ones as 0 Rows of c at or past rows[e]
- * are not written; a and a_scale there may hold anything. The value of a row of c depends on its
- * inputs, dtype and shape alone: not on num_sms, block_m, rows_hint, the range of experts, or where
- * in the expert the row lies. */
+ *
+ *   a        [G, max_rows, k]   FP8 or BF16, 16-byte aligned; k % 128 == 0
+ *
+ *   b        [G, n, k]          same type, 16-byte aligned; n % 128 == 0
+ *
+ *   a_scale  FP8 only, float: that of (expert e, row r, channels 128j..128j+127) lies at
+ *            e * max_rows * (k / 128) + r * a_scale_row_stride + j * a_scale_k_stride;
+ *            [k/128, max_rows] (strides 1, max_rows) is a little faster than [max_rows, k/128]
+ *
+ *   b_scale  [G, n/128, k/128]  FP8 only, float
+ *
+ *   c        [G, max_rows, n]   BF16, 16-byte aligned
+ *
+ *   rows     [G]                valid rows of each expert, read when the kernel starts; values
+ *                               beyond max_rows count as max_rows, negative ones as 0
+ *
+ * Rows of c at or past rows[e] are not written; a and a_scale there may hold anything. The height
+ * and width of tiles follow rows_hint, the range of experts and num_sms, for speed; the order of
+ * additions along k does not. So the value of a row of c depends on its inputs, dtype and shape
+ * alone, to the bit (tests/gpu/test_gemm.c: every block_m, 1 to 132 SMs, any row slot). */
 struct grouped_gemm_args {
     enum gemm_dtype dtype;
     int num_experts;  /* G */

@@ -160,6 +160,19 @@ SLOTS_FN int slots_vsrc_gpu(const struct slots *s, int vsrc)
     return vsrc % s->shape.ranks;
 }
 
+/* Is this channel one rank's messages to itself? Those to another rank that the same GPU stands for
+ * are not: in the larger group they would leave it. On the sending side slots_expert_is_own says
+ * the same of the channel's expert. */
+SLOTS_FN int slots_vsrc_is_own(const struct slots *s, int vsrc)
+{
+    return vsrc == s->shape.rank;
+}
+
+SLOTS_FN int slots_expert_is_own(const struct slots *s, int expert)
+{
+    return slots_expert_vrank(s, expert) == s->shape.rank;
+}
+
 /* (local expert, virtual source), the index of a dispatch flag and of a segment of rows. */
 SLOTS_FN int slots_channel(const struct slots *s, int local, int vsrc)
 {

@@ -31,8 +31,8 @@
 /* What `peosim validate` emulates on fewer GPUs or faster links (slices, paced receives), by the
  * same rules, so that a prediction beside such a measurement is one of the emulation: rank r lives
  * on GPU r % gpus, kernels store to all peers and hold their SMs while they do (the topology should
- * have one NVLink domain), and what leaves a GPU arrives no earlier than behind a queue of
- * pace_GBps per rank, pace_latency_ns after it left that. */
+ * have one NVLink domain), and what a rank sends to others arrives no earlier than behind a queue
+ * of pace_GBps per rank, pace_latency_ns after it left that. */
 struct sim_emulation {
     int gpus;         /* 0: no emulation */
     double pace_GBps; /* 0: receives are not held back */

@@ -107,7 +107,7 @@ static void flow_start(struct sim *s, struct run *r, int dst, double bytes)
         r->out_flows++;
     }
     err = sim_flow_start(s->net, &spec);
-    if (!err && s->pace_link && !same_gpu(s, r->rank, dst))
+    if (!err && s->pace_link && r->rank != dst)
         err = pace_start(s, r, dst, &spec);
     if (err)
         sim_fail(s, err);
@@ -265,7 +265,7 @@ static void flags_begin(struct sim *s, struct run *r)
             r->out[dst] = -1;
         path_of(s, r->rank, dst, &path);
         off_node = path.kind == SIM_PATH_NIC;
-        if (s->pace_link && !same_gpu(s, r->rank, dst))
+        if (s->pace_link && r->rank != dst)
             path.latency_ns = fmax(path.latency_ns, s->options.emulation.pace_latency_ns);
         latency_ns[off_node] = fmax(latency_ns[off_node], path.latency_ns);
     }

@@ -388,6 +388,9 @@ static void test_an_emulated_send_stores_and_then_queues(void **state)
     s.options.emulation = (struct sim_emulation){1, 10, 3000}; /* all ranks on one GPU */
     assert_int_equal(simulate(&s), 0);
     near_to(span(&s, 1, 0)->end_ns, 1e6 / 1e4);
+    near_to(span(&s, 1, 1)->end_ns, 1e6 / 10 + 3000 + 200); /* to other ranks all the same */
+    s.options.emulation.pace_GBps = 0;
+    assert_int_equal(simulate(&s), 0);
     near_to(span(&s, 1, 1)->end_ns, 1e6 / 1e4 + 200);
     setup_close(&s);
 }

@@ -19,16 +19,18 @@ bool gpu_built(void);
     "let ranks lie beyond NVLink: sends by NCCL's GPU-initiated networking; UNTESTED"
 
 struct gpu_options {
-    int repeats;      /* samples of the layer time, after the first, which is discarded */
-    int layers;       /* layers in one graph, so that its start is shared; >= 2. A plan of several
-                         layers is run as often as it takes, but at least twice */
-    bool eager;       /* launched one by one, no graph */
-    int max_tokens;   /* buffers are made for so many tokens per rank */
-    int check_tokens; /* tokens per rank compared with the reference; 0 = all */
-    double pace_GBps; /* > 0: receives are held back as a network of this rate would (emulation) */
-    double pace_us;   /* and this latency */
-    bool cupti;       /* record kernels with CUPTI too, where it is installed */
-    uint64_t seed;    /* of inputs and weights */
+    int repeats;       /* samples of the layer time, after the first, which is discarded */
+    int layers;        /* layers in one graph, so that its start is shared; >= 2. A plan of several
+                          layers is run as often as it takes, but at least twice */
+    bool eager;        /* launched one by one, no graph */
+    int max_tokens;    /* buffers are made for so many tokens per rank */
+    int check_tokens;  /* tokens per rank compared with the reference; 0 = all */
+    double pace_GBps;  /* > 0: receives are held back as a network of this rate would (emulation) */
+    double pace_us;    /* and this latency */
+    double delay_us;   /* tests: every CTA of dispatch and combine starts up to so much later */
+    int check_replays; /* tests: so many more replays, the output of each compared bit by bit */
+    bool cupti;        /* record kernels with CUPTI too, where it is installed */
+    uint64_t seed;     /* of inputs and weights */
 };
 
 /* How the times of an op are known, best first. Kernels of libraries leave no stamp: CUPTI records

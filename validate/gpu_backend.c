@@ -369,14 +369,6 @@ void run_close(struct gpu_run *r)
     memset(r, 0, sizeof *r);
 }
 
-/* A kernel of one CTA that only leaves a stamp. */
-static int mark(cudaStream_t stream, struct kernel_stamp *stamp)
-{
-    struct delay_args a = {.ctas = 1, .stamp = stamp};
-
-    return stamp ? kernels_delay_launch(&a, stream) : 0;
-}
-
 static int pass_fork(struct gpu_run *r)
 {
     int err = GPU(cudaEventRecord(r->fork, r->stream[0]));
@@ -438,14 +430,14 @@ static int op_issue(struct gpu_run *r, int op, struct kernel_stamp *stamp)
     if (!err && r->op[op].event_wanted)
         err = GPU(cudaEventRecord(r->op[op].event, stream));
     if (!err && r->op[op].mark)
-        err = mark(stream, stamp);
+        err = gpu_mark_launch(stream, stamp);
     return err ? err : bounds_record(r, op, stream);
 }
 
 int run_pass(struct gpu_run *r, struct kernel_stamp *stamps, bool last)
 {
     int n = r->plan->num_ops;
-    int err = mark(r->stream[0], stamps && r->marked ? stamps + n : NULL);
+    int err = gpu_mark_launch(r->stream[0], stamps && r->marked ? stamps + n : NULL);
 
     if (!err)
         err = pass_fork(r);
@@ -453,7 +445,8 @@ int run_pass(struct gpu_run *r, struct kernel_stamp *stamps, bool last)
         err = op_issue(r, i, stamps ? stamps + i : NULL);
     if (!err)
         err = pass_join(r);
-    return err ? err : mark(r->stream[0], stamps && r->marked && last ? stamps + n + 1 : NULL);
+    return err ? err
+               : gpu_mark_launch(r->stream[0], stamps && r->marked && last ? stamps + n + 1 : NULL);
 }
 
 /* Runs the plan on memory that holds no earlier result, and compares the output with the
@@ -510,7 +503,6 @@ int gpu_session_run(struct gpu_session *s, const struct plan *plan, const struct
         err = run_measure(&r, result, trace);
     if (!err && plan->ranks != s->ranks)
         result->emulated_ranks = plan->ranks;
-    if (r.s)
-        run_close(&r);
+    run_close(&r);
     return gpu_session_failed(s, err);
 }

@@ -118,8 +118,7 @@ int gpu_dense_find(struct gpu_session *s, struct dense_gemm_shape shape,
         const struct dense_gemm_shape *have = &s->dense[i].shape;
 
         if (have->m == shape.m && have->n == shape.n && have->k == shape.k &&
-            have->num_sms == shape.num_sms &&
-            (shape.dtype == GEMM_FP8 || have->dtype == GEMM_BF16)) {
+            have->num_sms == shape.num_sms && s->dense[i].wanted == shape.dtype) {
             *out = &s->dense[i];
             return 0;
         }
@@ -129,6 +128,7 @@ int gpu_dense_find(struct gpu_session *s, struct dense_gemm_shape shape,
         return ERR_UNSUPPORTED;
     }
     e = &s->dense[s->num_dense];
+    e->wanted = shape.dtype;
     for (size_t i = 0; err == ERR_UNSUPPORTED && i < sizeof scalings / sizeof *scalings; i++) {
         e->shape = shape;
         e->shape.scaling = scalings[i];

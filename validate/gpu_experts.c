@@ -103,13 +103,6 @@ void gpu_experts_close(struct gpu_experts *x)
     free(x);
 }
 
-static int mark(cudaStream_t stream, struct kernel_stamp *stamp)
-{
-    struct delay_args a = {.ctas = 1, .stamp = stamp};
-
-    return stamp ? kernels_delay_launch(&a, stream) : 0;
-}
-
 int gpu_experts_launch(const struct gpu_experts *x, struct gpu_session *s, int buffer,
                        cudaStream_t stream, struct kernel_stamp *stamp)
 {
@@ -121,7 +114,7 @@ int gpu_experts_launch(const struct gpu_experts *x, struct gpu_session *s, int b
     const float *a_scale = x->shape.up ? h->packed_scales : h->act_scales;
     const float *b_scale = x->shape.up ? l->w_up_lines : l->w_down_lines;
     char *c = x->shape.up ? h->gate_up : h->y_packed;
-    int err = mark(stream, stamp);
+    int err = gpu_mark_launch(stream, stamp);
 
     for (int i = 0; !err && i < x->shape.count; i++) {
         size_t e = (size_t)(x->shape.first + i);
@@ -134,5 +127,5 @@ int gpu_experts_launch(const struct gpu_experts *x, struct gpu_session *s, int b
         if (x->gemm[i])
             err = kernels_dense_gemm_launch(x->gemm[i], &args, stream);
     }
-    return err ? err : mark(stream, stamp);
+    return err ? err : gpu_mark_launch(stream, stamp);
 }

@@ -81,13 +81,17 @@ void *gpu_output_of(const struct gpu_layer *l, int layer)
 int gpu_outputs_open(struct gpu_session *s, int layers)
 {
     struct gpu_layer *l = s->layer;
+    int err;
 
     if (l->y_layers >= layers)
         return 0;
     cudaFree(l->y);
     l->y = NULL;
-    l->y_layers = layers;
-    return gpu_alloc(&l->y, (size_t)layers * output_bytes(l));
+    l->y_layers = 0;
+    err = gpu_alloc(&l->y, (size_t)layers * output_bytes(l));
+    if (!err)
+        l->y_layers = layers;
+    return err;
 }
 
 int gpu_layer_poison(struct gpu_session *s, bool lists, cudaStream_t stream)

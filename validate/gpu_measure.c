@@ -185,6 +185,8 @@ static int totals(const struct replay *p, double *sample_us, int n)
         if (!err && i < n + 1)
             err = replay_start(p);
     }
+    for (int i = 0; !err && i < n + 2; i++)
+        err = gpu_wait_event(s, event[i]);
     if (!err)
         err = gpu_wait(s, r->stream[0]);
     for (int i = 0; !err && i < n; i++) {
@@ -751,13 +753,43 @@ static int spans_measure(struct gpu_run *r, struct gpu_result *result, struct tr
     return err;
 }
 
+/* The output of a replay has the bits of the one that was compared with the reference. */
+static int output_same(struct gpu_run *r, int replay)
+{
+    double worst;
+    uint64_t hash;
+    int checked, err = gpu_output_check(r->s, r->plan->num_layers, r->o->check_tokens, &worst,
+                                        &checked, &hash);
+
+    if (!err && hash != r->hash) {
+        log_error("rank %d, %s: the output after %d replays differs from the first", r->s->rank,
+                  r->plan->policy, replay);
+        err = ERR_DATA;
+    }
+    return err;
+}
+
+/* Replays whose every output is looked at. */
+static int replays_check(const struct replay *p)
+{
+    int err = 0;
+
+    for (int i = 0; !err && i < p->r->o->check_replays; i++) {
+        err = replay_start(p);
+        if (!err)
+            err = gpu_wait(p->r->s, p->r->stream[0]);
+        if (!err)
+            err = output_same(p->r, i + 1);
+    }
+    return err;
+}
+
 int run_measure(struct gpu_run *r, struct gpu_result *result, struct trace **trace)
 {
     int n = r->o->repeats;
-    double *sample_us = calloc((size_t)n, sizeof *sample_us), worst;
+    double *sample_us = calloc((size_t)n, sizeof *sample_us);
     struct replay p = {0};
-    uint64_t hash;
-    int checked, err = sample_us ? replay_open(&p, r, false, r->passes) : ERR_NOMEM;
+    int err = sample_us ? replay_open(&p, r, false, r->passes) : ERR_NOMEM;
 
     if (!err)
         err = r->periodic ? period_totals(&p, sample_us, n) : totals(&p, sample_us, n);
@@ -769,13 +801,9 @@ int run_measure(struct gpu_run *r, struct gpu_result *result, struct trace **tra
         err = spans_measure(r, result, trace);
     }
     if (!err)
-        err = gpu_output_check(r->s, r->plan->num_layers, r->o->check_tokens, &worst, &checked,
-                               &hash);
-    if (!err && hash != r->hash) {
-        log_error("rank %d, %s: the output after the replays differs from the first", r->s->rank,
-                  r->plan->policy);
-        err = ERR_DATA;
-    }
+        err = output_same(r, n);
+    if (!err)
+        err = replays_check(&p);
     if (!err && *trace && !result->spans_ok) {
         trace_free(*trace);
         *trace = NULL;

@@ -128,6 +128,13 @@ int run_op_check(struct gpu_run *r, int op)
     }
 }
 
+/* Other delays in every op. */
+static struct kernels_delay delay_of(const struct gpu_run *r, const struct plan_op *op)
+{
+    return (struct kernels_delay){.max_ns = (unsigned int)(r->o->delay_us * 1e3),
+                                  .seed = (unsigned int)(op - r->plan->ops) * 2654435761u};
+}
+
 static struct dispatch_args dispatch_args_of(struct gpu_run *r, const struct plan_op *o,
                                              struct kernel_stamp *stamp)
 {
@@ -154,6 +161,7 @@ static struct dispatch_args dispatch_args_of(struct gpu_run *r, const struct pla
         .rows = h->rows,
         .segments = h->segments,
         .pacing = r->pacing,
+        .delay = delay_of(r, o),
         .stamp = stamp,
     };
 }
@@ -181,6 +189,7 @@ static struct combine_args combine_args_of(struct gpu_run *r, int op, struct ker
         .topk_weights = l->topk_weights + first * (size_t)r->topk,
         .y = (char *)gpu_output_of(l, o->layer) + first * (size_t)r->hidden * 2,
         .pacing = r->pacing,
+        .delay = delay_of(r, o),
         .stamp = stamp,
     };
 

@@ -5,11 +5,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/err.h"
 #include "base/log.h"
+#include "base/stats.h"
 #include "base/watch.h"
 #include "kernels/delay.h"
 #include "validate/gpu_cupti.h"
@@ -34,14 +34,6 @@ int gpu_check(cudaError_t status, const char *what, const char *file, int line)
     return ERR_GPU;
 }
 
-static double now_s(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 int gpu_alloc(void **out, size_t bytes)
 {
     int err = GPU(cudaMalloc(out, bytes + 256));
@@ -54,19 +46,38 @@ int gpu_upload(void *to, const void *from, size_t bytes)
     return GPU(cudaMemcpy(to, from, bytes, cudaMemcpyHostToDevice));
 }
 
+/* Asks until what is waited for has come; stream or event. */
+static int wait_for(struct gpu_session *s, cudaStream_t stream, cudaEvent_t event)
+{
+    double deadline = watch_now_s() + GPU_WAIT_S;
+    cudaError_t status;
+
+    do {
+        status = event ? cudaEventQuery(event) : cudaStreamQuery(stream);
+        if (status != cudaErrorNotReady)
+            return gpu_check(status, "kernels", __FILE__, __LINE__);
+        usleep(20);
+    } while (watch_now_s() < deadline);
+    log_error("rank %d: the GPU has not finished within %.0f s", s->rank, GPU_WAIT_S);
+    return ERR_TIMEOUT;
+}
+
+int gpu_mark_launch(cudaStream_t stream, struct kernel_stamp *stamp)
+{
+    struct delay_args a = {.ctas = 1, .stamp = stamp};
+
+    return stamp ? kernels_delay_launch(&a, stream) : 0;
+}
+
+int gpu_wait_event(struct gpu_session *s, cudaEvent_t event)
+{
+    return wait_for(s, NULL, event);
+}
+
 int gpu_wait(struct gpu_session *s, cudaStream_t stream)
 {
-    double deadline = now_s() + GPU_WAIT_S;
-    cudaError_t status;
-    int err = 0;
+    int err = wait_for(s, stream, NULL);
 
-    while ((status = cudaStreamQuery(stream)) == cudaErrorNotReady && now_s() < deadline)
-        usleep(20);
-    if (status == cudaErrorNotReady) {
-        log_error("rank %d: the GPU has not finished within %.0f s", s->rank, GPU_WAIT_S);
-        return ERR_TIMEOUT;
-    }
-    err = gpu_check(status, "kernels", __FILE__, __LINE__);
     if (!err && s->layer && s->layer->comm)
         err = kernels_comm_status(s->layer->comm);
     return err;
@@ -190,13 +201,6 @@ static int control_open(struct gpu_session *s)
     return err;
 }
 
-static int compare_double(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-
-    return (x > y) - (x < y);
-}
-
 /* Runs a graph of empty kernels in a row and looks at the time between their stamps. */
 static int gap_measure(struct gpu_session *s)
 {
@@ -204,17 +208,22 @@ static int gap_measure(struct gpu_session *s)
     double gap[GAP_KERNELS - 1];
     cudaGraph_t graph = NULL;
     cudaGraphExec_t exec = NULL;
+    bool capturing = false;
     int err = gpu_alloc((void **)&device, sizeof stamps);
 
     if (!err)
         err = GPU(cudaStreamBeginCapture(s->main, cudaStreamCaptureModeThreadLocal));
+    capturing = !err;
     for (int i = 0; !err && i < GAP_KERNELS; i++) {
         struct delay_args a = {.ctas = s->sm_count, .stamp = device + i};
 
         err = kernels_delay_launch(&a, s->main);
     }
-    if (!err)
-        err = GPU(cudaStreamEndCapture(s->main, &graph));
+    if (capturing) { /* or the stream is of no more use */
+        int end = GPU(cudaStreamEndCapture(s->main, &graph));
+
+        err = err ? err : end;
+    }
     if (!err)
         err = GPU(cudaGraphInstantiate(&exec, graph, 0));
     for (int turn = 0; !err && turn < 3; turn++) {
@@ -228,10 +237,9 @@ static int gap_measure(struct gpu_session *s)
     }
     if (!err)
         err = GPU(cudaMemcpy(stamps, device, sizeof stamps, cudaMemcpyDeviceToHost));
-    for (int i = 0; i + 1 < GAP_KERNELS; i++)
+    for (int i = 0; !err && i + 1 < GAP_KERNELS; i++)
         gap[i] = (double)(long long)(stamps[i + 1].start_ns - stamps[i].end_ns);
-    qsort(gap, GAP_KERNELS - 1, sizeof *gap, compare_double);
-    s->gap_ns = err ? 0 : gap[GAP_KERNELS / 2];
+    s->gap_ns = err ? 0 : stats_median(gap, GAP_KERNELS - 1);
     if (exec)
         cudaGraphExecDestroy(exec);
     if (graph)

@@ -12,11 +12,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/err.h"
 #include "base/log.h"
+#include "base/watch.h"
 #include "validate/team.h"
 
 #define ID_FD         3
@@ -28,14 +28,6 @@
 #define LAST_WORDS_S  3.0 /* what the other ranks may still say after one has failed */
 
 extern char **environ;
-
-static double now_s(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 struct child {
     pid_t pid; /* 0: none, or ended and waited for */
@@ -106,8 +98,10 @@ static int pipe_make(int fd[2])
 {
     int raw[2];
 
-    if (pipe(raw))
+    if (pipe(raw)) {
+        log_error("a pipe to a rank: %s", strerror(errno));
         return ERR_IO;
+    }
     for (int i = 0; i < 2; i++) {
         fd[i] = fcntl(raw[i], F_DUPFD_CLOEXEC, 10);
         close(raw[i]);
@@ -219,10 +213,10 @@ static int record_take(struct nursery *n, double *deadline, double patience_s, i
 
     nursery_look(n, failed);
     if (before < 0 && *failed >= 0)
-        *deadline = now_s() + LAST_WORDS_S;
-    if (now_s() > *deadline && *failed >= 0)
+        *deadline = watch_now_s() + LAST_WORDS_S;
+    if (watch_now_s() > *deadline && *failed >= 0)
         return ERR_GPU;
-    if (now_s() > *deadline) {
+    if (watch_now_s() > *deadline) {
         log_error("rank 0 has sent nothing for %g s; the ranks are ended", patience_s);
         return ERR_TIMEOUT;
     }
@@ -230,7 +224,7 @@ static int record_take(struct nursery *n, double *deadline, double patience_s, i
         return 0;
     err = record_read(n, receiver);
     if (*failed < 0)
-        *deadline = now_s() + patience_s;
+        *deadline = watch_now_s() + patience_s;
     return err;
 }
 
@@ -238,12 +232,12 @@ static int record_take(struct nursery *n, double *deadline, double patience_s, i
  * that still run then: the caller ends them. */
 static int children_end(struct nursery *n, int *failed, double patience_s)
 {
-    double deadline = now_s() + patience_s;
+    double deadline = watch_now_s() + patience_s;
 
     while (nursery_look(n, failed) > 0) {
-        if (*failed >= 0 && deadline > now_s() + LAST_WORDS_S)
-            deadline = now_s() + LAST_WORDS_S;
-        if (now_s() > deadline)
+        if (*failed >= 0 && deadline > watch_now_s() + LAST_WORDS_S)
+            deadline = watch_now_s() + LAST_WORDS_S;
+        if (watch_now_s() > deadline)
             return *failed >= 0 ? ERR_GPU : ERR_TIMEOUT;
         usleep(5000);
     }
@@ -264,7 +258,7 @@ int gpu_team_spawn(int ranks, char **argv, double deadline_s, const struct gpu_r
     err = nursery_open(&n, ranks, argv);
     if (!err)
         err = ids_pass(&n, deadline_s < ID_WAIT_S ? deadline_s : ID_WAIT_S);
-    deadline = now_s() + deadline_s;
+    deadline = watch_now_s() + deadline_s;
     while (!err)
         err = record_take(&n, &deadline, deadline_s, &failed, receiver);
     if (err && err != ERR_NOTFOUND) {

@@ -2,7 +2,8 @@
 # Runs the commands that README.md shows and puts their real output in:
 #   <!-- output: COMMAND -->   a code block with what COMMAND prints, up to <!-- end -->
 #   <!-- table: COMMAND -->    the same as Markdown
-# A command that cannot run here (no data, no GPU) leaves its block as it was.
+# A command that cannot run here (no data, no GPU) leaves its block as it was. $1: an extended
+# pattern; commands that do not match it are left alone.
 set -eu -o pipefail
 cd "$(dirname "$0")/.."
 PATH=$PWD:$PATH
@@ -19,6 +20,7 @@ while IFS= read -r line; do
         command=${kind#*: }
         command=${command% -->}
         echo "$line" >>"$new"
+        [[ $command =~ ${1:-.} ]] || continue
         if bash -c "set -o pipefail; $command" >"$got" 2>/dev/null && [ -s "$got" ]; then
             [ "${kind%%:*}" = table ] || echo '```' >>"$new"
             cat "$got" >>"$new"

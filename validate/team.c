@@ -10,23 +10,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/err.h"
 #include "base/log.h"
+#include "base/watch.h"
 #include "validate/team_mpi.h"
 
 #define ID_FD     3 /* of a spawned rank; validate/launch.c */
 #define RESULT_FD 4
-
-static double now_s(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* 1: *value is set; 0: no such variable; ERR_USAGE: not a number of processes. */
 static int env_int(const char *name, int *value)
@@ -173,11 +165,11 @@ int gpu_team_join(struct gpu_team *team)
 
 int gpu_team_read(int fd, void *to, size_t bytes, double wait_s)
 {
-    double deadline = now_s() + wait_s;
+    double deadline = watch_now_s() + wait_s;
 
     for (size_t got = 0; got < bytes;) {
         struct pollfd p = {.fd = fd, .events = POLLIN};
-        double left = deadline - now_s();
+        double left = deadline - watch_now_s();
         ssize_t n;
 
         if (left <= 0)
@@ -224,9 +216,9 @@ int gpu_team_send(struct gpu_team *team, const void *record, size_t bytes)
 /* From the file that rank 0 writes, whole or not at all. */
 static int id_from_file(const struct gpu_team *team, unsigned char *id, double wait_s)
 {
-    double deadline = now_s() + wait_s;
+    double deadline = watch_now_s() + wait_s;
 
-    while (now_s() < deadline) {
+    while (watch_now_s() < deadline) {
         FILE *f = fopen(team->id_path, "rb");
         size_t n = f ? fread(id, 1, GPU_TEAM_ID_BYTES, f) : 0;
 

@@ -9,4 +9,4 @@ if ! ls /dev/nvidia[0-9]* >/dev/null 2>&1; then
     exit 0
 fi
 rm -f "$out"
-"$build/tests/gpu/test_comm" --csv "$out" && "$build/tests/gpu/bench_gemm" --csv "$out"
+"$build/tests/gpu/bench_comm" --csv "$out" && "$build/tests/gpu/bench_gemm" --csv "$out"
