@@ -531,7 +531,9 @@ static void cost_of(void *self, const struct plan *plan, int rank, int op, struc
     case OP_ATTN_CORE:
         work_attention(c, plan, o, out);
         break;
-    case OP_MLP_UP:
+    case OP_MLP_UP: /* the validator's finds its input quantised */
+        work_dense(c, plan, o, c->v[HW_GROUPED_TILE_RULE] < 0.5, out);
+        break;
     case OP_ATTN_OUT:
         work_dense(c, plan, o, true, out);
         break;
