@@ -99,6 +99,7 @@ enum hw_scale { HW_SCALE_SAME, HW_SCALE_NVLINK, HW_SCALE_HBM, HW_SCALE_FP8, HW_S
     X(A2A_FIXED_US,        "a2a.fixed_us",        "us",      0, 1000,  12,          SAME, "library all-to-all: launch and handshake") \
     X(A2A_CTA_GBPS,        "a2a.cta_GBps",        "GB/s",    0.5, 500, 22,          SAME, "most that one CTA pushes") \
     X(A2A_PUSH_EFF,        "a2a.push_eff",        "",        0.02, 1,  0.75,        SAME, "most that all CTAs push, as a share of nominal NVLink") \
+    X(A2A_ROW_NS,          "a2a.row_ns",          "ns",      0, 1e5,   300,         SAME, "packing and unpacking, one CTA: one row") \
     X(COLL_NUM_SMS,        "coll.num_sms",        "SMs",     1, 1024,  24,          SAME, "CTAs a collective takes by itself; fewer slow it down") \
     X(BF16_FIXED_US,         "gemm_bf16.fixed_us", "us", 0, 1000, 2, SAME, "dense GEMM, BF16: start and drain") \
     X(BF16_TILE_NS,          "gemm_bf16.tile_ns", "ns", 0, 1e5, 800, SAME, "one tile: prologue and epilogue") \
@@ -122,6 +123,7 @@ enum hw_scale { HW_SCALE_SAME, HW_SCALE_NVLINK, HW_SCALE_HBM, HW_SCALE_FP8, HW_S
     X(BLOCK_EFF,             "gemm_block.eff", "", 0.05, 1.3, 0.75, SAME, "share of the nominal rate of one SM while few SMs run") \
     X(BLOCK_HBM_EFF,         "gemm_block.hbm_eff", "", 0.05, 1.2, 0.95, SAME, "share of nominal HBM bandwidth over operands and result") \
     X(BLOCK_CORNER,          "gemm_block.corner", "", 1, 16, 1.3, SAME, "how sharply SM time and HBM time add: (a^c + b^c)^(1/c)") \
+    X(BLOCK_TILE_RULE,       "gemm_block.tile_rule", "", 0, 1, 0, SAME, "which tile it takes: 0 DeepGEMM's rule, 1 the fastest, as cuBLAS does") \
     X(GEMM_POWER_DROP,       "gemm.power_drop", "", 0, 0.9, 0.13, SAME, "dense GEMM: how much slower an SM is when all run") \
     X(QUANT_FIXED_US,        "gemm.quant_us", "us", 0, 1000, 1.5, SAME, "activation quantisation in front of an FP8 GEMM") \
     X(QUANT_HBM_EFF,         "gemm.quant_hbm_eff", "", 0.02, 2, 0.5, SAME, "the same: share of nominal HBM bandwidth") \
@@ -139,7 +141,8 @@ enum hw_scale { HW_SCALE_SAME, HW_SCALE_NVLINK, HW_SCALE_HBM, HW_SCALE_FP8, HW_S
     X(CONTIG_HBM_EFF,        "grouped.contiguous_hbm_eff", "", 0.05, 1.2, 0.8, SAME, "share of nominal HBM bandwidth while streaming weights") \
     X(MASKED_CORNER,         "grouped.masked_corner", "", 1, 16, 4, SAME, "tile rule 1: how sharply SM time and HBM time add: (a^c + b^c)^(1/c)") \
     X(MASKED_GROUP_NS,       "grouped.masked_group_ns", "ns", 0, 1e5, 350, SAME, "masked layout: scheduler passing an empty expert") \
-    X(GROUPED_TILE_RULE,    "grouped.tile_rule", "", 0, 1, 0, SAME, "which tile a grouped GEMM takes: 0 DeepGEMM's rule, 1 the validator's own kernel") \
+    X(GROUPED_TILE_RULE,    "grouped.tile_rule", "", 0, 2, 0, SAME, "which tile a grouped GEMM takes: 0 DeepGEMM's rule, 1 the validator's own kernel up to 2026-11-21, 2 as it is now") \
+    X(GROUPED_SPLIT_LOSS,   "grouped.split_loss", "", 0, 1, 0.05, SAME, "tile rule 2, FP8: a kernel that may halve tiles takes this much longer for whole ones") \
     X(GROUPED_POWER_DROP,    "grouped.power_drop", "", 0, 0.9, 0.13, SAME, "how much slower an SM is when all run") \
     X(ACT_FIXED_US,        "act.fixed_us",        "us",      0, 1000,  2.0,         SAME, "SiLU*mul and quantisation: start and drain") \
     X(ACT_HBM_EFF,         "act.hbm_eff",         "",        0.02, 1,  0.6,         SAME, "share of nominal HBM bandwidth") \
@@ -156,6 +159,8 @@ enum hw_scale { HW_SCALE_SAME, HW_SCALE_NVLINK, HW_SCALE_HBM, HW_SCALE_FP8, HW_S
     X(INTERFERENCE_COMPUTE, "interference.compute", "",      1, 10,    1.03,        SAME, "a compute kernel beside a communication kernel is this much slower") \
     X(INTERFERENCE_COMM,   "interference.comm",   "",        1, 10,    1.05,        SAME, "a communication kernel beside a compute kernel is this much slower") \
     X(INTERFERENCE_COMM_GROUP, "interference.comm_group", "", 0, 5, 0.02,         SAME, "the same, more with the experts that one of its CTAs serves, to the power 0.8") \
+    X(INTERFERENCE_A2A,    "interference.a2a",    "",        1, 10,    1.05,        SAME, "a library all-to-all, packing included, beside a compute kernel is this much slower") \
+    X(INTERFERENCE_A2A_COMPUTE, "interference.a2a_compute", "", 1, 10, 1.03,       SAME, "a compute kernel beside a library all-to-all is this much slower") \
     X(INTERFERENCE_SMS_POWER, "interference.sms_power", "",  0.1, 16, 2.4,         SAME, "ll.kernel_rule 1: by which power of its share of the SMs a compute kernel stretches memory latency") \
     X(INTERFERENCE_HBM_POWER, "interference.hbm_power", "",  0.1, 16, 4,           SAME, "the same: by which power of its share of HBM bandwidth") \
     X(INTERFERENCE_DISP_SEND, "interference.dispatch_send", "", 0, 20, 1.5,        SAME, "the same: dispatch sends are so much slower, in parts, beside one that has both whole") \

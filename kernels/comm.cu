@@ -499,6 +499,9 @@ extern "C" int kernels_comm_alltoall_open(struct kernels_comm *comm, int ctas)
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
     config.minCTAs = ctas;
     config.maxCTAs = ctas;
+    /* Else its CTAs start in clusters, each of which needs several free SMs of one GPC: beside a
+     * persistent GEMM the free ones lie scattered, and NCCL would wait for its end. */
+    config.cgaClusterSize = 1;
     struct watch w;
     int err = comm_watch(&w, comm, "for the other ranks to split NCCL's communicator");
     if (err != 0)

@@ -14,6 +14,7 @@
 #include "kernels/grouped_gemm.h"
 #include "kernels/hopper.cuh"
 #include "kernels/stamp.h"
+#include "kernels/tiles.h"
 extern "C" {
 #include "base/err.h"
 #include "base/log.h"
@@ -672,71 +673,47 @@ static int rows_expected(const struct grouped_gemm_args *args)
     return args->rows_hint > 0 ? args->rows_hint : args->max_rows;
 }
 
-/* Hundredths of the time of a full pass of 256-row tiles over the SMs, if every expert has `rows`
- * rows. */
-static long long passes_cost(const struct grouped_gemm_args *args, int rows, int block_m)
+static struct tiles tiles_of(const struct grouped_gemm_args *args)
 {
-    /* Measured: a 128-row tile costs this many hundredths of a 256-row tile; it moves more bytes
-     * per product. */
-    const int tile = block_m == 256 ? 100 : args->dtype == GEMM_FP8 ? 58 : 63;
-    const long long tiles =
-        (long long)args->expert_count * ((rows + block_m - 1) / block_m) * (args->n / NARROW);
-    return (tiles + args->num_sms - 1) / args->num_sms * tile;
+    struct tiles_shape shape = {};
+    shape.fp8 = args->dtype == GEMM_FP8;
+    shape.experts = args->expert_count;
+    shape.rows = rows_expected(args);
+    shape.n = args->n;
+    shape.num_sms = args->num_sms;
+    shape.block_m = args->block_m;
+    shape.counted = args->tile_done != NULL;
+    return tiles_choose(&shape);
 }
 
 int kernels_grouped_gemm_block_m(const struct grouped_gemm_args *args)
 {
-    const int rows = rows_expected(args);
-    if (args->block_m != 0)
-        return args->block_m;
-    if (rows <= 128)
-        return rows <= 64 ? 64 : 128;
-    return passes_cost(args, rows, 256) < passes_cost(args, rows, 128) ? 256 : 128;
-}
-
-/* Of the large tiles, 128 x 256 reads less of the shared memory than 256 x 128 does, whose
- * bandwidth binds: A once for 256 columns, not for 128. FP8 has no registers for it; tile_done
- * counts 256 rows a tile. */
-static bool wide_tiles(const struct grouped_gemm_args *args, int block_m)
-{
-    return block_m == 256 && args->dtype == GEMM_BF16 && args->tile_done == NULL &&
-           args->n % 256 == 0;
-}
-
-/* The FP8 kernel that may halve tiles is a few percent slower at whole ones (measured: 5%), so it
- * must save half a pass out of few. tile_done counts whole tiles. */
-static bool split_pays(const struct grouped_gemm_args *args)
-{
-    const long long row_blocks = (rows_expected(args) + 255) / 256;
-    const long long tiles = args->expert_count * row_blocks * (args->n / NARROW);
-    const long long rest = tiles % args->num_sms;
-    return args->tile_done == NULL && rest > 0 && 2 * rest <= args->num_sms &&
-           tiles / args->num_sms < 8;
+    return tiles_of(args).block_m;
 }
 
 /* Two K blocks a stage halve the barriers' cost where few rows meet many weights; large tiles have
  * no room for it, and BF16's 128-row tiles, bound by the L2, prefer the finer steps once rows are
  * many. */
-static int launch_variant(const struct launch &l, int block_m)
+static int launch_variant(const struct launch &l, const struct tiles &t)
 {
     const bool two = l.params.k_blocks % 2 == 0;
     if (l.args->dtype == GEMM_FP8) {
-        if (block_m == 64)
+        if (t.block_m == 64)
             return two ? launch_kernel<GEMM_FP8, 64, 2, 4>(l)
                        : launch_kernel<GEMM_FP8, 64, 1, 8>(l);
-        if (block_m == 128)
+        if (t.block_m == 128)
             return two ? launch_kernel<GEMM_FP8, 128, 2, 3>(l)
                        : launch_kernel<GEMM_FP8, 128, 1, 6>(l);
-        return split_pays(l.args) ? launch_kernel<GEMM_FP8, 256, 1, 4, NARROW, true>(l)
-                                  : launch_kernel<GEMM_FP8, 256, 1, 4>(l);
+        return t.split ? launch_kernel<GEMM_FP8, 256, 1, 4, NARROW, true>(l)
+                       : launch_kernel<GEMM_FP8, 256, 1, 4>(l);
     }
-    if (block_m == 64)
+    if (t.block_m == 64)
         return launch_kernel<GEMM_BF16, 64, 2, 4>(l);
-    if (block_m == 128)
+    if (t.block_m == 128)
         return l.params.stream_b ? launch_kernel<GEMM_BF16, 128, 2, 3>(l)
                                  : launch_kernel<GEMM_BF16, 128, 1, 6>(l);
-    return wide_tiles(l.args, block_m) ? launch_kernel<GEMM_BF16, 128, 1, 4, 256, true>(l)
-                                       : launch_kernel<GEMM_BF16, 256, 1, 4>(l);
+    return t.wide ? launch_kernel<GEMM_BF16, 128, 1, 4, 256, true>(l)
+                  : launch_kernel<GEMM_BF16, 256, 1, 4>(l);
 }
 
 int kernels_grouped_gemm_launch(const struct grouped_gemm_args *args, cudaStream_t stream)
@@ -744,7 +721,7 @@ int kernels_grouped_gemm_launch(const struct grouped_gemm_args *args, cudaStream
     const int err = args_check(args);
     if (err != 0)
         return err;
-    const int block_m = kernels_grouped_gemm_block_m(args);
+    const struct tiles t = tiles_of(args);
     const bool fp8 = args->dtype == GEMM_FP8;
     struct launch l = {};
     l.args = args;
@@ -763,6 +740,6 @@ int kernels_grouped_gemm_launch(const struct grouped_gemm_args *args, cudaStream
     l.params.max_rows = args->max_rows;
     l.params.n = args->n;
     l.params.k_blocks = args->k * (fp8 ? 1 : 2) / BLOCK_K_BYTES;
-    l.params.stream_b = rows_expected(args) <= (wide_tiles(args, block_m) ? 128 : block_m);
-    return launch_variant(l, block_m);
+    l.params.stream_b = rows_expected(args) <= (t.wide ? 128 : t.block_m);
+    return launch_variant(l, t);
 }

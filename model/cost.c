@@ -285,6 +285,28 @@ static void work_normal(const struct law_cost *c, const struct plan *plan, int r
                    (in.ranks > in.ranks_per_node && c->assumed[BASIS_NORMAL_NODES]);
 }
 
+/* Messages packed and unpacked by a rank. Of several rounds of a combine the last one alone adds up
+ * what came back in all. */
+static void work_a2a(const struct law_cost *c, const struct plan *plan, int rank,
+                     const struct plan_op *op, struct cost_work *out)
+{
+    const struct plan_batch *batch = &plan->batches[op->batch];
+    struct law_a2a in = {.sms = op->sms};
+    struct law_ll sent = {0};
+
+    if (is_combine(op->kind)) {
+        in.rows_packed = expert_rows(plan, op, rank);
+        if (op->round + 1 >= op->num_rounds)
+            in.rows_unpacked = (double)batch->num_tokens * batch->routing->topk;
+    } else {
+        dispatch_rows(plan, op, rank, &sent);
+        in.rows_packed = sent.rows_sent;
+        in.rows_unpacked = expert_rows(plan, op, rank);
+    }
+    law_a2a_work(c->v, &in, out);
+    out->assumed = c->assumed[BASIS_A2A];
+}
+
 static void work_comm(const struct law_cost *c, const struct plan *plan, int rank, int op,
                       struct cost_work *out)
 {
@@ -298,8 +320,7 @@ static void work_comm(const struct law_cost *c, const struct plan *plan, int ran
         work_normal(c, plan, rank, op, out);
         return;
     default:
-        law_a2a_work(c->v, o->sms, out);
-        out->assumed = c->assumed[BASIS_A2A];
+        work_a2a(c, plan, rank, o, out);
     }
 }
 
@@ -510,7 +531,9 @@ static void cost_of(void *self, const struct plan *plan, int rank, int op, struc
     case OP_ATTN_CORE:
         work_attention(c, plan, o, out);
         break;
-    case OP_MLP_UP:
+    case OP_MLP_UP: /* the validator's finds its input quantised */
+        work_dense(c, plan, o, c->v[HW_GROUPED_TILE_RULE] < 0.5, out);
+        break;
     case OP_ATTN_OUT:
         work_dense(c, plan, o, true, out);
         break;
@@ -569,7 +592,10 @@ static double cost_interference(void *self, const struct plan *plan, int rank, i
     if (compute == other_compute)
         return 1;
     if (compute)
-        return c->v[HW_INTERFERENCE_COMPUTE];
+        return c->v[plan->ops[other].comm == COMM_NCCL ? HW_INTERFERENCE_A2A_COMPUTE
+                                                       : HW_INTERFERENCE_COMPUTE];
+    if (o->comm == COMM_NCCL)
+        return c->v[HW_INTERFERENCE_A2A];
     if (c->v[HW_LL_KERNEL_RULE] > 0.5 && o->comm == COMM_LOW_LATENCY)
         return latency_stretch(c, plan, rank, o->kind, other);
     return law_interference_comm(c->v, (double)o->num_experts * plan->ranks, o->sms);

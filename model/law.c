@@ -10,9 +10,12 @@ double law_segment_ns(const struct cost_segment *s, double hbm_GBps)
 static double send_ns(const struct cost_work *w, const struct law_traffic *t, double slow)
 {
     double ns = w->issue_ns * slow, pushed = t->local_bytes + t->nvlink_bytes;
+    struct cost_work mixed = *w;
 
-    if (pushed > 0)
-        ns = fmax(ns, pushed / cost_push_GBps(w, slow));
+    if (pushed > 0) {
+        mixed.cap_GBps = cost_cap_GBps(w, t->local_bytes / pushed);
+        ns = fmax(ns, pushed / cost_push_GBps(&mixed, slow));
+    }
     if (t->nvlink_bytes > 0 && t->nvlink_GBps > 0)
         ns = fmax(ns, t->nvlink_bytes / t->nvlink_GBps);
     if (t->nic_bytes > 0 && t->nic_GBps > 0)

@@ -90,26 +90,54 @@ struct law_tile law_deepgemm_tile(enum plan_gemm layout, int m, int n, int group
             if (choice_better(&c, &best, m, n))
                 best = c;
         }
-    return (struct law_tile){best.m, best.n, (int)((best.blocks + best.waves - 1) / best.waves)};
+    return (struct law_tile){best.m, best.n, (int)((best.blocks + best.waves - 1) / best.waves),
+                             false};
 }
 
-static int64_t passes(int m, int n, int groups, int block_m, int sms)
+static int64_t own_tiles_num(const struct law_grouped *in, int m, int block_m)
 {
-    int64_t blocks = (int64_t)ceil_int(m, block_m) * ceil_int(n, 128) * groups;
-
-    return (blocks + sms - 1) / sms;
+    return (int64_t)ceil_int(m, block_m) * ceil_int(in->n, 128) * in->groups;
 }
 
-static int own_block_m(int m, int n, int groups, int sms)
+static int64_t own_passes_num(const struct law_grouped *in, int m, int block_m)
 {
-    if (m > 128 && passes(m, n, groups, 256, sms) * 100 < passes(m, n, groups, 128, sms) * 58)
+    return (own_tiles_num(in, m, block_m) + in->sms - 1) / in->sms;
+}
+
+static int own_block_m(int rule, const struct law_grouped *in, int m)
+{
+    int half = rule > 1 && in->dtype == DTYPE_BF16 ? 63 : 58;
+
+    if (in->block_m > 0)
+        return in->block_m;
+    if (m > 128 && own_passes_num(in, m, 256) * 100 < own_passes_num(in, m, 128) * half)
         return 256;
     return m <= 64 ? 64 : 128;
 }
 
-struct law_tile law_own_tile(int m, int n, int groups, int sms)
+/* The FP8 kernel that may halve tiles is slower: it must save half a pass out of few. */
+static bool own_split_pays(const struct law_grouped *in, int m)
 {
-    return (struct law_tile){own_block_m(m, n, groups, sms), 128, sms};
+    int64_t tiles = own_tiles_num(in, m, 256), rest = tiles % in->sms;
+
+    return rest > 0 && 2 * rest <= in->sms && tiles / in->sms < 8;
+}
+
+/* A forced block_m says that finished tiles are counted: each must be whole and as tall as that. */
+struct law_tile law_own_tile(int rule, const struct law_grouped *in, int m)
+{
+    struct law_tile t = {own_block_m(rule, in, m), 128, in->sms, false};
+
+    if (rule < 2 || t.m != 256 || in->block_m > 0)
+        return t;
+    if (in->dtype != DTYPE_BF16) {
+        t.split = own_split_pays(in, m);
+    } else if (in->n % 256 == 0) {
+        t.m = 128;
+        t.n = 256;
+        t.split = true;
+    }
+    return t;
 }
 
 static struct kernel grouped_kernel(const double *v, const struct law_grouped *in)
@@ -174,34 +202,60 @@ static int grouped_expected_m(const struct law_grouped *in, const struct grouped
 
 /* The validator's kernel: a tile skips the blocks of 64 rows that no row of its expert fills. */
 struct own_tiles {
+    struct law_tile tile;
     double block_ns[4]; /* of a tile with so many filled blocks, less one */
-    int block_m;
+    double half_ns[2];  /* of one of 128 x 128, likewise */
     int64_t num, columns;
+    int64_t whole; /* tiles before the first that is halved */
 };
 
-static double own_tile_ns(const struct own_tiles *t, int rows, int m)
+/* Rows of the tile that starts at row m0 of its expert, at most `most`. */
+static int filled_blocks(int rows, int m0, int most)
 {
-    int filled = rows - m * t->block_m;
+    int filled = rows - m0 < most ? rows - m0 : most;
 
-    return t->block_ns[(filled < t->block_m ? filled - 1 : t->block_m - 1) / 64];
+    return filled > 0 ? (filled + 63) / 64 : 0;
+}
+
+/* Half of a tile: its lower or upper 128 rows, or of a wide one its left or right columns. */
+static double own_half_ns(const struct own_tiles *t, int rows, int m0, int second)
+{
+    int blocks = filled_blocks(rows, m0 + (t->tile.m == 256 ? 128 * second : 0), 128);
+
+    return blocks > 0 ? t->half_ns[blocks - 1] : 0;
+}
+
+/* Where the i-th tile of an expert begins: rows run fastest, in bands of 2048. */
+static int own_first_row(const struct own_tiles *t, int blocks, int64_t i)
+{
+    int band = 2048 / t->tile.m, first = (int)(i / (band * t->columns)) * band;
+    int height = blocks - first < band ? blocks - first : band;
+
+    return (first + (int)((i - first * t->columns) % height)) * t->tile.m;
 }
 
 /* Tile t belongs to CTA t % sms, in the order experts, columns, rows: the CTA with the most to do
- * sets the time. */
+ * sets the time. Halves count as tiles; the whole ones before them fill their passes. */
 static double own_slowest_cta(const struct law_grouped *in, const struct own_tiles *t)
 {
     double cta_ns[MAX_SMS] = {0}, most = 0;
-    int cta = 0;
+    int64_t at = 0;
 
     for (int e = 0; e < in->groups; e++) {
-        int blocks = ceil_int(in->rows[e], t->block_m);
+        int blocks = ceil_int(in->rows[e], t->tile.m);
 
-        for (int64_t i = 0; i < blocks * t->columns; i++) {
-            cta_ns[cta] += own_tile_ns(t, in->rows[e], (int)(i % blocks));
-            most = fmax(most, cta_ns[cta]);
-            cta = cta + 1 == in->sms ? 0 : cta + 1;
+        for (int64_t i = 0; i < blocks * t->columns; i++, at++) {
+            int m0 = own_first_row(t, blocks, i);
+            int64_t half = 2 * (at - t->whole);
+
+            if (half < 0)
+                cta_ns[at % in->sms] += t->block_ns[filled_blocks(in->rows[e], m0, t->tile.m) - 1];
+            for (int j = 0; half >= 0 && j < 2; j++)
+                cta_ns[half + j] += own_half_ns(t, in->rows[e], m0, j);
         }
     }
+    for (int i = 0; i < in->sms; i++)
+        most = fmax(most, cta_ns[i]);
     return most;
 }
 
@@ -217,6 +271,17 @@ static int own_tiles_alike(const struct law_grouped *in, int block_m)
     return most <= block_m && (most - 1) / 64 == (least - 1) / 64 ? (most - 1) / 64 : -1;
 }
 
+static double own_all_ns(const struct law_grouped *in, const struct own_tiles *t)
+{
+    int alike = own_tiles_alike(in, t->tile.m);
+    double passes = ceil_div((double)t->whole, in->sms);
+
+    if (alike < 0)
+        return own_slowest_cta(in, t);
+    return passes * t->block_ns[alike] +
+           (t->whole < t->num ? t->half_ns[alike < 1 ? alike : 1] : 0);
+}
+
 /* All passes but a last one that fills few SMs, which cannot draw all of HBM: its tiles take what
  * one tile takes, after the full passes, however short of bandwidth those were. It stands in the
  * tail. In a full pass both limits are felt at once. */
@@ -225,11 +290,10 @@ static void own_passes(const double *v, const struct law_grouped *in, const stru
 {
     double tiles = (double)t->num, full = floor(tiles / in->sms), bytes = out->head.hbm_bytes;
     double share = full * in->sms / tiles, corner = v[HW_MASKED_CORNER];
-    double passes_all = ceil_div(tiles, in->sms), all_ns, one_ns;
-    int alike = own_tiles_alike(in, t->block_m);
+    /* A pass of halves is half a pass. */
+    double last = t->whole < t->num ? 0.5 : 1, passes = full + (share < 1 ? last : 0);
+    double all_ns = own_all_ns(in, t), last_ns = all_ns * last / passes;
 
-    all_ns = alike >= 0 ? passes_all * t->block_ns[alike] : own_slowest_cta(in, t);
-    one_ns = all_ns / passes_all;
     if (full < 1) {
         out->head.sm_ns = law_corner(all_ns, bytes / law_hbm_GBps(v), corner);
         return;
@@ -238,10 +302,29 @@ static void own_passes(const double *v, const struct law_grouped *in, const stru
     out->head.hbm_bytes = share * bytes;
     out->tail.hbm_bytes = (1 - share) * bytes;
     if (share < 1) {
-        out->tail.sm_ns = law_corner(one_ns, out->tail.hbm_bytes / law_hbm_GBps(v), corner);
-        all_ns -= one_ns;
+        out->tail.sm_ns = law_corner(last_ns, out->tail.hbm_bytes / law_hbm_GBps(v), corner);
+        all_ns -= last_ns;
     }
     out->head.sm_ns = law_corner(all_ns, out->head.hbm_bytes / law_hbm_GBps(v), corner);
+}
+
+static struct own_tiles own_tiles_of(const double *v, const struct law_grouped *in,
+                                     const struct kernel *q, int m)
+{
+    struct own_tiles t = {.tile = law_own_tile((int)v[HW_GROUPED_TILE_RULE], in, m)};
+    double loss = t.tile.split && in->dtype != DTYPE_BF16 ? v[HW_GROUPED_SPLIT_LOSS] : 0;
+
+    t.columns = ceil_int(in->n, t.tile.n);
+    t.num = (int64_t)grouped_tiles_m(in, t.tile.m) * t.columns;
+    t.whole = t.num;
+    if (t.tile.split && 2 * (t.num % in->sms) <= in->sms)
+        t.whole -= t.num % in->sms;
+    for (int i = 0; i < 4; i++)
+        t.block_ns[i] =
+            tile_ns(q, 64 * (i + 1), t.tile.n, in->k, in->sms, in->num_sms) * (1 + loss);
+    for (int i = 0; i < 2; i++)
+        t.half_ns[i] = tile_ns(q, 64 * (i + 1), 128, in->k, in->sms, in->num_sms);
+    return t;
 }
 
 /* The validator's own kernel knows one layout. Its tile follows from the fullest expert. */
@@ -254,13 +337,8 @@ static void own_grouped_work(const double *v, const struct law_grouped *asked,
 
     struct kernel q = grouped_kernel(v, &in);
     struct grouped_sums s = grouped_sum(&in);
-    int m = grouped_expected_m(&in, &s);
-    int block_m = in.block_m > 0 ? in.block_m : law_own_tile(m, in.n, in.groups, in.sms).m;
-    struct own_tiles t = {.block_m = block_m, .columns = ceil_int(in.n, 128)};
+    struct own_tiles t = own_tiles_of(v, &in, &q, grouped_expected_m(&in, &s));
 
-    t.num = (int64_t)grouped_tiles_m(&in, block_m) * t.columns;
-    for (int i = 0; i < 4; i++)
-        t.block_ns[i] = tile_ns(&q, 64 * (i + 1), 128, in.k, in.sms, in.num_sms);
     work_init(v, in.sms, out);
     out->head.fixed_ns = q.fixed_ns; /* empty experts have no tiles and cost nothing */
     out->flops = 2.0 * (double)s.rows * in.n * in.k;
@@ -333,16 +411,18 @@ static void dense_try(const struct kernel *q, const struct law_dense *in, int bl
         *best = (struct dense_plan){ns, grid, waves_of(waves)};
 }
 
-/* cuBLAS picks among many kernels: the fastest of a representative list. */
+/* cuBLAS picks among many kernels: the fastest of a representative list. Only in BF16 is k split
+ * (block scales hold for whole tiles of k). */
 static struct dense_plan dense_fastest(const double *v, const struct kernel *q,
                                        const struct law_dense *in)
 {
     static const int tiles[][2] = {{64, 64},   {64, 128},  {128, 64}, {128, 128}, {128, 192},
                                    {128, 256}, {256, 128}, {64, 192}, {64, 256}};
     struct dense_plan best = {.sm_ns = DBL_MAX};
+    int most = in->dtype == LAW_DENSE_BF16 ? 8 : 1;
 
     for (size_t i = 0; i < sizeof tiles / sizeof *tiles; i++)
-        for (int split = 1; split <= 8; split *= 2)
+        for (int split = 1; split <= most; split *= 2)
             dense_try(q, in, tiles[i][0], tiles[i][1], split, v[HW_BF16_SPLIT_US] * 1e3, &best);
     return best;
 }
@@ -365,6 +445,12 @@ static struct dense_plan dense_fewest_waves(const struct kernel *q, const struct
                                waves_of(waves)};
 }
 
+static struct dense_plan dense_block_plan(const double *v, const struct kernel *q,
+                                          const struct law_dense *in)
+{
+    return v[HW_BLOCK_TILE_RULE] > 0.5 ? dense_fastest(v, q, in) : dense_fewest_waves(q, in);
+}
+
 static double quantise_ns(const double *v, const struct law_dense *in)
 {
     return v[HW_QUANT_FIXED_US] * 1e3 +
@@ -376,7 +462,7 @@ void law_dense_work(const double *v, const struct law_dense *in, struct cost_wor
     struct kernel q = dense_kernel(v, in);
     struct dense_plan p = in->dtype == LAW_DENSE_BF16  ? dense_fastest(v, &q, in)
                           : in->dtype == LAW_DENSE_FP8 ? dense_by_m(&q, in)
-                                                       : dense_fewest_waves(&q, in);
+                                                       : dense_block_plan(v, &q, in);
 
     work_init(v, p.grid, out);
     out->head.fixed_ns = q.fixed_ns;

@@ -14,16 +14,13 @@
 
 struct law_tile {
     int m, n;
-    int sms; /* CTAs launched: no more than the waves need */
+    int sms;    /* CTAs launched: no more than the waves need */
+    bool split; /* tiles of a last pass that leaves half of the CTAs idle or more are halved */
 };
 
 /* DeepGEMM's choice (get_best_config of 3f71de7 for SM90): fewest waves, then the fullest last
  * wave. m: rows of one group as the caller expects them (masked), or all rows (else). */
 struct law_tile law_deepgemm_tile(enum plan_gemm layout, int m, int n, int groups, int sms);
-
-/* The validator's own grouped GEMM: 128 columns; 64 rows up to 64 expected, 128 up to 128, beyond
- * that 256 where its fewer tiles make up for each taking 1.7 times as long. */
-struct law_tile law_own_tile(int m, int n, int groups, int sms);
 
 struct law_grouped {
     enum plan_gemm layout; /* GEMM_MASKED or GEMM_CONTIGUOUS */
@@ -34,6 +31,11 @@ struct law_grouped {
     int block_m;    /* the validator's kernel: rows of a tile, forced; 0 = its own choice */
     int sms, num_sms;
 };
+/* The validator's own grouped GEMM by GROUPED_TILE_RULE, m rows expected in the fullest group. 1:
+ * 128 columns; 64 rows up to 64 expected, 128 up to 128, beyond that 256 where its fewer tiles make
+ * up for each taking 1.7 times as long. 2: the same (BF16: 1.6 times), but BF16's large tiles are
+ * 128 x 256 where n allows, and the last pass's large tiles may be halved: kernels/tiles.h. */
+struct law_tile law_own_tile(int rule, const struct law_grouped *in, int m);
 void law_grouped_work(const double *v, const struct law_grouped *in, struct cost_work *out);
 
 enum law_dense_dtype { LAW_DENSE_BF16, LAW_DENSE_FP8, LAW_DENSE_FP8_BLOCK };

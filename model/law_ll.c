@@ -225,10 +225,12 @@ void law_normal_work(const double *v, const struct law_normal *in, struct cost_w
         out->issue_ns = fmax(sm_ns, in->rdma_rows * in->copy_bytes / nic_GBps);
 }
 
-void law_a2a_work(const double *v, int sms, struct cost_work *out)
+void law_a2a_work(const double *v, const struct law_a2a *in, struct cost_work *out)
 {
-    work_init(v, sms, out);
+    work_init(v, in->sms, out);
     out->head.fixed_ns = v[HW_A2A_FIXED_US] * 1e3;
+    out->head.sm_ns = in->rows_packed / in->sms * v[HW_A2A_ROW_NS];
+    out->tail.sm_ns = in->rows_unpacked / in->sms * v[HW_A2A_ROW_NS];
     out->push_GBps =
-        cost_saturate(sms * v[HW_A2A_CTA_GBPS], v[HW_A2A_PUSH_EFF] * v[HW_NET_NVLINK_GBPS]);
+        cost_saturate(in->sms * v[HW_A2A_CTA_GBPS], v[HW_A2A_PUSH_EFF] * v[HW_NET_NVLINK_GBPS]);
 }

@@ -55,7 +55,11 @@ void law_normal_work(const double *v, const struct law_normal *in, struct cost_w
 /* The notify and barrier kernels' part of it; 0 on one node, where the data count them inside. */
 double law_normal_notify_ns(const double *v, const struct law_normal *in);
 
-/* Library all-to-all with `sms` CTAs. */
-void law_a2a_work(const double *v, int sms, struct cost_work *out);
+/* Library all-to-all with `sms` CTAs, between kernels as large that pack and unpack rows. */
+struct law_a2a {
+    int sms;
+    double rows_packed, rows_unpacked; /* gathered before it, scattered or summed behind it */
+};
+void law_a2a_work(const double *v, const struct law_a2a *in, struct cost_work *out);
 
 #endif

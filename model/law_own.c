@@ -39,10 +39,13 @@ static void own_fixed(const double *v, enum law_part part, double fixed_ns, doub
     out->poll_ns = poll_ns;
 }
 
-/* near_bytes by stores: at their own pace within `cap`; none: the time alone. */
-static void own_push(double near_bytes, double own_ns, double cap_GBps, struct cost_work *out)
+/* near_bytes by stores: at their own pace within `cap`, those to the own GPU within what HBM reads
+ * and writes; none: the time alone. */
+static void own_push(const double *v, double near_bytes, double own_ns, double cap_GBps,
+                     struct cost_work *out)
 {
     out->cap_GBps = cap_GBps;
+    out->local_GBps = law_hbm_GBps(v) / 2;
     if (near_bytes > 0)
         out->push_GBps = near_bytes / fmax(own_ns, 1);
     else
@@ -62,7 +65,7 @@ static void own_dispatch_send(const double *v, const struct law_ll *in, struct c
     own_ns = law_corner(count_ns, ceil_div(in->tokens, out->grid) * token_ns, corner);
     if (in->rows_off_node > 0)
         out->issue_ns = fmax(in->rows_off_node * v[HW_NET_NIC_MSG_NS], own_ns);
-    own_push(near, own_ns, v[HW_LL_DISP_PUSH_EFF] * v[HW_NET_NVLINK_GBPS], out);
+    own_push(v, near, own_ns, v[HW_LL_DISP_PUSH_EFF] * v[HW_NET_NVLINK_GBPS], out);
     out->cap_corner = corner;
 }
 
@@ -104,7 +107,7 @@ static void own_combine_send(const double *v, const struct law_ll *in, struct co
         out->issue_ns =
             fmax(in->rows_off_node * v[HW_NET_NIC_MSG_NS],
                  in->rows_off_node * in->message_bytes / (senders * v[HW_LL_COMB_CTA_GBPS]));
-    own_push(near, own_ns, v[HW_LL_COMB_PUSH_EFF] * v[HW_NET_NVLINK_GBPS], out);
+    own_push(v, near, own_ns, v[HW_LL_COMB_PUSH_EFF] * v[HW_NET_NVLINK_GBPS], out);
 }
 
 /* Threads of the receive's CTAs: whole warp groups of floor(32/wg) warps, or all for the tokens. */

@@ -28,6 +28,7 @@ struct cost_work {
     double issue_ns;   /* sends: SM time to post all off-node messages */
     double push_GBps;  /* sends: most that these SMs store to local and NVLink peers */
     double cap_GBps;   /* sends: beside it what nothing that runs beside slows; 0: no such limit */
+    double local_GBps; /* of what it stores to its own GPU, instead of cap_GBps; 0: no difference */
     double cap_corner; /* how sharply the two meet: (a^-c + b^-c)^(-1/c); 0: 4 */
     double poll_ns;    /* receives: time to see that the data has come */
     double hbm_GBps;   /* most HBM bandwidth that these SMs draw, > 0 */
@@ -53,6 +54,8 @@ struct cost {
 /* What a send slowed by `slow` (>= 1) pushes, over both its limits. Infinite where it states none.
  */
 double cost_push_GBps(const struct cost_work *w, double slow);
+/* cap_GBps where `local_share` of what is stored stays on the GPU: one after the other. */
+double cost_cap_GBps(const struct cost_work *w, double local_share);
 /* a limited by b without a corner: (a^-4 + b^-4)^(-1/4). Both > 0. */
 double cost_saturate(double a, double b);
 

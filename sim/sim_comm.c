@@ -148,8 +148,11 @@ static void sums_of(const struct sim *s, const struct run *r, const int *rows, c
 /* The run's own limits on what it sends, for as long as it sends. */
 static void limits_open(struct sim *s, struct run *r, double off_node, double nvlink, double local)
 {
-    double push = fmin(cost_push_GBps(&r->w, 1), PUSH_UNLIMITED_GBPS);
+    double push;
 
+    if (local > 0)
+        r->w.cap_GBps = cost_cap_GBps(&r->w, local / (nvlink + local));
+    push = fmin(cost_push_GBps(&r->w, 1), PUSH_UNLIMITED_GBPS);
     r->push_link = own_link(s, push);
     r->push_slow = 1;
     work_dirty(s, r->rank); /* what runs beside it slows the push too */

@@ -2,6 +2,7 @@
 
 #include <math.h>
 
+#include "kernels/tiles.h"
 #include "model/cost.h"
 #include "model/cost_coll.h"
 #include "model/law_gemm.h"
@@ -287,6 +288,140 @@ static void test_own_gemm_takes_as_long_as_its_slowest_cta(void **state)
     hw_profile_free(p);
 }
 
+/* What the kernel does and what its law takes it to do. */
+static void check_tile_rule(bool fp8, int experts, int n, int sms, int rows, int block_m)
+{
+    struct tiles_shape shape = {fp8, experts, rows, n, sms, block_m, block_m > 0};
+    struct tiles kernel = tiles_choose(&shape);
+    struct law_grouped in = {.dtype = fp8 ? DTYPE_FP8 : DTYPE_BF16,
+                             .groups = experts,
+                             .n = n,
+                             .block_m = block_m,
+                             .sms = sms,
+                             .num_sms = 132};
+    struct law_tile law = law_own_tile(2, &in, rows);
+
+    assert_int_equal(law.m, kernel.wide ? 128 : kernel.block_m);
+    assert_int_equal(law.n, kernel.wide ? 256 : 128);
+    assert_int_equal(law.split, kernel.split);
+    assert_int_equal(law.sms, sms);
+}
+
+static void test_own_tile_rule_is_the_kernels(void **state)
+{
+    static const int sms[] = {132, 124, 116, 100, 68, 8}, block_ms[] = {0, 64, 128, 256};
+    static const int ns[] = {1536, 2048, 4096, 7168, 896};
+
+    (void)state;
+    for (int fp8 = 0; fp8 < 2; fp8++)
+        for (int experts = 1; experts <= 128; experts *= 2)
+            for (int i = 0; i < 6 * 5 * 4; i++)
+                for (int rows = 1; rows < 3000; rows += rows / 9 + 1)
+                    check_tile_rule(fp8 > 0, experts, ns[i % 5], sms[i / 5 % 6], rows,
+                                    block_ms[i / 30]);
+}
+
+/* Work of the SMs alone, all of it: HBM is no limit. */
+static double own_sm_ns(const double *v, const struct law_grouped *in)
+{
+    struct cost_work w;
+
+    law_grouped_work(v, in, &w);
+    return w.head.sm_ns + w.tail.sm_ns;
+}
+
+/* 16 CTAs, tiles of 256 x 128 or in BF16 of 128 x 256: the 4 of a fourth pass are halved and take
+ * half a pass, for which FP8's others are a little slower. */
+static void test_a_poor_last_pass_is_halved(void **state)
+{
+    struct hw_profile *p = NULL;
+    double v[HW_FIELD_COUNT], three, half;
+    int32_t rows[13];
+    struct law_grouped in = {.layout = GEMM_MASKED,
+                             .dtype = DTYPE_FP8,
+                             .rows = rows,
+                             .n = 512,
+                             .k = 2048,
+                             .sms = 16,
+                             .num_sms = 16};
+
+    (void)state;
+    assert_int_equal(hw_profile_read("h200-own", &p), 0);
+    for (int i = 0; i < HW_FIELD_COUNT; i++)
+        v[i] = p->f[i].value;
+    v[HW_GPU_HBM_GBPS] = 1e9;
+    v[HW_GROUPED_POWER_DROP] = 0;
+    v[HW_GROUPED_SPLIT_LOSS] = 0.125;
+    for (int i = 0; i < 13; i++)
+        rows[i] = 128;
+    in.groups = 4;
+    half = own_sm_ns(v, &in); /* 16 of 128 x 128 */
+    for (int i = 0; i < 13; i++)
+        rows[i] = 256;
+    for (int rule = 1; rule <= 2; rule++) {
+        v[HW_GROUPED_TILE_RULE] = rule;
+        for (int unlike = 0; unlike < 2; unlike++) { /* one of them: the others decide */
+            double want;
+
+            rows[0] = 256 - 60 * unlike;
+            in.groups = 12;
+            three = own_sm_ns(v, &in);
+            want = rule == 1 ? three / 3 * 4 : 1.125 * three + half;
+            in.groups = 13;
+            assert_true(fabs(own_sm_ns(v, &in) / want - 1) < 1e-9);
+        }
+    }
+    in.dtype = DTYPE_BF16;
+    half = own_sm_ns(v, &in);
+    in.groups = 12;
+    three = own_sm_ns(v, &in);
+    half -= three;
+    assert_true(half > three / 6 && half < 0.9 * three / 3);
+    hw_profile_free(p);
+}
+
+/* Only the last round of a combine adds up what came back; all pack their rows. */
+static void test_library_all_to_all_packs_rows(void **state)
+{
+    double v[HW_FIELD_COUNT] = {[HW_A2A_FIXED_US] = 10,
+                                [HW_A2A_ROW_NS] = 400,
+                                [HW_A2A_CTA_GBPS] = 20,
+                                [HW_A2A_PUSH_EFF] = 1,
+                                [HW_NET_NVLINK_GBPS] = 450};
+    struct law_a2a in = {8, 1000, 2000};
+    struct cost_work w, rounds[2];
+    struct plan_op op;
+    struct world world;
+
+    (void)state;
+    law_a2a_work(v, &in, &w);
+    assert_true(fabs(w.head.sm_ns - 50e3) < 1e-6 && fabs(w.tail.sm_ns - 100e3) < 1e-6);
+    world_open(&world, "h200-own", 4, 64, 64, 8);
+    op = op_of(&world, OP_A2A_COMBINE, 8);
+    op.comm = COMM_NCCL;
+    op.num_rounds = 2;
+    op.num_experts /= 2;
+    for (op.round = 0; op.round < 2; op.round++)
+        rounds[op.round] = work_of(&world, &op, 1);
+    assert_true(rounds[0].head.sm_ns > 0 && rounds[0].tail.sm_ns == 0);
+    assert_true(fabs(rounds[1].tail.sm_ns / (64 * 8 / 8 * world.v[HW_A2A_ROW_NS]) - 1) < 1e-9);
+    world_close(&world);
+}
+
+/* What stays on the GPU does not pass NVLink: half of the bytes at three times the speed. */
+static void test_local_stores_do_not_share_the_cap(void **state)
+{
+    struct cost_work w = {.push_GBps = 1e9, .cap_GBps = 100, .local_GBps = 300, .hbm_GBps = 1};
+    struct law_traffic t = {.local_bytes = 600, .nvlink_bytes = 600, .hbm_GBps = 1};
+
+    (void)state;
+    assert_true(fabs(law_alone_ns(&w, &t) - (6 + 2)) < 1e-6);
+    t.nvlink_bytes = 0;
+    assert_true(fabs(law_alone_ns(&w, &t) - 2) < 1e-6);
+    w.local_GBps = 0;
+    assert_true(fabs(law_alone_ns(&w, &t) - 6) < 1e-6);
+}
+
 /* Memory latency stretches with the SMs that a GEMM has and with its share of HBM bandwidth. */
 static void test_latency_stretch(void **state)
 {
@@ -519,6 +654,10 @@ int main(void)
         cmocka_unit_test(test_own_gemm_takes_as_long_as_its_slowest_cta),
         cmocka_unit_test(test_latency_stretch),
         cmocka_unit_test(test_slowed_kernel),
+        cmocka_unit_test(test_own_tile_rule_is_the_kernels),
+        cmocka_unit_test(test_a_poor_last_pass_is_halved),
+        cmocka_unit_test(test_library_all_to_all_packs_rows),
+        cmocka_unit_test(test_local_stores_do_not_share_the_cap),
         cmocka_unit_test(test_deepgemm_tile_rule),
         cmocka_unit_test(test_masked_padding_shows),
         cmocka_unit_test(test_work_is_pure),

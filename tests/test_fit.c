@@ -476,6 +476,84 @@ static void test_stretched_latency_is_recovered(void **state)
     hw_profile_free(p);
 }
 
+#define GEMM_HEADER                                                                                \
+    "kind,dtype,num_sms,tokens,experts,rounds,rows,groups,n,k,ranks,bytes,latency_us,block_m\n"
+
+static void gemm_row(struct text *t, const struct hw_profile *truth, const char *shape, int block_m)
+{
+    struct text *one = calloc(1, sizeof *one);
+    struct predictor predictor;
+    struct data_set *set;
+
+    text_add(one, GEMM_HEADER "gemm_masked,fp8,%s,2,,100,%d\n", shape, block_m);
+    set = text_parse(one);
+    assert_int_equal(set->n, 1);
+    assert_int_equal(set->rows[0].block_m, block_m);
+    predictor_init(&predictor, truth);
+    text_add(t, "gemm_masked,fp8,%s,2,,%.5f,%d\n", shape, predict_us(&predictor, &set->rows[0]),
+             block_m);
+    data_free(set);
+    free(one);
+}
+
+/* Which of the kernels the rows are of shows in them, whatever the profile said before. */
+static void test_tile_rule_is_found(void **state)
+{
+    (void)state;
+    for (int rule = 0; rule <= 2; rule++) {
+        struct hw_profile *truth = profile("h200-own"), *p = profile("h200-own");
+        struct text *t = calloc(1, sizeof *t);
+        struct data_set *set;
+
+        hw_field_set(truth, HW_GROUPED_TILE_RULE, rule, 0, HW_MEASURED, "t");
+        text_add(t, GEMM_HEADER);
+        for (int sms = 100; sms <= 132; sms += 8)
+            for (int rows = 32; rows <= 512; rows += 80)
+                for (int n = 1536; n <= 6144; n *= 2)
+                    for (int block_m = 0; block_m <= 64; block_m += 64) {
+                        char shape[64];
+
+                        snprintf(shape, sizeof shape, "%d,,,,%d,8,%d,2048", sms, rows, n);
+                        gemm_row(t, truth, shape, block_m);
+                    }
+        set = text_parse(t);
+        assert_int_equal(fit(p, set, "grouped_masked_sms", false), 0);
+        assert_int_equal(hw_value(p, HW_GROUPED_TILE_RULE), rule);
+        data_free(set);
+        free(t);
+        hw_profile_free(truth);
+        hw_profile_free(p);
+    }
+}
+
+/* 1.5 times as long beside a GEMM, which took 1.2 times as long while both ran. */
+static void test_interference_of_library_all_to_alls(void **state)
+{
+    struct hw_profile *p = profile("h200-own");
+    struct text *t = calloc(1, sizeof *t);
+    struct data_set *set;
+
+    (void)state;
+    text_add(t, "kind,dtype,num_sms,tokens,experts,rounds,round,hidden,inter,rows,groups,n,k,topk,"
+                "ranks,bytes,alone_us,overlap_us,latency_us\n");
+    for (int sms = 8; sms <= 32; sms *= 2) {
+        text_add(t,
+                 "interference_a2a_dispatch,comm,%d,512,256,4,0,7168,2048,,,,,8,2,,100,150,150\n",
+                 sms);
+        text_add(t,
+                 "interference_a2a_combine,compute,%d,512,256,4,0,7168,2048,,,,,8,2,,600,300,650\n",
+                 sms);
+    }
+    set = text_parse(t);
+    assert_int_equal(set->n, 6);
+    assert_int_equal(fit(p, set, NULL, false), 0);
+    assert_true(fabs(hw_value(p, HW_INTERFERENCE_A2A) - 1.5) < 0.02);
+    assert_true(fabs(hw_value(p, HW_INTERFERENCE_A2A_COMPUTE) - 1.2) < 0.02);
+    data_free(set);
+    free(t);
+    hw_profile_free(p);
+}
+
 static void test_collective_tables_are_monotone(void **state)
 {
     struct hw_profile *p = profile("h100");
@@ -567,6 +645,8 @@ int main(void)
         cmocka_unit_test(test_attention_rows_reach_their_fields),
         cmocka_unit_test(test_parts_of_a_dispatch_are_told_apart),
         cmocka_unit_test(test_a_rule_is_chosen_by_the_rows),
+        cmocka_unit_test(test_tile_rule_is_found),
+        cmocka_unit_test(test_interference_of_library_all_to_alls),
         cmocka_unit_test(test_stretched_latency_is_recovered),
         cmocka_unit_test(test_collective_tables_are_monotone),
         cmocka_unit_test(test_promised_errors_on_unseen_groups),

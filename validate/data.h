@@ -31,12 +31,13 @@ enum data_law {
     DATA_EAGER_LAUNCH,
     DATA_FLAG,
     DATA_INTERFERENCE,
-    DATA_STRETCH,   /* a part of an exchange beside a grouped GEMM */
-    DATA_ROUTER,    /* top-k selection behind the gate GEMM, with the gap between them */
-    DATA_A2A,       /* a library all-to-all with its pack and unpack */
-    DATA_ATTN_CORE, /* rows query tokens attend to `tokens` keys; groups = heads; k, n = widths of
-                       key and value; bytes = KV cache read */
-    DATA_ATTN_SIDE, /* norms, rotary embedding, cache write: rows, bytes moved */
+    DATA_STRETCH,    /* a part of an exchange beside a grouped GEMM */
+    DATA_A2A_BESIDE, /* library all-to-alls and a grouped GEMM beside each other */
+    DATA_ROUTER,     /* top-k selection behind the gate GEMM, with the gap between them */
+    DATA_A2A,        /* a library all-to-all with its pack and unpack */
+    DATA_ATTN_CORE,  /* rows query tokens attend to `tokens` keys; groups = heads; k, n = widths of
+                        key and value; bytes = KV cache read */
+    DATA_ATTN_SIDE,  /* norms, rotary embedding, cache write: rows, bytes moved */
     DATA_LAW_COUNT
 };
 const char *data_law_name(enum data_law law);
@@ -54,6 +55,7 @@ struct data_row {
     int tokens, hidden, inter, experts, topk, rounds;
     int round;              /* which of them; the first one casts */
     int groups, rows, n, k; /* GEMM; grouped: rows expected per group */
+    int block_m;            /* grouped: rows of a tile, forced; 0 = the kernel's own choice */
     enum plan_dtype dtype;
     double bytes;      /* messages (local copies included), or the collective's size */
     double latency_us; /* measured */

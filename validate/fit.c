@@ -762,21 +762,25 @@ static int fit_solve(struct problem *q, const struct fit_options *o, struct fit_
     return rc;
 }
 
-/* Which of the kernels that the field tells apart these rows are of: both are fitted. */
+/* Which of the kernels that the field tells apart these rows are of: all are fitted. */
 static int fit_rule(struct problem *q, const struct fit_options *o, struct fit_result *out)
 {
-    struct problem other = *q;
-    struct fit_result second;
-    int rc;
+    struct problem start = *q;
+    double min, max, least = HUGE_VAL;
+    int rc = 0;
 
-    q->predictor.v[q->law->rule] = 0;
-    other.predictor.v[q->law->rule] = 1;
-    rc = fit_solve(q, o, out);
-    if (rc == 0)
-        rc = fit_solve(&other, o, &second);
-    if (rc == 0 && problem_loss(&other) < problem_loss(q)) {
-        *q = other;
-        *out = second;
+    hw_field_bounds((enum hw_field_id)q->law->rule, &min, &max);
+    for (double rule = min; rule <= max && rc == 0; rule++) {
+        struct problem other = start;
+        struct fit_result result;
+
+        other.predictor.v[q->law->rule] = rule;
+        rc = fit_solve(&other, o, &result);
+        if (rc == 0 && problem_loss(&other) < least) {
+            least = problem_loss(&other);
+            *q = other;
+            *out = result;
+        }
     }
     return rc;
 }

@@ -22,7 +22,8 @@ struct fit_law {
     unsigned rows;          /* bit set of enum data_law */
     int min_nodes, max_nodes;
     enum fit_what what;
-    int rule; /* a field that is 0 or 1: both are fitted, the better stays; 0 = no such field */
+    int rule; /* a field that tells kernels apart: all its whole values are tried, the best stays; 0
+                 = no such field */
     const char *builds_on; /* an earlier law fitted to a part of the same rows' time, or NULL */
     unsigned unless;       /* skipped when the sets hold rows of these laws */
     enum fit_cv cv[2];

@@ -131,6 +131,7 @@ static double grouped_ns(const double *v, const struct data_row *r, const int32_
                              .n = n,
                              .k = k,
                              .expected_m = expected_m,
+                             .block_m = r->block_m,
                              .sms = sms_of(v, r),
                              .num_sms = (int)v[HW_GPU_NUM_SMS]};
     struct cost_work w;
@@ -269,12 +270,16 @@ static double router_ns(const double *v, const struct data_row *r)
     return kernel_ns(v, &w);
 }
 
+/* The rows of one round; a combine's last adds up those of all. */
 static double a2a_ns(const double *v, const struct data_row *r)
 {
+    double rows = (double)r->tokens * r->topk, round = rows / r->rounds;
+    bool back = strcmp(r->coll, "combine") == 0, last = r->round + 1 >= r->rounds;
+    struct law_a2a in = {sms_of(v, r), round, !back ? round : last ? rows : 0};
     struct cost_work w;
 
-    law_a2a_work(v, sms_of(v, r), &w);
-    return w.head.fixed_ns + r->bytes / w.push_GBps;
+    law_a2a_work(v, &in, &w);
+    return w.head.fixed_ns + w.head.sm_ns + r->bytes / w.push_GBps + w.tail.sm_ns;
 }
 
 static double copy_ns(const double *v, const struct data_row *r)
@@ -331,6 +336,9 @@ double predict_us(const struct predictor *p, const struct data_row *r)
         return strcmp(r->coll, "comm") == 0
                    ? r->alone_us * law_interference_comm(v, r->experts, r->num_sms)
                    : beside_us(r, v[HW_INTERFERENCE_COMPUTE]);
+    case DATA_A2A_BESIDE:
+        return strcmp(r->coll, "comm") == 0 ? r->alone_us * v[HW_INTERFERENCE_A2A]
+                                            : beside_us(r, v[HW_INTERFERENCE_A2A_COMPUTE]);
     case DATA_STRETCH:
         return r->alone_us * stretch_ratio(v, r);
     case DATA_ROUTER:

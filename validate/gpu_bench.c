@@ -1,10 +1,10 @@
 /* validate/gpu_bench.c: the microbenchmarks that profiles are fitted to.
  *
  * Columns: kind,system,dtype,num_sms,tokens,experts,rounds,round,hidden,inter,rows,groups,n,k,topk,
- * ranks,bytes,alone_us,overlap_us,wait_us,latency_us,n_rep,p95_us. Kernels of our own are timed by
- * their stamps (first CTA's start to last CTA's end), so that no launch is counted; receives run
- * after the data has come; wait_us is what of it they still took to see that. A line holds the
- * median over repetitions of the mean over ranks. */
+ * ranks,bytes,alone_us,overlap_us,wait_us,latency_us,n_rep,p95_us,block_m. Kernels of our own are
+ * timed by their stamps (first CTA's start to last CTA's end), so that no launch is counted;
+ * receives run after the data has come; wait_us is what of it they still took to see that. A line
+ * holds the median over repetitions of the mean over ranks. */
 #include "validate/gpu_bench.h"
 
 #include <stdlib.h>
@@ -55,7 +55,9 @@ static void row_write(const struct bench *b, const struct bench_row *r, double m
     cell(f, r->alone_us);
     cell(f, r->overlap_us);
     cell(f, r->wait_us);
-    fprintf(f, ",%.4f,%d,%.4f\n", median_us, n, p95_us);
+    fprintf(f, ",%.4f,%d,%.4f", median_us, n, p95_us);
+    cell(f, r->block_m);
+    fputc('\n', f);
 }
 
 int bench_report(struct bench *b, const struct bench_row *row, const double *us, int n)
@@ -250,7 +252,7 @@ static int bench_shape(struct bench *b, const struct bench_shape *x, int max_tok
     if (!err && wanted(b, "experts"))
         err = bench_experts(b); /* first: it fills what the combine sends */
     if (!err && wanted(b, "dense"))
-        err = bench_dense(b);
+        err = bench_dense(b, 1);
     if (!err && wanted(b, "router"))
         err = bench_router(b);
     if (!err && wanted(b, "exchange"))
@@ -260,7 +262,7 @@ static int bench_shape(struct bench *b, const struct bench_shape *x, int max_tok
     return err;
 }
 
-/* Library all-to-alls with rows of prefill sizes. */
+/* Prefill sizes: library all-to-alls, alone and beside GEMMs, and a shared expert's GEMMs. */
 static int bench_pipeline(struct bench *b, const struct bench_shape *x)
 {
     struct gpu_shape shape = {.vranks = b->s->ranks,
@@ -274,7 +276,13 @@ static int bench_pipeline(struct bench *b, const struct bench_shape *x)
 
     if (!err)
         err = bench_operands(b);
-    return err ? err : bench_a2a(b);
+    if (!err && wanted(b, "a2a"))
+        err = bench_a2a(b);
+    if (!err && wanted(b, "interference"))
+        err = bench_a2a_beside(b);
+    if (!err && wanted(b, "dense"))
+        err = bench_dense(b, 1024);
+    return err;
 }
 
 int gpu_bench(struct gpu_session *s, const char *csv_path, bool quick, const char *only)
@@ -301,10 +309,9 @@ int gpu_bench(struct gpu_session *s, const char *csv_path, bool quick, const cha
     if (b.csv)
         gpu_versions_comment(s, b.csv);
     if (b.csv)
-        fprintf(
-            b.csv,
-            "kind,system,dtype,num_sms,tokens,experts,rounds,round,hidden,inter,rows,"
-            "groups,n,k,topk,ranks,bytes,alone_us,overlap_us,wait_us,latency_us,n_rep,p95_us\n");
+        fprintf(b.csv, "kind,system,dtype,num_sms,tokens,experts,rounds,round,hidden,inter,rows,"
+                       "groups,n,k,topk,ranks,bytes,alone_us,overlap_us,wait_us,latency_us,n_rep,"
+                       "p95_us,block_m\n");
     if (wanted(&b, "machine"))
         err = bench_machine(&b);
     if (!err && wanted(&b, "links"))
@@ -315,7 +322,7 @@ int gpu_bench(struct gpu_session *s, const char *csv_path, bool quick, const cha
             log_note("%d experts, hidden %d: %d lines so far", shapes[i].experts, shapes[i].hidden,
                      b.num_rows);
     }
-    if (!err && !quick && wanted(&b, "a2a"))
+    if (!err && !quick && (wanted(&b, "a2a") || wanted(&b, "interference") || wanted(&b, "dense")))
         err = bench_pipeline(&b, &shapes[0]);
     if (!err && wanted(&b, "crossover"))
         err = bench_crossover(&b);

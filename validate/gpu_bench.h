@@ -18,6 +18,7 @@ struct bench_row {
     double alone_us;   /* interference: the same kernel alone */
     double overlap_us; /* interference: how long both ran */
     double wait_us;    /* receives: time to see that the data is there */
+    int block_m;       /* grouped GEMM: rows of a tile, forced, as finished tiles are counted */
 };
 
 struct bench {
@@ -51,10 +52,19 @@ struct grouped_gemm_args;
 struct grouped_gemm_args bench_gemm_args(struct bench *b, bool up, int first, int count,
                                          int num_sms, int hint);
 
-/* The exchange of the session's layer, and whether its kernels can run on so few SMs. */
+/* The exchange of the session's layer */
 struct dispatch_args bench_dispatch_args(struct bench *b, int round, int rounds, int num_sms);
 struct combine_args bench_combine_args(struct bench *b, int round, int rounds, int num_sms);
 int bench_inputs_draw(struct bench *b, int tokens);
+/* The library all-to-alls of the choices that bench_inputs_draw draws, dispatches then combines of
+ * `rounds` rounds each. */
+struct bench_a2a {
+    struct plan *plan;
+    struct gpu_a2a *a2a;
+};
+int bench_a2a_open(struct bench *b, int tokens, int rounds, int num_sms, struct bench_a2a *out);
+void bench_a2a_close(struct bench_a2a *x);
+/* Can the exchange's kernels run on so few SMs? */
 bool bench_grid_possible(const struct bench *b, int rounds, int num_sms);
 int bench_barrier(struct bench *b);
 
@@ -62,8 +72,9 @@ int bench_exchange(struct bench *b, const int *tokens, int num_tokens); /* gpu_b
 int bench_links(struct bench *b);
 int bench_a2a(struct bench *b);
 int bench_interference(struct bench *b); /* gpu_bench_beside.c */
-int bench_experts(struct bench *b);      /* gpu_bench_compute.c */
-int bench_dense(struct bench *b);
+int bench_a2a_beside(struct bench *b);
+int bench_experts(struct bench *b);          /* gpu_bench_compute.c */
+int bench_dense(struct bench *b, int least); /* tokens */
 int bench_machine(struct bench *b);
 int bench_router(struct bench *b);    /* gpu_bench_dense.c */
 int bench_crossover(struct bench *b); /* opens layers of its own */

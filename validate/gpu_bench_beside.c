@@ -1,27 +1,51 @@
 /* validate/gpu_bench_beside.c: what a communication kernel and an expert GEMM do to each other's
- * time. One part of an exchange (all its rounds, on n SMs) runs beside the gate+up GEMM on the
- * others; then each alone. */
+ * time. One part of an exchange (all its rounds, on n SMs), or the library's all-to-alls, runs
+ * beside the gate+up GEMM on the others; then each alone. */
 #include "base/err.h"
 #include "base/stats.h"
 #include "kernels/delay.h"
 #include "kernels/grouped_gemm.h"
+#include "validate/gpu_a2a.h"
 #include "validate/gpu_bench.h"
 
 /* The GEMM runs this long before the first communication kernel starts. */
 #define HEAD_START_NS 10000
 
-enum beside_part { PART_DISPATCH_SEND, PART_DISPATCH_RECV, PART_COMBINE_SEND, PART_COMBINE_RECV };
+enum beside_part {
+    PART_DISPATCH_SEND,
+    PART_DISPATCH_RECV,
+    PART_COMBINE_SEND,
+    PART_COMBINE_RECV,
+    PART_A2A_DISPATCH, /* by the library, with packing and unpacking */
+    PART_A2A_COMBINE
+};
 
 static const char *const part_kinds[] = {"interference_dispatch_send", "interference_dispatch_recv",
-                                         "interference_combine_send", "interference_combine_recv"};
+                                         "interference_combine_send",  "interference_combine_recv",
+                                         "interference_a2a_dispatch",  "interference_a2a_combine"};
 
 struct beside {
     enum beside_part part;
     int rounds, num_sms;
+    struct bench_a2a a2a; /* the parts of the library alone */
     cudaEvent_t event[2];
 };
 
 enum beside_run { RUN_TOGETHER, RUN_COMM, RUN_GEMM };
+
+static bool is_library(enum beside_part part)
+{
+    return part >= PART_A2A_DISPATCH;
+}
+
+static int library_launch(struct bench *b, const struct beside *x, struct kernel_stamp *stamp)
+{
+    int first = x->part == PART_A2A_COMBINE ? x->rounds : 0, err = 0;
+
+    for (int r = 0; !err && r < x->rounds; r++)
+        err = gpu_a2a_launch(x->a2a.a2a, b->s, &x->a2a.plan->ops[first + r], b->s->main, stamp + r);
+    return err;
+}
 
 /* One part of the exchange in all its rounds; stamps from `stamp` on, or none. */
 static int part_launch(struct bench *b, enum beside_part part, int rounds, int num_sms,
@@ -51,6 +75,8 @@ static int parts_between(struct bench *b, const struct beside *x, int first, int
 {
     int err = 0;
 
+    if (is_library(x->part)) /* needs no other part */
+        return 0;
     for (int p = first; !err && p <= last; p++) {
         err = part_launch(b, (enum beside_part)p, x->rounds, b->s->sm_count, NULL);
         if (!err)
@@ -94,7 +120,8 @@ static int beside_pass(struct bench *b, const struct beside *x, enum beside_run 
     if (!err)
         err = kernels_delay_launch(&head_start, s->main);
     if (!err)
-        err = part_launch(b, x->part, x->rounds, x->num_sms, b->stamps + 1);
+        err = is_library(x->part) ? library_launch(b, x, b->stamps + 1)
+                                  : part_launch(b, x->part, x->rounds, x->num_sms, b->stamps + 1);
     if (!err)
         err = GPU(cudaStreamWaitEvent(s->main, x->event[1], 0));
     if (!err)
@@ -228,16 +255,31 @@ static int beside_point(struct bench *b, struct beside *x)
     return err ? err : beside_report(b, row, us, none);
 }
 
+static int beside_open(struct beside *x)
+{
+    int err = 0;
+
+    *x = (struct beside){.event = {NULL, NULL}};
+    for (int i = 0; !err && i < 2; i++)
+        err = GPU(cudaEventCreateWithFlags(&x->event[i], cudaEventDisableTiming));
+    return err;
+}
+
+static void beside_close(struct beside *x)
+{
+    for (int i = 0; i < 2; i++)
+        if (x->event[i])
+            cudaEventDestroy(x->event[i]);
+}
+
 int bench_interference(struct bench *b)
 {
     static const int tokens[] = {16, 128, 512};
     static const int points[][2] = {{2, 16}, {2, 32}, {4, 16}, {4, 32}, {8, 8}, {8, 64}};
     const struct gpu_layer *l = b->s->layer;
-    struct beside x = {0};
-    int err = 0;
+    struct beside x;
+    int err = beside_open(&x);
 
-    for (int i = 0; !err && i < 2; i++)
-        err = GPU(cudaEventCreateWithFlags(&x.event[i], cudaEventDisableTiming));
     for (int t = 0; !err && t < 3 && tokens[t] <= l->shape.max_tokens; t++) {
         err = bench_inputs_draw(b, tokens[t]);
         for (int i = 0; !err && i < (b->quick ? 1 : 6); i++)
@@ -250,8 +292,29 @@ int bench_interference(struct bench *b)
                     err = beside_point(b, &x);
             }
     }
-    for (int i = 0; i < 2; i++)
-        if (x.event[i])
-            cudaEventDestroy(x.event[i]);
+    beside_close(&x);
+    return err;
+}
+
+/* The library's all-to-alls of a few rounds beside the GEMM of all local experts. */
+int bench_a2a_beside(struct bench *b)
+{
+    static const int tokens[] = {512, 1024, 2048}, sms[] = {8, 16, 32};
+    struct beside x;
+    int err = beside_open(&x);
+
+    x.rounds = 4;
+    for (int i = 0; !err && i < 9 && tokens[i / 3] <= b->s->layer->shape.max_tokens; i++) {
+        x.num_sms = sms[i % 3];
+        if (i % 3 == 0)
+            err = bench_inputs_draw(b, tokens[i / 3]);
+        err = err ? err : bench_a2a_open(b, tokens[i / 3], x.rounds, x.num_sms, &x.a2a);
+        for (int part = PART_A2A_DISPATCH; !err && part <= PART_A2A_COMBINE; part++) {
+            x.part = (enum beside_part)part;
+            err = beside_point(b, &x);
+        }
+        bench_a2a_close(&x.a2a);
+    }
+    beside_close(&x);
     return err;
 }

@@ -421,35 +421,69 @@ static int a2a_pass(struct bench *b, struct gpu_a2a *a, const struct plan *plan)
     return err ? err : bench_stamps_read(b);
 }
 
-static int a2a_point(struct bench *b, const struct plan_routing *r, int rounds, int num_sms)
+int bench_a2a_open(struct bench *b, int tokens, int rounds, int num_sms, struct bench_a2a *out)
+{
+    struct plan_routing r;
+    int err = routing_draw(b, tokens, &r);
+
+    *out = (struct bench_a2a){NULL, NULL};
+    if (!err)
+        err = a2a_plan(b, &r, rounds, num_sms, &out->plan);
+    if (!err)
+        err = gpu_a2a_open(&out->a2a, b->s, out->plan, NULL);
+    free(r.expert);
+    return err;
+}
+
+void bench_a2a_close(struct bench_a2a *x)
+{
+    gpu_a2a_close(x->a2a);
+    plan_free(x->plan);
+    *x = (struct bench_a2a){NULL, NULL};
+}
+
+/* Of several rounds' combines the last one alone adds up what came back: it has a line of its own.
+ */
+static int a2a_report(struct bench *b, struct bench_row row, double us[3][64], const int *n)
+{
+    double rows = (double)row.tokens * row.topk / row.rounds;
+    int err = 0;
+
+    for (int i = 0; !err && i < 3; i++) {
+        row.kind = i ? "a2a_combine" : "a2a_dispatch";
+        row.dtype = i ? "bf16" : "fp8";
+        row.round = i == 2 ? row.rounds - 1 : 0;
+        row.bytes = rows * (double)KERNELS_ROWS_MESSAGE(row.hidden, i == 0);
+        if (n[i] > 0)
+            err = bench_report(b, &row, us[i], n[i]);
+    }
+    return err;
+}
+
+static int a2a_point(struct bench *b, int tokens, int rounds, int num_sms)
 {
     const struct gpu_shape *shape = &b->s->layer->shape;
-    double us[2][64], rows = (double)r->tokens * r->topk / rounds;
+    double us[3][64];
     struct bench_row row = {.num_sms = num_sms,
-                            .tokens = r->tokens,
+                            .tokens = tokens,
                             .experts = shape->experts,
                             .rounds = rounds,
                             .hidden = shape->hidden,
-                            .topk = r->topk};
-    struct gpu_a2a *a = NULL;
-    struct plan *plan = NULL;
-    int n[2] = {0, 0}, err = a2a_plan(b, r, rounds, num_sms, &plan);
+                            .topk = shape->topk};
+    struct bench_a2a x;
+    int n[3] = {0, 0, 0}, err = bench_a2a_open(b, tokens, rounds, num_sms, &x);
 
-    if (!err)
-        err = gpu_a2a_open(&a, b->s, plan, NULL);
     for (int rep = -2; !err && rep < BENCH_REPS; rep++) {
-        err = a2a_pass(b, a, plan);
-        for (int i = 0; !err && rep >= 0 && i < plan->num_ops; i++)
-            us[i >= rounds][n[i >= rounds]++] = bench_us(b, i);
+        err = a2a_pass(b, x.a2a, x.plan);
+        for (int i = 0; !err && rep >= 0 && i < x.plan->num_ops; i++) {
+            int kind = i < rounds ? 0 : i < 2 * rounds - 1 ? 1 : 2;
+
+            us[kind][n[kind]++] = bench_us(b, i);
+        }
     }
-    for (int back = 0; !err && back < 2; back++) {
-        row.kind = back ? "a2a_combine" : "a2a_dispatch";
-        row.dtype = back ? "bf16" : "fp8";
-        row.bytes = rows * (double)KERNELS_ROWS_MESSAGE(shape->hidden, !back);
-        err = bench_report(b, &row, us[back], n[back]);
-    }
-    gpu_a2a_close(a);
-    plan_free(plan);
+    if (!err)
+        err = a2a_report(b, row, us, n);
+    bench_a2a_close(&x);
     return err;
 }
 
@@ -459,14 +493,9 @@ int bench_a2a(struct bench *b)
     int err = 0;
 
     for (int t = 0; !err && t < 4; t++) {
-        struct plan_routing r;
-
-        err = routing_draw(b, tokens[t], &r);
-        if (!err)
-            err = gpu_inputs(b->s, &r, tokens[t], 1);
+        err = bench_inputs_draw(b, tokens[t]);
         for (int i = 0; !err && i < 9; i++)
-            err = a2a_point(b, &r, rounds[i / 3], sms[i % 3]);
-        free(r.expert);
+            err = a2a_point(b, tokens[t], rounds[i / 3], sms[i % 3]);
     }
     return err;
 }

@@ -94,6 +94,99 @@ static int ffn_point(struct bench *b, int rounds, int num_sms, int rows)
     return err ? err : bench_report(b, &down, us[2], n);
 }
 
+struct act_args {
+    int num_sms;
+};
+
+static int act_start(struct bench *b, const void *args)
+{
+    return act_launch(b, 0, 1, ((const struct act_args *)args)->num_sms, b->stamps);
+}
+
+/* The activation of a shared expert: one group. */
+static int act_points(struct bench *b)
+{
+    static const int rows[] = {16, 32, 64, 128, 256, 512, 1024};
+    struct act_args a = {b->s->sm_count};
+    int err = 0;
+
+    for (int i = 0; !err && i < 7 && rows[i] <= b->s->layer->slots.rows_max; i++) {
+        struct bench_row row = {.kind = "act_quant",
+                                .dtype = "fp8",
+                                .num_sms = a.num_sms,
+                                .rows = rows[i],
+                                .groups = 1,
+                                .inter = b->s->layer->shape.inter};
+
+        err = bench_rows_set(b, rows[i]);
+        if (!err)
+            err = bench_repeat(b, act_start, &a, &row);
+    }
+    return err;
+}
+
+#define COUNTED_M 64 /* as sbo asks for */
+
+/* Both GEMMs with tiles of COUNTED_M rows, each counted when it is done. Stamps: up, down. */
+static int counted_pass(struct bench *b, int num_sms, int *counts, size_t bytes)
+{
+    int count = b->s->layer->slots.experts_local, err = bench_stamps_reset(b);
+
+    for (int i = 0; !err && i < 2; i++) {
+        struct grouped_gemm_args a = bench_gemm_args(b, i == 0, 0, count, num_sms, 0);
+
+        a.block_m = COUNTED_M;
+        a.tile_done = counts;
+        a.stamp = b->stamps + i;
+        err = GPU(cudaMemsetAsync(counts, 0, bytes, b->s->main));
+        if (!err)
+            err = kernels_grouped_gemm_launch(&a, b->s->main);
+    }
+    return err ? err : bench_stamps_read(b);
+}
+
+static int counted_point(struct bench *b, int num_sms, int rows, int *counts, size_t bytes)
+{
+    const struct gpu_layer *l = b->s->layer;
+    struct bench_row row = {.kind = "gemm_masked",
+                            .dtype = "fp8",
+                            .num_sms = num_sms,
+                            .rows = rows,
+                            .groups = l->slots.experts_local,
+                            .block_m = COUNTED_M};
+    double us[2][BENCH_FEW_REPS];
+    int err = bench_rows_set(b, rows);
+
+    for (int rep = -1; !err && rep < BENCH_FEW_REPS; rep++) {
+        err = counted_pass(b, num_sms, counts, bytes);
+        for (int i = 0; !err && rep >= 0 && i < 2; i++)
+            us[i][rep] = bench_us(b, i);
+    }
+    for (int i = 0; !err && i < 2; i++) {
+        row.n = i ? l->shape.hidden : 2 * l->shape.inter;
+        row.k = i ? l->shape.inter : l->shape.hidden;
+        err = bench_report(b, &row, us[i], BENCH_FEW_REPS);
+    }
+    return err;
+}
+
+static int counted_points(struct bench *b)
+{
+    static const int sms[] = {132, 124, 100}, rows[] = {8, 32, 64, 96, 128, 192, 256, 512};
+    const struct slots *slots = &b->s->layer->slots;
+    size_t blocks = (size_t)(slots->rows_max + COUNTED_M - 1) / COUNTED_M;
+    size_t bytes = blocks * (size_t)slots->experts_local * sizeof(int);
+    void *counts = NULL;
+    int err = gpu_alloc(&counts, bytes);
+
+    for (int s = 0; !err && s < (b->quick ? 1 : 3); s++)
+        for (int m = 0; !err && m < (b->quick ? 2 : 8); m++)
+            if (rows[m] <= slots->rows_max)
+                err = counted_point(b, sms[s], rows[m], counts, bytes);
+    cudaFree(counts);
+    return err;
+}
+
 int bench_experts(struct bench *b)
 {
     static const int rounds[] = {1, 2, 4, 8}, sms[] = {132, 124, 116, 100, 68};
@@ -105,7 +198,9 @@ int bench_experts(struct bench *b)
             for (int m = 0; !err && m < (b->quick ? 4 : 10); m++)
                 if (locals % rounds[r] == 0 && rows[m] <= b->s->layer->slots.rows_max)
                     err = ffn_point(b, rounds[r], sms[s], rows[m]);
-    return err;
+    if (!err)
+        err = act_points(b);
+    return err ? err : counted_points(b);
 }
 
 /* Library GEMMs leave no stamps: a chain of them in one graph, each with other weights, since a
@@ -209,14 +304,17 @@ static int dense_point(struct bench *b, struct gpu_dense_entry *e, const struct 
 }
 
 /* The GEMMs of a router and of a shared expert as wide as a routed one. */
-int bench_dense(struct bench *b)
+int bench_dense(struct bench *b, int least)
 {
-    static const int tokens[] = {16, 32, 64, 128, 256, 512};
+    static const int tokens[] = {16, 32, 64, 128, 256, 512, 1024, 2048};
     struct gpu_layer *l = b->s->layer;
     int hidden = l->shape.hidden, inter = l->shape.inter, err = gpu_dense_open(b->s, inter);
     const struct gpu_dense_memory *d = &l->dense;
 
-    for (int i = 0; !err && i < 6 && tokens[i] <= l->shape.max_tokens; i++) {
+    for (int i = 0; !err && i < 8 && tokens[i] <= l->shape.max_tokens; i++) {
+        if (tokens[i] < least)
+            continue;
+
         struct dense_gemm_args args[3] = {{.a = d->x, .b = d->router, .c = d->logits},
                                           {.a = d->x,
                                            .a_scale = d->x_scales,

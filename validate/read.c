@@ -35,6 +35,7 @@ const char *data_law_name(enum data_law law)
         [DATA_FLAG] = "flag_rtt",
         [DATA_INTERFERENCE] = "interference",
         [DATA_STRETCH] = "stretch",
+        [DATA_A2A_BESIDE] = "interference_a2a",
         [DATA_ROUTER] = "router",
         [DATA_A2A] = "a2a",
         [DATA_ATTN_CORE] = "attn_core",

@@ -440,6 +440,8 @@ static const struct bench_kind bench_kinds[] = {
     {"interference_dispatch_recv", DATA_STRETCH, DATA_RECV},
     {"interference_combine_send", DATA_STRETCH, DATA_SEND},
     {"interference_combine_recv", DATA_STRETCH, DATA_RECV},
+    {"interference_a2a_dispatch", DATA_A2A_BESIDE, DATA_FUSED},
+    {"interference_a2a_combine", DATA_A2A_BESIDE, DATA_FUSED},
     {"router", DATA_ROUTER, DATA_FUSED},
     {"a2a_dispatch", DATA_A2A, DATA_FUSED},
     {"a2a_combine", DATA_A2A, DATA_FUSED},
@@ -471,7 +473,8 @@ static void bench_group(const char *kind, struct data_row *r)
     case DATA_DENSE_BF16:
     case DATA_DENSE_FP8:
     case DATA_DENSE_BLOCK:
-        snprintf(r->group, sizeof r->group, "%s %dx%d %dSM", kind, r->n, r->k, r->num_sms);
+        snprintf(r->group, sizeof r->group, "%s %dx%d %dSM%s", kind, r->n, r->k, r->num_sms,
+                 r->block_m > 0 ? " counted" : "");
         break;
     case DATA_ATTN_CORE:
         snprintf(r->group, sizeof r->group, "%s %d heads, %d keys", kind, r->groups, r->tokens);
@@ -479,6 +482,11 @@ static void bench_group(const char *kind, struct data_row *r)
     default:
         snprintf(r->group, sizeof r->group, "%s %dSM", kind, r->num_sms);
     }
+}
+
+static bool is_interference(enum data_law law)
+{
+    return law == DATA_INTERFERENCE || law == DATA_STRETCH || law == DATA_A2A_BESIDE;
 }
 
 /* The shapes a kind needs; everything else may be empty. */
@@ -505,7 +513,7 @@ static void bench_check(struct cells *c, const struct data_row *r)
         cell_bad(c, "kind", "needs rows, tokens, groups, n, k and bytes");
     if (r->law == DATA_ATTN_SIDE && (r->rows < 1 || r->bytes < 1))
         cell_bad(c, "kind", "needs rows and bytes");
-    if ((r->law == DATA_INTERFERENCE || r->law == DATA_STRETCH) && !(r->alone_us > 0))
+    if (is_interference(r->law) && !(r->alone_us > 0))
         cell_bad(c, "kind", "needs alone_us");
     if (r->law == DATA_STRETCH && (r->tokens < 1 || r->experts < 1 || r->hidden < 128 ||
                                    r->inter < 1 || r->topk < 1 || r->ranks < 1 || r->num_sms < 1))
@@ -538,7 +546,7 @@ static void bench_interference(struct cells *c, const char *slowed, struct data_
 {
     bool compute = strcmp(slowed, "compute") == 0;
 
-    if (r->law == DATA_INTERFERENCE) {
+    if (r->law != DATA_STRETCH) {
         snprintf(r->coll, sizeof r->coll, "%.15s", slowed);
         /* Without the time that both ran, a GEMM's loss says nothing. */
         r->reference = !compute || r->overlap_us > 0;
@@ -581,6 +589,7 @@ static void read_bench(struct cells *c, struct data_row *r)
     r->topk = (int)cell_optional(c, "topk", 64);
     r->ranks = (int)cell_optional(c, "ranks", 4096);
     r->bytes = cell_optional(c, "bytes", 1e13);
+    r->block_m = (int)cell_optional(c, "block_m", 256);
     r->alone_us = cell_optional(c, "alone_us", MAX_US);
     r->overlap_us = cell_optional(c, "overlap_us", MAX_US);
     r->wait_us = cell_optional(c, "wait_us", MAX_US);
@@ -589,8 +598,7 @@ static void read_bench(struct cells *c, struct data_row *r)
     r->rounds = r->rounds < 1 ? 1 : r->rounds;
     r->groups = r->groups < 1 ? 1 : r->groups;
     /* Launches and copies have none, and that of an interference is the kernel slowed. */
-    r->dtype = dtype[0] && r->law != DATA_INTERFERENCE && r->law != DATA_STRETCH ? cell_dtype(c)
-                                                                                 : DTYPE_BF16;
+    r->dtype = dtype[0] && !is_interference(r->law) ? cell_dtype(c) : DTYPE_BF16;
     if (strcmp(kind->name, "dense_expert") == 0 && r->dtype == DTYPE_BF16)
         r->law = DATA_DENSE_BF16;
     r->reference = true;
@@ -601,8 +609,10 @@ static void read_bench(struct cells *c, struct data_row *r)
     if (!c->err && (r->law == DATA_MASKED || r->law == DATA_CONTIGUOUS) &&
         draw_spread(c->set, r, r->rows, false) != 0)
         c->err = true;
-    if (!c->err && (r->law == DATA_INTERFERENCE || r->law == DATA_STRETCH))
+    if (!c->err && is_interference(r->law))
         bench_interference(c, dtype, r);
+    if (r->law == DATA_A2A)
+        snprintf(r->coll, sizeof r->coll, "%s", kind->name + strlen("a2a_"));
 }
 
 #define MAX_COLS 12
