@@ -251,7 +251,7 @@ static void sim_close(struct sim *s)
     free(s->rows);
     free(s->fwd);
     free(s->dirty_ranks);
-    free(s->pace_link);
+    free(s->pace);
     sim_topology_close(s->topo);
     sim_heap_close(&s->heap);
     sim_flow_net_close(s->net);

@@ -35,15 +35,15 @@ int sim_pace_open(struct sim *s)
 
     if (s->options.emulation.gpus < 1 || GBps <= 0)
         return 0;
-    s->pace_link = calloc((size_t)s->W, sizeof *s->pace_link);
-    for (int rank = 0; s->pace_link && rank < s->W; rank++) {
+    s->pace = calloc((size_t)s->W, sizeof *s->pace);
+    for (int rank = 0; s->pace && rank < s->W; rank++) {
         int link = sim_link_add(s->net, GBps, 0);
 
         if (link < 0)
             return link;
-        s->pace_link[rank] = (uint32_t)link;
+        s->pace[rank].link = (uint32_t)link;
     }
-    return s->pace_link ? 0 : ERR_NOMEM;
+    return s->pace ? 0 : ERR_NOMEM;
 }
 
 static const struct plan_flow *group_of(const struct sim *s, int op)
@@ -56,16 +56,45 @@ static double flow_bytes(const struct plan_flow *g, int rows, int fwd)
     return ((double)rows + fwd) * g->bytes_per_row + (double)g->num_experts * g->bytes_per_flag;
 }
 
-/* The same bytes through the emulated queue; the receiver waits for both. */
+/* Of what the run now sends to other ranks: all (dst < 0), or what has left by the time that the
+ * last byte to dst has, since destinations take turns. */
+static double pace_bytes(const struct sim *s, const struct run *r, int dst)
+{
+    const struct plan_flow *g = group_of(s, r->op);
+    double most = dst < 0 ? INFINITY : flow_bytes(g, s->rows[dst], s->fwd[dst]), sum = 0;
+
+    for (int to = 0; to < s->W; to++)
+        if (to != r->rank && (s->rows[to] || s->fwd[to]))
+            sum += fmin(flow_bytes(g, s->rows[to], s->fwd[to]), most);
+    return sum;
+}
+
+/* Puts what the run now sends into its rank's queue, which may have had work since the kernel
+ * began: its rows are posted one by one. */
+static void pace_begin(struct sim *s, const struct run *r)
+{
+    struct pace *p = s->pace ? &s->pace[r->rank] : NULL;
+
+    if (!p)
+        return;
+    p->from_ns = fmax(p->free_ns, r->start_ns);
+    p->free_ns = p->from_ns + pace_bytes(s, r, -1) / s->options.emulation.pace_GBps;
+}
+
+/* The receiver waits for what was stored and for the queue, whose end is known: a flow without
+ * bytes brings the news. */
 static int pace_start(struct sim *s, struct run *r, int dst, const struct sim_flow_spec *stored)
 {
+    const struct pace *p = &s->pace[r->rank];
+    double left_ns = p->from_ns + pace_bytes(s, r, dst) / s->options.emulation.pace_GBps;
     struct sim_flow_spec spec = *stored;
 
-    spec.links = &s->pace_link[r->rank];
+    spec.links = &p->link;
     spec.link_count = 1;
-    spec.latency_ns = s->options.emulation.pace_latency_ns;
+    spec.bytes = 0;
+    spec.latency_ns = fmax(left_ns - s->now_ns, 0) + s->options.emulation.pace_latency_ns;
     spec.events = SIM_FLOW_DELIVERED;
-    s->nic_bytes += spec.bytes;
+    s->nic_bytes += stored->bytes;
     if (r->out) {
         r->out[dst]++;
         r->out_flows++;
@@ -107,7 +136,7 @@ static void flow_start(struct sim *s, struct run *r, int dst, double bytes)
         r->out_flows++;
     }
     err = sim_flow_start(s->net, &spec);
-    if (!err && s->pace_link && r->rank != dst)
+    if (!err && s->pace && r->rank != dst)
         err = pace_start(s, r, dst, &spec);
     if (err)
         sim_fail(s, err);
@@ -182,6 +211,7 @@ void send_begin(struct sim *s, struct run *r)
             sim_fail(s, ERR_NOMEM);
         return;
     }
+    pace_begin(s, r);
     for (int dst = 0; dst < s->W && !s->err; dst++)
         if (s->rows[dst] || s->fwd[dst])
             flow_start(s, r, dst, flow_bytes(group_of(s, r->op), s->rows[dst], s->fwd[dst]));
@@ -210,8 +240,10 @@ static void units_send(struct sim *s, struct run *r, int ready)
     double rows = 0, all = 0;
 
     memset(s->rows, 0, (size_t)s->W * sizeof *s->rows);
+    memset(s->fwd, 0, (size_t)s->W * sizeof *s->fwd);
     for (int u = r->sent_units; u < ready; u++)
         plan_unit_rows(s->plan, r->op, r->rank, u, s->rows);
+    pace_begin(s, r);
     for (int dst = 0; dst < s->W && !s->err; dst++) {
         rows += s->rows[dst];
         if (s->rows[dst])
@@ -265,7 +297,7 @@ static void flags_begin(struct sim *s, struct run *r)
             r->out[dst] = -1;
         path_of(s, r->rank, dst, &path);
         off_node = path.kind == SIM_PATH_NIC;
-        if (s->pace_link && r->rank != dst)
+        if (s->pace && r->rank != dst)
             path.latency_ns = fmax(path.latency_ns, s->options.emulation.pace_latency_ns);
         latency_ns[off_node] = fmax(latency_ns[off_node], path.latency_ns);
     }

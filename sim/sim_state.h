@@ -39,6 +39,13 @@ struct cta_batch {
     double left; /* share of each CTA's work still to do, 1..0 */
 };
 
+/* The emulated NIC of a rank: first come, first sent. */
+struct pace {
+    uint32_t link;  /* without limit or latency; news of what has arrived takes it */
+    double from_ns; /* when the queue came to the bytes now put into it */
+    double free_ns; /* when it will have sent all */
+};
+
 /* One op on one rank, from the time it is ready until all it sent has been delivered. */
 struct run {
     struct timer timer;    /* ends a fixed latency or the posting of messages */
@@ -129,9 +136,9 @@ struct sim {
     double *jitter;                 /* [rank*num_ops + op] or NULL */
     struct run **chunks;            /* runs never move */
     int num_chunks, cap_chunks, free_run, num_runs;
-    uint32_t *pace_link; /* [W] emulated: each rank's queue, or NULL */
-    int *rows, *fwd;     /* scratch [W] */
-    int done;            /* ops ended over all ranks */
+    struct pace *pace; /* [W] emulated: what each rank sends to others, or NULL */
+    int *rows, *fwd;   /* scratch [W] */
+    int done;          /* ops ended over all ranks */
     double last_counter[4];
     double nvlink_bytes, nic_bytes;
     int *dirty_ranks, num_dirty;
