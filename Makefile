@@ -150,8 +150,8 @@ bench: $(addprefix $(BUILD)/bench_,layer flow heap) $(if $(HAVE_SIMGRID),$(BUILD
 # The README's accuracy tables: of public measurements, from their folder, and of layers on GPUs.
 DATA ?= $(or $(PEOSIM_DATA),../shared/data)
 accuracy: peosim
-	@PEOSIM_DATA=$(DATA) validate/readme.sh 'hw/accuracy.sh|validate/evidence.sh'
-	@sed -n '/^<!-- table: .*\(accuracy\|evidence\).sh/,/^<!-- end/p' README.md | grep -v '^<!--'
+	@PEOSIM_DATA=$(DATA) validate/readme.sh 'hw/accuracy.sh|validate/(evidence|heldout).sh'
+	@sed -n '/^<!-- table: .*\(accuracy\|evidence\|heldout\).sh/,/^<!-- end/p' README.md | grep -v '^<!--'
 
 # Runs every command that README.md shows, puts its output there, draws its pictures again.
 readme: peosim

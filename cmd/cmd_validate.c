@@ -555,6 +555,13 @@ static int measured_main(struct context *x)
 {
     int err = validate_read(&x->set, x->args->measured);
 
+    for (size_t i = 0; !err && i < x->set.num_points; i++)
+        if (x->set.point[i].gpu.emulated_ranks > 0 &&
+            x->set.point[i].gpu.emulated_ranks <= x->args->gpus) {
+            log_error("%s was measured on fewer GPUs than ranks: --gpus says how many",
+                      x->args->measured);
+            err = ERR_USAGE;
+        }
     return err ? err : report(x);
 }
 

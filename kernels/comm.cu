@@ -492,16 +492,16 @@ extern "C" int kernels_comm_alltoall_open(struct kernels_comm *comm, int ctas)
 {
     if (ctas < 1)
         return ERR_RANGE;
-    if (alltoall_find(comm, ctas) >= 0)
+    int i = alltoall_find(comm, ctas), have = i >= 0;
+    for (int j = 0; !have && j < COMM_ALLTOALL_MAX; j++)
+        if (i < 0 || comm->alltoall_asked[j] < comm->alltoall_asked[i])
+            i = j; /* not asked for longest: it makes room, on all ranks alike */
+    comm->alltoall_asked[i] = ++comm->alltoall_opens;
+    if (have)
         return 0;
-    int i = comm->alltoall_next; /* the one opened longest ago makes room, on all ranks alike */
-    comm->alltoall_next = (i + 1) % COMM_ALLTOALL_MAX;
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
     config.minCTAs = ctas;
     config.maxCTAs = ctas;
-    /* Else its CTAs start in clusters, each of which needs several free SMs of one GPC: beside a
-     * persistent GEMM the free ones lie scattered, and NCCL would wait for its end. */
-    config.cgaClusterSize = 1;
     struct watch w;
     int err = comm_watch(&w, comm, "for the other ranks to split NCCL's communicator");
     if (err != 0)

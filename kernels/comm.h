@@ -89,8 +89,8 @@ int kernels_comm_gather(struct kernels_comm *comm, const void *mine, void *all, 
 int kernels_comm_clocks(struct kernels_comm *comm, long long *offset_ns, long long *round_trip_ns);
 
 /* Collective, synchronous: makes a second communicator whose collectives use exactly `ctas` CTAs.
- * The last 8 different ones stay; asking again for one of them is free. No all-to-all may be under
- * way, and graphs that hold one of a number given up must not run again. */
+ * The 8 asked for last stay; asking again for one of them is free. No all-to-all may be under way,
+ * and graphs that hold one that goes must have been destroyed: NCCL waits for that. */
 int kernels_comm_alltoall_open(struct kernels_comm *comm, int ctas);
 
 /* All-to-all on NCCL with `ctas` CTAs (opened above): bytes send_bytes[r] from send +

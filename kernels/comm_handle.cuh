@@ -28,7 +28,8 @@ struct kernels_comm {
     int alltoall_ctas[COMM_ALLTOALL_MAX];
     ncclComm_t alltoall[COMM_ALLTOALL_MAX];
     int alltoall_used[COMM_ALLTOALL_MAX];
-    int alltoall_next; /* the place of the next one */
+    unsigned long long alltoall_asked[COMM_ALLTOALL_MAX]; /* when last, in opens */
+    unsigned long long alltoall_opens;
     unsigned long long pings[SLOTS_MAX_RANKS]; /* ping-pongs done with each rank */
     int status_logged;
 };

@@ -395,6 +395,40 @@ static void test_an_emulated_send_stores_and_then_queues(void **state)
     setup_close(&s);
 }
 
+/* Two sends, each received at the end, their bytes through one NIC: first come, first sent. */
+static void test_an_emulated_queue_sends_first_what_came_first(void **state)
+{
+    struct setup s;
+    struct plan_flow f = {.num_experts = 1, .bytes_per_row = 1000000};
+    struct plan_op op = {.sms = 20, .num_rounds = 2, .num_experts = 1, .n = 1};
+    int sends[2], recvs[2];
+
+    (void)state;
+    setup_open(&s, 4, 4);
+    plan_stream_add(s.plan, "main", 0);
+    for (int i = 0; i < 2; i++) {
+        op.kind = OP_DISPATCH_SEND;
+        op.round = i;
+        sends[i] = plan_op_add(s.plan, &op);
+    }
+    for (int i = 0; i < 2; i++) {
+        op.kind = OP_DISPATCH_RECV;
+        op.round = i;
+        recvs[i] = plan_op_add(s.plan, &op);
+        f.send_op = sends[i];
+        f.recv_op = recvs[i];
+        assert_true(plan_flow_add(s.plan, &f) >= 0);
+    }
+    for (int i = 0; i < 4; i++)
+        s.costs.work[i] =
+            (struct cost_work){.grid = 20, .hbm_GBps = HBM, .waves = 1, .push_GBps = 1e4};
+    s.options.emulation = (struct sim_emulation){4, 10, 3000};
+    assert_int_equal(simulate(&s), 0);
+    near_to(span(&s, 1, recvs[0])->end_ns, 1e6 / 10 + 3000); /* not 2e6 / 10, as if they shared */
+    near_to(span(&s, 1, recvs[1])->end_ns, 2e6 / 10 + 3000);
+    setup_close(&s);
+}
+
 static void test_a_receive_looks_for_its_data_at_least_so_long(void **state)
 {
     struct setup s;
@@ -524,6 +558,7 @@ int main(void)
         cmocka_unit_test(test_nvlink_send_holds_its_sms_until_drained),
         cmocka_unit_test(test_rdma_bytes_fly_without_sms),
         cmocka_unit_test(test_an_emulated_send_stores_and_then_queues),
+        cmocka_unit_test(test_an_emulated_queue_sends_first_what_came_first),
         cmocka_unit_test(test_a_receive_looks_for_its_data_at_least_so_long),
         cmocka_unit_test(test_latency_stretches_while_something_runs_beside),
         cmocka_unit_test(test_a_latency_and_work_that_end_together),

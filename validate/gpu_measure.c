@@ -89,17 +89,22 @@ static int memory_poison(struct gpu_run *r)
     return err ? err : kernels_comm_barrier(s->control, r->stream[0]);
 }
 
+static int replay_poisoned(const struct replay *p)
+{
+    int err = memory_poison(p->r);
+
+    if (!err)
+        err = replay_start(p);
+    return err ? err : gpu_wait(p->r->s, p->r->stream[0]);
+}
+
 int run_poisoned(struct gpu_run *r)
 {
     struct replay p = {0};
     int err = replay_open(&p, r, false, 1);
 
     if (!err)
-        err = memory_poison(r);
-    if (!err)
-        err = replay_start(&p);
-    if (!err)
-        err = gpu_wait(r->s, r->stream[0]);
+        err = replay_poisoned(&p);
     replay_close(&p);
     return err;
 }
@@ -769,18 +774,19 @@ static int output_same(struct gpu_run *r, int replay)
     return err;
 }
 
-/* Replays whose every output is looked at. */
-static int replays_check(const struct replay *p)
+/* Replays whose every output is looked at, each on poisoned memory: or what the one before left
+ * would hide that something was read too early. */
+static int replays_check(struct gpu_run *r)
 {
-    int err = 0;
+    struct replay p = {0};
+    int err = r->o->check_replays > 0 ? replay_open(&p, r, false, 1) : 0;
 
-    for (int i = 0; !err && i < p->r->o->check_replays; i++) {
-        err = replay_start(p);
+    for (int i = 0; !err && i < r->o->check_replays; i++) {
+        err = replay_poisoned(&p);
         if (!err)
-            err = gpu_wait(p->r->s, p->r->stream[0]);
-        if (!err)
-            err = output_same(p->r, i + 1);
+            err = output_same(r, i + 1);
     }
+    replay_close(&p);
     return err;
 }
 
@@ -803,7 +809,7 @@ int run_measure(struct gpu_run *r, struct gpu_result *result, struct trace **tra
     if (!err)
         err = output_same(r, n);
     if (!err)
-        err = replays_check(&p);
+        err = replays_check(r);
     if (!err && *trace && !result->spans_ok) {
         trace_free(*trace);
         *trace = NULL;

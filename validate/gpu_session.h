@@ -111,10 +111,10 @@ int gpu_alloc(void **out, size_t bytes);
 int gpu_upload(void *to, const void *from, size_t bytes);
 /* The stream's work is done, and no device wait passed its deadline. ERR_TIMEOUT, ERR_GPU. */
 int gpu_wait(struct gpu_session *s, cudaStream_t stream);
-/* A kernel of one CTA that only leaves a stamp; NULL: none. */
-int gpu_mark_launch(cudaStream_t stream, struct kernel_stamp *stamp);
 /* The same of an event, and of the time since the call: for many pieces of work in a row. */
 int gpu_wait_event(struct gpu_session *s, cudaEvent_t event);
+/* A kernel of one CTA that only leaves a stamp; NULL: none. */
+int gpu_mark_launch(cudaStream_t stream, struct kernel_stamp *stamp);
 /* Until the GPU is idle, before `what`; ends the process where that takes GPU_DRAIN_S. ERR_GPU. */
 int gpu_drain(struct gpu_session *s, const char *what);
 /* Remembers that err (unless 0 or a refusal that all ranks share) ends the session. Returns err. */

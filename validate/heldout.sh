@@ -35,6 +35,7 @@ measure() {
 table() {
     local profile=${1:-hw/h200-own.yaml} out
     out=$(mktemp -d)
+    trap "rm -rf '$out'" EXIT
     echo "| layers on 2 H200 | points | median error | p90 | largest | Kendall tau | pick is within |"
     echo "|---|---:|---:|---:|---:|---:|---:|"
     while read -r name config flags; do
@@ -48,7 +49,6 @@ table() {
                  s/^the schedule picked by prediction is at most ([0-9.]+%).*/\1/p" "$out/$name.txt" |
             paste -sd'|' | sed "s,|, | ,g;s,  *, ,g;s,^,| $name | ,;s,\$, |,"
     done <<<"$sets"
-    rm -rf "$out"
 }
 
 case $what in
