@@ -1,11 +1,12 @@
 /* Scores, softmax, values. cuBLASLt thinks in columns (kernels/dense_gemm.cu): its first operand is
  * our cache, its second our queries or probabilities. The softmax overwrites the scores. */
-#include <cublasLt.h>
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 #include <stdint.h>
 #include <stdlib.h>
 
+#include "kernels/bf16x8.cuh"
+#include "kernels/blas.h"
 #include "kernels/attention.h"
 extern "C" {
 #include "base/err.h"
@@ -16,33 +17,12 @@ namespace
 {
 
 constexpr int THREADS = 1024;
-constexpr size_t WORKSPACE_BYTES = 32u << 20;
 
 struct softmax_args {
     __nv_bfloat16 *scores; /* [rows][padded] */
     int rows, queries;     /* queries: rows of one batch */
     int group, context_len, padded;
 };
-
-__device__ __forceinline__ void unpack(const uint4 &word, float (&v)[8])
-{
-    const __nv_bfloat162 *pair = reinterpret_cast<const __nv_bfloat162 *>(&word);
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        v[2 * i] = __low2float(pair[i]);
-        v[2 * i + 1] = __high2float(pair[i]);
-    }
-}
-
-__device__ __forceinline__ uint4 pack(const float (&v)[8])
-{
-    uint4 word;
-    __nv_bfloat162 *pair = reinterpret_cast<__nv_bfloat162 *>(&word);
-#pragma unroll
-    for (int i = 0; i < 4; i++)
-        pair[i] = __floats2bfloat162_rn(v[2 * i], v[2 * i + 1]);
-    return word;
-}
 
 /* Adds eight values, of which the first `valid` count, to a running maximum and sum. */
 __device__ __forceinline__ void online_add(const float (&v)[8], int valid, float &most, float &sum)
@@ -70,7 +50,7 @@ __global__ void __launch_bounds__(THREADS, 1) softmax_kernel(const softmax_args 
         float most = -1e30f, sum = 0.0f, v[8];
 #pragma unroll 4
         for (int i = lane; i < (valid + 7) / 8; i += 32) {
-            unpack(line[i], v);
+            bf16x8_unpack(line[i], v);
             online_add(v, valid - 8 * i, most, sum);
         }
 #pragma unroll
@@ -84,21 +64,13 @@ __global__ void __launch_bounds__(THREADS, 1) softmax_kernel(const softmax_args 
         const float factor = 1.0f / sum;
 #pragma unroll 4
         for (int i = lane; i < p.padded / 8; i += 32) {
-            unpack(line[i], v);
+            bf16x8_unpack(line[i], v);
 #pragma unroll
             for (int j = 0; j < 8; j++)
                 v[j] = 8 * i + j < valid ? __expf(v[j] - most) * factor : 0.0f;
-            line[i] = pack(v);
+            line[i] = bf16x8_pack(v);
         }
     }
-}
-
-int blas_check(cublasStatus_t status, const char *what)
-{
-    if (status == CUBLAS_STATUS_SUCCESS)
-        return 0;
-    log_error("cuBLASLt: %s: %s", what, cublasLtGetStatusString(status));
-    return status == CUBLAS_STATUS_ALLOC_FAILED ? ERR_NOMEM : ERR_GPU;
 }
 
 /* C = op(A) * B for every batch of a piece, in columns. */
@@ -140,31 +112,6 @@ int batches_set(struct product *p, int32_t batches)
     return err;
 }
 
-int algorithm_choose(struct product *p, cublasLtHandle_t handle)
-{
-    cublasLtMatmulPreference_t preference = NULL;
-    cublasLtMatmulHeuristicResult_t best;
-    int found = 0;
-    int err = blas_check(cublasLtMatmulPreferenceCreate(&preference), "preference");
-    if (err != 0)
-        return err;
-    err = blas_check(
-        cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-                                             &WORKSPACE_BYTES, sizeof(WORKSPACE_BYTES)),
-        "preference");
-    if (err == 0 && (cublasLtMatmulAlgoGetHeuristic(handle, p->desc, p->layout[0], p->layout[1],
-                                                    p->layout[2], p->layout[2], preference, 1,
-                                                    &best, &found) != CUBLAS_STATUS_SUCCESS ||
-                     found == 0)) {
-        log_error("attention: cuBLASLt has no batched GEMM for this shape");
-        err = ERR_UNSUPPORTED;
-    }
-    if (err == 0)
-        p->algo = best.algo;
-    cublasLtMatmulPreferenceDestroy(preference);
-    return err;
-}
-
 int product_open(struct product *p, cublasLtHandle_t handle, bool transpose_a,
                  const struct matrix *m, int batches, int32_t num_sms)
 {
@@ -182,7 +129,12 @@ int product_open(struct product *p, cublasLtHandle_t handle, bool transpose_a,
                        "matmul attribute");
     for (int i = 0; err == 0 && i < 3; i++)
         err = layout_open(&p->layout[i], &m[i], batches);
-    return err != 0 ? err : algorithm_choose(p, handle);
+    if (err != 0)
+        return err;
+    err = blas_algorithm(handle, p->desc, p->layout[0], p->layout[1], p->layout[2], &p->algo);
+    if (err == ERR_UNSUPPORTED)
+        log_error("attention: cuBLASLt has no batched GEMM for this shape");
+    return err;
 }
 
 void product_close(struct product *p)
@@ -268,7 +220,7 @@ int kernels_attention_open(struct attention **out, const struct attention_shape 
         return ERR_NOMEM;
     plan->shape = *shape;
     plan->piece = piece_of(shape);
-    if (cudaMalloc(&plan->workspace, WORKSPACE_BYTES) != cudaSuccess ||
+    if (cudaMalloc(&plan->workspace, BLAS_WORKSPACE_BYTES) != cudaSuccess ||
         cudaMalloc(&plan->scores, kernels_attention_scores_bytes(shape)) != cudaSuccess) {
         log_error("attention: no device memory for the scores");
         err = ERR_NOMEM;
@@ -290,7 +242,7 @@ static int product_launch(struct attention *plan, struct product *p, float alpha
     const float zero = 0.0f;
     return blas_check(cublasLtMatmul(plan->handle, p->desc, &alpha, a, p->layout[0], b,
                                      p->layout[1], &zero, c, p->layout[2], c, p->layout[2],
-                                     &p->algo, plan->workspace, WORKSPACE_BYTES, stream),
+                                     &p->algo, plan->workspace, BLAS_WORKSPACE_BYTES, stream),
                       "matmul");
 }
 

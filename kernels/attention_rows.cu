@@ -4,6 +4,7 @@
 #include <cuda_runtime.h>
 #include <stdint.h>
 
+#include "kernels/bf16x8.cuh"
 #include "kernels/attention.h"
 #include "kernels/quant.h"
 #include "kernels/stamp.h"
@@ -18,26 +19,6 @@ namespace
 constexpr int THREADS = 1024;
 constexpr int LANE_CHANNELS = 8; /* of one 16-byte word */
 constexpr int NORM_WORDS = 2;    /* a thread's, of one row */
-
-__device__ __forceinline__ void unpack(const uint4 &word, float (&v)[8])
-{
-    const __nv_bfloat162 *pair = reinterpret_cast<const __nv_bfloat162 *>(&word);
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        v[2 * i] = __low2float(pair[i]);
-        v[2 * i + 1] = __high2float(pair[i]);
-    }
-}
-
-__device__ __forceinline__ uint4 pack(const float (&v)[8])
-{
-    uint4 word;
-    __nv_bfloat162 *pair = reinterpret_cast<__nv_bfloat162 *>(&word);
-#pragma unroll
-    for (int i = 0; i < 4; i++)
-        pair[i] = __floats2bfloat162_rn(v[2 * i], v[2 * i + 1]);
-    return word;
-}
 
 /* The sum over all threads, in every thread. */
 __device__ float block_sum(float value, float *part)
@@ -73,14 +54,14 @@ __global__ void __launch_bounds__(THREADS, 1)
             const int at = threadIdx.x + i * THREADS;
             if (at >= words)
                 break;
-            unpack(static_cast<const uint4 *>(p.x)[line + at], v[i]);
+            bf16x8_unpack(static_cast<const uint4 *>(p.x)[line + at], v[i]);
             if (p.residual != NULL) {
                 float other[8];
-                unpack(static_cast<const uint4 *>(p.residual)[line + at], other);
+                bf16x8_unpack(static_cast<const uint4 *>(p.residual)[line + at], other);
 #pragma unroll
                 for (int j = 0; j < 8; j++)
                     v[i][j] += other[j];
-                static_cast<uint4 *>(p.residual_out)[line + at] = pack(v[i]);
+                static_cast<uint4 *>(p.residual_out)[line + at] = bf16x8_pack(v[i]);
             }
 #pragma unroll
             for (int j = 0; j < 8; j++)
@@ -93,11 +74,11 @@ __global__ void __launch_bounds__(THREADS, 1)
             if (at >= words)
                 break;
             float by[8];
-            unpack(weight[at], by);
+            bf16x8_unpack(weight[at], by);
 #pragma unroll
             for (int j = 0; j < 8; j++)
                 v[i][j] *= factor * by[j];
-            static_cast<uint4 *>(p.out)[line + at] = pack(v[i]);
+            static_cast<uint4 *>(p.out)[line + at] = bf16x8_pack(v[i]);
         }
     }
     __syncthreads();
@@ -120,7 +101,7 @@ __global__ void __launch_bounds__(THREADS, 1)
         const int lane = threadIdx.x % 16;
         float v[8] = {}, amax = 0.0f;
         if (unit < units)
-            unpack(static_cast<const uint4 *>(p.in)[unit * 16 + lane], v);
+            bf16x8_unpack(static_cast<const uint4 *>(p.in)[unit * 16 + lane], v);
 #pragma unroll
         for (int i = 0; i < 8; i++)
             amax = fmaxf(amax, fabsf(v[i]));
@@ -146,16 +127,16 @@ __global__ void __launch_bounds__(THREADS, 1)
 __device__ void rotate(const __nv_bfloat16 *from, __nv_bfloat16 *to, const float *rotary, int half)
 {
     float a[8], b[8];
-    unpack(*reinterpret_cast<const uint4 *>(from), a);
-    unpack(*reinterpret_cast<const uint4 *>(from + half), b);
+    bf16x8_unpack(*reinterpret_cast<const uint4 *>(from), a);
+    bf16x8_unpack(*reinterpret_cast<const uint4 *>(from + half), b);
 #pragma unroll
     for (int i = 0; i < 8; i++) {
         const float c = rotary[2 * i], s = rotary[2 * i + 1], x = a[i];
         a[i] = x * c - b[i] * s;
         b[i] = b[i] * c + x * s;
     }
-    *reinterpret_cast<uint4 *>(to) = pack(a);
-    *reinterpret_cast<uint4 *>(to + half) = pack(b);
+    *reinterpret_cast<uint4 *>(to) = bf16x8_pack(a);
+    *reinterpret_cast<uint4 *>(to + half) = bf16x8_pack(b);
 }
 
 /* Work items of one token: rotations of every head's query, then of every KV head's key, then words

@@ -1,18 +1,16 @@
 /* cuBLASLt thinks in columns: our row-major C = A * B^T is its column-major C' = op(B) * A with
  * op(B) = B^T, so its first operand is our b and its second our a. That form ("TN") is also the
  * only one it has for FP8. */
-#include <cublasLt.h>
 #include <cuda_runtime.h>
 #include <stdint.h>
 #include <stdlib.h>
 
+#include "kernels/blas.h"
 #include "kernels/dense_gemm.h"
 extern "C" {
 #include "base/err.h"
 #include "base/log.h"
 }
-
-static const size_t WORKSPACE_BYTES = 32u << 20;
 
 struct dense_gemm {
     struct dense_gemm_shape shape;
@@ -23,14 +21,6 @@ struct dense_gemm {
     void *workspace;
     bool borrows; /* handle and workspace belong to another plan */
 };
-
-static int blas_check(cublasStatus_t status, const char *what)
-{
-    if (status == CUBLAS_STATUS_SUCCESS)
-        return 0;
-    log_error("cuBLASLt: %s: %s", what, cublasLtGetStatusString(status));
-    return status == CUBLAS_STATUS_ALLOC_FAILED ? ERR_NOMEM : ERR_GPU;
-}
 
 template <typename T>
 static int desc_set(struct dense_gemm *plan, cublasLtMatmulDescAttributes_t attribute, T value)
@@ -86,31 +76,6 @@ static int layouts_create(struct dense_gemm *plan)
     return err;
 }
 
-static int algorithm_choose(struct dense_gemm *plan)
-{
-    cublasLtMatmulPreference_t preference = NULL;
-    cublasLtMatmulHeuristicResult_t best;
-    int found = 0;
-    int err = blas_check(cublasLtMatmulPreferenceCreate(&preference), "preference");
-    if (err != 0)
-        return err;
-    err = blas_check(
-        cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-                                             &WORKSPACE_BYTES, sizeof(WORKSPACE_BYTES)),
-        "preference");
-    if (err == 0) {
-        const cublasStatus_t status =
-            cublasLtMatmulAlgoGetHeuristic(plan->handle, plan->desc, plan->b, plan->a, plan->c,
-                                           plan->c, preference, 1, &best, &found);
-        if (status != CUBLAS_STATUS_SUCCESS || found == 0)
-            err = ERR_UNSUPPORTED;
-        else
-            plan->algo = best.algo;
-    }
-    cublasLtMatmulPreferenceDestroy(preference);
-    return err;
-}
-
 static int shape_check(const struct dense_gemm_shape *s)
 {
     const bool fp8 = s->dtype == GEMM_FP8;
@@ -137,7 +102,7 @@ static int handle_fill(struct dense_gemm *plan, const struct dense_gemm *with)
         plan->handle = with->handle;
         return 0;
     }
-    if (cudaMalloc(&plan->workspace, WORKSPACE_BYTES) != cudaSuccess) {
+    if (cudaMalloc(&plan->workspace, BLAS_WORKSPACE_BYTES) != cudaSuccess) {
         log_error("dense GEMM: no device memory for the workspace");
         return ERR_NOMEM;
     }
@@ -155,7 +120,7 @@ static int plan_fill(struct dense_gemm *plan, const struct dense_gemm *with)
     if (err == 0)
         err = layouts_create(plan);
     if (err == 0)
-        err = algorithm_choose(plan);
+        err = blas_algorithm(plan->handle, plan->desc, plan->b, plan->a, plan->c, &plan->algo);
     return err;
 }
 
@@ -200,7 +165,7 @@ int kernels_dense_gemm_launch(struct dense_gemm *plan, const struct dense_gemm_a
     if (err == 0)
         err = blas_check(cublasLtMatmul(plan->handle, plan->desc, &one, args->b, plan->b, args->a,
                                         plan->a, &zero, args->c, plan->c, args->c, plan->c,
-                                        &plan->algo, plan->workspace, WORKSPACE_BYTES, stream),
+                                        &plan->algo, plan->workspace, BLAS_WORKSPACE_BYTES, stream),
                          "matmul");
     return err;
 }

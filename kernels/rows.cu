@@ -2,6 +2,7 @@
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
+#include "kernels/bf16x8.cuh"
 #include "kernels/quant.h"
 #include "kernels/rows.h"
 #include "kernels/stamp.h"
@@ -29,31 +30,10 @@ __device__ __forceinline__ span warps()
             (int)(gridDim.x * (THREADS / 32)), (int)(threadIdx.x % 32)};
 }
 
-__device__ __forceinline__ void unpack8(uint4 raw, float *v)
-{
-    const __nv_bfloat162 *pair = reinterpret_cast<const __nv_bfloat162 *>(&raw);
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        const float2 f = __bfloat1622float2(pair[i]);
-        v[2 * i] = f.x;
-        v[2 * i + 1] = f.y;
-    }
-}
-
-__device__ __forceinline__ uint4 pack8(const float *v)
-{
-    uint4 raw;
-    __nv_bfloat162 *pair = reinterpret_cast<__nv_bfloat162 *>(&raw);
-#pragma unroll
-    for (int i = 0; i < 4; i++)
-        pair[i] = __floats2bfloat162_rn(v[2 * i], v[2 * i + 1]);
-    return raw;
-}
-
 __device__ __forceinline__ void cast_values(uint4 raw, char *to, int at, float *scales)
 {
     float v[LANE_VALUES], amax = 0;
-    unpack8(raw, v);
+    bf16x8_unpack(raw, v);
 #pragma unroll
     for (int i = 0; i < LANE_VALUES; i++)
         amax = fmaxf(amax, fabsf(v[i]));
@@ -192,7 +172,7 @@ __device__ __forceinline__ void sum_part(const rows_args &p, int token, int firs
 #pragma unroll
     for (int k = 0; k < SUM_BATCH; k++) {
         float v[LANE_VALUES];
-        unpack8(raw[k], v);
+        bf16x8_unpack(raw[k], v);
 #pragma unroll
         for (int j = 0; j < LANE_VALUES; j++)
             sum[j] = fmaf(weight[k], v[j], sum[j]);
@@ -210,7 +190,8 @@ __global__ void __launch_bounds__(THREADS) sum_kernel(const rows_args p)
             float sum[LANE_VALUES] = {0};
             for (int first = 0; first < p.topk; first += SUM_BATCH)
                 sum_part(p, i, first, at, sum);
-            *reinterpret_cast<uint4 *>(static_cast<char *>(p.to) + row * i + 2 * at) = pack8(sum);
+            *reinterpret_cast<uint4 *>(static_cast<char *>(p.to) + row * i + 2 * at) =
+                bf16x8_pack(sum);
         }
     }
     finish(p.stamp);

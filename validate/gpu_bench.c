@@ -214,6 +214,58 @@ static void bench_close(struct bench *b)
     cudaFreeHost(b->got);
 }
 
+static int chain_capture(struct bench *b, const struct bench_chain *c, cudaGraph_t *graph)
+{
+    cudaStream_t stream = b->s->main;
+    int ended, err = GPU(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+
+    if (err)
+        return err;
+    for (int i = 0; !err && i < c->count; i++)
+        err = c->launch(c->self, stream);
+    ended = GPU(cudaStreamEndCapture(stream, graph));
+    return err ? err : ended;
+}
+
+int bench_chain_time(struct bench *b, const struct bench_chain *c, double *us)
+{
+    cudaStream_t stream = b->s->main;
+    cudaEvent_t event[2] = {NULL, NULL};
+    cudaGraph_t graph = NULL;
+    cudaGraphExec_t exec = NULL;
+    int err = chain_capture(b, c, &graph);
+
+    if (!err)
+        err = GPU(cudaGraphInstantiate(&exec, graph, 0));
+    for (int i = 0; !err && i < 2; i++)
+        err = GPU(cudaEventCreate(&event[i]));
+    for (int rep = -2; !err && rep < BENCH_REPS; rep++) {
+        float ms = 0;
+
+        err = GPU(cudaGraphLaunch(exec, stream)); /* hides the start of the next */
+        if (!err)
+            err = GPU(cudaEventRecord(event[0], stream));
+        if (!err)
+            err = GPU(cudaGraphLaunch(exec, stream));
+        if (!err)
+            err = GPU(cudaEventRecord(event[1], stream));
+        if (!err)
+            err = gpu_wait(b->s, stream);
+        if (!err)
+            err = GPU(cudaEventElapsedTime(&ms, event[0], event[1]));
+        if (!err && rep >= 0)
+            us[rep] = (double)ms * 1e3 / c->count;
+    }
+    for (int i = 0; i < 2; i++)
+        if (event[i])
+            cudaEventDestroy(event[i]);
+    if (exec)
+        cudaGraphExecDestroy(exec);
+    if (graph)
+        cudaGraphDestroy(graph);
+    return err;
+}
+
 /* A name that is no part would measure nothing and leave an empty file. */
 static int only_check(const char *only)
 {

@@ -68,6 +68,15 @@ void bench_a2a_close(struct bench_a2a *x);
 bool bench_grid_possible(const struct bench *b, int rounds, int num_sms);
 int bench_barrier(struct bench *b);
 
+/* Something that is launched again and again: library kernels leave no stamps. */
+struct bench_chain {
+    int (*launch)(void *self, cudaStream_t stream);
+    void *self;
+    int count; /* launches in one graph */
+};
+/* us[BENCH_REPS]: time of one launch, the gaps inside it and behind it included. */
+int bench_chain_time(struct bench *b, const struct bench_chain *c, double *us);
+
 int bench_exchange(struct bench *b, const int *tokens, int num_tokens); /* gpu_bench_comm.c */
 int bench_links(struct bench *b);
 int bench_a2a(struct bench *b);

@@ -1,14 +1,17 @@
 /* validate/gpu_bench_attn.c: microbenchmarks of attention. Lines:
- *   attn_core        rows = query tokens, tokens = keys each attends to, groups = heads, k and n =
- *                    widths of a key and a value as computed, bytes = KV cache read
- *   attn_side        rows = query tokens, bytes = what the norms, the rotary embedding and the
- * cache write move; with the gaps between these kernels The projections are library GEMMs like any
- * other. */
+ *
+ *   attn_core   rows = query tokens, tokens = keys each attends to, groups = heads, k and n =
+ *               widths of a key and a value as computed, bytes = KV cache read
+ *
+ *   attn_side   rows = query tokens, bytes = what the norms, the rotary embedding and the cache
+ *               write move; with the gaps between these kernels
+ *
+ * The projections are library GEMMs like any other. */
 #include "base/err.h"
 #include "validate/gpu_attn.h"
 #include "validate/gpu_bench.h"
 
-#define ATTN_CHAIN 10 /* library kernels leave no stamps */
+#define ATTN_CHAIN 10
 
 struct attn_model {
     int hidden, proj_n, out_k;
@@ -47,59 +50,11 @@ struct attn_launch {
     struct plan_op op;
 };
 
-static int chain_open(struct bench *b, struct attn_launch *l, cudaGraphExec_t *exec)
+static int launch_attn(void *self, cudaStream_t stream)
 {
-    cudaStream_t stream = b->s->main;
-    cudaGraph_t graph = NULL;
-    int ended, err = GPU(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+    struct attn_launch *l = self;
 
-    if (err)
-        return err;
-    for (int i = 0; !err && i < ATTN_CHAIN; i++)
-        err = gpu_attn_launch(l->a, &l->op, NULL, stream, NULL);
-    ended = GPU(cudaStreamEndCapture(stream, &graph));
-    err = err ? err : ended;
-    if (!err)
-        err = GPU(cudaGraphInstantiate(exec, graph, 0));
-    if (graph)
-        cudaGraphDestroy(graph);
-    return err;
-}
-
-/* us[BENCH_REPS]: one op in a graph of ATTN_CHAIN, the gaps between its kernels and behind the last
- * one included. */
-static int chain_us(struct bench *b, struct attn_launch *l, double *us)
-{
-    cudaStream_t stream = b->s->main;
-    cudaEvent_t event[2] = {NULL, NULL};
-    cudaGraphExec_t exec = NULL;
-    int err = chain_open(b, l, &exec);
-
-    for (int i = 0; !err && i < 2; i++)
-        err = GPU(cudaEventCreate(&event[i]));
-    for (int rep = -2; !err && rep < BENCH_REPS; rep++) {
-        float ms = 0;
-
-        err = GPU(cudaGraphLaunch(exec, stream)); /* hides the start of the next */
-        if (!err)
-            err = GPU(cudaEventRecord(event[0], stream));
-        if (!err)
-            err = GPU(cudaGraphLaunch(exec, stream));
-        if (!err)
-            err = GPU(cudaEventRecord(event[1], stream));
-        if (!err)
-            err = gpu_wait(b->s, stream);
-        if (!err)
-            err = GPU(cudaEventElapsedTime(&ms, event[0], event[1]));
-        if (rep >= 0)
-            us[rep] = (double)ms * 1e3 / ATTN_CHAIN;
-    }
-    for (int i = 0; i < 2; i++)
-        if (event[i])
-            cudaEventDestroy(event[i]);
-    if (exec)
-        cudaGraphExecDestroy(exec);
-    return err;
+    return gpu_attn_launch(l->a, &l->op, NULL, stream, NULL);
 }
 
 static int core_point(struct bench *b, struct attn_launch *l)
@@ -119,7 +74,7 @@ static int core_point(struct bench *b, struct attn_launch *l)
     int err;
 
     l->op.kind = OP_ATTN_CORE;
-    err = chain_us(b, l, us);
+    err = bench_chain_time(b, &(struct bench_chain){launch_attn, l, ATTN_CHAIN}, us);
     for (int i = 0; i < BENCH_REPS; i++)
         us[i] -= b->s->gap_ns * 1e-3;
     return err ? err : bench_report(b, &row, us, BENCH_REPS);
@@ -148,7 +103,7 @@ static int side_point(struct bench *b, struct attn_launch *l)
     int err;
 
     l->op.kind = OP_ATTN_PROJ;
-    err = chain_us(b, l, us);
+    err = bench_chain_time(b, &(struct bench_chain){launch_attn, l, ATTN_CHAIN}, us);
     return err ? err : bench_report(b, &row, us, BENCH_REPS);
 }
 

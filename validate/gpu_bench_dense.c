@@ -12,66 +12,6 @@
 #define EXPERT_CHAIN 3 /* passes over them in one graph */
 #define MOST_ROWS    4096
 
-/* Something that is launched again and again. */
-struct chain {
-    int (*launch)(void *self, cudaStream_t stream);
-    void *self;
-    int count;
-};
-
-static int chain_capture(struct bench *b, const struct chain *c, cudaGraph_t *graph)
-{
-    cudaStream_t stream = b->s->main;
-    int ended, err = GPU(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
-
-    if (err)
-        return err;
-    for (int i = 0; !err && i < c->count; i++)
-        err = c->launch(c->self, stream);
-    ended = GPU(cudaStreamEndCapture(stream, graph));
-    return err ? err : ended;
-}
-
-/* us[BENCH_REPS]: time of one launch, with the gap that follows it. */
-static int chain_time(struct bench *b, const struct chain *c, double *us)
-{
-    cudaStream_t stream = b->s->main;
-    cudaEvent_t event[2] = {NULL, NULL};
-    cudaGraph_t graph = NULL;
-    cudaGraphExec_t exec = NULL;
-    int err = chain_capture(b, c, &graph);
-
-    if (!err)
-        err = GPU(cudaGraphInstantiate(&exec, graph, 0));
-    for (int i = 0; !err && i < 2; i++)
-        err = GPU(cudaEventCreate(&event[i]));
-    for (int rep = -2; !err && rep < BENCH_REPS; rep++) {
-        float ms = 0;
-
-        err = GPU(cudaGraphLaunch(exec, stream)); /* hides the start of the next */
-        if (!err)
-            err = GPU(cudaEventRecord(event[0], stream));
-        if (!err)
-            err = GPU(cudaGraphLaunch(exec, stream));
-        if (!err)
-            err = GPU(cudaEventRecord(event[1], stream));
-        if (!err)
-            err = gpu_wait(b->s, stream);
-        if (!err)
-            err = GPU(cudaEventElapsedTime(&ms, event[0], event[1]));
-        if (!err && rep >= 0)
-            us[rep] = (double)ms * 1e3 / c->count;
-    }
-    for (int i = 0; i < 2; i++)
-        if (event[i])
-            cudaEventDestroy(event[i]);
-    if (exec)
-        cudaGraphExecDestroy(exec);
-    if (graph)
-        cudaGraphDestroy(graph);
-    return err;
-}
-
 /* Reports the time of each of `each` kernels of a launch, without the gaps that follow them. */
 static int chain_report(struct bench *b, const struct bench_row *row, double *us, int each)
 {
@@ -156,8 +96,8 @@ static int experts_point(struct bench *b, bool up, int rows, int num_sms)
         .up = up, .count = EXPERTS, .num_sms = num_sms < b->s->sm_count ? num_sms : 0};
     struct experts_launch x = {.s = b->s,
                                .grouped = bench_gemm_args(b, up, 0, EXPERTS, num_sms, rows)};
-    struct chain dense = {launch_experts, &x, EXPERT_CHAIN};
-    struct chain grouped = {launch_grouped, &x, EXPERT_CHAIN};
+    struct bench_chain dense = {launch_experts, &x, EXPERT_CHAIN};
+    struct bench_chain grouped = {launch_grouped, &x, EXPERT_CHAIN};
     struct bench_row row = {.kind = "dense_expert",
                             .dtype = l->fp8 ? "fp8" : "bf16",
                             .num_sms = num_sms,
@@ -174,12 +114,12 @@ static int experts_point(struct bench *b, bool up, int rows, int num_sms)
     if (!err)
         err = bench_rows_set(b, rows);
     if (!err)
-        err = chain_time(b, &dense, us);
+        err = bench_chain_time(b, &dense, us);
     if (!err)
         err = chain_report(b, &row, us, EXPERTS);
     row.kind = "gemm_masked";
     if (!err)
-        err = chain_time(b, &grouped, us);
+        err = bench_chain_time(b, &grouped, us);
     if (!err)
         err = chain_report(b, &row, us, 1);
     gpu_experts_close(x.experts);

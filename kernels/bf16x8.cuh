@@ -1,0 +1,28 @@
+/* kernels/bf16x8.cuh: eight BF16 values in one 16-byte word, to floats and back (rounded to
+ * nearest). Device code only. */
+#ifndef PEOSIM_KERNELS_BF16X8_CUH
+#define PEOSIM_KERNELS_BF16X8_CUH
+
+#include <cuda_bf16.h>
+
+static __device__ __forceinline__ void bf16x8_unpack(const uint4 &word, float (&v)[8])
+{
+    const __nv_bfloat162 *pair = reinterpret_cast<const __nv_bfloat162 *>(&word);
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        v[2 * i] = __low2float(pair[i]);
+        v[2 * i + 1] = __high2float(pair[i]);
+    }
+}
+
+static __device__ __forceinline__ uint4 bf16x8_pack(const float (&v)[8])
+{
+    uint4 word;
+    __nv_bfloat162 *pair = reinterpret_cast<__nv_bfloat162 *>(&word);
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        pair[i] = __floats2bfloat162_rn(v[2 * i], v[2 * i + 1]);
+    return word;
+}
+
+#endif
