@@ -161,8 +161,17 @@ readme: peosim
 	@./peosim why configs/dpsk_ep64.yaml --batch 128 >/dev/null; ./peosim recommend configs/dpsk_ep64.yaml >/dev/null
 	@cp results/dpsk_ep64/why.png results/dpsk_ep64/recommend.png plots/gallery/
 	@./peosim sweep configs/sweep_nic.yaml --restart >/dev/null && cp results/sweep_nic/gainmap_nic_Gbitps.png plots/gallery/gainmap_nic.png
+	@$(MAKE) --no-print-directory gallery-compare
 
-.PHONY: bench accuracy readme
+# Predicted above measured, from the evidence.
+SPANS := results/compare/026-peo-b128
+gallery-compare: peosim
+	@./peosim validate configs/h200x4_paced.yaml --pace-GBps 47 --pace-us 5 --no-plots --quiet \
+		--measured validate/evidence/2026-11-21-h200x4/paced --output-dir results/compare >/dev/null
+	@./peosim diff $(SPANS)-predicted-spans.csv $(SPANS)-measured-spans.csv --names predicted,measured \
+		--output-dir results/compare/diff >/dev/null && cp results/compare/diff/compare.png plots/gallery/
+
+.PHONY: bench accuracy readme gallery-compare
 
 # Fits all shipped profiles again from such a folder.
 profiles: peosim

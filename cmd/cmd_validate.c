@@ -50,7 +50,7 @@ static const struct opt validate_opts[] = {
     {FIELD(cupti), .type = OPT_BOOL, .def = "true",
      .help = "time library kernels with CUPTI where it is installed; else from their neighbours"},
     {FIELD(measured), .type = OPT_STRING,
-     .help = "a results folder of an earlier run: compare with it, run nothing"},
+     .help = "a results folder of an earlier run: compare with it and its timelines, run nothing"},
     {.key = NULL},
 };
 
@@ -324,6 +324,25 @@ static void picture(const struct context *x, const struct pair *pair, const char
     plot_draw("compare", csv, out, pair->title, extra);
 }
 
+static void stem_of(const struct validate_point *p, char *buf, size_t size)
+{
+    snprintf(buf, size, "%03zu-%s-b%d", p->index, p->policy->name, p->batch);
+}
+
+/* The measured timeline: of this run, or the one that an earlier run left. *out stays NULL where
+ * there is none. */
+static int measured_log(const struct context *x, const struct validate_point *p,
+                        const struct plan *plan, struct trace_log **out)
+{
+    char stem[64], path[1024];
+
+    if (p->trace)
+        return trace_log_of(p->trace, plan, out);
+    stem_of(p, stem, sizeof stem);
+    snprintf(path, sizeof path, "%s/%s-measured-spans.csv", x->args->measured, stem);
+    return x->args->measured && access(path, R_OK) == 0 ? trace_log_read(path, NULL, out) : 0;
+}
+
 static int pair_write(const struct context *x, const struct validate_point *p,
                       const struct trace *predicted, const struct plan *plan, bool draw)
 {
@@ -333,10 +352,12 @@ static int pair_write(const struct context *x, const struct validate_point *p,
     int err = trace_log_of(predicted, plan, &log[0]);
 
     if (!err)
-        err = trace_log_of(p->trace, plan, &log[1]);
+        err = measured_log(x, p, plan, &log[1]);
+    if (err || !log[1])
+        goto out;
     pair.predicted = log[0];
     pair.measured = log[1];
-    snprintf(stem, sizeof stem, "%03zu-%s-b%d", p->index, p->policy->name, p->batch);
+    stem_of(p, stem, sizeof stem);
     snprintf(title, sizeof title, "%s%s, batch %d: predicted %.1f us, measured %.1f us",
              x->set.emulation[0] ? "emulation: " : "", p->policy->name, p->batch, p->predicted_us,
              p->gpu.median_us);
@@ -354,6 +375,7 @@ static int pair_write(const struct context *x, const struct validate_point *p,
     }
     if (!err && draw)
         picture(x, &pair, stem, plan->num_sms);
+out:
     trace_log_free(log[0]);
     trace_log_free(log[1]);
     return err;
@@ -404,8 +426,7 @@ static int predict(struct context *x, struct validate_point *p, bool draw)
         p->ranks = spec.ranks;
         p->predicted_us = ev.layer_us;
         kinds_of(trace, plan, p->kind_us, p->kind_wait_us);
-        if (p->trace)
-            err = pair_write(x, p, trace, plan, draw);
+        err = pair_write(x, p, trace, plan, draw);
     }
     trace_free(trace);
     plan_free(plan);

@@ -85,6 +85,7 @@ compare() { # status, what, CONFIG, FOLDER
         --output-dir "$dir/validate"
 }
 compare 0 'validate --measured' h200x4 $runs
+[ -s "$dir/validate/053-peo-b128-compare.csv" ] || fault 'validate --measured: no pair of timelines'
 compare 2 'validate --measured of another model' h200x4_qwen3 $runs
 grep -q 'measured with experts 256' "$dir/err" || fault 'another model: the reason is not said'
 compare 2 'validate --measured without times' h200x4 "$dir/untimed"
