@@ -35,7 +35,8 @@ static const struct opt calibrate_opts[] = {
      .min = 0,
      .max = 64,
      .def = "0",
-     .help = "first run the microbenchmarks on so many GPUs of this host; --from names their file"},
+     .help = "first run the microbenchmarks on so many GPUs of this host; --from names their file, "
+             "else microbench.csv"},
     {.key = "experimental_gin",
      .type = OPT_BOOL,
      .offset = offsetof(struct calibrate_args, experimental_gin),
@@ -350,15 +351,14 @@ int cmd_calibrate(int argc, char **argv)
     } else if (rc == 0 && !args.profile) {
         log_error("calibrate: which --profile? (peosim calibrate --help)");
         rc = ERR_USAGE;
-    } else if (rc == 0 && !args.from && !args.assume_from && !args.fresh) {
+    } else if (rc == 0 && !args.from && !args.gpu && !args.assume_from && !args.fresh) {
         log_error("calibrate: --from which files? (peosim calibrate --help)");
         rc = ERR_USAGE;
-    } else if (rc == 0 && args.gpu && !args.from) {
-        log_error("calibrate: --from says where the microbenchmarks go (peosim calibrate --help)");
-        rc = ERR_USAGE;
     } else if (rc == 0) {
+        if (args.gpu && !args.from)
+            args.from = strdup("microbench.csv");
         if (args.gpu)
-            rc = microbench(&args);
+            rc = args.from ? microbench(&args) : ERR_NOMEM;
         if (rc == 0 && (!args.gpu || fits_here()))
             rc = run(&args, &cli, report);
     }
