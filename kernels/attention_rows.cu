@@ -99,22 +99,13 @@ __global__ void __launch_bounds__(THREADS, 1)
          first < units; first += halves) {
         const long long unit = first + threadIdx.x % 32 / 16;
         const int lane = threadIdx.x % 16;
-        float v[8] = {}, amax = 0.0f;
+        float v[8] = {};
         if (unit < units)
             bf16x8_unpack(static_cast<const uint4 *>(p.in)[unit * 16 + lane], v);
-#pragma unroll
-        for (int i = 0; i < 8; i++)
-            amax = fmaxf(amax, fabsf(v[i]));
-#pragma unroll
-        for (int distance = 8; distance > 0; distance /= 2)
-            amax = fmaxf(amax, __shfl_xor_sync(~0u, amax, distance));
+        const float amax = quant_amax16(v);
         if (unit >= units)
             continue;
-        const float f = quant_factor(amax);
-        uint2 bytes;
-        bytes.x = quant_pack4(v[0] * f, v[1] * f, v[2] * f, v[3] * f);
-        bytes.y = quant_pack4(v[4] * f, v[5] * f, v[6] * f, v[7] * f);
-        static_cast<uint2 *>(p.out)[unit * 16 + lane] = bytes;
+        static_cast<uint2 *>(p.out)[unit * 16 + lane] = quant_pack8(v, quant_factor(amax));
         if (lane == 0)
             p.scale[unit % groups * p.rows + unit / groups] = quant_scale(amax);
     }

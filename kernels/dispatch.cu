@@ -6,6 +6,7 @@
 #include <cuda_fp8.h>
 #include "kernels/comm_device.cuh"
 #include "kernels/gin.h"
+#include "kernels/quant.h"
 
 /* Bodies in shared memory, so that sends of one overlap the next cast. */
 #define DISPATCH_STAGES    4
@@ -131,7 +132,7 @@ static __device__ __forceinline__ uint2 cast_fp8(int4 raw, float *scale)
 {
     const __nv_bfloat162 *pair = (const __nv_bfloat162 *)&raw;
     float2 v[4];
-    float amax = 1e-4f;
+    float amax = QUANT_AMAX_MIN;
 #pragma unroll
     for (int i = 0; i < 4; i++) {
         v[i] = __bfloat1622float2(pair[i]);
@@ -141,8 +142,8 @@ static __device__ __forceinline__ uint2 cast_fp8(int4 raw, float *scale)
 #pragma unroll
     for (int step = 8; step > 0; step /= 2)
         amax = fmaxf(amax, __shfl_xor_sync(half, amax, step, 16));
-    float inverse = 448.0f / amax;
-    *scale = amax / 448.0f;
+    float inverse = QUANT_E4M3_MAX / amax;
+    *scale = amax / QUANT_E4M3_MAX;
     unsigned int q[4];
 #pragma unroll
     for (int i = 0; i < 4; i++)

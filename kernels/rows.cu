@@ -32,19 +32,10 @@ __device__ __forceinline__ span warps()
 
 __device__ __forceinline__ void cast_values(uint4 raw, char *to, int at, float *scales)
 {
-    float v[LANE_VALUES], amax = 0;
+    float v[LANE_VALUES];
     bf16x8_unpack(raw, v);
-#pragma unroll
-    for (int i = 0; i < LANE_VALUES; i++)
-        amax = fmaxf(amax, fabsf(v[i]));
-#pragma unroll
-    for (int mask = 8; mask > 0; mask /= 2)
-        amax = fmaxf(amax, __shfl_xor_sync(~0u, amax, mask));
-    const float factor = quant_factor(amax);
-    uint2 bytes;
-    bytes.x = quant_pack4(v[0] * factor, v[1] * factor, v[2] * factor, v[3] * factor);
-    bytes.y = quant_pack4(v[4] * factor, v[5] * factor, v[6] * factor, v[7] * factor);
-    *reinterpret_cast<uint2 *>(to + at) = bytes;
+    const float amax = quant_amax16(v);
+    *reinterpret_cast<uint2 *>(to + at) = quant_pack8(v, quant_factor(amax));
     if (at % 128 == 0) /* the first of its 16 lanes */
         scales[at / 128] = quant_scale(amax);
 }

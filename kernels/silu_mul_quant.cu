@@ -67,21 +67,12 @@ __device__ __forceinline__ void silu_mul_8(const uint4 &gate, const uint4 &up, f
 __device__ __forceinline__ void store_fp8(const silu_mul_quant_args &p, const float (&y)[8],
                                           long long expert, int row, int channel)
 {
-    float amax = 0.0f;
-#pragma unroll
-    for (int i = 0; i < 8; i++)
-        amax = fmaxf(amax, fabsf(y[i]));
-#pragma unroll
-    for (int distance = 8; distance > 0; distance /= 2)
-        amax = fmaxf(amax, __shfl_xor_sync(~0u, amax, distance));
+    const float amax = quant_amax16(y);
     if (channel >= p.inter)
         return;
-    const float f = quant_factor(amax);
-    uint2 bytes;
-    bytes.x = quant_pack4(y[0] * f, y[1] * f, y[2] * f, y[3] * f);
-    bytes.y = quant_pack4(y[4] * f, y[5] * f, y[6] * f, y[7] * f);
     *reinterpret_cast<uint2 *>(static_cast<uint8_t *>(p.out) +
-                               (expert * p.max_rows + row) * p.inter + channel) = bytes;
+                               (expert * p.max_rows + row) * p.inter + channel) =
+        quant_pack8(y, quant_factor(amax));
     const long long k_stride =
         p.scale_k_strides != NULL ? p.scale_k_strides[expert] : p.scale_k_stride;
     if (threadIdx.x % 16 == 0)
