@@ -224,19 +224,6 @@ static int scalar_set(struct capacity_config *c, const char *key, const char *te
     return unknown_key(key, file, line);
 }
 
-static int policy_unknown(const char *name, const char *file, int line)
-{
-    const char *names[16], *near;
-    size_t n = policy_count();
-
-    for (size_t i = 0; i < n; i++)
-        names[i] = policy_at(i)->name;
-    near = opt_nearest(name, names, n);
-    log_error_at(file, line, "there is no policy '%s'%s%s%s", name, near ? "; did you mean '" : "",
-                 near ? near : "", near ? "'?" : "");
-    return ERR_CONFIG;
-}
-
 static int policy_add(struct capacity_config *c, const char *name, const char *file, int line)
 {
     struct capacity_policy *p = &c->policies[c->num_policies];
@@ -248,7 +235,7 @@ static int policy_add(struct capacity_config *c, const char *name, const char *f
     p->policy = policy_find(name);
     p->line = line;
     if (!p->policy)
-        return policy_unknown(name, file, line);
+        return config_policy_unknown(name, file, line);
     knobs_default(p->policy, &p->knobs);
     c->num_policies++;
     return 0;

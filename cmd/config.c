@@ -235,7 +235,7 @@ static int scenario_read(struct reader *r, const struct doc_node *map, const cha
     return err;
 }
 
-static int policy_name_unknown(const char *file, int line, const char *name)
+int config_policy_unknown(const char *name, const char *file, int line)
 {
     const char *names[16], *near;
     size_t n = policy_count();
@@ -276,7 +276,7 @@ static int policy_read(struct reader *r, const struct doc_node *item)
     }
     policy = policy_find(name->text);
     if (!policy)
-        return policy_name_unknown(r->doc->path, name->line, name->text);
+        return config_policy_unknown(name->text, r->doc->path, name->line);
     err = policy_add(r->config, policy, item->line);
     if (err) {
         log_error_at(r->doc->path, item->line, "too many policies");
@@ -349,7 +349,7 @@ static int set_policies(struct config *c, const char *text)
         bool found = false;
 
         if (!policy)
-            err = name ? policy_name_unknown("--set", 0, name) : ERR_NOMEM;
+            err = name ? config_policy_unknown(name, "--set", 0) : ERR_NOMEM;
         for (int i = 0; i < num && !err; i++)
             if (old[i].policy == policy) {
                 err = policy_add(c, policy, old[i].line);

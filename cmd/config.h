@@ -95,6 +95,8 @@ void config_knobs(const struct config *c, size_t j, const struct policy **policy
                   int *entry);
 /* The axis of a scenario key, or NULL when the file does not set it. */
 const struct axis *config_axis(const struct config *c, const char *key);
+/* Logs that there is no such policy, and the nearest that there is. Returns ERR_CONFIG. */
+int config_policy_unknown(const char *name, const char *file, int line);
 /* Has the scenario any policy of that name? */
 bool config_has_policy(const struct config *c, const char *name);
 

@@ -9,12 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/err.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/watch.h"
 
 extern char **environ;
 
@@ -37,23 +37,15 @@ bool plot_available(void)
     return false;
 }
 
-static long long now_ms(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (long long)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 /* Reads what gnuplot says until it closes its end; the first size - 1 bytes are kept. */
 static int collect(int fd, char *said, size_t size)
 {
-    long long until_ms = now_ms() + PLOT_TIMEOUT_MS;
+    double until_s = watch_now_s() + PLOT_TIMEOUT_MS * 1e-3;
     size_t used = 0;
 
     for (;;) {
         struct pollfd p = {.fd = fd, .events = POLLIN};
-        long long left_ms = until_ms - now_ms();
+        long left_ms = (long)((until_s - watch_now_s()) * 1e3);
         char chunk[1024];
         ssize_t n;
 

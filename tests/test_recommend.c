@@ -1,40 +1,21 @@
 /* recommend: the search finds the grid's best within 1% with far fewer simulations; what it says
  * where overlap does not pay. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
 #include "cmd/engine.h"
 #include "cmd/grid.h"
 #include "cmd/recommend.h"
-
-static struct config *read_text(const char *text)
-{
-    char path[] = "/tmp/peosim_recommend_XXXXXX";
-    struct config *c;
-    int fd = mkstemp(path);
-
-    assert_true(fd >= 0);
-    assert_int_equal(write(fd, text, strlen(text)), (long)strlen(text));
-    close(fd);
-    assert_int_equal(config_read(path, NULL, 0, &c), 0);
-    unlink(path);
-    return c;
-}
+#include "tests/config_text.h"
 
 /* Over all scenarios: what the winner takes against the best of the whole grid; the simulations
  * against its points. */
 static void against_grid(const char *text, double most_simulations)
 {
-    struct config *c = read_text(text);
+    struct config *c = config_of_text(text);
     struct recommend *r;
     struct grid *g;
     size_t per = config_num_points_per_scenario(c);
@@ -142,7 +123,7 @@ static void threads_do_not_change_the_answer(void **state)
                                "batch: [4, 32, 256]\n"
                                "cluster: {profile: h20, nodes: 2, gpus_per_node: 2}\n"
                                "policies: [none, peo, sbo]\n";
-    struct config *c = read_text(text);
+    struct config *c = config_of_text(text);
     struct recommend *one, *four;
 
     (void)state;
@@ -172,7 +153,7 @@ static void ranges_are_kept(void **state)
                                "  - policy: peo\n"
                                "    overlap_method: 2\n"
                                "    num_sms: [12, 8, 16]\n";
-    struct config *c = read_text(text);
+    struct config *c = config_of_text(text);
     struct recommend *r;
     const struct search_result *s;
 
@@ -201,7 +182,7 @@ static void break_even_is_between(void **state)
                                "    overlap_method: [1, 3]\n"
                                "    num_sms: [8, 16]\n"
                                "    num_rounds: [2, 4]\n";
-    struct config *c = read_text(text);
+    struct config *c = config_of_text(text);
     struct recommend *r;
 
     (void)state;

@@ -1,32 +1,13 @@
 /* why: the path adds up, slack is what the closed forms say, and a change that changes nothing
  * saves nothing. */
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
 #include "cmd/why.h"
-
-static struct config *read_text(const char *text)
-{
-    char path[] = "/tmp/peosim_why_XXXXXX";
-    struct config *c;
-    int fd = mkstemp(path);
-
-    assert_true(fd >= 0);
-    assert_int_equal(write(fd, text, strlen(text)), (long)strlen(text));
-    close(fd);
-    assert_int_equal(config_read(path, NULL, 0, &c), 0);
-    unlink(path);
-    return c;
-}
+#include "tests/config_text.h"
 
 static const char between_nodes[] = "model: qwen3-30b\n"
                                     "batch: 64\n"
@@ -99,7 +80,7 @@ static void slack_of_a_known_trace(void **state)
 
 static void path_adds_up_and_has_no_slack(void **state)
 {
-    struct config *c = read_text(between_nodes);
+    struct config *c = config_of_text(between_nodes);
     struct evaluator *e;
     struct scenario s;
     struct evaluation ev;
@@ -143,7 +124,7 @@ static void path_adds_up_and_has_no_slack(void **state)
 
 static struct why *why_of(const char *text)
 {
-    struct config *c = read_text(text);
+    struct config *c = config_of_text(text);
     struct grid_point point = {0};
     struct why *w;
 
@@ -199,7 +180,7 @@ static void empty_changes_save_nothing(void **state)
 /* A world with twice the SMs is not remembered in the world as it is. */
 static void worlds_do_not_leak(void **state)
 {
-    struct config *c = read_text(between_nodes);
+    struct config *c = config_of_text(between_nodes);
     struct whatif twice = {.sm_factor = 2};
     struct evaluator *e;
     struct scenario s;
