@@ -4,6 +4,7 @@
 #   validate/evidence.sh [--update]     --update also writes the predictions into the evidence's files
 set -eu -o pipefail
 cd "$(dirname "$0")/.."
+. validate/table_row.sh
 peosim=${PEOSIM:-./peosim}
 evidence=validate/evidence/2026-11-21
 out=$(mktemp -d)
@@ -23,11 +24,7 @@ row() { # NAME MACHINE FOLDER CONFIG [flags]
         grep -v '^results: ' "$out/table.txt" >"$from/table.txt"
         cp "$out/$folder/layers.csv" "$out/$folder/ops.csv" "$from/"
     }
-    sed -nE "s/^layer time, ([0-9]+) points: median error ([0-9.]+%), p90 ([0-9.]+%), largest ([0-9.]+%).*/\1 | \2 | \3 | \4/p
-             s/^order of the schedules: Kendall tau ([0-9.-]+),.*/\1/p
-             s/^sign of the gain.*: losses ([0-9]+) of ([0-9]+) right, gains ([0-9]+) of ([0-9]+) right.*/\1 of \2 | \3 of \4/p
-             s/^the schedule picked by prediction is at most ([0-9.]+%).*/\1/p" "$out/table.txt" |
-        paste -sd'|' | sed "s,|, | ,g;s,  *, ,g;s,^,| $name | ,;s,\$, |,"
+    table_row "$name" "$out/table.txt" signs
 }
 
 [ "${1:-}" = --update ] && update=1

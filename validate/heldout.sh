@@ -7,6 +7,7 @@
 # `table DIR frozen.yaml` with the program of that commit. Fitted anew: `table DIR DIR/own.yaml`.
 set -eu -o pipefail
 cd "$(dirname "$0")/.."
+. validate/table_row.sh
 peosim=${PEOSIM:-./peosim}
 what=${1:?measure or table}
 dir=${2:?a folder}
@@ -44,10 +45,7 @@ table() {
         "$peosim" validate "configs/$config.yaml" --measured "$dir/$name" --no-plots $flags \
             --cluster.profile="$(readlink -f "$profile")" --output-dir "$out/$name" \
             >"$out/$name.txt" 2>/dev/null </dev/null
-        sed -nE "s/^layer time, ([0-9]+) points: median error ([0-9.]+%), p90 ([0-9.]+%), largest ([0-9.]+%).*/\1 | \2 | \3 | \4/p
-                 s/^order of the schedules: Kendall tau ([0-9.-]+),.*/\1/p
-                 s/^the schedule picked by prediction is at most ([0-9.]+%).*/\1/p" "$out/$name.txt" |
-            paste -sd'|' | sed "s,|, | ,g;s,  *, ,g;s,^,| $name | ,;s,\$, |,"
+        table_row "$name" "$out/$name.txt"
     done <<<"$sets"
 }
 
