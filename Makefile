@@ -23,11 +23,12 @@ Q := $(if $(V),,@)
 SAY = $(if $(V),,@echo "$(1) $(2)")
 PARALLEL := -j$(shell nproc 2>/dev/null || echo 2)
 
-ROOMS := base plan hw model sim validate
-SRCS := $(filter-out $(wildcard validate/gpu_*.c),$(wildcard $(ROOMS:%=%/*.c)))
-CMD_SRCS := $(wildcard cmd/*.c)
-LIB_OBJS := $(SRCS:%.c=$(BUILD)/%.o) $(patsubst %.c,$(BUILD)/%.o,$(filter-out cmd/main.c,$(CMD_SRCS)))
-TESTS := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/test_*.c))
+# From the lowest room to the highest; validate/gpu_* and validate/bench/ belong to the GPU half.
+ROOMS := base plan trace hw model model/law model/policy sim sim/flow calib study report validate cmd
+LIB_SRCS := $(filter-out cmd/main.c $(wildcard validate/gpu_*.c),$(wildcard $(ROOMS:%=%/*.c)))
+LIB_OBJS := $(LIB_SRCS:%.c=$(BUILD)/%.o)
+TESTS := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/*/test_*.c))
+TESTS := $(filter-out $(BUILD)/tests/gpu/%,$(TESTS))
 FUZZ := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
 
 all: deps peosim
@@ -40,7 +41,7 @@ $(BUILD)/%.o: %.c
 	$(call SAY,cc  ,$@)
 	$(Q)$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
 
-$(BUILD)/cmd/sweep_mpi.o $(BUILD)/validate/team_mpi.o: ALL_CFLAGS += $(MPI_CFLAGS)
+$(BUILD)/study/sweep_mpi.o $(BUILD)/validate/team_mpi.o: ALL_CFLAGS += $(MPI_CFLAGS)
 
 $(BUILD)/libpeosim.a: $(LIB_OBJS)
 	@rm -f $@
@@ -53,7 +54,7 @@ $(BUILD)/peosim: $(BUILD)/cmd/main.o $(BUILD)/libpeosim.a
 peosim: $(BUILD)/peosim
 	@cp -f $< $@
 
-$(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(BUILD)/libpeosim.a
+$(TESTS): %: %.o $(BUILD)/libpeosim.a
 	$(call SAY,link,$@)
 	$(Q)$(LINK) -lcmocka $(LDLIBS)
 
@@ -69,7 +70,7 @@ $(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(BUILD)/libpeosim.a
 
 tests: $(TESTS) $(FUZZ)
 check: tests $(if $(wildcard cmd/main.c),$(BUILD)/peosim)
-	@CC=$(CC) tests/run.sh $(BUILD)
+	@CC="$(CC)" tests/run.sh $(BUILD)
 
 # Two steps, so that the second sees what the first has installed.
 test:
@@ -96,7 +97,7 @@ golden-update: $(BUILD)/peosim
 
 # Formatting differs between versions of clang-format: 14 decides.
 CLANG_FORMAT := $(or $(shell command -v clang-format-14),clang-format)
-FORMATTED = $(shell find base plan hw model sim kernels validate cmd tests -name '*.[ch]' -o -name '*.cu')
+FORMATTED = $(shell find base plan trace hw model sim calib study report kernels validate cmd tests -name '*.[ch]' -o -name '*.cu')
 format:
 	$(CLANG_FORMAT) -i $(FORMATTED)
 format-check:
@@ -150,12 +151,12 @@ bench: $(addprefix $(BUILD)/bench_,layer flow heap) $(if $(HAVE_SIMGRID),$(BUILD
 # The README's accuracy tables: of public measurements, from their folder, and of layers on GPUs.
 DATA ?= $(or $(PEOSIM_DATA),../shared/data)
 accuracy: peosim
-	@PEOSIM_DATA=$(DATA) validate/readme.sh 'hw/accuracy.sh|validate/(evidence|heldout).sh'
+	@PEOSIM_DATA=$(DATA) docs/tables/readme.sh 'docs/tables/(accuracy|evidence|heldout).sh'
 	@sed -n '/^<!-- table: .*\(accuracy\|evidence\|heldout\).sh/,/^<!-- end/p' README.md | grep -v '^<!--'
 
 # Runs every command that README.md shows, puts its output there, draws its pictures again.
 readme: peosim
-	@validate/readme.sh
+	@docs/tables/readme.sh
 	@./peosim run configs/dpsk_ep64.yaml >/dev/null
 	@cp results/dpsk_ep64/timeline.png results/dpsk_ep64/gain_batch.png plots/gallery/
 	@./peosim why configs/dpsk_ep64.yaml --batch 128 >/dev/null; ./peosim recommend configs/dpsk_ep64.yaml >/dev/null
@@ -175,9 +176,9 @@ gallery-compare: peosim
 
 # Fits all shipped profiles again from such a folder.
 profiles: peosim
-	@hw/rebuild.sh $(DATA) --groups=false
+	@calib/rebuild.sh $(DATA) --groups=false
 .PHONY: profiles
-# The GPU half: the same program with kernels/ and validate/gpu_*.c, in a build folder of its own.
+# The GPU half: the same program with kernels/, validate/gpu_*.c and validate/bench/, in a build folder of its own.
 # STATIC=1 links the libraries that a GPU machine may lack; NCCL and cuBLASLt stay shared, and MPI is
 # left out unless asked for: GPU_MPI=ompi-c.
 CUDA_HOME ?= /usr/local/cuda
@@ -195,7 +196,7 @@ CUPTI_HEADER := $(shell grep -ls CUpti_ActivityKernel10 $(CUDA_HOME)/include/cup
 	$(CUDA_HOME)/extras/CUPTI/include/cupti_activity.h)
 CUPTI_CFLAGS := $(if $(CUPTI_HEADER),-DPEOSIM_CUPTI -isystem $(dir $(firstword $(CUPTI_HEADER))))
 GPU_KERNELS := $(patsubst %.cu,$(GPU_BUILD)/%.o,$(wildcard kernels/*.cu)) $(patsubst %.c,$(GPU_BUILD)/%.o,$(wildcard kernels/*.c))
-GPU_HOST := $(patsubst %.c,$(GPU_BUILD)/%.o,$(wildcard validate/gpu_*.c))
+GPU_HOST := $(patsubst %.c,$(GPU_BUILD)/%.o,$(wildcard validate/gpu_*.c validate/bench/*.c))
 GPU_COMMON := $(patsubst $(BUILD)/%,$(GPU_BUILD)/%,$(LIB_OBJS))
 GPU_TESTS := $(patsubst %.c,$(GPU_BUILD)/%,$(wildcard tests/gpu/test_*.c))
 GPU_BENCHES := $(patsubst %.c,$(GPU_BUILD)/%,$(wildcard tests/gpu/bench_*.c))
@@ -223,7 +224,7 @@ $(GPU_BUILD)/validate/gpu_cupti.o: CPPFLAGS += $(CUPTI_CFLAGS)
 .PHONY: commit-look
 
 ifneq ($(GPU_MPI),)
-$(GPU_BUILD)/cmd/sweep_mpi.o $(GPU_BUILD)/validate/team_mpi.o: ALL_CFLAGS += $(GPU_MPI_CFLAGS)
+$(GPU_BUILD)/study/sweep_mpi.o $(GPU_BUILD)/validate/team_mpi.o: ALL_CFLAGS += $(GPU_MPI_CFLAGS)
 endif
 # The references of the checks run on the CPU, next to the GPUs: worth optimising.
 $(GPU_BUILD)/validate/gpu_data.o: OPT := -O3 -g

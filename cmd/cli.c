@@ -7,7 +7,7 @@
 
 #include "base/err.h"
 #include "base/log.h"
-#include "cmd/config.h"
+#include "study/config.h"
 
 static const struct opt common[] = {
     {.key = "output_dir",

@@ -8,9 +8,9 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "cmd/cmd.h"
-#include "cmd/measured.h"
-#include "cmd/plot.h"
-#include "validate/accuracy.h"
+#include "study/measured.h"
+#include "report/plot.h"
+#include "calib/accuracy.h"
 
 struct accuracy_args {
     struct measured_args measured;

@@ -11,10 +11,10 @@
 #include "base/log.h"
 #include "cmd/cmd.h"
 #include "cmd/cmd_validate.h"
-#include "cmd/measured.h"
-#include "cmd/plot.h"
-#include "validate/accuracy.h"
-#include "validate/fit.h"
+#include "study/measured.h"
+#include "report/plot.h"
+#include "calib/accuracy.h"
+#include "calib/fit.h"
 #include "validate/gpu.h"
 
 struct calibrate_args {

@@ -8,13 +8,13 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "cmd/capacity.h"
-#include "cmd/capacity_report.h"
+#include "study/capacity.h"
+#include "report/capacity.h"
 #include "cmd/cmd.h"
-#include "cmd/plot.h"
-#include "cmd/progress.h"
-#include "plan/trace_chrome.h"
-#include "plan/trace_csv.h"
+#include "report/plot.h"
+#include "report/progress.h"
+#include "trace/chrome.h"
+#include "trace/csv.h"
 
 #define MANY_NODES 1000000 /* max_nodes by default: no limit */
 

@@ -9,9 +9,9 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/opt.h"
-#include "cmd/plot.h"
-#include "plan/trace_chrome.h"
-#include "plan/trace_diff.h"
+#include "report/plot.h"
+#include "trace/chrome.h"
+#include "trace/diff.h"
 
 struct diff_args {
     const char *path[2];

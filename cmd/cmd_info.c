@@ -8,7 +8,7 @@
 #include "hw/profile.h"
 #include "model/moe.h"
 #include "model/pass.h"
-#include "model/policy.h"
+#include "model/policy/policy.h"
 
 static const char *attention_name(enum moe_attention a)
 {

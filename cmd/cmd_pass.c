@@ -8,13 +8,13 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "cmd/cmd.h"
-#include "cmd/pass.h"
-#include "cmd/plot.h"
-#include "cmd/pool.h"
-#include "cmd/progress.h"
-#include "cmd/report.h"
+#include "study/pass.h"
+#include "report/plot.h"
+#include "study/pool.h"
+#include "report/progress.h"
+#include "report/report.h"
 #include "model/pass.h"
-#include "plan/trace_csv.h"
+#include "trace/csv.h"
 
 struct pass_flags {
     double acceptance, reserve_GB;

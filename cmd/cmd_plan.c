@@ -5,7 +5,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "cmd/cmd.h"
-#include "cmd/evaluate.h"
+#include "study/evaluate.h"
 
 static int print_point(struct evaluator *e, const struct config *c, const struct scenario *s,
                        size_t j)

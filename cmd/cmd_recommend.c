@@ -8,11 +8,11 @@
 
 #include "base/err.h"
 #include "base/log.h"
-#include "cmd/bars.h"
+#include "report/bars.h"
 #include "cmd/cmd.h"
-#include "cmd/engine.h"
-#include "cmd/recommend.h"
-#include "cmd/report.h"
+#include "report/engine.h"
+#include "study/recommend.h"
+#include "report/report.h"
 
 struct flags {
     int draws;

@@ -8,13 +8,13 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "cmd/cmd.h"
-#include "cmd/grid.h"
-#include "cmd/journal.h"
-#include "cmd/plot.h"
-#include "cmd/progress.h"
-#include "cmd/report.h"
-#include "cmd/sweep_mpi.h"
-#include "cmd/sweep_report.h"
+#include "study/grid.h"
+#include "study/journal.h"
+#include "report/plot.h"
+#include "report/progress.h"
+#include "report/report.h"
+#include "study/sweep_mpi.h"
+#include "report/sweep.h"
 
 /* More points than this are likely a mistake: an hour and more of work. */
 #define SWEEP_MAX_POINTS 100000

@@ -11,11 +11,11 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "cmd/cmd.h"
-#include "cmd/plot.h"
-#include "cmd/validate_report.h"
-#include "plan/trace_chrome.h"
-#include "plan/trace_csv.h"
-#include "plan/trace_log.h"
+#include "report/plot.h"
+#include "report/validate.h"
+#include "trace/chrome.h"
+#include "trace/csv.h"
+#include "trace/log.h"
 
 /* For one point: its check against the reference, and its replays. */
 #define PATIENCE_S        180.0

@@ -9,13 +9,13 @@
 
 #include "base/err.h"
 #include "base/log.h"
-#include "cmd/bars.h"
+#include "report/bars.h"
 #include "cmd/cmd.h"
-#include "cmd/grid.h"
-#include "cmd/recommend.h"
-#include "cmd/report.h"
-#include "cmd/terms.h"
-#include "cmd/why.h"
+#include "study/grid.h"
+#include "study/recommend.h"
+#include "report/report.h"
+#include "report/terms.h"
+#include "study/why.h"
 
 /* Rows of the table of ops; --json has them all. */
 enum { ROWS_MAX = 24 };

@@ -1,6 +1,6 @@
 /* kernels/slots.h: where every message, flag and row of the expert-parallel exchange lies. One
  * window of memory per GPU, the same layout on all; an address is (GPU, offset). The NVLink and the
- * GIN path share this arithmetic, and tests/test_slots.c checks it on the CPU.
+ * GIN path share this arithmetic, and tests/kernels/test_slots.c checks it on the CPU.
  *
  * Ranks may be virtual (slice mode): a group of `vranks` ranks is folded onto `ranks` GPUs, virtual
  * rank v living on GPU v % ranks. Each GPU then holds the weights of ONE rank's local experts, so

@@ -1,6 +1,6 @@
 /* kernels/tiles.h: which tiles a launch of the grouped GEMM is cut into. A function of its shape
- * and its number of SMs alone, so that whoever predicts its time can follow it: model/law_gemm.h's
- * tile rule 2 says the same in its own words, and tests/test_cost.c compares the two. */
+ * and its number of SMs alone, so that whoever predicts its time can follow it: model/law/gemm.h's
+ * tile rule 2 says the same in its own words, and tests/model/test_cost.c compares the two. */
 #ifndef PEOSIM_KERNELS_TILES_H
 #define PEOSIM_KERNELS_TILES_H
 

@@ -6,7 +6,7 @@
 
 #include <stdio.h>
 
-#include "model/policy.h"
+#include "model/policy/policy.h"
 
 struct memory_spec {
     const struct moe_model *model; /* experts: logical and redundant ones */

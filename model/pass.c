@@ -1,8 +1,8 @@
 #include "model/pass.h"
 
 #include "base/err.h"
-#include "model/cost.h"
-#include "model/layer.h"
+#include "model/law/cost.h"
+#include "model/policy/layer.h"
 #include "model/memory.h"
 
 void pass_layers_of(const struct moe_model *m, int draft_tokens, struct pass_layers *out)

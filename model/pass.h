@@ -4,7 +4,7 @@
 #ifndef PEOSIM_MODEL_PASS_H
 #define PEOSIM_MODEL_PASS_H
 
-#include "model/policy.h"
+#include "model/policy/policy.h"
 
 /* Which layers are alike: one section is simulated and repeated. */
 struct pass_layers {

@@ -2,7 +2,7 @@
 #
 #   gnuplot -c plots/pass.gp pass_spans.csv OUT TITLE
 #
-# Reads spans.csv (plan/trace_csv.h): stream, stream_name, batch, layer, start_us, end_us. Colours are
+# Reads spans.csv (trace/csv.h): stream, stream_name, batch, layer, start_us, end_us. Colours are
 # half batches; every tenth layer is named at its first box.
 csv = ARG1
 out = ARG2

@@ -2,7 +2,7 @@
 #
 #   gnuplot -c plots/timeline.gp spans.csv OUT TITLE RANK NUM_SMS [FROM_US TO_US]
 #
-# Reads spans.csv (plan/trace_csv.h): rank, stream, stream_name, kind, class, label, batch, round,
+# Reads spans.csv (trace/csv.h): rank, stream, stream_name, kind, class, label, batch, round,
 # start_us, end_us, wait_us, sms. Box height = SMs held; solid = compute, hatched = communication,
 # white veil = waiting for data while holding SMs. Colours are rounds; half batches in a plan
 # without rounds; phases in one with neither. FROM_US TO_US cut out a stretch of time.

@@ -21,11 +21,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "plan/backend.h"
+#include "trace/backend.h"
 #include "plan/cost.h"
 #include "plan/plan.h"
-#include "plan/trace.h"
-#include "sim/flow.h"
+#include "trace/trace.h"
+#include "sim/flow/flow.h"
 #include "sim/topology.h"
 
 /* What `peosim validate` emulates on fewer GPUs or faster links (slices, paced receives), by the

@@ -2,7 +2,7 @@
 #ifndef PEOSIM_SIM_SIM_STATE_H
 #define PEOSIM_SIM_SIM_STATE_H
 
-#include "sim/heap.h"
+#include "base/heap.h"
 #include "sim/sim.h"
 
 enum { SIM_BATCHES = 8, SIM_NO_RUN = -1 };

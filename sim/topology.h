@@ -22,7 +22,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "sim/flow.h"
+#include "sim/flow/flow.h"
 
 enum sim_fabric { SIM_FABRIC_FLAT, SIM_FABRIC_TREE, SIM_FABRIC_RAIL };
 

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "cmd/config.h"
+#include "study/config.h"
 #include "tests/check.h"
 
 /* The caller frees with config_free. */

@@ -4,7 +4,7 @@
 #define PEOSIM_TESTS_DATA_TEXT_H
 
 #include "tests/check.h"
-#include "validate/data.h"
+#include "calib/data.h"
 
 struct text {
     char buf[262144];

@@ -15,7 +15,7 @@ mkdir -p "$logs"
 
 job_command() {
     case $1 in
-    test_*) "$BUILD/tests/$1" ;;
+    test_*) "$BUILD"/tests/*/"$1" ;;
     fuzz_*)
         shopt -s nullglob
         seeds=("tests/fuzz/seeds/${1#fuzz_}"/*)
@@ -54,7 +54,7 @@ export -f job_command run_job
 # A leak check needs ptrace, which some containers do not grant: see on the shortest test.
 if [[ $BUILD == *asan* ]]; then
     export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1} UBSAN_OPTIONS=print_stacktrace=1
-    if "$BUILD/tests/test_err" 2>&1 | grep -q 'LeakSanitizer has encountered a fatal error'; then
+    if "$BUILD/tests/base/test_err" 2>&1 | grep -q 'LeakSanitizer has encountered a fatal error'; then
         echo "leak check off: this system does not let it run"
         ASAN_OPTIONS=detect_leaks=0
     fi
@@ -62,7 +62,7 @@ fi
 
 rm -f "$logs"/*.count
 {
-    for t in tests/test_*.c tests/fuzz/fuzz_*.c tests/golden/*.cmd tests/check_*.sh; do
+    for t in $(ls tests/*/test_*.c | grep -v ^tests/gpu/) tests/fuzz/fuzz_*.c tests/golden/*.cmd tests/check_*.sh; do
         [ -e "$t" ] || continue
         name=$(basename "$t")
         case $t in

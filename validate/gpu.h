@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 #include "plan/plan.h"
-#include "plan/trace.h"
+#include "trace/trace.h"
 #include "validate/team.h"
 
 bool gpu_built(void);

@@ -12,7 +12,7 @@
 
 #include "base/err.h"
 #include "base/log.h"
-#include "sim/flow.h"
+#include "sim/flow/flow.h"
 
 struct options {
     const char *path;

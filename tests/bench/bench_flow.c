@@ -13,7 +13,7 @@
 
 #include "base/err.h"
 #include "base/log.h"
-#include "sim/flow.h"
+#include "sim/flow/flow.h"
 #include "tests/flow_reference.h"
 
 enum traffic { SKEWED, UNIFORM, ONE_HOT, TRAFFICS };

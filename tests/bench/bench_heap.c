@@ -1,5 +1,5 @@
 /* build/bench_heap: the hold operation (take the first event, put it back at a later time) with 1e3
- * to 1e6 events pending: the heap of sim/heap.h, plain binary and 8-ary heaps of the same slots,
+ * to 1e6 events pending: the heap of base/heap.h, plain binary and 8-ary heaps of the same slots,
  * and a ladder queue. Exponential increments. Medians of n runs. */
 #include <math.h>
 #include <stdio.h>
@@ -7,7 +7,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "sim/heap.h"
+#include "base/heap.h"
 #include "tests/flow_reference.h"
 
 static double cpu_s(void)

@@ -6,7 +6,7 @@
 #include <time.h>
 
 #include "base/stats.h"
-#include "cmd/evaluate.h"
+#include "study/evaluate.h"
 
 static double now_s(void)
 {

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "hw/profile.h"
-#include "validate/accuracy.h"
+#include "calib/accuracy.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

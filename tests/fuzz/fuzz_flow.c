@@ -1,13 +1,13 @@
 /* Drives a flow net with whatever operations the input spells, and checks what must always hold:
  * time does not go back, nothing is NaN, no link carries more than it can, every event comes once,
- * and everything ends. Build with -fsanitize=fuzzer, or see tests/test_fuzz_flow.c. */
+ * and everything ends. Build with -fsanitize=fuzzer, or see tests/sim/test_fuzz_flow.c. */
 #include <math.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "sim/flow.h"
+#include "sim/flow/flow.h"
 
 enum { LINKS_MOST = 24, FLOWS_MOST = 300 };
 

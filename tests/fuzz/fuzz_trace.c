@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "plan/trace_chrome.h"
-#include "plan/trace_csv.h"
-#include "plan/trace_diff.h"
+#include "trace/chrome.h"
+#include "trace/csv.h"
+#include "trace/diff.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -1,5 +1,5 @@
 # Folders from before CUPTI name sources in a column `times`; both are read, and written as `source`.
-# validate/evidence.sh --update writes the evidence anew: its columns are cut back to what they were.
+# docs/tables/evidence.sh --update writes the evidence anew: its columns are cut back to what they were.
 evidence=validate/evidence/2026-11-21-h200x4/eps
 old=$OUT/old
 mkdir "$old"

@@ -1,0 +1,376 @@
+#include "calib/accuracy.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <jansson.h>
+
+#include "base/err.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "calib/fit_predict.h"
+
+void accuracy_free(struct accuracy *a)
+{
+    if (!a)
+        return;
+    free(a->profile);
+    free(a->law);
+    free(a->group);
+    free(a->predicted_us);
+    free(a->is_outside);
+    free(a);
+}
+
+static void predict_all(struct accuracy *a, const struct hw_profile *profile)
+{
+    struct predictor p;
+
+    predictor_init(&p, profile);
+    for (size_t i = 0; i < a->set->n; i++) {
+        const struct data_row *r = &a->set->rows[i];
+
+        a->predicted_us[i] = NAN;
+        if (!predict_system(profile, r->system)) {
+            a->other++;
+            continue;
+        }
+        a->predicted_us[i] = predict_us(&p, r);
+        if (!isfinite(a->predicted_us[i])) {
+            a->predicted_us[i] = NAN;
+            a->no_law++;
+            continue;
+        }
+        a->is_outside[i] = predict_outside(profile, r);
+        a->outside += a->is_outside[i];
+        a->n++;
+    }
+}
+
+struct scratch {
+    double *predicted, *measured;
+    size_t n;
+};
+
+static void scratch_add(struct scratch *s, const struct accuracy *a, size_t i)
+{
+    s->predicted[s->n] = a->predicted_us[i];
+    s->measured[s->n++] = a->set->rows[i].latency_us;
+}
+
+static void total_error(struct accuracy *a, struct scratch *s)
+{
+    s->n = 0;
+    for (size_t i = 0; i < a->set->n; i++)
+        if (!isnan(a->predicted_us[i]))
+            scratch_add(s, a, i);
+    stats_error_of(s->predicted, s->measured, s->n, &a->err);
+}
+
+static int law_errors(struct accuracy *a, struct scratch *s)
+{
+    a->law = calloc(DATA_LAW_COUNT, sizeof *a->law);
+    if (!a->law)
+        return ERR_NOMEM;
+    for (int law = 0; law < DATA_LAW_COUNT; law++) {
+        struct accuracy_group *g = &a->law[a->num_laws];
+
+        s->n = 0;
+        g->outside = 0;
+        for (size_t i = 0; i < a->set->n; i++) {
+            if (a->set->rows[i].law != (enum data_law)law || isnan(a->predicted_us[i]))
+                continue;
+            scratch_add(s, a, i);
+            g->outside += a->is_outside[i];
+        }
+        if (s->n == 0)
+            continue;
+        g->law = (enum data_law)law;
+        stats_error_of(s->predicted, s->measured, s->n, &g->err);
+        a->num_laws++;
+    }
+    return 0;
+}
+
+/* Sorted so that equal groups are neighbours, first seen first inside. */
+struct ref {
+    const struct data_row *row;
+    size_t index;
+};
+
+static int ref_compare(const void *x, const void *y)
+{
+    const struct ref *a = x, *b = y;
+    int c = (a->row->law > b->row->law) - (a->row->law < b->row->law);
+
+    if (c == 0)
+        c = strcmp(a->row->group, b->row->group);
+    return c ? c : (a->index > b->index) - (a->index < b->index);
+}
+
+static size_t refs_gather(const struct accuracy *a, struct ref *refs)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < a->set->n; i++)
+        if (!isnan(a->predicted_us[i]))
+            refs[n++] = (struct ref){&a->set->rows[i], i};
+    qsort(refs, n, sizeof *refs, ref_compare);
+    return n;
+}
+
+static int group_errors(struct accuracy *a, struct scratch *s)
+{
+    struct ref *refs = malloc((a->set->n + 1) * sizeof *refs);
+    size_t n;
+
+    a->group = calloc(a->n + 1, sizeof *a->group);
+    if (!refs || !a->group) {
+        free(refs);
+        return ERR_NOMEM;
+    }
+    n = refs_gather(a, refs);
+    for (size_t i = 0, j; i < n; i = j) {
+        struct accuracy_group *g = &a->group[a->num_groups++];
+
+        s->n = 0;
+        g->law = refs[i].row->law;
+        memcpy(g->name, refs[i].row->group, sizeof g->name);
+        for (j = i; j < n && refs[j].row->law == g->law && strcmp(refs[j].row->group, g->name) == 0;
+             j++) {
+            scratch_add(s, a, refs[j].index);
+            g->outside += a->is_outside[refs[j].index];
+        }
+        stats_error_of(s->predicted, s->measured, s->n, &g->err);
+    }
+    free(refs);
+    return 0;
+}
+
+/* Does any fitted value of the profile name this very file as its source? */
+static bool fitted_to(const struct hw_profile *p, const struct data_set *set)
+{
+    char mark[32];
+
+    snprintf(mark, sizeof mark, "sha256:%.12s", set->sha256);
+    for (int i = 0; i < HW_FIELD_COUNT; i++)
+        if (p->f[i].origin == HW_FITTED && p->f[i].source && strstr(p->f[i].source, mark))
+            return true;
+    for (int i = 0; i < p->num_tables; i++)
+        if (p->tables[i].source && strstr(p->tables[i].source, mark))
+            return true;
+    return false;
+}
+
+int accuracy_open(const struct hw_profile *profile, const struct data_set *set,
+                  struct accuracy **out)
+{
+    struct accuracy *a = calloc(1, sizeof *a);
+    struct scratch s = {0};
+    int rc = 0;
+
+    if (!a)
+        return ERR_NOMEM;
+    a->set = set;
+    a->is_fitted = fitted_to(profile, set);
+    a->profile = strdup(profile->name);
+    a->predicted_us = malloc((set->n + 1) * sizeof *a->predicted_us);
+    a->is_outside = calloc(set->n + 1, 1);
+    s.predicted = malloc((set->n + 1) * sizeof *s.predicted);
+    s.measured = malloc((set->n + 1) * sizeof *s.measured);
+    if (!a->profile || !a->predicted_us || !a->is_outside || !s.predicted || !s.measured)
+        rc = ERR_NOMEM;
+    if (rc == 0) {
+        predict_all(a, profile);
+        total_error(a, &s);
+        rc = law_errors(a, &s);
+    }
+    if (rc == 0)
+        rc = group_errors(a, &s);
+    free(s.predicted);
+    free(s.measured);
+    if (rc != 0) {
+        accuracy_free(a);
+        return rc;
+    }
+    *out = a;
+    return 0;
+}
+
+static const char *base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    return slash ? slash + 1 : path;
+}
+
+static void print_line(FILE *f, const char *name, const struct stats_error *e, size_t outside)
+{
+    fprintf(f, "  %-44s %6zu %8.1f %8.1f %9.1f %8.1f %8zu\n", name, e->n, 100 * e->median_ape,
+            100 * e->p90_ape, 100 * e->max_ape, 100 * e->bias, outside);
+}
+
+void accuracy_print(const struct accuracy *a, bool groups, FILE *f)
+{
+    fprintf(f, "%s, profile %s\n", base_name(a->set->path), a->profile);
+    fprintf(f, "  %-44s %6s %8s %8s %9s %8s %8s\n", "error of the prediction, %", "rows", "median",
+            "p90", "max", "bias", "outside");
+    for (int i = 0; i < a->num_laws; i++) {
+        print_line(f, data_law_name(a->law[i].law), &a->law[i].err, a->law[i].outside);
+        for (int j = 0; groups && j < a->num_groups; j++)
+            if (a->group[j].law == a->law[i].law) {
+                char name[64];
+
+                snprintf(name, sizeof name, "  %s", a->group[j].name);
+                print_line(f, name, &a->group[j].err, a->group[j].outside);
+            }
+    }
+    if (a->num_laws > 1)
+        print_line(f, "all", &a->err, a->outside);
+    if (a->no_law > 0)
+        fprintf(f, "  %zu rows without a prediction: the profile has no table for them\n",
+                a->no_law);
+    if (a->other > 0)
+        fprintf(f, "  %zu rows of other systems left aside\n", a->other);
+    if (a->set->bad > 0)
+        fprintf(f, "  %zu bad rows skipped\n", a->set->bad);
+}
+
+static double round_share(double x)
+{
+    return isfinite(x) ? round(x * 1e6) / 1e6 : 0;
+}
+
+static json_t *error_json(const struct stats_error *e, size_t outside)
+{
+    return json_pack("{s:I, s:f, s:f, s:f, s:f, s:I}", "n", (json_int_t)e->n, "median_ape",
+                     round_share(e->median_ape), "p90_ape", round_share(e->p90_ape), "max_ape",
+                     round_share(e->max_ape), "bias", round_share(e->bias), "outside",
+                     (json_int_t)outside);
+}
+
+static json_t *file_json(const struct accuracy *a)
+{
+    json_t *o = error_json(&a->err, a->outside), *laws = json_array();
+
+    if (!o || !laws)
+        goto fail;
+    for (int i = 0; i < a->num_laws; i++) {
+        json_t *law = error_json(&a->law[i].err, a->law[i].outside);
+
+        json_object_set_new(law, "law", json_string(data_law_name(a->law[i].law)));
+        json_array_append_new(laws, law);
+    }
+    json_object_set_new(o, "file", json_string(a->set->path));
+    json_object_set_new(o, "profile", json_string(a->profile));
+    json_object_set_new(o, "other_systems", json_integer((json_int_t)a->other));
+    json_object_set_new(o, "bad_rows", json_integer((json_int_t)a->set->bad));
+    json_object_set_new(o, "laws", laws);
+    return o;
+fail:
+    json_decref(o);
+    json_decref(laws);
+    return NULL;
+}
+
+int accuracy_print_json(struct accuracy *const *all, size_t num, FILE *f)
+{
+    json_t *files = json_array(), *root = NULL;
+    int rc = ERR_NOMEM;
+
+    for (size_t i = 0; files && i < num; i++)
+        if (json_array_append_new(files, file_json(all[i])) != 0)
+            goto out;
+    root = files ? json_pack("{s:O}", "files", files) : NULL;
+    if (root &&
+        json_dumpf(root, f, JSON_INDENT(2) | JSON_SORT_KEYS | JSON_REAL_PRECISION(9)) == 0) {
+        fputc('\n', f);
+        rc = 0;
+    }
+out:
+    json_decref(files);
+    json_decref(root);
+    return rc;
+}
+
+/* Errors of the law's rows that fits use (`reference`), or of the others. */
+static int split_error(const struct accuracy *a, enum data_law law, bool reference,
+                       struct accuracy_group *out)
+{
+    struct scratch s = {0};
+    int rc = 0;
+
+    memset(out, 0, sizeof *out);
+    out->law = law;
+    s.predicted = malloc((a->n + 1) * sizeof *s.predicted);
+    s.measured = malloc((a->n + 1) * sizeof *s.measured);
+    for (size_t i = 0; s.predicted && s.measured && i < a->set->n; i++)
+        if (!isnan(a->predicted_us[i]) && a->set->rows[i].law == law &&
+            a->set->rows[i].reference == reference) {
+            scratch_add(&s, a, i);
+            out->outside += a->is_outside[i];
+        }
+    if (s.n > 0)
+        stats_error_of(s.predicted, s.measured, s.n, &out->err);
+    if (!s.predicted || !s.measured)
+        rc = ERR_NOMEM;
+    free(s.predicted);
+    free(s.measured);
+    return rc;
+}
+
+static void print_markdown_line(const struct accuracy *a, const struct accuracy_group *g,
+                                bool reference, FILE *f)
+{
+    /* Of whole FFNs only the uniform rows are fitted: what the others drew is not known. */
+    const char *which = g->law != DATA_FFN ? "" : reference ? ", uniform" : ", power law";
+
+    fprintf(f, "| %s | %s | %s%s | %s | %zu | %.1f%% | %.1f%% | %.1f%% | %+.1f%% | %zu |\n",
+            base_name(a->set->path), a->profile, data_law_name(g->law), which,
+            a->is_fitted && reference ? "in sample" : "no", g->err.n, 100 * g->err.median_ape,
+            100 * g->err.p90_ape, 100 * g->err.max_ape, 100 * g->err.bias, g->outside);
+}
+
+int accuracy_print_markdown(struct accuracy *const *all, size_t num, FILE *f)
+{
+    struct accuracy_group g;
+    int rc = 0;
+
+    fputs("| data | profile | law | fitted to these rows | rows | median | p90 | max | bias | "
+          "outside fitted range |\n"
+          "|---|---|---|---|---:|---:|---:|---:|---:|---:|\n",
+          f);
+    for (size_t i = 0; i < num; i++)
+        for (int j = 0; j < 2 * all[i]->num_laws && rc == 0; j++) {
+            rc = split_error(all[i], all[i]->law[j / 2].law, j % 2 == 0, &g);
+            if (rc == 0 && g.err.n > 0)
+                print_markdown_line(all[i], &g, j % 2 == 0, f);
+        }
+    return rc;
+}
+
+int accuracy_write_rows(struct accuracy *const *all, size_t num, const char *path)
+{
+    struct file_out out;
+    int rc = file_create(&out, path);
+
+    if (rc != 0)
+        return rc;
+    fputs("file,line,system,law,group,measured_us,predicted_us,error,outside,reference\n", out.f);
+    for (size_t a = 0; a < num; a++)
+        for (size_t i = 0; i < all[a]->set->n; i++) {
+            const struct data_row *r = &all[a]->set->rows[i];
+            double p = all[a]->predicted_us[i];
+
+            if (isnan(p))
+                continue;
+            fprintf(out.f, "%s,%d,%s,%s,\"%s\",%.6g,%.6g,%.4f,%d,%d\n",
+                    base_name(all[a]->set->path), r->line, r->system[0] ? r->system : "-",
+                    data_law_name(r->law), r->group, r->latency_us, p, p / r->latency_us - 1,
+                    all[a]->is_outside[i], r->reference);
+        }
+    rc = file_commit(&out);
+    file_abort(&out);
+    return rc;
+}

@@ -1,0 +1,52 @@
+/* calib/accuracy.h: how wrong a profile is on a file of measurements. */
+#ifndef PEOSIM_CALIB_ACCURACY_H
+#define PEOSIM_CALIB_ACCURACY_H
+
+#include <stdio.h>
+
+#include "base/stats.h"
+#include "hw/profile.h"
+#include "calib/data.h"
+
+struct accuracy_group {
+    enum data_law law;
+    char name[56];          /* empty: the whole law */
+    struct stats_error err; /* fractions */
+    size_t outside;         /* rows outside the law's fitted range */
+};
+
+struct accuracy {
+    const struct data_set *set; /* borrowed */
+    char *profile;
+    bool is_fitted; /* the profile was fitted to this file: its reference rows are in sample */
+    size_t n;       /* rows predicted */
+    size_t other;   /* rows of other systems */
+    size_t no_law;  /* rows of this system without a prediction (no table) */
+    size_t outside; /* of n: outside the fitted range */
+    struct stats_error err;
+    struct accuracy_group *law; /* one per law present */
+    int num_laws;
+    struct accuracy_group *group; /* one per law and group, in order of the file */
+    int num_groups;
+    double *predicted_us; /* [set->n]; NAN where not predicted */
+    unsigned char *is_outside;
+};
+
+/* The set must outlive the result. ERR_NOMEM. */
+int accuracy_open(const struct hw_profile *profile, const struct data_set *set,
+                  struct accuracy **out);
+void accuracy_free(struct accuracy *a); /* accepts NULL */
+
+/* A table for people; groups: also one line per group. */
+void accuracy_print(const struct accuracy *a, bool groups, FILE *f);
+/* {"files":[{"file","profile","n","median_ape","p90_ape","max_ape","bias","outside","laws":[...]}]}
+ */
+int accuracy_print_json(struct accuracy *const *all, size_t num, FILE *f);
+/* A Markdown table over files and laws; rows that the profile was fitted to stand apart and are
+ * called in sample. ERR_NOMEM. */
+int accuracy_print_markdown(struct accuracy *const *all, size_t num, FILE *f);
+/* One CSV line per predicted row: file,line,system,law,group,measured_us,predicted_us,
+ * error,outside,reference. Appears whole or not at all. ERR_IO. */
+int accuracy_write_rows(struct accuracy *const *all, size_t num, const char *path);
+
+#endif

@@ -1,0 +1,117 @@
+/* calib/data.h: measurements as rows that a law can predict.
+ *
+ * One reader per source format, chosen by what the file holds (its header, or marks of a log). Bad
+ * rows are named by file and line and skipped; with `strict` the file is refused. */
+#ifndef PEOSIM_CALIB_DATA_H
+#define PEOSIM_CALIB_DATA_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "plan/plan.h"
+
+enum data_law {
+    DATA_LL_DISPATCH,
+    DATA_LL_COMBINE,
+    DATA_NORMAL_DISPATCH,
+    DATA_NORMAL_COMBINE,
+    DATA_MASKED,
+    DATA_CONTIGUOUS,
+    DATA_DENSE_BF16,
+    DATA_DENSE_FP8,
+    DATA_DENSE_BLOCK,
+    DATA_FFN,
+    DATA_COLLECTIVE,
+    DATA_ACT,
+    DATA_PUSH,
+    DATA_HBM_COPY,
+    DATA_GRAPH_GAP,
+    DATA_CROSS_GAP, /* the same, from a kernel on another stream */
+    DATA_EAGER_LAUNCH,
+    DATA_FLAG,
+    DATA_INTERFERENCE,
+    DATA_STRETCH,    /* a part of an exchange beside a grouped GEMM */
+    DATA_A2A_BESIDE, /* library all-to-alls and a grouped GEMM beside each other */
+    DATA_ROUTER,     /* top-k selection behind the gate GEMM, with the gap between them */
+    DATA_A2A,        /* a library all-to-all with its pack and unpack */
+    DATA_ATTN_CORE,  /* rows query tokens attend to `tokens` keys; groups = heads; k, n = widths of
+                        key and value; bytes = KV cache read */
+    DATA_ATTN_SIDE,  /* norms, rotary embedding, cache write: rows, bytes moved */
+    DATA_LAW_COUNT
+};
+const char *data_law_name(enum data_law law);
+
+enum data_part { DATA_FUSED, DATA_SEND, DATA_RECV }; /* of a low-latency kernel */
+
+struct data_row {
+    enum data_law law;
+    enum data_part part;
+    int line;
+    char system[16];           /* "h200"; "" = not stated, any profile may predict it */
+    char group[56];            /* what the tables group by and cross-validation leaves out */
+    char coll[16];             /* "all_reduce" ... */
+    int ranks, nodes, num_sms; /* num_sms 0 = all of the GPU */
+    int tokens, hidden, inter, experts, topk, rounds;
+    int round;              /* which of them; the first one casts */
+    int groups, rows, n, k; /* GEMM; grouped: rows expected per group */
+    int block_m;            /* grouped: rows of a tile, forced; 0 = the kernel's own choice */
+    enum plan_dtype dtype;
+    double bytes;      /* messages (local copies included), or the collective's size */
+    double latency_us; /* measured */
+    double notify_us;  /* of it: notify kernels (normal kernels over several nodes) */
+    double alone_us;   /* interference: the same kernel alone */
+    double overlap_us; /* interference: how long both ran */
+    double wait_us;    /* receives: what they took to see that their data had come; 0 = not known */
+    double sigma;      /* relative spread that the source itself admits, 0 = none known */
+    bool quantised;    /* dense FP8: the time includes quantising the activations */
+    bool reference;    /* used in fits; other sources of the same thing are only shown against it */
+    int num_draws;     /* draws of expert_rows: 1 where rows are known, several where drawn */
+    int num_local;     /* experts of this rank */
+    int32_t *expert_rows; /* [num_draws * num_local], owned by the set; NULL where not needed */
+};
+
+struct data_reason; /* why rows were skipped; calib/read_bad.c */
+
+/* What the rows were measured with, from comments ("# driver: 580.159.04") before the header; "" =
+ * the file does not say. */
+struct data_versions {
+    char driver[48], cuda[48], nccl[48], commit[48];
+};
+
+struct data_set {
+    char *path;
+    const char *format; /* "deepep_ll" ... */
+    char sha256[65];
+    struct data_row *rows;
+    size_t n, cap;
+    bool repeats; /* the format holds repeated measurements of one shape */
+    size_t bad;   /* rows skipped: the first few named one by one, the others by reason and lines */
+    struct data_reason *reasons;
+    size_t num_reasons;
+
+    struct data_versions versions;
+    void *arena;
+};
+
+/* What logs do not say: the shape a DeepEP log was taken with, and the system. 0 or NULL = the
+ * test's default. */
+struct data_hint {
+    const char *system;
+    const char *collective; /* nccl-tests output that lacks its header */
+    int tokens, hidden, experts, topk, ranks, ranks_per_node;
+};
+
+/* ERR_NOTFOUND, ERR_IO, ERR_PARSE (no format fits; the columns missing for the nearest one are
+ * named), ERR_DATA (strict and a bad row, or no row left), ERR_NOMEM; all logged. */
+int data_read(const char *path, const struct data_hint *hint, bool strict, struct data_set **out);
+int data_parse(const char *text, size_t len, const char *name, const struct data_hint *hint,
+               bool strict, struct data_set **out);
+void data_free(struct data_set *set);
+
+/* For the readers: appends a copy, or NULL when memory is out; names a bad row. */
+struct data_row *data_add(struct data_set *set, const struct data_row *row);
+void data_bad(struct data_set *set, int line, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
+#endif

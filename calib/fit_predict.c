@@ -1,0 +1,386 @@
+#include "calib/fit_predict.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "model/law/cost.h"
+#include "model/law/cost_coll.h"
+#include "model/law/gemm.h"
+#include "model/law/ll.h"
+
+void predictor_init(struct predictor *p, const struct hw_profile *profile)
+{
+    for (int i = 0; i < HW_FIELD_COUNT; i++)
+        p->v[i] = profile->f[i].value;
+    p->profile = profile;
+}
+
+bool predict_system(const struct hw_profile *profile, const char *system)
+{
+    if (!system[0] || strcmp(system, profile->name) == 0)
+        return true;
+    return strcmp(system, "hopper") == 0 && strcmp(profile->name, "h100") == 0;
+}
+
+static int sms_of(const double *v, const struct data_row *r)
+{
+    return r->num_sms > 0 ? r->num_sms : (int)v[HW_GPU_NUM_SMS];
+}
+
+static void traffic_links(const double *v, const struct data_row *r, struct law_traffic *t)
+{
+    t->nvlink_GBps = law_nvlink_GBps(v);
+    t->nic_GBps = law_nic_GBps(v);
+    t->hbm_GBps = law_hbm_GBps(v);
+    t->lat_ns = 1e3 * (r->nodes > 1 ? v[HW_NET_NIC_LAT_US] : v[HW_NET_NVLINK_LAT_US]);
+}
+
+/* slow: by what runs beside it throughout; 1 alone. */
+static double low_latency_ns(const double *v, const struct data_row *r, bool back, double slow)
+{
+    int per_node = r->ranks / (r->nodes > 0 ? r->nodes : 1);
+    struct law_ll in = {.part = (enum law_part)r->part,
+                        .sms = sms_of(v, r),
+                        .num_sms = (int)v[HW_GPU_NUM_SMS],
+                        .experts = r->experts / r->rounds,
+                        .num_rounds = r->rounds,
+                        .cast = !back && r->dtype != DTYPE_BF16 && r->round == 0,
+                        .tokens = r->tokens,
+                        .topk = r->topk,
+                        .hidden = r->hidden,
+                        .message_bytes = cost_message_bytes(back ? FLOW_COMBINE : FLOW_DISPATCH,
+                                                            r->dtype, r->hidden),
+                        .ranks = r->ranks,
+                        .ranks_per_node = per_node};
+    double rows = (double)r->tokens * r->topk / r->rounds;
+    struct law_traffic t = {0};
+    struct cost_work w;
+
+    if (r->bytes > 0)
+        rows = r->bytes / in.message_bytes;
+    in.rows_recv = back ? rows * r->rounds : rows;
+    traffic_links(v, r, &t);
+    if (in.part == LAW_RECV)
+        t.lat_ns = 0;
+    else {
+        in.rows_sent = rows;
+        in.rows_off_node = rows * (1 - (double)per_node / r->ranks);
+        t.local_bytes = rows / r->ranks * in.message_bytes;
+        t.nic_bytes = in.rows_off_node * in.message_bytes;
+        t.nvlink_bytes = rows * in.message_bytes - t.nic_bytes - t.local_bytes;
+    }
+    if (in.part == LAW_SEND)
+        t.lat_ns = 0;
+    (back ? law_ll_combine : law_ll_dispatch)(v, &in, &w);
+    return law_slowed_ns(&w, &t, slow);
+}
+
+/* Expected number of bins that a token's experts touch when `total` experts lie in bins of `per`
+ * each and topk are drawn without repeats: bins * (1 - C(total-per, k)/C(total, k)). */
+static double touched_bins(double total, double per, int topk)
+{
+    double miss = 1;
+
+    for (int i = 0; i < topk; i++)
+        miss *= fmax(total - per - i, 0) / (total - i);
+    return total / per * (1 - miss);
+}
+
+static double normal_ns(const double *v, const struct data_row *r)
+{
+    bool back = r->law == DATA_NORMAL_COMBINE;
+    int nodes = r->nodes > 0 ? r->nodes : 1, per_node = r->ranks / nodes;
+    double per_rank = (double)r->experts / r->ranks;
+    struct law_normal in = {.combine = back,
+                            .sms = sms_of(v, r),
+                            .tokens = r->tokens,
+                            .hidden = r->hidden,
+                            .ranks = r->ranks,
+                            .ranks_per_node = per_node,
+                            .copy_bytes = cost_copy_bytes(back ? FLOW_COMBINE : FLOW_DISPATCH,
+                                                          r->dtype, r->hidden, r->topk)};
+    struct law_traffic t = {0};
+    struct cost_work w;
+
+    in.copies = r->tokens * touched_bins(r->experts, per_rank, r->topk);
+    if (nodes > 1)
+        in.rdma_rows = r->tokens * touched_bins(r->experts, per_rank * per_node, r->topk) *
+                       (nodes - 1.0) / nodes;
+    traffic_links(v, r, &t);
+    t.local_bytes = in.copies / per_node * in.copy_bytes;
+    t.nvlink_bytes = in.copies * in.copy_bytes - t.local_bytes;
+    t.nic_bytes = in.rdma_rows * in.copy_bytes;
+    law_normal_work(v, &in, &w);
+    return law_alone_ns(&w, &t);
+}
+
+static double kernel_ns(const double *v, const struct cost_work *w)
+{
+    struct law_traffic t = {.hbm_GBps = law_hbm_GBps(v)};
+
+    return law_alone_ns(w, &t);
+}
+
+static double grouped_ns(const double *v, const struct data_row *r, const int32_t *rows, int n,
+                         int k, int expected_m)
+{
+    struct law_grouped in = {.layout = r->law == DATA_CONTIGUOUS ? GEMM_CONTIGUOUS : GEMM_MASKED,
+                             .dtype = r->dtype,
+                             .rows = rows,
+                             .groups = r->num_local,
+                             .n = n,
+                             .k = k,
+                             .expected_m = expected_m,
+                             .block_m = r->block_m,
+                             .sms = sms_of(v, r),
+                             .num_sms = (int)v[HW_GPU_NUM_SMS]};
+    struct cost_work w;
+
+    law_grouped_work(v, &in, &w);
+    return kernel_ns(v, &w);
+}
+
+static double ffn_ns(const double *v, const struct data_row *r, const int32_t *rows)
+{
+    int64_t all = (int64_t)r->tokens * r->ranks * r->topk;
+    int expected = (int)((all + r->experts - 1) / r->experts);
+    double sum = 0;
+    struct cost_work act;
+
+    for (int i = 0; i < r->num_local; i++)
+        sum += rows[i];
+    law_act_work(v, sum, r->num_local, r->inter, r->dtype, sms_of(v, r), &act);
+    return grouped_ns(v, r, rows, 2 * r->inter, r->hidden, expected) + kernel_ns(v, &act) +
+           grouped_ns(v, r, rows, r->hidden, r->inter, expected) + 2e3 * v[HW_LAUNCH_GRAPH_GAP_US];
+}
+
+static double drawn_ns(const double *v, const struct data_row *r)
+{
+    double sum = 0;
+
+    for (int d = 0; d < r->num_draws; d++) {
+        const int32_t *rows = r->expert_rows + (size_t)d * r->num_local;
+
+        sum +=
+            r->law == DATA_FFN ? ffn_ns(v, r, rows) : grouped_ns(v, r, rows, r->n, r->k, r->rows);
+    }
+    return sum / r->num_draws;
+}
+
+static double dense_ns(const double *v, const struct data_row *r)
+{
+    struct law_dense in = {.dtype = r->law == DATA_DENSE_BF16  ? LAW_DENSE_BF16
+                                    : r->law == DATA_DENSE_FP8 ? LAW_DENSE_FP8
+                                                               : LAW_DENSE_FP8_BLOCK,
+                           .m = r->rows,
+                           .n = r->n,
+                           .k = r->k,
+                           .sms = sms_of(v, r),
+                           .num_sms = (int)v[HW_GPU_NUM_SMS],
+                           .quantise = r->quantised};
+    struct cost_work w;
+
+    law_dense_work(v, &in, &w);
+    return kernel_ns(v, &w);
+}
+
+static double act_ns(const double *v, const struct data_row *r)
+{
+    struct cost_work w;
+
+    law_act_work(v, (double)r->rows * r->groups, r->groups, r->inter, r->dtype, sms_of(v, r), &w);
+    return kernel_ns(v, &w);
+}
+
+/* Decode: a few tokens over a long cache. */
+static double attn_core_ns(const double *v, const struct data_row *r)
+{
+    struct law_attn in = {.rows = r->rows,
+                          .context = r->tokens,
+                          .heads = r->groups,
+                          .qk_dim = r->k,
+                          .v_dim = r->n,
+                          .kv_bytes = r->bytes,
+                          .sms = sms_of(v, r),
+                          .num_sms = (int)v[HW_GPU_NUM_SMS]};
+    struct cost_work w;
+
+    law_attn_work(v, &in, &w);
+    return kernel_ns(v, &w);
+}
+
+static double attn_side_ns(const double *v, const struct data_row *r)
+{
+    struct cost_work w = {.hbm_GBps = v[HW_GPU_HBM_GBPS],
+                          .head = {.fixed_ns = v[HW_ATTN_NORM_US] * 1e3}};
+
+    law_stream_add(v, r->bytes, sms_of(v, r), &w);
+    return kernel_ns(v, &w);
+}
+
+static double push_ns(const double *v, const struct data_row *r)
+{
+    return 1e3 * v[HW_NET_NVLINK_LAT_US] +
+           r->bytes / cost_saturate(sms_of(v, r) * v[HW_NET_PUSH_SM_GBPS], law_nvlink_GBps(v));
+}
+
+/* How much slower all rounds of a part of an exchange are beside the gate+up GEMM. */
+static double stretch_ratio(const double *v, const struct data_row *r)
+{
+    bool back = strcmp(r->coll, "combine") == 0;
+    int first = back ? HW_INTERFERENCE_COMB_SEND : HW_INTERFERENCE_DISP_SEND;
+    int sms = (int)v[HW_GPU_NUM_SMS] - r->num_sms, mean = r->rows;
+    struct law_grouped in = {.layout = GEMM_MASKED,
+                             .dtype = DTYPE_FP8,
+                             .rows = r->expert_rows,
+                             .groups = r->num_local,
+                             .n = 2 * r->inter,
+                             .k = r->hidden,
+                             .expected_m = mean + mean / 4 + 1,
+                             .sms = sms,
+                             .num_sms = (int)v[HW_GPU_NUM_SMS]};
+    struct data_row one = *r;
+    struct cost_work gemm;
+    double slow, alone = 0, beside = 0;
+
+    law_grouped_work(v, &in, &gemm);
+    slow = law_latency_stretch(v, v[first + (r->part == DATA_RECV)], sms,
+                               (gemm.head.hbm_bytes + gemm.tail.hbm_bytes) / kernel_ns(v, &gemm));
+    one.dtype = back ? DTYPE_BF16 : DTYPE_FP8;
+    for (one.round = 0; one.round < (r->rounds > 1 ? 2 : 1); one.round++) {
+        double times = one.round ? r->rounds - 1 : 1;
+
+        alone += times * low_latency_ns(v, &one, back, 1);
+        beside += times * low_latency_ns(v, &one, back, slow);
+    }
+    return beside / alone;
+}
+
+/* Slowed by `slow` for as long as the other ran: what it did meanwhile would have taken less. */
+static double beside_us(const struct data_row *r, double slow)
+{
+    return r->overlap_us > 0 ? r->alone_us + r->overlap_us * (1 - 1 / slow) : r->alone_us * slow;
+}
+
+static double router_ns(const double *v, const struct data_row *r)
+{
+    struct cost_work w = {.hbm_GBps = v[HW_GPU_HBM_GBPS]};
+
+    law_topk_add(v, r->tokens, sms_of(v, r), &w);
+    return kernel_ns(v, &w);
+}
+
+/* The rows of one round; a combine's last adds up those of all. */
+static double a2a_ns(const double *v, const struct data_row *r)
+{
+    double rows = (double)r->tokens * r->topk, round = rows / r->rounds;
+    bool back = strcmp(r->coll, "combine") == 0, last = r->round + 1 >= r->rounds;
+    struct law_a2a in = {sms_of(v, r), round, !back ? round : last ? rows : 0};
+    struct cost_work w;
+
+    law_a2a_work(v, &in, &w);
+    return w.head.fixed_ns + w.head.sm_ns + r->bytes / w.push_GBps + w.tail.sm_ns;
+}
+
+static double copy_ns(const double *v, const struct data_row *r)
+{
+    return 1e3 * v[HW_GPU_COPY_FIXED_US] +
+           r->bytes / fmin(sms_of(v, r) * v[HW_GPU_SM_HBM_GBPS], law_hbm_GBps(v));
+}
+
+static double collective_ns(const struct predictor *p, const struct data_row *r)
+{
+    bool outside, assumed;
+    double ns;
+
+    return cost_coll_ns(p->profile, r->coll, r->ranks, r->bytes, &ns, &outside, &assumed) ? NAN
+                                                                                          : ns;
+}
+
+double predict_us(const struct predictor *p, const struct data_row *r)
+{
+    const double *v = p->v;
+
+    switch (r->law) {
+    case DATA_LL_DISPATCH:
+    case DATA_LL_COMBINE:
+        return low_latency_ns(v, r, r->law == DATA_LL_COMBINE, 1) / 1e3;
+    case DATA_NORMAL_DISPATCH:
+    case DATA_NORMAL_COMBINE:
+        return normal_ns(v, r) / 1e3;
+    case DATA_MASKED:
+    case DATA_CONTIGUOUS:
+    case DATA_FFN:
+        return drawn_ns(v, r) / 1e3;
+    case DATA_DENSE_BF16:
+    case DATA_DENSE_FP8:
+    case DATA_DENSE_BLOCK:
+        return dense_ns(v, r) / 1e3;
+    case DATA_COLLECTIVE:
+        return collective_ns(p, r) / 1e3;
+    case DATA_ACT:
+        return act_ns(v, r) / 1e3;
+    case DATA_PUSH:
+        return push_ns(v, r) / 1e3;
+    case DATA_HBM_COPY:
+        return copy_ns(v, r) / 1e3;
+    case DATA_GRAPH_GAP:
+        return v[HW_LAUNCH_GRAPH_GAP_US];
+    case DATA_CROSS_GAP:
+        return v[HW_LAUNCH_GRAPH_GAP_US] + v[HW_LAUNCH_CROSS_STREAM_US];
+    case DATA_EAGER_LAUNCH:
+        return v[HW_LAUNCH_EAGER_US];
+    case DATA_FLAG:
+        return 2 * v[HW_NET_NVLINK_LAT_US];
+    case DATA_INTERFERENCE:
+        return strcmp(r->coll, "comm") == 0
+                   ? r->alone_us * law_interference_comm(v, r->experts, r->num_sms)
+                   : beside_us(r, v[HW_INTERFERENCE_COMPUTE]);
+    case DATA_A2A_BESIDE:
+        return strcmp(r->coll, "comm") == 0 ? r->alone_us * v[HW_INTERFERENCE_A2A]
+                                            : beside_us(r, v[HW_INTERFERENCE_A2A_COMPUTE]);
+    case DATA_STRETCH:
+        return r->alone_us * stretch_ratio(v, r);
+    case DATA_ROUTER:
+        return router_ns(v, r) / 1e3;
+    case DATA_A2A:
+        return a2a_ns(v, r) / 1e3;
+    case DATA_ATTN_CORE:
+        return attn_core_ns(v, r) / 1e3;
+    case DATA_ATTN_SIDE:
+        return attn_side_ns(v, r) / 1e3;
+    default:
+        return NAN;
+    }
+}
+
+bool predict_variable(const struct data_row *r, int i, const char **name, double *value)
+{
+    const struct {
+        const char *name;
+        double value;
+    } all[] = {{"tokens", r->tokens}, {"hidden", r->hidden}, {"experts", r->experts},
+               {"topk", r->topk},     {"ranks", r->ranks},   {"num_sms", r->num_sms},
+               {"rounds", r->rounds}, {"groups", r->groups}, {"rows", r->rows},
+               {"n", r->n},           {"k", r->k},           {"inter", r->inter}};
+
+    if (i >= (int)(sizeof all / sizeof *all))
+        return false;
+    *name = all[i].name;
+    *value = all[i].value;
+    return true;
+}
+
+bool predict_outside(const struct hw_profile *profile, const struct data_row *row)
+{
+    const char *name;
+    double value;
+
+    for (int i = 0; predict_variable(row, i, &name, &value); i++) {
+        const struct hw_range *r = hw_range_find(profile, data_law_name(row->law), name);
+
+        if (r && value > 0 && (value < r->min || value > r->max))
+            return true;
+    }
+    return false;
+}

@@ -1,0 +1,40 @@
+#!/bin/sh
+# Fits every shipped profile again, from nothing but datasheet and directly measured fields and a
+# folder of public measurements:
+#   calib/rebuild.sh DATA [flags of calibrate, such as --cv]
+# Profiles without data of a kind assume it: h100 and h200 from each other, h800 and h20 from those
+# two, b200 from h200. An assume step replaces only what has no data of its own; the last one wins.
+set -eu
+cd "$(dirname "$0")/.."
+data=${1:?usage: calib/rebuild.sh DATA}
+shift
+peosim=${PEOSIM:-./peosim}
+
+assume() { # profile from...
+    target=$1
+    shift
+    for from in "$@"; do
+        $peosim calibrate --profile "hw/$target.yaml" --assume-from "hw/$from.yaml" --overwrite
+    done
+}
+fit() { # profile flags...
+    target=$1
+    shift
+    $peosim calibrate --profile "hw/$target.yaml" --overwrite "$@" --from "$data/deepep_ll.csv" \
+        "$data/deepep_normal.csv" "$data/deepep_readme.csv" "$data/grouped_gemm.csv" \
+        "$data/moe_ffn_masked.csv" "$data/gemm.csv" "$data/nccl.csv"
+}
+
+for p in h100 h800 h20 b200; do
+    $peosim calibrate --profile hw/$p.yaml --fresh --overwrite
+done
+fit h200 --fresh "$@"
+assume h100 h200
+fit h100 "$@"
+assume h200 h100
+assume h800 h200 h100
+fit h800 "$@"
+assume h20 h200 h800 h100
+fit h20 "$@"
+assume b200 h100 h200
+fit b200 "$@"

@@ -1,0 +1,634 @@
+#include "model/law/cost.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "model/law/cost_coll.h"
+#include "model/law/gemm.h"
+#include "model/law/ll.h"
+
+/* What an op's cost may rest on; one bit says whether any of the fields is without data. */
+enum basis {
+    BASIS_LL_DISPATCH,
+    BASIS_LL_DISPATCH_ROUNDS,
+    BASIS_LL_COMBINE,
+    BASIS_LL_SPLIT,
+    BASIS_LL_NODES,
+    BASIS_NORMAL,
+    BASIS_NORMAL_NODES,
+    BASIS_A2A,
+    BASIS_DENSE_BF16,
+    BASIS_DENSE_FP8,
+    BASIS_MASKED,
+    BASIS_MASKED_HBM,
+    BASIS_MASKED_SM,
+    BASIS_CONTIG,
+    BASIS_ACT,
+    BASIS_ROUTER,
+    BASIS_ATTN,
+    BASIS_COUNT
+};
+
+struct law_cost {
+    double v[HW_FIELD_COUNT];
+    bool assumed[BASIS_COUNT];
+    struct hw_profile *profile; /* for tables */
+};
+
+static bool field_assumed(const struct hw_profile *p, int id)
+{
+    return p->f[id].origin == HW_UNSET || p->f[id].origin == HW_ASSUMED;
+}
+
+static void basis_mark(struct law_cost *c, const struct hw_profile *p)
+{
+    static const struct {
+        enum basis basis;
+        int field;
+    } rests[] = {
+        {BASIS_LL_DISPATCH, HW_LL_DISP_FIXED_US},
+        {BASIS_LL_DISPATCH, HW_LL_DISP_TOKEN_NS},
+        {BASIS_LL_DISPATCH, HW_LL_DISP_PUSH_EFF},
+        {BASIS_LL_DISPATCH_ROUNDS, HW_LL_DISP_WALK_SHARE},
+        {BASIS_LL_DISPATCH_ROUNDS, HW_LL_DISP_CAST_SHARE},
+        {BASIS_LL_COMBINE, HW_LL_COMB_FIXED_US},
+        {BASIS_LL_COMBINE, HW_LL_COMB_CTA_GBPS},
+        {BASIS_LL_COMBINE, HW_LL_COMB_PUSH_EFF},
+        {BASIS_LL_SPLIT, HW_LL_DISP_RECV_SHARE},
+        {BASIS_LL_SPLIT, HW_LL_COMB_RECV_SHARE},
+        {BASIS_LL_NODES, HW_LL_DISP_NODE_US},
+        {BASIS_LL_NODES, HW_LL_COMB_NODE_US},
+        {BASIS_NORMAL, HW_NORMAL_DISP_TOKEN_NS},
+        {BASIS_NORMAL, HW_NORMAL_COMB_TOKEN_NS},
+        {BASIS_NORMAL_NODES, HW_NORMAL_DISP_NODE_TOKEN_NS},
+        {BASIS_NORMAL_NODES, HW_NORMAL_COMB_NODE_TOKEN_NS},
+        {BASIS_NORMAL_NODES, HW_NORMAL_NOTIFY_US},
+        {BASIS_A2A, HW_A2A_CTA_GBPS},
+        {BASIS_DENSE_BF16, HW_BF16_FIXED_US},
+        {BASIS_DENSE_BF16, HW_BF16_EFF},
+        {BASIS_DENSE_FP8, HW_BLOCK_FIXED_US},
+        {BASIS_DENSE_FP8, HW_BLOCK_EFF},
+        {BASIS_MASKED, HW_MASKED_FIXED_US},
+        {BASIS_MASKED_SM, HW_MASKED_EFF},
+        {BASIS_MASKED_HBM, HW_MASKED_HBM_EFF},
+        {BASIS_CONTIG, HW_CONTIG_FIXED_US},
+        {BASIS_CONTIG, HW_CONTIG_EFF},
+        {BASIS_ACT, HW_ACT_FIXED_US},
+        {BASIS_ROUTER, HW_ROUTER_FIXED_US},
+        {BASIS_ATTN, HW_ATTN_DECODE_HBM_EFF},
+    };
+
+    for (size_t i = 0; i < sizeof rests / sizeof *rests; i++)
+        c->assumed[rests[i].basis] |= field_assumed(p, rests[i].field);
+}
+
+int cost_message_bytes(enum plan_flow_dir dir, enum plan_dtype dtype, int hidden)
+{
+    int head = dir == FLOW_DISPATCH ? 16 : 0, scales = 4 * (hidden / 128);
+
+    switch (dtype) {
+    case DTYPE_FP8:
+        return head + hidden + scales;
+    case DTYPE_LOGFMT10:
+        return head + 10 * hidden / 8 + scales;
+    default:
+        return head + 2 * hidden;
+    }
+}
+
+int cost_copy_bytes(enum plan_flow_dir dir, enum plan_dtype dtype, int hidden, int topk)
+{
+    int payload = dtype == DTYPE_FP8 ? hidden + 4 * (hidden / 128) : 2 * hidden;
+
+    return payload + (dir == FLOW_DISPATCH ? 12 * topk : 4 * topk);
+}
+
+double cost_permute_bytes(enum plan_op_kind kind, double copies, double rows, enum plan_dtype dtype,
+                          int hidden)
+{
+    double row =
+        kind == OP_PERMUTE && dtype == DTYPE_FP8 ? hidden + 4.0 * (hidden / 128) : 2.0 * hidden;
+
+    return (copies + rows) * row;
+}
+
+double cost_nvlink_GBps(const struct hw_profile *p)
+{
+    return hw_value(p, HW_NET_NVLINK_GBPS) * hw_value(p, HW_NET_NVLINK_EFF);
+}
+
+double cost_nic_GBps(const struct hw_profile *p)
+{
+    return hw_value(p, HW_NET_NIC_GBITPS) / 8 * hw_value(p, HW_NET_NIC_EFF) *
+           hw_value(p, HW_NET_NICS_PER_GPU);
+}
+
+struct op_experts {
+    int first, num;
+};
+
+static struct op_experts experts_of(const struct plan *plan, const struct plan_op *op)
+{
+    if (op->num_experts == 0)
+        return (struct op_experts){0, plan->experts_per_rank};
+    return (struct op_experts){op->first_expert, op->num_experts};
+}
+
+static bool same_node(const struct plan *plan, int a, int b)
+{
+    return a / plan->ranks_per_node == b / plan->ranks_per_node;
+}
+
+/* Messages a rank sends in a dispatch, all and those to other nodes. */
+static void dispatch_rows(const struct plan *plan, const struct plan_op *op, int rank,
+                          struct law_ll *in)
+{
+    struct op_experts e = experts_of(plan, op);
+
+    for (int dst = 0; dst < plan->ranks; dst++) {
+        double rows = plan_pair_rows(plan, op->batch, rank, dst, e.first, e.num);
+
+        in->rows_sent += rows;
+        if (!same_node(plan, rank, dst))
+            in->rows_off_node += rows;
+    }
+}
+
+static double expert_rows(const struct plan *plan, const struct plan_op *op, int rank)
+{
+    struct op_experts e = experts_of(plan, op);
+    const int32_t *rows =
+        plan->batches[op->batch].rows + (size_t)rank * plan->experts_per_rank + e.first;
+    double sum = 0;
+
+    for (int i = 0; i < e.num; i++)
+        sum += rows[i];
+    return sum;
+}
+
+/* Messages a rank sends back in a combine: all rows of its experts. */
+static void combine_rows(const struct plan *plan, const struct plan_op *op, int rank,
+                         struct law_ll *in)
+{
+    struct op_experts e = experts_of(plan, op);
+    int first = rank / plan->ranks_per_node * plan->ranks_per_node;
+    double near = 0;
+
+    in->rows_sent = expert_rows(plan, op, rank);
+    for (int src = first; src < first + plan->ranks_per_node && src < plan->ranks; src++)
+        near += plan_pair_rows(plan, op->batch, src, rank, e.first, e.num);
+    in->rows_off_node = in->rows_sent - near;
+}
+
+static enum law_part part_of(enum plan_op_kind kind)
+{
+    if (kind == OP_DISPATCH_SEND || kind == OP_COMBINE_SEND)
+        return LAW_SEND;
+    if (kind == OP_DISPATCH_RECV || kind == OP_COMBINE_RECV)
+        return LAW_RECV;
+    return LAW_FUSED;
+}
+
+static bool is_combine(enum plan_op_kind kind)
+{
+    return kind == OP_COMBINE || kind == OP_COMBINE_SEND || kind == OP_COMBINE_RECV ||
+           kind == OP_A2A_COMBINE;
+}
+
+static void work_low_latency(const struct law_cost *c, const struct plan *plan, int rank,
+                             const struct plan_op *op, struct cost_work *out)
+{
+    const struct plan_batch *batch = &plan->batches[op->batch];
+    struct op_experts e = experts_of(plan, op);
+    bool back = is_combine(op->kind);
+    struct law_ll in = {
+        .part = part_of(op->kind),
+        .sms = op->sms,
+        .num_sms = plan->num_sms,
+        .experts = e.num * plan->ranks,
+        .num_rounds = plan->experts_per_rank / e.num,
+        .cast = !back && op->dtype != DTYPE_BF16 && e.first == 0,
+        .tokens = batch->num_tokens,
+        .topk = batch->routing->topk,
+        .hidden = op->n,
+        .message_bytes = cost_message_bytes(back ? FLOW_COMBINE : FLOW_DISPATCH, op->dtype, op->n),
+        .ranks = plan->ranks,
+        .ranks_per_node = plan->ranks_per_node};
+
+    if (in.part != LAW_RECV)
+        (back ? combine_rows : dispatch_rows)(plan, op, rank, &in);
+    if (in.part != LAW_SEND)
+        in.rows_recv = back ? (double)in.tokens * in.topk : expert_rows(plan, op, rank);
+    (back ? law_ll_combine : law_ll_dispatch)(c->v, &in, out);
+    out->assumed = c->assumed[back ? BASIS_LL_COMBINE : BASIS_LL_DISPATCH] ||
+                   (in.part != LAW_FUSED && c->assumed[BASIS_LL_SPLIT]) ||
+                   (in.num_rounds > 1 && !back && c->assumed[BASIS_LL_DISPATCH_ROUNDS]) ||
+                   (in.ranks > in.ranks_per_node && c->assumed[BASIS_LL_NODES]);
+}
+
+static const struct plan_flow *flow_of(const struct plan *plan, int op)
+{
+    for (int i = 0; i < plan->num_flows; i++)
+        if (plan->flows[i].send_op == op)
+            return &plan->flows[i];
+    return NULL;
+}
+
+/* Copies of one rank: all over NVLink or local ones, and those to other nodes over the NIC. */
+static void normal_copies(const struct plan *plan, int rank, int op, struct law_normal *in)
+{
+    const struct plan_flow *f = flow_of(plan, op);
+    bool back = f && f->dir == FLOW_COMBINE;
+    double forwarded = 0;
+
+    if (!f)
+        return;
+    in->copy_bytes = f->bytes_per_row;
+    for (int peer = 0; peer < plan->ranks; peer++) {
+        size_t cell = back ? (size_t)peer * plan->ranks + rank : (size_t)rank * plan->ranks + peer;
+        double rows = f->pair ? f->pair[cell]
+                              : plan_pair_rows(plan, f->batch, back ? peer : rank,
+                                               back ? rank : peer, f->first_expert, f->num_experts);
+
+        if (same_node(plan, rank, peer))
+            in->copies += rows;
+        else
+            in->rdma_rows += rows;
+        if (f->fwd)
+            forwarded += f->fwd[cell];
+    }
+    /* A proxy keeps its own share of what it forwards: one in ranks_per_node of those copies. */
+    if (plan->ranks_per_node > 1)
+        forwarded *= plan->ranks_per_node / (plan->ranks_per_node - 1.0);
+    in->copies += forwarded;
+}
+
+static void work_normal(const struct law_cost *c, const struct plan *plan, int rank, int op,
+                        struct cost_work *out)
+{
+    const struct plan_op *o = &plan->ops[op];
+    struct law_normal in = {.combine = is_combine(o->kind),
+                            .sms = o->sms,
+                            .hidden = o->n,
+                            .tokens = plan->batches[o->batch].num_tokens,
+                            .ranks = plan->ranks,
+                            .ranks_per_node = plan->ranks_per_node};
+
+    if (plan_op_sends(o->kind))
+        normal_copies(plan, rank, op, &in);
+    law_normal_work(c->v, &in, out);
+    if (!plan_op_sends(o->kind))
+        out->head.fixed_ns = 0;
+    out->assumed = c->assumed[BASIS_NORMAL] ||
+                   (in.ranks > in.ranks_per_node && c->assumed[BASIS_NORMAL_NODES]);
+}
+
+/* Messages packed and unpacked by a rank. Of several rounds of a combine the last one alone adds up
+ * what came back in all. */
+static void work_a2a(const struct law_cost *c, const struct plan *plan, int rank,
+                     const struct plan_op *op, struct cost_work *out)
+{
+    const struct plan_batch *batch = &plan->batches[op->batch];
+    struct law_a2a in = {.sms = op->sms};
+    struct law_ll sent = {0};
+
+    if (is_combine(op->kind)) {
+        in.rows_packed = expert_rows(plan, op, rank);
+        if (op->round + 1 >= op->num_rounds)
+            in.rows_unpacked = (double)batch->num_tokens * batch->routing->topk;
+    } else {
+        dispatch_rows(plan, op, rank, &sent);
+        in.rows_packed = sent.rows_sent;
+        in.rows_unpacked = expert_rows(plan, op, rank);
+    }
+    law_a2a_work(c->v, &in, out);
+    out->assumed = c->assumed[BASIS_A2A];
+}
+
+static void work_comm(const struct law_cost *c, const struct plan *plan, int rank, int op,
+                      struct cost_work *out)
+{
+    const struct plan_op *o = &plan->ops[op];
+
+    switch (o->comm) {
+    case COMM_LOW_LATENCY:
+        work_low_latency(c, plan, rank, o, out);
+        return;
+    case COMM_NORMAL:
+        work_normal(c, plan, rank, op, out);
+        return;
+    default:
+        work_a2a(c, plan, rank, o, out);
+    }
+}
+
+static void dense_shape(const struct plan *plan, const struct plan_op *op, int m, bool quantise,
+                        struct law_dense *in)
+{
+    *in =
+        (struct law_dense){.dtype = op->dtype == DTYPE_BF16 ? LAW_DENSE_BF16 : LAW_DENSE_FP8_BLOCK,
+                           .m = m,
+                           .n = op->n,
+                           .k = op->k,
+                           .sms = op->sms,
+                           .num_sms = plan->num_sms,
+                           .quantise = quantise && op->dtype != DTYPE_BF16};
+}
+
+static enum basis dense_basis(const struct plan_op *op)
+{
+    return op->dtype == DTYPE_BF16 ? BASIS_DENSE_BF16 : BASIS_DENSE_FP8;
+}
+
+static void work_dense(const struct law_cost *c, const struct plan *plan, const struct plan_op *op,
+                       bool quantise, struct cost_work *out)
+{
+    struct law_dense in;
+
+    dense_shape(plan, op, op->rows, quantise, &in);
+    law_dense_work(c->v, &in, out);
+    out->assumed = c->assumed[dense_basis(op)];
+}
+
+/* One library GEMM per expert, one after another; each pays its own start and leaves its own last
+ * wave unfilled. */
+static void work_expert_sequence(const struct law_cost *c, const struct plan *plan, int rank,
+                                 const struct plan_op *op, struct cost_work *out)
+{
+    struct cost_work one;
+    struct law_dense in;
+
+    *out = (struct cost_work){.grid = 1, .push_GBps = 1, .hbm_GBps = c->v[HW_GPU_HBM_GBPS]};
+    for (int e = op->first_expert; e < op->first_expert + op->num_experts; e++) {
+        int m = plan_expert_rows(plan, op->batch, rank, e);
+
+        if (m == 0)
+            continue;
+        dense_shape(plan, op, m, false, &in);
+        law_dense_work(c->v, &in, &one);
+        if (one.grid > out->grid)
+            out->grid = one.grid;
+        out->head.fixed_ns +=
+            one.head.fixed_ns + (out->waves ? c->v[HW_LAUNCH_GRAPH_GAP_US] * 1e3 : 0);
+        out->head.sm_ns += fmax(one.head.sm_ns, one.head.hbm_bytes / one.hbm_GBps);
+        out->head.hbm_bytes += one.head.hbm_bytes;
+        out->flops += one.flops;
+        out->waves += one.waves;
+    }
+    if (out->waves == 0)
+        out->waves = 1;
+    out->assumed = c->assumed[dense_basis(op)];
+}
+
+static int most_rows(const struct plan *plan, const struct plan_op *op)
+{
+    const struct plan_batch *batch = &plan->batches[op->batch];
+    int most = 0;
+
+    for (int rank = 0; rank < plan->ranks; rank++)
+        for (int e = op->first_expert; e < op->first_expert + op->num_experts; e++) {
+            int rows = batch->rows[(size_t)rank * plan->experts_per_rank + e];
+
+            most = rows > most ? rows : most;
+        }
+    return most;
+}
+
+static void work_expert_gemm(const struct law_cost *c, const struct plan *plan, int rank,
+                             const struct plan_op *op, struct cost_work *out)
+{
+    struct law_grouped in = {.layout = op->gemm,
+                             .dtype = op->dtype,
+                             .rows = plan->batches[op->batch].rows +
+                                     (size_t)rank * plan->experts_per_rank + op->first_expert,
+                             .groups = op->num_experts,
+                             .n = op->n,
+                             .k = op->k,
+                             .sms = op->sms,
+                             .num_sms = plan->num_sms,
+                             .block_m = op->block_m};
+
+    /* The validator's kernel is told the fullest expert of all ranks, so that all choose alike. */
+    if (c->v[HW_GROUPED_TILE_RULE] > 0.5)
+        in.expected_m = most_rows(plan, op);
+    if (op->gemm == GEMM_DENSE) {
+        work_expert_sequence(c, plan, rank, op, out);
+        return;
+    }
+    law_grouped_work(c->v, &in, out);
+    out->assumed = c->assumed[op->gemm == GEMM_MASKED ? BASIS_MASKED : BASIS_CONTIG];
+    /* What HBM delivers, or the SMs, matters only where it is the limit. */
+    if (op->gemm == GEMM_MASKED)
+        out->assumed |=
+            c->assumed[out->head.hbm_bytes > out->head.sm_ns * out->hbm_GBps ? BASIS_MASKED_HBM
+                                                                             : BASIS_MASKED_SM];
+}
+
+double cost_norm_bytes(int hidden)
+{
+    return 8.0 * hidden;
+}
+
+static double mla_side_bytes(const struct plan_attn *a, bool prefill)
+{
+    double rope = a->qk_rope_head_dim, h = a->heads;
+    double assembly = h * (a->qk_head_dim - rope) + rope + h * a->qk_head_dim;
+
+    return 4 * (a->q_lora_rank + a->kv_lora_rank) + 4 * (h + 1) * rope +
+           2 * (a->kv_lora_rank + rope) + a->kv_bytes_per_token + (prefill ? 2 * assembly : 0);
+}
+
+double cost_attn_side_bytes(const struct plan_attn *a, bool prefill)
+{
+    if (a->kv_lora_rank > 0)
+        return mla_side_bytes(a, prefill);
+    return 4.0 * (a->heads + a->kv_heads) * a->qk_head_dim + 4.0 * a->kv_heads * a->qk_head_dim +
+           a->kv_bytes_per_token;
+}
+
+/* attn.norm_us is what these kernels take besides their bytes. */
+static void attn_side_add(const struct law_cost *c, const struct plan *plan,
+                          const struct plan_op *op, struct cost_work *out)
+{
+    const struct plan_attn *a = &plan->attn;
+    double norm = cost_norm_bytes(op->k), own_rows = op->rows / fmax(a->tp, 1);
+
+    out->head.fixed_ns += c->v[HW_ATTN_NORM_US] * 1e3;
+    law_stream_add(c->v,
+                   op->rows * (norm + cost_attn_side_bytes(a, plan_attn_is_prefill(a))) +
+                       own_rows * norm,
+                   op->sms, out);
+    out->assumed |= c->assumed[BASIS_ATTN] || c->assumed[BASIS_ACT];
+}
+
+/* Keys a query attends to on average: the cache, and causally half of its own request's tokens. */
+static void work_attention(const struct law_cost *c, const struct plan *plan,
+                           const struct plan_op *op, struct cost_work *out)
+{
+    const struct plan_attn *a = &plan->attn;
+    double q = fmax(a->q_tokens, 1);
+    bool prefill = plan_attn_is_prefill(a), absorbed = a->kv_lora_rank > 0 && !prefill;
+    struct law_attn in = {.rows = op->rows,
+                          .context = a->context_len + (q + 1) / 2,
+                          .heads = a->heads,
+                          .qk_dim =
+                              absorbed ? a->kv_lora_rank + a->qk_rope_head_dim : a->qk_head_dim,
+                          .v_dim = absorbed ? a->kv_lora_rank : a->v_head_dim,
+                          .prefill = prefill,
+                          .sms = op->sms,
+                          .num_sms = plan->num_sms};
+
+    in.kv_bytes = op->rows / q * (a->context_len + q) * a->kv_bytes_per_token;
+    law_attn_work(c->v, &in, out);
+    out->assumed = c->assumed[BASIS_ATTN];
+}
+
+static void work_permute(const struct law_cost *c, const struct plan *plan, int rank, int op,
+                         struct cost_work *out)
+{
+    const struct plan_op *o = &plan->ops[op];
+    double rows = expert_rows(plan, o, rank), copies = plan_op_copies(plan, op, rank);
+
+    law_copy_work(c->v, rows, cost_permute_bytes(o->kind, copies, rows, o->dtype, o->n), o->sms,
+                  out);
+    out->assumed = c->assumed[BASIS_ACT];
+}
+
+static void cost_of(void *self, const struct plan *plan, int rank, int op, struct cost_work *out)
+{
+    const struct law_cost *c = self;
+    const struct plan_op *o = &plan->ops[op];
+
+    switch (o->kind) {
+    case OP_GEMM_UP:
+    case OP_GEMM_DOWN:
+        work_expert_gemm(c, plan, rank, o, out);
+        break;
+    case OP_ACT_QUANT:
+        law_act_work(c->v, expert_rows(plan, o, rank), experts_of(plan, o).num, o->n, o->dtype,
+                     o->sms, out);
+        out->assumed = c->assumed[BASIS_ACT];
+        break;
+    case OP_PERMUTE:
+    case OP_UNPERMUTE:
+        work_permute(c, plan, rank, op, out);
+        break;
+    case OP_MLP_ACT:
+        law_act_work(c->v, o->rows, 1, o->n, o->dtype, o->sms, out);
+        out->assumed = c->assumed[BASIS_ACT];
+        break;
+    case OP_ROUTER:
+        work_dense(c, plan, o, false, out);
+        law_topk_add(c->v, o->rows, o->sms, out);
+        out->assumed |= c->assumed[BASIS_ROUTER];
+        break;
+    case OP_ATTN_PROJ:
+        work_dense(c, plan, o, true, out);
+        attn_side_add(c, plan, o, out);
+        break;
+    case OP_ATTN_CORE:
+        work_attention(c, plan, o, out);
+        break;
+    case OP_MLP_UP: /* the validator's finds its input quantised */
+        work_dense(c, plan, o, c->v[HW_GROUPED_TILE_RULE] < 0.5, out);
+        break;
+    case OP_ATTN_OUT:
+        work_dense(c, plan, o, true, out);
+        break;
+    case OP_MLP_DOWN:
+    case OP_LM_HEAD:
+        work_dense(c, plan, o, false, out);
+        break;
+    case OP_ALL_REDUCE:
+    case OP_REDUCE_SCATTER:
+    case OP_ALL_GATHER:
+        cost_coll_work(c->profile, plan, o, out);
+        break;
+    default:
+        work_comm(c, plan, rank, op, out);
+    }
+}
+
+static double sensitivity(const struct law_cost *c, enum plan_op_kind kind)
+{
+    switch (kind) {
+    case OP_DISPATCH_SEND:
+    case OP_DISPATCH:
+        return c->v[HW_INTERFERENCE_DISP_SEND];
+    case OP_DISPATCH_RECV:
+        return c->v[HW_INTERFERENCE_DISP_RECV];
+    case OP_COMBINE_RECV:
+        return c->v[HW_INTERFERENCE_COMB_RECV];
+    default:
+        return c->v[HW_INTERFERENCE_COMB_SEND];
+    }
+}
+
+/* What the validator's communication kernels lose beside a compute kernel. */
+static double latency_stretch(const struct law_cost *c, const struct plan *plan, int rank,
+                              enum plan_op_kind kind, int other)
+{
+    struct law_traffic t = {.hbm_GBps = law_hbm_GBps(c->v)};
+    struct cost_work w;
+    double ns;
+
+    cost_of((void *)c, plan, rank, other, &w);
+    ns = law_alone_ns(&w, &t);
+    if (!(ns > 0))
+        return 1;
+    return law_latency_stretch(c->v, sensitivity(c, kind), w.grid,
+                               (w.head.hbm_bytes + w.tail.hbm_bytes) / ns);
+}
+
+static double cost_interference(void *self, const struct plan *plan, int rank, int op, int other)
+{
+    const struct law_cost *c = self;
+    const struct plan_op *o = &plan->ops[op];
+    bool compute = plan_op_kind_class(o->kind) == OP_CLASS_COMPUTE;
+    bool other_compute = plan_op_kind_class(plan->ops[other].kind) == OP_CLASS_COMPUTE;
+
+    if (compute == other_compute)
+        return 1;
+    if (compute)
+        return c->v[plan->ops[other].comm == COMM_NCCL ? HW_INTERFERENCE_A2A_COMPUTE
+                                                       : HW_INTERFERENCE_COMPUTE];
+    if (o->comm == COMM_NCCL)
+        return c->v[HW_INTERFERENCE_A2A];
+    if (c->v[HW_LL_KERNEL_RULE] > 0.5 && o->comm == COMM_LOW_LATENCY)
+        return latency_stretch(c, plan, rank, o->kind, other);
+    return law_interference_comm(c->v, (double)o->num_experts * plan->ranks, o->sms);
+}
+
+int cost_open(const struct hw_profile *profile, struct cost *out)
+{
+    struct law_cost *c = calloc(1, sizeof *c);
+    int rc = c ? hw_profile_copy(profile, &c->profile) : ERR_NOMEM;
+
+    if (rc != 0) {
+        free(c);
+        return rc;
+    }
+    for (int i = 0; i < HW_FIELD_COUNT; i++)
+        c->v[i] = profile->f[i].value;
+    basis_mark(c, profile);
+    *out = (struct cost){.self = c,
+                         .hbm_GBps = law_hbm_GBps(c->v),
+                         .graph_gap_ns = c->v[HW_LAUNCH_GRAPH_GAP_US] * 1e3,
+                         .cross_stream_ns = c->v[HW_LAUNCH_CROSS_STREAM_US] * 1e3,
+                         .eager_launch_ns = c->v[HW_LAUNCH_EAGER_US] * 1e3,
+                         .work = cost_of,
+                         .interference = cost_interference};
+    return 0;
+}
+
+void cost_close(struct cost *cost)
+{
+    struct law_cost *c = cost->self;
+
+    if (c)
+        hw_profile_free(c->profile);
+    free(c);
+    cost->self = NULL;
+}

@@ -1,0 +1,68 @@
+#include "model/law/cost_range.h"
+
+#include <stdio.h>
+
+static bool is_combine(enum plan_op_kind kind)
+{
+    return kind == OP_COMBINE || kind == OP_COMBINE_SEND || kind == OP_COMBINE_RECV ||
+           kind == OP_A2A_COMBINE;
+}
+
+/* The name under which `calibrate` stored the range; NULL: no law of its own. */
+static const char *law_name(const struct plan_op *op)
+{
+    if (plan_op_kind_class(op->kind) == OP_CLASS_COMM) {
+        if (op->comm == COMM_LOW_LATENCY)
+            return is_combine(op->kind) ? "ll_combine" : "ll_dispatch";
+        if (op->comm == COMM_NORMAL)
+            return is_combine(op->kind) ? "normal_combine" : "normal_dispatch";
+        return NULL;
+    }
+    if (plan_op_is_expert_gemm(op->kind) && op->gemm == GEMM_MASKED)
+        return "grouped_masked";
+    if (plan_op_is_expert_gemm(op->kind) && op->gemm == GEMM_CONTIGUOUS)
+        return "grouped_contiguous";
+    if (op->k > 0 && plan_op_kind_class(op->kind) == OP_CLASS_COMPUTE)
+        return op->dtype == DTYPE_BF16 ? "gemm_bf16" : "gemm_fp8_block";
+    return NULL;
+}
+
+static bool check(const struct hw_profile *p, const char *law, const char *variable, double value,
+                  char *why, size_t size)
+{
+    const struct hw_range *r = hw_range_find(p, law, variable);
+
+    if (!r || (value >= r->min && value <= r->max))
+        return false;
+    if (why)
+        snprintf(why, size, "%s was fitted for %s %g..%g, here %g", law, variable, r->min, r->max,
+                 value);
+    return true;
+}
+
+static bool check_comm(const struct hw_profile *p, const struct plan *plan,
+                       const struct plan_op *op, const char *law, char *why, size_t size)
+{
+    const struct plan_batch *b = &plan->batches[op->batch];
+
+    return check(p, law, "tokens", b->num_tokens, why, size) ||
+           check(p, law, "hidden", op->n, why, size) ||
+           check(p, law, "experts", plan->experts, why, size) ||
+           check(p, law, "topk", b->routing->topk, why, size) ||
+           check(p, law, "ranks", plan->ranks, why, size) ||
+           (op->comm == COMM_NORMAL && check(p, law, "num_sms", op->sms, why, size));
+}
+
+bool cost_range_outside(const struct hw_profile *profile, const struct plan *plan, int op,
+                        char *why, size_t size)
+{
+    const struct plan_op *o = &plan->ops[op];
+    const char *law = law_name(o);
+
+    if (!law)
+        return false;
+    if (plan_op_kind_class(o->kind) == OP_CLASS_COMM)
+        return check_comm(profile, plan, o, law, why, size);
+    return check(profile, law, "n", o->n, why, size) || check(profile, law, "k", o->k, why, size) ||
+           (o->rows > 0 && check(profile, law, "rows", o->rows, why, size));
+}

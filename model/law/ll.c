@@ -1,0 +1,236 @@
+#include "model/law/ll.h"
+
+#include <math.h>
+
+static int ceil_div(int a, int b)
+{
+    return (a + b - 1) / b;
+}
+
+static int max_int(int a, int b)
+{
+    return a > b ? a : b;
+}
+
+int law_ll_grid(int experts, int sms)
+{
+    int wg = max_int(ceil_div(experts, sms), 1);
+
+    return max_int(ceil_div(experts, wg), 1);
+}
+
+int law_ll_combine_grid(int experts, int tokens, int sms)
+{
+    int by_experts = law_ll_grid(experts, sms);
+
+    return tokens > 0 ? max_int(by_experts, ceil_div(tokens, ceil_div(tokens, sms))) : by_experts;
+}
+
+static double off_node_ranks(const struct law_ll *in)
+{
+    return fmax(in->ranks - in->ranks_per_node, 0);
+}
+
+static double dispatch_fixed_ns(const double *v, const struct law_ll *in)
+{
+    double far = off_node_ranks(in);
+
+    return v[HW_LL_DISP_FIXED_US] * 1e3 + v[HW_LL_DISP_EXPERT_NS] * in->experts +
+           v[HW_LL_DISP_KIB_NS] * in->hidden / 1024 + v[HW_LL_DISP_TOPK_NS] * in->topk +
+           (far > 0 ? v[HW_LL_DISP_NODE_US] * 1e3 + v[HW_LL_DISP_RANK_NS] * far : 0);
+}
+
+/* Share of the tokens that have an expert in this round, if experts are chosen evenly. */
+static double matched_share(const struct law_ll *in)
+{
+    double miss = 1 - 1.0 / in->num_rounds;
+
+    return in->num_rounds > 1 ? 1 - pow(miss, in->topk) : 1;
+}
+
+static void dispatch_send(const double *v, const struct law_ll *in, struct cost_work *out)
+{
+    double token_ns = v[HW_LL_DISP_TOKEN_NS] + v[HW_LL_DISP_TOKEN_KIB_NS] * in->hidden / 1024;
+    double share = matched_share(in), walk_ns = token_ns * v[HW_LL_DISP_WALK_SHARE];
+    double cast_ns = token_ns * v[HW_LL_DISP_CAST_SHARE];
+    double near = (in->rows_sent - in->rows_off_node) * in->message_bytes;
+    double busy_ns = token_ns - cast_ns;
+    double most_GBps = v[HW_LL_DISP_PUSH_EFF] * v[HW_NET_NVLINK_GBPS];
+    double ctas = out->grid, tokens = in->tokens;
+
+    /* With one round the cast and the look are part of the pipeline that stores messages, so all of
+     * token_ns counts as store time; more rounds pay the look for tokens that match nothing. */
+    if (in->cast)
+        busy_ns = token_ns;
+    out->head.sm_ns = ceil(tokens / ctas) * walk_ns * (1 - share);
+    if (in->cast && in->num_rounds > 1)
+        out->head.sm_ns += ceil(tokens / ctas) * cast_ns * (1 - share);
+    out->head.hbm_bytes = tokens * (in->cast ? 3.0 : 1.0) * in->hidden;
+    out->push_GBps = most_GBps;
+    if (tokens > 0 && near > 0)
+        out->push_GBps =
+            cost_saturate(near * ctas / (tokens * share * fmax(busy_ns, 1)), most_GBps);
+    out->issue_ns = fmax(in->rows_off_node * v[HW_NET_NIC_MSG_NS],
+                         in->rows_off_node > 0 ? ceil(tokens * share / ctas) * busy_ns : 0);
+}
+
+static void dispatch_recv(const double *v, const struct law_ll *in, struct cost_work *out)
+{
+    double bytes = 2 * in->rows_recv * in->message_bytes;
+    double sm_share = fmin(1, 1.0 * out->grid * v[HW_GPU_SM_HBM_GBPS] /
+                                  (v[HW_LL_DISP_COPY_EFF] * v[HW_GPU_HBM_GBPS]));
+
+    out->tail.hbm_bytes = bytes;
+    out->tail.sm_ns = bytes / (v[HW_LL_DISP_COPY_EFF] * v[HW_GPU_HBM_GBPS] * sm_share);
+}
+
+static void work_init(const double *v, int grid, struct cost_work *out)
+{
+    *out = (struct cost_work){.grid = grid, .waves = 1, .push_GBps = 1};
+    out->hbm_GBps = fmin(grid * v[HW_GPU_SM_HBM_GBPS], v[HW_GPU_HBM_GBPS]);
+}
+
+static void split_fixed(enum law_part part, double fixed_ns, double recv_share,
+                        struct cost_work *out)
+{
+    if (part != LAW_RECV)
+        out->head.fixed_ns = fixed_ns * (1 - recv_share);
+    if (part != LAW_SEND)
+        out->tail.fixed_ns = fixed_ns * recv_share;
+}
+
+static bool is_own(const double *v)
+{
+    return v[HW_LL_KERNEL_RULE] > 0.5;
+}
+
+void law_ll_dispatch(const double *v, const struct law_ll *in, struct cost_work *out)
+{
+    if (is_own(v)) {
+        law_own_dispatch(v, in, out);
+        return;
+    }
+    work_init(v, law_ll_grid(in->experts, in->sms), out);
+    if (in->part != LAW_RECV)
+        dispatch_send(v, in, out);
+    if (in->part != LAW_SEND)
+        dispatch_recv(v, in, out);
+    split_fixed(in->part, dispatch_fixed_ns(v, in), v[HW_LL_DISP_RECV_SHARE], out);
+}
+
+static double combine_fixed_ns(const double *v, const struct law_ll *in)
+{
+    double far = off_node_ranks(in);
+
+    return v[HW_LL_COMB_FIXED_US] * 1e3 + v[HW_LL_COMB_EXPERT_NS] * in->experts +
+           v[HW_LL_COMB_KIB_NS] * in->hidden / 1024 + v[HW_LL_COMB_TOPK_NS] * in->topk +
+           (far > 0 ? v[HW_LL_COMB_NODE_US] * 1e3 + v[HW_LL_COMB_RANK_NS] * far : 0);
+}
+
+static void combine_send(const double *v, const struct law_ll *in, struct cost_work *out)
+{
+    int senders = law_ll_grid(in->experts, in->sms);
+
+    out->push_GBps = cost_saturate(senders * v[HW_LL_COMB_CTA_GBPS],
+                                   v[HW_LL_COMB_PUSH_EFF] * v[HW_NET_NVLINK_GBPS]);
+    out->issue_ns =
+        fmax(in->rows_off_node * v[HW_NET_NIC_MSG_NS],
+             in->rows_off_node * in->message_bytes / (senders * v[HW_LL_COMB_CTA_GBPS]));
+    out->head.hbm_bytes = 0;
+}
+
+static void combine_recv(const double *v, const struct law_ll *in, struct cost_work *out)
+{
+    double bytes = (in->rows_recv + in->tokens) * 2.0 * in->hidden;
+    double token_ns =
+        v[HW_LL_COMB_TOKEN_NS] + v[HW_LL_COMB_TOKEN_KIB_NS] * in->hidden / 1024 * in->topk;
+
+    out->tail.hbm_bytes = bytes;
+    out->tail.sm_ns = fmax(ceil((double)in->tokens / out->grid) * token_ns,
+                           bytes / (v[HW_LL_COMB_READ_EFF] * v[HW_GPU_HBM_GBPS]));
+}
+
+void law_ll_combine(const double *v, const struct law_ll *in, struct cost_work *out)
+{
+    if (is_own(v)) {
+        law_own_combine(v, in, out);
+        return;
+    }
+    work_init(v, law_ll_combine_grid(in->experts, in->tokens, in->sms), out);
+    if (in->part != LAW_RECV)
+        combine_send(v, in, out);
+    if (in->part != LAW_SEND)
+        combine_recv(v, in, out);
+    split_fixed(in->part, combine_fixed_ns(v, in), v[HW_LL_COMB_RECV_SHARE], out);
+}
+
+/* The fields of normal dispatch and combine stand in the same order. */
+static double normal_field(const double *v, const struct law_normal *in, int dispatch_field)
+{
+    int first = in->combine ? HW_NORMAL_COMB_FIXED_US : HW_NORMAL_DISP_FIXED_US;
+
+    return v[first + dispatch_field - HW_NORMAL_DISP_FIXED_US];
+}
+
+static double normal_far_ranks(const struct law_normal *in)
+{
+    return fmax(in->ranks - in->ranks_per_node, 0);
+}
+
+double law_normal_notify_ns(const double *v, const struct law_normal *in)
+{
+    double nodes = ceil((double)in->ranks / in->ranks_per_node);
+    double per_token =
+        in->combine ? v[HW_NORMAL_NOTIFY_SM_NS] / in->sms : v[HW_NORMAL_NOTIFY_TOKEN_NS];
+
+    if (nodes <= 1)
+        return 0;
+    return v[HW_NORMAL_NOTIFY_US] * 1e3 + v[HW_NORMAL_NOTIFY_NODE_US] * 1e3 * (nodes - 1) +
+           per_token * in->tokens;
+}
+
+/* SM-time of all tokens and copies of this rank. */
+static double normal_sm_ns(const double *v, const struct law_normal *in)
+{
+    double KiB = in->copy_bytes / 1024;
+    double token = normal_field(v, in, HW_NORMAL_DISP_TOKEN_NS) +
+                   normal_field(v, in, HW_NORMAL_DISP_TOKEN_KIB_NS) * KiB;
+    double copy = normal_field(v, in, HW_NORMAL_DISP_COPY_NS) +
+                  normal_field(v, in, HW_NORMAL_DISP_COPY_KIB_NS) * KiB;
+
+    if (normal_far_ranks(in) > 0)
+        token += normal_field(v, in, HW_NORMAL_DISP_NODE_TOKEN_NS);
+    return in->tokens * token + in->copies * copy +
+           in->rdma_rows * normal_field(v, in, HW_NORMAL_DISP_RDMA_NS);
+}
+
+void law_normal_work(const double *v, const struct law_normal *in, struct cost_work *out)
+{
+    double nic_GBps = v[HW_NET_NIC_GBITPS] / 8 * v[HW_NET_NICS_PER_GPU] *
+                      normal_field(v, in, HW_NORMAL_DISP_NIC_EFF);
+    double most_GBps = normal_field(v, in, HW_NORMAL_DISP_PUSH_EFF) * v[HW_NET_NVLINK_GBPS];
+    double sm_ns = normal_sm_ns(v, in) / in->sms, far = normal_far_ranks(in);
+    double fixed_us = normal_field(v, in, HW_NORMAL_DISP_FIXED_US);
+
+    if (far > 0)
+        fixed_us = normal_field(v, in, HW_NORMAL_DISP_NODE_US) +
+                   normal_field(v, in, HW_NORMAL_DISP_RANK_NS) * far / 1e3;
+    fixed_us += normal_field(v, in, HW_NORMAL_DISP_KIB_US) * in->hidden / 1024;
+    work_init(v, in->sms, out);
+    out->head.fixed_ns = fixed_us * 1e3 + law_normal_notify_ns(v, in);
+    out->push_GBps = most_GBps;
+    if (in->copies > 0 && sm_ns > 0)
+        out->push_GBps = cost_saturate(in->copies * in->copy_bytes / sm_ns, most_GBps);
+    if (far > 0)
+        out->issue_ns = fmax(sm_ns, in->rdma_rows * in->copy_bytes / nic_GBps);
+}
+
+void law_a2a_work(const double *v, const struct law_a2a *in, struct cost_work *out)
+{
+    work_init(v, in->sms, out);
+    out->head.fixed_ns = v[HW_A2A_FIXED_US] * 1e3;
+    out->head.sm_ns = in->rows_packed / in->sms * v[HW_A2A_ROW_NS];
+    out->tail.sm_ns = in->rows_unpacked / in->sms * v[HW_A2A_ROW_NS];
+    out->push_GBps =
+        cost_saturate(in->sms * v[HW_A2A_CTA_GBPS], v[HW_A2A_PUSH_EFF] * v[HW_NET_NVLINK_GBPS]);
+}

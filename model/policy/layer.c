@@ -1,0 +1,518 @@
+#include "model/policy/layer.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "model/law/cost.h"
+
+int layer_infeasible(char *why, size_t size, const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(why, size, fmt, ap);
+    va_end(ap);
+    return ERR_INFEASIBLE;
+}
+
+int layer_check(const struct layer_spec *spec, const struct knobs *k, char *why, size_t size)
+{
+    const struct moe_model *m = spec->model;
+
+    (void)k;
+    if (spec->comm != COMM_LOW_LATENCY && spec->normal_num_sms > spec->num_sms)
+        return layer_infeasible(why, size, "normal_num_sms %d is above the GPU's %d SMs",
+                                spec->normal_num_sms, spec->num_sms);
+    if (spec->attention && spec->attention_tp > 1 && spec->ranks % spec->attention_tp)
+        return layer_infeasible(why, size, "attention.tp %d does not divide %d ranks",
+                                spec->attention_tp, spec->ranks);
+    if (spec->dense)
+        return 0;
+    if (m->experts % spec->ranks)
+        return layer_infeasible(why, size,
+                                "%d experts are not divisible by EP %d (cluster.nodes times "
+                                "cluster.gpus_per_node)",
+                                m->experts, spec->ranks);
+    if (spec->comm == COMM_LOW_LATENCY && spec->tokens > spec->max_dispatch_tokens)
+        return layer_infeasible(why, size,
+                                "batch %d is above max_dispatch_tokens %d of the low-latency "
+                                "buffers",
+                                spec->tokens, spec->max_dispatch_tokens);
+    return 0;
+}
+
+static void attn_fill(struct plan_attn *a, const struct layer_spec *spec)
+{
+    const struct moe_model *m = spec->model;
+    bool mla = m->attention == MOE_ATTN_MLA;
+    int tp = spec->attention_tp > 0 ? spec->attention_tp : 1;
+
+    a->heads = (m->heads + tp - 1) / tp;
+    a->kv_heads = mla ? 1 : (m->kv_heads + tp - 1) / tp;
+    a->qk_head_dim = mla ? m->qk_nope_head_dim + m->qk_rope_head_dim : m->head_dim;
+    a->v_head_dim = mla ? m->v_head_dim : m->head_dim;
+    a->kv_lora_rank = m->kv_lora_rank;
+    a->qk_rope_head_dim = m->qk_rope_head_dim;
+    a->q_lora_rank = m->q_lora_rank;
+    a->kv_bytes_per_token =
+        (int)((mla ? m->kv_lora_rank + m->qk_rope_head_dim : 2 * a->kv_heads * m->head_dim) *
+              spec->kv_bytes_per_element);
+    a->context_len = spec->context_len;
+    a->q_tokens = spec->q_tokens > 0 ? spec->q_tokens : 1;
+    a->tp = tp;
+}
+
+void layer_begin(struct layer_builder *b, const struct policy *policy,
+                 const struct layer_spec *spec, const struct knobs *knobs, bool halves)
+{
+    int experts = spec->dense ? spec->ranks : spec->model->experts;
+    int half = (spec->tokens + 1) / 2, batch;
+
+    memset(b, 0, sizeof *b);
+    b->spec = spec;
+    b->knobs = knobs;
+    b->sms_all = spec->num_sms;
+    b->err = plan_new(&b->plan, spec->ranks, experts, spec->num_sms);
+    if (b->err)
+        return;
+    snprintf(b->plan->policy, sizeof b->plan->policy, "%s", policy->name);
+    b->plan->ranks_per_node = spec->ranks_per_node;
+    b->plan->num_layers = spec->layers;
+    b->plan->period_layers = spec->period_layers;
+    attn_fill(&b->plan->attn, spec);
+    batch = plan_batch_add(b->plan, spec->routing, 0, halves ? half : spec->tokens);
+    if (batch >= 0 && halves)
+        batch = plan_batch_add(b->plan, spec->routing, half, spec->tokens - half);
+    b->err = batch < 0 ? batch : 0;
+}
+
+int layer_stream(struct layer_builder *b, const char *name, int priority)
+{
+    int s = b->err ? b->err : plan_stream_add(b->plan, name, priority);
+
+    if (s < 0)
+        b->err = s;
+    return s;
+}
+
+int layer_finish(struct layer_builder *b, struct plan **out)
+{
+    if (!b->err)
+        b->err = plan_check(b->plan);
+    if (b->err) {
+        plan_free(b->plan);
+        b->plan = NULL;
+        return b->err;
+    }
+    *out = b->plan;
+    return 0;
+}
+
+void layer_also_after(struct layer_builder *b, int on, enum plan_dep_kind kind)
+{
+    if (!b->err)
+        b->err = plan_dep_add(b->plan, on, kind);
+}
+
+static int add(struct layer_builder *b, struct plan_op *op, int after)
+{
+    int i;
+
+    if (b->err)
+        return -1;
+    op->layer = b->layer;
+    op->batch = b->batch;
+    op->buffer = b->buffer;
+    if (op->num_rounds < 1)
+        op->num_rounds = 1;
+    i = plan_op_add(b->plan, op);
+    if (i < 0) {
+        b->err = i;
+        return -1;
+    }
+    layer_also_after(b, after, DEP_END);
+    return b->err ? -1 : i;
+}
+
+static int add_flow(struct layer_builder *b, const struct plan_flow *flow)
+{
+    int i = b->err ? b->err : plan_flow_add(b->plan, flow);
+
+    if (i < 0)
+        b->err = i;
+    return b->err;
+}
+
+static int tokens(const struct layer_builder *b)
+{
+    return b->err ? 0 : b->plan->batches[b->batch].num_tokens;
+}
+
+static int add_dense(struct layer_builder *b, enum plan_op_kind kind, int stream, int sms, int rows,
+                     int n, int k, int after)
+{
+    struct plan_op op = {.kind = kind,
+                         .stream = stream,
+                         .sms = sms,
+                         .rows = rows,
+                         .n = n,
+                         .k = k,
+                         .dtype = b->spec->gemm_dtype,
+                         .gemm = GEMM_DENSE};
+
+    return add(b, &op, after);
+}
+
+/* Width of everything that the attention projections produce from the hidden state. */
+static int attn_proj_width(const struct layer_builder *b)
+{
+    const struct moe_model *m = b->spec->model;
+    const struct plan_attn *a = &b->plan->attn;
+
+    if (m->attention != MOE_ATTN_MLA)
+        return (a->heads + 2 * a->kv_heads) * m->head_dim;
+    /* The up-projection of the latent query is counted as the width it would have from the hidden
+     * state at the same weight count, so that n*k equals the weights read. */
+    double q = m->q_lora_rank
+                   ? m->q_lora_rank + (double)m->q_lora_rank * a->heads * a->qk_head_dim / m->hidden
+                   : (double)a->heads * a->qk_head_dim;
+    return (int)(q + m->kv_lora_rank + m->qk_rope_head_dim +
+                 (double)m->kv_lora_rank * a->heads * (m->qk_nope_head_dim + m->v_head_dim) /
+                     m->hidden);
+}
+
+static int attn_rows(const struct layer_builder *b)
+{
+    return tokens(b) * b->plan->attn.tp;
+}
+
+int layer_attn_proj(struct layer_builder *b, int stream, int sms, int after)
+{
+    if (b->err)
+        return -1;
+    return add_dense(b, OP_ATTN_PROJ, stream, sms, attn_rows(b), attn_proj_width(b),
+                     b->spec->model->hidden, after);
+}
+
+int layer_attn_core(struct layer_builder *b, int stream, int sms, int after)
+{
+    const struct plan_attn *a;
+
+    if (b->err)
+        return -1;
+    a = &b->plan->attn;
+    add_dense(b, OP_ATTN_CORE, stream, sms, attn_rows(b), 0, 0, after);
+    return add_dense(b, OP_ATTN_OUT, stream, sms, attn_rows(b), b->spec->model->hidden,
+                     a->heads * a->v_head_dim, -1);
+}
+
+int layer_attention(struct layer_builder *b, int stream, int sms, int after)
+{
+    layer_attn_proj(b, stream, sms, after);
+    return layer_attn_core(b, stream, sms, -1);
+}
+
+int layer_router(struct layer_builder *b, int stream, int sms, int after)
+{
+    int experts = b->spec->router_experts ? b->spec->router_experts : b->spec->model->experts;
+    int op =
+        add_dense(b, OP_ROUTER, stream, sms, tokens(b), experts, b->spec->model->hidden, after);
+
+    if (op >= 0) /* the gate stays in BF16 whatever the experts' type */
+        b->plan->ops[op].dtype = DTYPE_BF16;
+    return op;
+}
+
+static int add_mlp(struct layer_builder *b, int stream, int sms, int inter, int after)
+{
+    int hidden = b->spec->model->hidden, rows = tokens(b);
+
+    add_dense(b, OP_MLP_UP, stream, sms, rows, 2 * inter, hidden, after);
+    add_dense(b, OP_MLP_ACT, stream, sms, rows, inter, 0, -1);
+    return add_dense(b, OP_MLP_DOWN, stream, sms, rows, hidden, inter, -1);
+}
+
+int layer_shared(struct layer_builder *b, int stream, int sms, int after)
+{
+    if (!b->spec->model->shared_inter)
+        return -1;
+    return add_mlp(b, stream, sms, b->spec->model->shared_inter, after);
+}
+
+int layer_dense_mlp(struct layer_builder *b, int stream, int sms, int after)
+{
+    return add_mlp(b, stream, sms, b->spec->model->dense_inter, after);
+}
+
+int layer_embedding(struct layer_builder *b, int stream, int sms, int after)
+{
+    /* SiLU*mul moves 6 bytes a channel in BF16; a look-up reads and writes 4. */
+    struct plan_op op = {.kind = OP_MLP_ACT,
+                         .stream = stream,
+                         .sms = sms,
+                         .rows = tokens(b),
+                         .n = b->spec->model->hidden * 2 / 3,
+                         .dtype = DTYPE_BF16};
+
+    return add(b, &op, after);
+}
+
+int layer_lm_head(struct layer_builder *b, int stream, int sms, int rows, int after)
+{
+    int tp = b->err ? 1 : b->plan->attn.tp;
+    struct plan_op op = {.kind = OP_LM_HEAD,
+                         .stream = stream,
+                         .sms = sms,
+                         .rows = rows * tp,
+                         .n = (b->spec->model->vocab + tp - 1) / tp,
+                         .k = b->spec->model->hidden,
+                         .dtype = DTYPE_BF16,
+                         .gemm = GEMM_DENSE};
+
+    return add(b, &op, after);
+}
+
+static int message_bytes(const struct layer_spec *spec, enum plan_flow_dir dir,
+                         enum plan_dtype dtype)
+{
+    if (spec->comm == COMM_LOW_LATENCY)
+        return cost_message_bytes(dir, dtype, spec->model->hidden);
+    return cost_copy_bytes(dir, dtype, spec->model->hidden, spec->model->topk);
+}
+
+static struct plan_op comm_op(const struct layer_builder *b, enum plan_op_kind kind,
+                              struct layer_round r, int stream, int sms)
+{
+    int local = b->spec->model->experts / b->spec->ranks, each = local / r.num_rounds;
+    bool dispatch = kind == OP_DISPATCH || kind == OP_DISPATCH_SEND || kind == OP_DISPATCH_RECV ||
+                    kind == OP_A2A_DISPATCH;
+
+    return (struct plan_op){
+        .kind = kind,
+        .stream = stream,
+        .sms = sms,
+        .cooperative = true,
+        .round = r.round,
+        .num_rounds = r.num_rounds,
+        .first_expert = r.round * each,
+        .num_experts = each,
+        .n = b->spec->model->hidden,
+        .dtype = dispatch ? b->spec->dispatch_dtype : b->spec->combine_dtype,
+        .comm = b->spec->comm,
+    };
+}
+
+/* The flow group of a sending op; recv_op may still be -1 (set when the receive is added). */
+static void flow_of(struct layer_builder *b, int send_op, int recv_op)
+{
+    const struct plan_op *o;
+    struct plan_flow f = {.send_op = send_op, .recv_op = recv_op};
+
+    if (b->err)
+        return;
+    o = &b->plan->ops[send_op];
+    f.dir = o->kind == OP_DISPATCH || o->kind == OP_DISPATCH_SEND || o->kind == OP_A2A_DISPATCH
+                ? FLOW_DISPATCH
+                : FLOW_COMBINE;
+    f.dedup = b->spec->comm == COMM_NORMAL ? FLOW_PER_NODE : FLOW_PER_EXPERT;
+    f.batch = o->batch;
+    f.first_expert = o->first_expert;
+    f.num_experts = o->num_experts;
+    f.bytes_per_row = message_bytes(b->spec, f.dir, o->dtype);
+    f.bytes_per_flag = b->spec->comm == COMM_NCCL ? 0 : 4;
+    add_flow(b, &f);
+}
+
+static const struct layer_round whole = {0, 1};
+
+static int add_fused(struct layer_builder *b, enum plan_op_kind kind, struct layer_round r,
+                     int stream, int sms, int after)
+{
+    struct plan_op op = comm_op(b, kind, r, stream, sms);
+    int i = add(b, &op, after);
+
+    flow_of(b, i, i);
+    return i;
+}
+
+int layer_dispatch(struct layer_builder *b, int stream, int sms, int after)
+{
+    enum plan_op_kind kind = b->spec->comm == COMM_NCCL ? OP_A2A_DISPATCH : OP_DISPATCH;
+
+    return add_fused(b, kind, whole, stream, sms, after);
+}
+
+int layer_combine(struct layer_builder *b, int stream, int sms, int after)
+{
+    enum plan_op_kind kind = b->spec->comm == COMM_NCCL ? OP_A2A_COMBINE : OP_COMBINE;
+
+    return add_fused(b, kind, whole, stream, sms, after);
+}
+
+int layer_a2a_dispatch(struct layer_builder *b, struct layer_round r, int stream, int sms,
+                       int after)
+{
+    return add_fused(b, OP_A2A_DISPATCH, r, stream, sms, after);
+}
+
+int layer_a2a_combine(struct layer_builder *b, struct layer_round r, int stream, int sms, int after)
+{
+    return add_fused(b, OP_A2A_COMBINE, r, stream, sms, after);
+}
+
+int layer_dispatch_send(struct layer_builder *b, struct layer_round r, int stream, int sms,
+                        int after)
+{
+    struct plan_op op = comm_op(b, OP_DISPATCH_SEND, r, stream, sms);
+
+    return add(b, &op, after);
+}
+
+int layer_dispatch_recv(struct layer_builder *b, struct layer_round r, int stream, int sms,
+                        int send_op, int after)
+{
+    struct plan_op op = comm_op(b, OP_DISPATCH_RECV, r, stream, sms);
+    int i = add(b, &op, after);
+
+    flow_of(b, send_op, i);
+    return i;
+}
+
+int layer_combine_send(struct layer_builder *b, struct layer_round r, int stream, int sms,
+                       int after)
+{
+    struct plan_op op = comm_op(b, OP_COMBINE_SEND, r, stream, sms);
+
+    return add(b, &op, after);
+}
+
+int layer_combine_recv(struct layer_builder *b, int stream, int sms, const int *send_ops, int n,
+                       int after)
+{
+    struct plan_op op = comm_op(b, OP_COMBINE_RECV, whole, stream, sms);
+    int i = add(b, &op, after);
+
+    for (int j = 0; j < n; j++)
+        flow_of(b, send_ops[j], i);
+    return i;
+}
+
+static struct plan_op expert_op(const struct layer_builder *b, enum plan_op_kind kind,
+                                struct layer_round r, int stream, int sms)
+{
+    struct plan_op op = comm_op(b, kind, r, stream, sms);
+
+    op.cooperative = false;
+    op.dtype = b->spec->gemm_dtype;
+    return op;
+}
+
+/* Permute (dispatch payload) or un-permute (BF16) of a round's rows. */
+static struct plan_op permute_op(const struct layer_builder *b, enum plan_op_kind kind,
+                                 struct layer_round r, int stream, int sms)
+{
+    struct plan_op op = expert_op(b, kind, r, stream, sms);
+
+    op.n = b->spec->model->hidden;
+    op.dtype = kind == OP_PERMUTE ? b->spec->dispatch_dtype : DTYPE_BF16;
+    return op;
+}
+
+static int expert_gemms(struct layer_builder *b, struct layer_round r, int stream,
+                        const struct layer_ffn *f, int after, int also_after)
+{
+    int inter = b->spec->model->inter, hidden = b->spec->model->hidden;
+    struct plan_op up = expert_op(b, OP_GEMM_UP, r, stream, f->up_sms);
+    struct plan_op act = expert_op(b, OP_ACT_QUANT, r, stream, f->act_sms);
+    struct plan_op down = expert_op(b, OP_GEMM_DOWN, r, stream, f->down_sms);
+
+    up.n = 2 * inter;
+    up.k = hidden;
+    up.gemm = f->up_gemm;
+    act.n = inter;
+    down.n = hidden;
+    down.k = inter;
+    down.gemm = f->down_gemm;
+    down.block_m = f->block_m;
+    down.block_n = f->block_n;
+    add(b, &up, after);
+    layer_also_after(b, also_after, DEP_END);
+    add(b, &act, -1);
+    return add(b, &down, -1);
+}
+
+int layer_ffn(struct layer_builder *b, struct layer_round r, int stream, const struct layer_ffn *f,
+              int after, int also_after)
+{
+    struct plan_op in = permute_op(b, OP_PERMUTE, r, stream, f->act_sms);
+    struct plan_op out = permute_op(b, OP_UNPERMUTE, r, stream, f->act_sms);
+
+    if (b->spec->comm != COMM_NORMAL)
+        return expert_gemms(b, r, stream, f, after, also_after);
+    add(b, &in, after);
+    layer_also_after(b, also_after, DEP_END);
+    expert_gemms(b, r, stream, f, -1, -1);
+    return add(b, &out, -1);
+}
+
+int layer_collective(struct layer_builder *b, enum plan_op_kind kind, int stream, int sms,
+                     int64_t bytes, int after)
+{
+    struct plan_op op = {.kind = kind,
+                         .stream = stream,
+                         .sms = sms,
+                         .coll_bytes = bytes,
+                         .coll_ranks = b->spec->attention_tp,
+                         .dtype = DTYPE_BF16,
+                         .cooperative = true,
+                         .comm = COMM_NCCL};
+
+    return add(b, &op, after);
+}
+
+int layer_comm_all(const struct layer_builder *b)
+{
+    bool held = b->spec->comm == COMM_NORMAL || b->spec->comm == COMM_NCCL;
+
+    return held && b->spec->normal_num_sms < b->sms_all ? b->spec->normal_num_sms : b->sms_all;
+}
+
+enum plan_gemm layer_default_gemm(const struct layer_spec *spec)
+{
+    return spec->comm == COMM_LOW_LATENCY ? GEMM_MASKED : GEMM_CONTIGUOUS;
+}
+
+/* With tensor-parallel attention every rank of the group ends with all the group's tokens, partly
+ * summed: a reduce-scatter gives each rank its own tokens before the experts, and an all-gather
+ * returns them all afterwards. */
+int64_t layer_tp_bytes(const struct layer_builder *b)
+{
+    return (int64_t)tokens(b) * b->spec->attention_tp * b->spec->model->hidden * 2;
+}
+
+int layer_head(struct layer_builder *b, int stream, int sms, int after)
+{
+    int last;
+
+    if (b->spec->attention) {
+        layer_attention(b, stream, sms, after);
+        after = -1;
+        if (b->spec->attention_tp > 1)
+            last = layer_collective(b, OP_REDUCE_SCATTER, stream, layer_comm_all(b),
+                                    layer_tp_bytes(b), -1);
+    }
+    last = layer_router(b, stream, sms, after);
+    if (b->knobs->shared_expert == SHARED_BEFORE_DISPATCH && b->spec->model->shared_inter)
+        last = layer_shared(b, stream, sms, -1);
+    return last;
+}
+
+void layer_tail(struct layer_builder *b, int stream, int sms)
+{
+    if (b->knobs->shared_expert == SHARED_AFTER_COMBINE)
+        layer_shared(b, stream, sms, -1);
+    if (b->spec->attention && b->spec->attention_tp > 1)
+        layer_collective(b, OP_ALL_GATHER, stream, layer_comm_all(b), layer_tp_bytes(b), -1);
+}

@@ -1,0 +1,37 @@
+#include "report/bars.h"
+
+#include <stdio.h>
+
+#include "base/err.h"
+#include "base/file.h"
+#include "report/plot.h"
+
+int bars_write(const struct cli *cli, const struct config *c, const char *name, const char *title,
+               const char *xlabel, const struct bar *bars, int n)
+{
+    char folder[512], csv[640], out[640];
+    const char *extra[] = {xlabel, NULL};
+    struct file_out f = {0};
+    int err;
+
+    if (cli->output_dir)
+        snprintf(folder, sizeof folder, "%s", cli->output_dir);
+    else
+        snprintf(folder, sizeof folder, "results/%s", c->name);
+    snprintf(csv, sizeof csv, "%s/%s.csv", folder, name);
+    snprintf(out, sizeof out, "%s/%s", folder, name);
+    err = file_mkdirs(folder);
+    if (!err)
+        err = file_create(&f, csv);
+    if (!err) {
+        fprintf(f.f, "label,value,low,high\n");
+        for (int i = 0; i < n; i++)
+            fprintf(f.f, "\"%s\",%.6g,%.6g,%.6g\n", bars[i].label, bars[i].value, bars[i].low,
+                    bars[i].high);
+        err = file_commit(&f);
+    }
+    file_abort(&f);
+    if (!err && !cli->no_plots && n > 0)
+        plot_draw("bars", csv, out, title, extra); /* says itself what is missing */
+    return err;
+}

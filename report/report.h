@@ -1,0 +1,45 @@
+/* report/report.h: results of a grid as a table, JSON and CSV; shared by run and sweep. */
+#ifndef PEOSIM_REPORT_REPORT_H
+#define PEOSIM_REPORT_REPORT_H
+
+#include <stdio.h>
+
+#include "study/grid.h"
+
+/* What every result carries: version, config and its hash, profile, seed, fidelity. */
+void report_head(const struct config *c, FILE *f);
+/* Per scenario: every policy with its best knobs. */
+void report_table(const struct grid *g, FILE *f);
+/* The first members of a JSON object of results, each with its comma. */
+void report_json_head(const struct config *c, FILE *f);
+/* Every evaluated point, one object; the caller writes and frees the text. confidence (may be NULL;
+ * taken over) goes under that key. ERR_NOMEM. */
+struct json_t;
+int report_json(const struct grid *g, struct json_t *confidence, char **text);
+/* Every evaluated point, one line; skipped ones are left out. */
+void report_csv(const struct grid *g, FILE *f);
+/* Its head and one of its lines; name: what stands in the policy column, NULL = the policy's. */
+void report_csv_head(const struct config *c, FILE *f);
+void report_csv_row(const struct config *c, const struct grid_point *p, const char *name, FILE *f);
+/* "batch 64, cluster.nodes 8": the scenario keys that the file varies, with their values. */
+void report_scenario_words(const struct config *c, size_t scenario, char *buf, size_t size);
+/* Best knobs per batch and policy: what the latency and gain pictures read. */
+void report_best_csv(const struct grid *g, FILE *f);
+
+/* The rows of a scenario's table: each policy (each PEO method) with its best knobs, in the order
+ * of the grid; returns how many. */
+enum { REPORT_ROWS_MAX = 32 };
+int report_rows(const struct grid *g, size_t scenario, const struct grid_point **rows);
+
+/* Name of a policy as a row or a line of a picture: "peo 3" with its method. */
+void report_point_name(const struct grid_point *p, char *buf, size_t size);
+/* "num_rounds=4 num_sms=8": the knobs worth naming; the others are at their defaults. */
+void report_knob_words(const struct grid_point *p, char *buf, size_t size);
+/* Every knob that the policy reads, into a JSON object. */
+struct json_t;
+int report_knobs_json(const struct grid_point *p, struct json_t *out);
+/* Communication SMs, rounds as --json counts them: N and 1 where the policy has no such knob. */
+int report_num_sms(const struct grid_point *p);
+int report_num_rounds(const struct grid_point *p);
+
+#endif

@@ -1,0 +1,784 @@
+#include "study/evaluate.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <gsl/gsl_randist.h>
+#include <gsl/gsl_rng.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "model/law/cost.h"
+#include "model/placement.h"
+#include "model/routing.h"
+
+/* Layers simulated where a policy spans layers: the first fill the pipeline, the last are measured.
+ */
+#define SPAN_LAYERS 4
+#define SPAN_PERIOD 2
+/* Room for a scenario as text. */
+#define KEY_SIZE 4096
+/* A link that is never the limit. */
+#define NO_LIMIT_GBPS 1e6
+
+struct evaluator {
+    bool hushed; /* another process says what is skipped */
+    struct moe_model *model;
+    struct moe_model placed; /* the model with redundant experts counted */
+    char *model_name;
+    struct hw_profile *profile; /* as read, with the scenario's overrides applied in cost */
+    char *profile_name;
+    const struct hw_profile *borrowed;
+    struct hw_profile *changed; /* as a counterfactual or the scenario has it; NULL = as it is */
+    double changed_sms, changed_nvlink_GBps; /* the factor and the rate it was made for */
+    struct whatif what;
+    struct sim_emulation emulation;
+
+    struct plan_routing *routing;
+    char routing_key[1024];
+
+    struct cost cost; /* of the profile in use */
+    char cost_key[512];
+
+    double *start_ns;
+
+    /* The baseline of the last scenario, with and without spanning layers. */
+    char none_key[2][KEY_SIZE];
+    double none_us[2];
+};
+
+int evaluator_open(struct evaluator **out)
+{
+    *out = calloc(1, sizeof **out);
+    return *out ? 0 : ERR_NOMEM;
+}
+
+static void baseline_forget(struct evaluator *e)
+{
+    e->none_key[0][0] = e->none_key[1][0] = '\0';
+}
+
+static void cost_forget(struct evaluator *e)
+{
+    if (e->cost_key[0])
+        cost_close(&e->cost);
+    e->cost_key[0] = '\0';
+}
+
+void evaluator_close(struct evaluator *e)
+{
+    if (!e)
+        return;
+    moe_model_free(e->model);
+    hw_profile_free(e->profile);
+    hw_profile_free(e->changed);
+    routing_free(e->routing);
+    cost_forget(e);
+    free(e->model_name);
+    free(e->profile_name);
+    free(e->start_ns);
+    free(e);
+}
+
+static void changed_forget(struct evaluator *e)
+{
+    if (e->changed)
+        cost_forget(e);
+    hw_profile_free(e->changed);
+    e->changed = NULL;
+}
+
+void evaluator_use_profile(struct evaluator *e, const struct hw_profile *profile)
+{
+    changed_forget(e);
+    e->borrowed = profile;
+    cost_forget(e);
+    baseline_forget(e);
+}
+
+void evaluator_what_if(struct evaluator *e, const struct whatif *what)
+{
+    e->what = what ? *what : (struct whatif){0};
+    changed_forget(e);
+    baseline_forget(e);
+}
+
+void evaluator_emulate(struct evaluator *e, const struct sim_emulation *emulation)
+{
+    e->emulation = emulation ? *emulation : (struct sim_emulation){0};
+    baseline_forget(e);
+}
+
+const struct hw_profile *evaluate_profile(const struct evaluator *e)
+{
+    return e->changed ? e->changed : e->borrowed ? e->borrowed : e->profile;
+}
+
+/* More SMs of the same kind: the tensor cores grow with them, HBM and links do not. */
+static void sms_scale(struct hw_profile *p, double factor)
+{
+    static const enum hw_field_id fields[] = {HW_GPU_NUM_SMS, HW_GPU_BF16_TFLOPS,
+                                              HW_GPU_FP8_TFLOPS};
+
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
+        p->f[fields[i]].value *= factor;
+}
+
+/* The profile that the cost laws read. What kernels push to their peers is bound by NVLink, so they
+ * must see another NVLink too. */
+static int profile_change(struct evaluator *e, const struct scenario *s)
+{
+    double sms = e->what.sm_factor > 0 ? e->what.sm_factor : 1;
+    double nvlink = e->what.infinite_nvlink ? NO_LIMIT_GBPS : s->nvlink_GBps;
+    int err;
+
+    if (e->changed && e->changed_sms == sms && e->changed_nvlink_GBps == nvlink)
+        return 0;
+    changed_forget(e);
+    if (sms == 1 && !(nvlink > 0))
+        return 0;
+    err = hw_profile_copy(evaluate_profile(e), &e->changed);
+    if (err)
+        return err;
+    e->changed_sms = sms;
+    e->changed_nvlink_GBps = nvlink;
+    sms_scale(e->changed, sms);
+    if (nvlink > 0)
+        e->changed->f[HW_NET_NVLINK_GBPS].value = nvlink;
+    return 0;
+}
+
+static int name_keep(char **kept, const char *name)
+{
+    free(*kept);
+    *kept = strdup(name);
+    return *kept ? 0 : ERR_NOMEM;
+}
+
+static int model_load(struct evaluator *e, const char *name)
+{
+    struct moe_model *m;
+    int err;
+
+    if (e->model_name && !strcmp(e->model_name, name))
+        return 0;
+    err = moe_model_read(name, &m);
+    if (err)
+        return err;
+    moe_model_free(e->model);
+    e->model = m;
+    return name_keep(&e->model_name, name);
+}
+
+static int profile_load(struct evaluator *e, const char *name)
+{
+    struct hw_profile *p;
+    int err;
+
+    if (e->borrowed || (e->profile_name && !strcmp(e->profile_name, name)))
+        return 0;
+    err = hw_profile_read(name, &p);
+    if (err)
+        return err;
+    hw_profile_free(e->profile);
+    changed_forget(e);
+    e->profile = p;
+    cost_forget(e);
+    return name_keep(&e->profile_name, name);
+}
+
+static int cost_load(struct evaluator *e, const struct scenario *s)
+{
+    char key[512];
+    int err;
+
+    snprintf(key, sizeof key, "%s %p %.17g %.17g", s->profile, (const void *)e->borrowed,
+             e->changed ? e->changed_sms : 1, e->changed ? e->changed_nvlink_GBps : 0);
+    if (!strcmp(key, e->cost_key))
+        return 0;
+    cost_forget(e);
+    err = cost_open(evaluate_profile(e), &e->cost);
+    if (!err)
+        memcpy(e->cost_key, key, sizeof key);
+    return err;
+}
+
+static int ranks_of(const struct scenario *s)
+{
+    return s->nodes * s->gpus_per_node;
+}
+
+/* Tokens of the past per rank that placements are made from: some hundred rows an expert. */
+#define HISTORY_TOKENS 4096
+#define HISTORY_RANKS  4
+
+/* Renames the experts of a table as the scenario places them. The loads are those of another step
+ * with the same popularity: a placement does not know the step it will serve. */
+static int routing_move(const struct scenario *s, const struct moe_model *m,
+                        const struct routing_spec *spec, struct plan_routing *r)
+{
+    const struct placement_spec where = {.kind = (enum placement_kind)s->placement,
+                                         .experts = m->experts,
+                                         .redundant = s->redundant_experts,
+                                         .ranks = ranks_of(s),
+                                         .ranks_per_node = s->gpus_per_node,
+                                         .n_group = m->n_group};
+    struct routing_spec past_spec = *spec;
+    struct plan_routing *past = NULL;
+    struct placement *p = NULL;
+    double *loads = calloc((size_t)m->experts, sizeof *loads);
+    bool recorded = spec->kind == ROUTING_FILE;
+    int err = loads ? 0 : ERR_NOMEM;
+
+    past_spec.draw += 1000003;
+    if (!err && !recorded)
+        err = routing_make(&past_spec, HISTORY_RANKS, HISTORY_TOKENS, m->experts, m->topk, &past);
+    if (!err) {
+        placement_loads(recorded ? r : past, loads);
+        err = placement_make(&where, loads, &p);
+    }
+    if (!err)
+        err = routing_place(r, p->replica_first, p->replica, p->physical);
+    placement_free(p);
+    routing_free(past);
+    free(loads);
+    return err;
+}
+
+static int routing_load(struct evaluator *e, const struct scenario *s)
+{
+    const struct moe_model *m = e->model;
+    bool balanced;
+    int experts;
+    struct routing_spec spec = {
+        .kind = e->what.perfect_routing ? ROUTING_BALANCED : (enum routing_kind)s->routing,
+        .sigma = s->sigma,
+        .exponent = s->exponent,
+        .rank_skew = s->rank_skew,
+        .path = s->routing_file,
+        .layer = s->routing_layer,
+        .seed = (unsigned long)s->seed,
+        .draw = (unsigned long)s->draw,
+        .n_group = m->n_group,
+        .topk_group = m->topk_group,
+    };
+    char key[1024];
+    struct plan_routing *r;
+    int err;
+
+    /* Perfect balance is over the experts' places, whatever lives there. */
+    balanced = spec.kind == ROUTING_BALANCED;
+    experts = m->experts + (balanced ? s->redundant_experts : 0);
+    snprintf(key, sizeof key, "%d %.17g %.17g %.17g %s %d %lu %lu %d %d | %d %d %d %d %d | %d %d",
+             spec.kind, spec.sigma, spec.exponent, spec.rank_skew, spec.path ? spec.path : "",
+             spec.layer, spec.seed, spec.draw, spec.n_group, spec.topk_group, ranks_of(s),
+             s->gpus_per_node, s->batch, experts, m->topk, s->placement, s->redundant_experts);
+    if (e->routing && !strcmp(key, e->routing_key))
+        return 0;
+    err = routing_make(&spec, ranks_of(s), s->batch, experts, m->topk, &r);
+    if (!err && !balanced && (s->placement || s->redundant_experts))
+        err = routing_move(s, m, &spec, r);
+    if (err) {
+        routing_free(r);
+        return err;
+    }
+    routing_free(e->routing);
+    e->routing = r;
+    memcpy(e->routing_key, key, sizeof key);
+    return 0;
+}
+
+static enum plan_comm comm_of(const struct scenario *s)
+{
+    switch (s->comm) {
+    case COMM_CHOICE_LOW_LATENCY:
+        return COMM_LOW_LATENCY;
+    case COMM_CHOICE_NORMAL:
+        return COMM_NORMAL;
+    case COMM_CHOICE_NCCL:
+        return COMM_NCCL;
+    default:
+        return s->phase == PHASE_OF_DECODE && s->batch <= s->max_dispatch_tokens ? COMM_LOW_LATENCY
+                                                                                 : COMM_NORMAL;
+    }
+}
+
+static int num_sms_of(const struct evaluator *e)
+{
+    return (int)hw_value(evaluate_profile(e), HW_GPU_NUM_SMS);
+}
+
+static bool with_attention(const struct scenario *s, const struct policy *p)
+{
+    return s->attention == ATTENTION_ON || (s->attention == ATTENTION_AUTO && p->spans_layers);
+}
+
+/* A context matters only where attention is simulated. */
+static int context_check(const struct moe_model *m, const struct scenario *s)
+{
+    bool decode = s->phase == PHASE_OF_DECODE;
+    int context = decode ? s->context_len : s->cached_len + s->prompt_len;
+
+    if (!m->max_context || context <= m->max_context)
+        return 0;
+    log_error("%s is %d, but the context of %s ends at %d tokens (%s)",
+              decode ? "attention.context_len" : "attention.cached_len + prompt_len", context,
+              m->name, m->max_context, m->path);
+    return ERR_CONFIG;
+}
+
+/* All of a spec that needs no routing. */
+static int spec_fill(struct evaluator *e, const struct scenario *s, const struct policy *p,
+                     struct layer_spec *out)
+{
+    int err = model_load(e, s->model);
+
+    if (!err && with_attention(s, p))
+        err = context_check(e->model, s);
+    if (!err)
+        err = profile_load(e, s->profile);
+    if (!err)
+        err = profile_change(e, s);
+    if (err)
+        return err;
+    e->placed = *e->model;
+    e->placed.experts += s->redundant_experts;
+    *out = (struct layer_spec){
+        .model = &e->placed,
+        .router_experts = e->model->experts,
+        .ranks = ranks_of(s),
+        .ranks_per_node = s->gpus_per_node,
+        .num_sms = num_sms_of(e),
+        .tokens = s->batch,
+        .decode = s->phase == PHASE_OF_DECODE,
+        .comm = comm_of(s),
+        .dispatch_dtype = s->dispatch_dtype ? DTYPE_FP8 : DTYPE_BF16,
+        .combine_dtype = (enum plan_dtype)s->combine_dtype,
+        .gemm_dtype = s->gemm_dtype ? DTYPE_FP8 : DTYPE_BF16,
+        .max_dispatch_tokens = s->max_dispatch_tokens,
+        .normal_num_sms = s->normal_num_sms,
+        .attention =
+            s->attention == ATTENTION_ON || (s->attention == ATTENTION_AUTO && p->spans_layers),
+        .context_len = s->phase == PHASE_OF_DECODE ? s->context_len : s->cached_len,
+        .q_tokens = s->phase == PHASE_OF_DECODE ? s->tokens_per_request : s->prompt_len,
+        .attention_tp = s->attention_tp,
+        .kv_bytes_per_element = s->kv_dtype ? 1 : 2,
+        .layers = p->spans_layers ? SPAN_LAYERS : 1,
+        .period_layers = p->spans_layers ? SPAN_PERIOD : 1,
+    };
+    return 0;
+}
+
+int evaluate_spec(struct evaluator *e, const struct scenario *s, const struct policy *p,
+                  struct layer_spec *out)
+{
+    int err = spec_fill(e, s, p, out);
+
+    if (!err)
+        err = routing_load(e, s);
+    if (!err)
+        out->routing = e->routing;
+    return err;
+}
+
+/* Scenario keys that do not fit together. */
+static int scenario_check_keys(const struct scenario *s, char *why, size_t size)
+{
+    int domain = s->nvlink_domain, node = s->gpus_per_node;
+
+    if (s->fabric == SIM_FABRIC_FLAT && s->oversubscription > 1)
+        snprintf(why, size,
+                 "cluster.oversubscription %g needs leaves: cluster.fabric fat_tree or "
+                 "rail",
+                 s->oversubscription);
+    else if (domain && domain % node && node % domain)
+        snprintf(why, size, "cluster.nvlink_domain %d does not fit nodes of %d GPUs", domain, node);
+    else if (s->routing == ROUTING_FILE && !*s->routing_file)
+        snprintf(why, size, "routing.kind file needs routing.file");
+    else if (s->routing != ROUTING_FILE && *s->routing_file)
+        snprintf(why, size, "routing.file is given but routing.kind is not file");
+    else
+        return 0;
+    return ERR_INFEASIBLE;
+}
+
+int evaluate_check(struct evaluator *e, const struct scenario *s, const struct policy *p,
+                   const struct knobs *k, char *why, size_t size)
+{
+    struct layer_spec spec;
+    int err = spec_fill(e, s, p, &spec);
+
+    if (!err)
+        err = scenario_check_keys(s, why, size);
+    return err ? err : p->check(&spec, k, why, size);
+}
+
+int evaluate_plan(struct evaluator *e, const struct scenario *s, const struct policy *p,
+                  const struct knobs *k, struct plan **out)
+{
+    struct layer_spec spec;
+    int err = evaluate_spec(e, s, p, &spec);
+
+    if (!err)
+        err = p->build(&spec, k, out);
+    /* Kernels of an emulation store to all peers, as if these were of one node. */
+    if (!err && e->emulation.gpus > 0)
+        (*out)->ranks_per_node = (*out)->ranks;
+    return err;
+}
+
+/* Start times of the ranks, the earliest at 0. */
+static int starts_draw(struct evaluator *e, const struct scenario *s)
+{
+    int W = ranks_of(s);
+    double *start = realloc(e->start_ns, (size_t)W * sizeof *start), least = INFINITY;
+    gsl_rng *rng = gsl_rng_alloc(gsl_rng_mt19937);
+
+    if (start)
+        e->start_ns = start;
+    if (!start || !rng) {
+        gsl_rng_free(rng);
+        return ERR_NOMEM;
+    }
+    gsl_rng_set(rng, (unsigned long)s->seed + 7919 + 31ul * (unsigned long)s->draw);
+    for (int i = 0; i < W; i++) {
+        double scale = e->what.no_skew ? 0 : s->skew_us * 1e3;
+
+        start[i] = s->skew_kind == SKEW_NORMAL        ? gsl_ran_gaussian(rng, scale)
+                   : s->skew_kind == SKEW_EXPONENTIAL ? gsl_ran_exponential(rng, scale)
+                                                      : scale * gsl_rng_uniform(rng);
+        least = fmin(least, start[i]);
+    }
+    for (int i = 0; i < W; i++)
+        start[i] -= least;
+    gsl_rng_free(rng);
+    return 0;
+}
+
+/* The counterfactual costs: what the profile says, changed in one respect. */
+struct changed_cost {
+    struct cost base;
+    struct whatif what;
+};
+
+static void changed_work(void *self, const struct plan *plan, int rank, int op,
+                         struct cost_work *out)
+{
+    struct changed_cost *c = self;
+
+    c->base.work(c->base.self, plan, rank, op, out);
+    if (c->what.zero_sm_comm && plan_op_kind_class(plan->ops[op].kind) != OP_CLASS_COMPUTE) {
+        out->grid = 1;
+        out->push_GBps = INFINITY;
+        out->cap_GBps = 0;
+    }
+}
+
+static double changed_interference(void *self, const struct plan *plan, int rank, int op, int other)
+{
+    struct changed_cost *c = self;
+
+    if (c->what.no_interference || c->what.zero_sm_comm)
+        return 1;
+    return c->base.interference(c->base.self, plan, rank, op, other);
+}
+
+static struct cost cost_of(struct evaluator *e, struct changed_cost *changed)
+{
+    struct cost cost = e->cost;
+
+    *changed = (struct changed_cost){e->cost, e->what};
+    cost.self = changed;
+    cost.work = changed_work;
+    cost.interference = changed_interference;
+    if (e->what.no_launch_gap)
+        cost.graph_gap_ns = cost.cross_stream_ns = cost.eager_launch_ns = 0;
+    return cost;
+}
+
+/* Mean over ranks and layers: bytes sent against what the links carry in a layer's time. */
+static void links_use(const struct plan *plan, const struct sim_topology_cfg *topo,
+                      const struct sim_stats *stats, struct evaluation *out)
+{
+    double ns = out->metrics.layer_ns * plan->num_layers * plan->ranks;
+    double nic_GBps = topo->nic_GBps * topo->nics_per_node / topo->per_node;
+
+    out->nvlink_util = topo->nvlink_GBps > 0 ? stats->nvlink_bytes / (topo->nvlink_GBps * ns) : 0;
+    out->nic_util = stats->nic_bytes / (nic_GBps * ns);
+}
+
+static double share_of_assumed(const struct cost *cost, const struct plan *plan,
+                               const struct trace *trace, int rank)
+{
+    double all = 0, assumed = 0;
+
+    for (size_t i = 0; i < trace->num_spans; i++) {
+        const struct trace_span *span = &trace->spans[i];
+        struct cost_work w;
+
+        if (span->rank != rank)
+            continue;
+        cost->work(cost->self, plan, rank, span->op, &w);
+        all += span->end_ns - span->start_ns;
+        if (w.assumed)
+            assumed += span->end_ns - span->start_ns;
+    }
+    return all > 0 ? assumed / all : 0;
+}
+
+/* The scenario's network: the profile's rates unless the scenario says otherwise. */
+static void topology_of(const struct evaluator *e, const struct scenario *s,
+                        struct sim_topology_cfg *out)
+{
+    const struct hw_profile *p = evaluate_profile(e);
+    double nics = s->nics_per_gpu > 0 ? s->nics_per_gpu : hw_value(p, HW_NET_NICS_PER_GPU);
+    double nic =
+        cost_nic_GBps(p) / hw_value(p, HW_NET_NICS_PER_GPU) * hw_value(p, HW_NET_FABRIC_DERATE);
+
+    if (s->nic_Gbitps > 0)
+        nic *= s->nic_Gbitps / hw_value(p, HW_NET_NIC_GBITPS);
+    *out = (struct sim_topology_cfg){
+        .endpoints = (uint32_t)ranks_of(s),
+        .per_node = (uint32_t)s->gpus_per_node,
+        .per_domain = (uint32_t)s->nvlink_domain,
+        .nvlink_GBps = cost_nvlink_GBps(p),
+        .nvlink_latency_ns = hw_value(p, HW_NET_NVLINK_LAT_US) * 1e3,
+        .nics_per_node = (uint32_t)fmax(1, floor(nics * s->gpus_per_node + 0.5)),
+        .nic_GBps = e->what.infinite_nic ? NO_LIMIT_GBPS : nic,
+        .nic_latency_ns = hw_value(p, HW_NET_NIC_LAT_US) * 1e3,
+        .fabric = (enum sim_fabric)s->fabric,
+        .nodes_per_leaf = (uint32_t)s->nodes_per_leaf,
+        .oversubscription = s->oversubscription,
+        .spine_latency_ns = s->spine_latency_us * 1e3,
+    };
+    if (e->emulation.gpus > 0)
+        out->per_domain = out->endpoints;
+}
+
+int evaluate_simulate(struct evaluator *e, const struct scenario *s, const struct plan *plan,
+                      int counter_rank, struct evaluation *out, struct trace **trace_out)
+{
+    struct changed_cost changed;
+    struct cost cost;
+    struct sim_topology_cfg topo;
+    struct trace *trace = NULL;
+    struct trace_sink sink;
+    struct sim_stats stats;
+    struct sim_options options = {
+        .emulation = e->emulation,
+        .fidelity = s->fidelity ? SIM_FLOW_COALESCED : SIM_FLOW_EXACT,
+        .tolerance = s->tolerance,
+        .eager = s->eager,
+        .jitter_sigma = e->what.no_jitter ? 0 : s->jitter,
+        .seed = (unsigned long)s->seed + 104729 + 31ul * (unsigned long)s->draw,
+        .counter_rank = counter_rank,
+    };
+    int err = cost_load(e, s);
+
+    memset(out, 0, sizeof *out);
+    if (err)
+        return err;
+    cost = cost_of(e, &changed);
+    topology_of(e, s, &topo);
+    err = starts_draw(e, s);
+    options.start_ns = e->start_ns;
+    if (!err)
+        err = trace_new(&trace, "sim", plan->ranks);
+    if (!err) {
+        sink = trace_collect(trace);
+        err = sim_run(plan, &cost, &topo, &options, &sink, &stats);
+    }
+    if (!err) {
+        if (trace_out) /* measures do not depend on the order */
+            trace_sort(trace);
+        trace->events = stats.events;
+        err = trace_measure(trace, plan, &out->metrics);
+    }
+    if (!err) {
+        out->layer_us = out->metrics.layer_ns / 1e3;
+        out->events = stats.events;
+        out->num_sms = plan->num_sms;
+        out->assumed_share = share_of_assumed(&cost, plan, trace, out->metrics.slowest_rank);
+        links_use(plan, &topo, &stats, out);
+    }
+    if (err || !trace_out)
+        trace_free(trace);
+    else
+        *trace_out = trace;
+    return err;
+}
+
+static int baseline_key(const struct scenario *s, int shared_expert, char key[KEY_SIZE])
+{
+    int at = snprintf(key, KEY_SIZE, "shared=%d ", shared_expert);
+
+    return scenario_text(s, key + at, (size_t)(KEY_SIZE - at));
+}
+
+/* `none` with the same ops: with attention and as a steady period where the policy is so. A point
+ * that is this baseline itself brings its time, own_us. */
+static int baseline(struct evaluator *e, const struct scenario *s, const struct policy *p,
+                    const struct knobs *k, double own_us, double *none_us)
+{
+    struct layer_spec spec;
+    struct knobs none;
+    struct evaluation ev = {0};
+    struct plan *plan = NULL;
+    char key[KEY_SIZE];
+    bool own = p == &policy_none && !k->split_phases;
+    int slot = p->spans_layers, err = baseline_key(s, k->shared_expert, key);
+
+    if (!err && !own && !strcmp(key, e->none_key[slot])) {
+        *none_us = e->none_us[slot];
+        return 0;
+    }
+    knobs_default(&policy_none, &none);
+    none.shared_expert = k->shared_expert;
+    if (!err && !own)
+        err = evaluate_spec(e, s, p, &spec);
+    if (!err && !own)
+        err = policy_none.build(&spec, &none, &plan);
+    if (!err && !own)
+        err = evaluate_simulate(e, s, plan, -1, &ev, NULL);
+    plan_free(plan);
+    if (err)
+        return err;
+    if (own)
+        ev.layer_us = own_us;
+    memcpy(e->none_key[slot], key, sizeof key);
+    *none_us = e->none_us[slot] = ev.layer_us;
+    return 0;
+}
+
+int evaluate_point(struct evaluator *e, const struct scenario *s, const struct policy *p,
+                   const struct knobs *k, int counter_rank, struct evaluation *out,
+                   struct trace **trace, struct plan **plan_out)
+{
+    struct plan *plan = NULL;
+    struct routing_stats routing;
+    int err = evaluate_plan(e, s, p, k, &plan);
+
+    memset(out, 0, sizeof *out);
+    if (!err)
+        err = evaluate_simulate(e, s, plan, counter_rank < -1 ? -1 : counter_rank, out,
+                                counter_rank < -1 ? NULL : trace);
+    if (!err && counter_rank < -1)
+        err = evaluate_simulate(e, s, plan, out->metrics.slowest_rank, out, trace);
+    if (!err)
+        err = baseline(e, s, p, k, out->layer_us, &out->none_us);
+    if (!err) {
+        out->gain_pct = (out->none_us / out->layer_us - 1) * 100;
+        routing_stats_of(e->routing, ranks_of(s), &routing);
+        out->max_over_mean_rank = routing.max_over_mean_rank;
+    }
+    if (err || !plan_out)
+        plan_free(plan);
+    else
+        *plan_out = plan;
+    return err;
+}
+
+/* Why points cannot run, each reason once with how many it holds. */
+struct skipped {
+    char why[200];
+    size_t count;
+};
+enum { SKIPPED_MAX = 16 };
+
+static void skipped_note(struct skipped *list, int *num, const char *why)
+{
+    int i = 0;
+
+    while (i < *num && strcmp(list[i].why, why))
+        i++;
+    if (i == *num) {
+        if (*num == SKIPPED_MAX)
+            i--;
+        else
+            *num += 1;
+        snprintf(list[i].why, sizeof list->why, "%s", *num < SKIPPED_MAX ? why : "other reasons");
+    }
+    list[i].count++;
+}
+
+/* The line of the key that a reason names, else that of the policy. */
+static int line_of(const struct config *c, const struct config_policy *p, const char *why)
+{
+    for (int i = 0; i < p->num_axes; i++)
+        if (strstr(why, p->axes[i].opt->key))
+            return p->axes[i].line;
+    for (int i = 0; i < c->num_axes; i++)
+        if (strstr(why, c->axes[i].opt->key))
+            return c->axes[i].line;
+    return p->line;
+}
+
+static int entry_all_skipped(const struct config *c, const size_t *good, const char (*why)[200])
+{
+    for (int i = 0; i < c->num_policies; i++)
+        if (!good[i]) {
+            log_error_at(c->path, line_of(c, &c->policies[i], why[i]), "policy %s cannot run: %s",
+                         c->policies[i].policy->name, why[i]);
+            return ERR_INFEASIBLE;
+        }
+    return 0;
+}
+
+static int scenario_check(struct evaluator *e, const struct config *c, size_t i,
+                          unsigned char *skip, size_t *good, char (*last_why)[200],
+                          struct skipped *list, int *num)
+{
+    size_t per = config_num_points_per_scenario(c);
+    struct scenario s;
+    int err = config_scenario(c, i, &s);
+
+    if (err)
+        return err;
+    for (size_t j = 0; j < per && !err; j++) {
+        const struct policy *p;
+        struct knobs k;
+        char why[200] = "";
+        int entry;
+
+        config_knobs(c, j, &p, &k, &entry);
+        err = evaluate_check(e, &s, p, &k, why, sizeof why);
+        if (skip)
+            skip[i * per + j] = err == ERR_INFEASIBLE;
+        if (err == ERR_INFEASIBLE) {
+            skipped_note(list, num, why);
+            snprintf(last_why[entry], sizeof *last_why, "%s", why);
+            err = 0;
+        } else if (!err) {
+            good[entry]++;
+        }
+    }
+    if (!err && s.routing == ROUTING_FILE)
+        err = routing_load(e, &s);
+    scenario_free(&s);
+    return err;
+}
+
+void evaluate_hush(struct evaluator *e)
+{
+    e->hushed = true;
+}
+
+int evaluate_config(struct evaluator *e, const struct config *c, unsigned char *skip)
+{
+    size_t *good = calloc((size_t)c->num_policies, sizeof *good);
+    char(*why)[200] = calloc((size_t)c->num_policies, sizeof *why);
+    struct skipped list[SKIPPED_MAX] = {{.count = 0}};
+    int num = 0, err = good && why ? 0 : ERR_NOMEM;
+
+    for (size_t i = 0; i < config_num_scenarios(c) && !err; i++)
+        err = scenario_check(e, c, i, skip, good, why, list, &num);
+    if (!err)
+        err = entry_all_skipped(c, good, (const char(*)[200])why);
+    for (int i = 0; i < num && !err && !e->hushed; i++)
+        log_note("skipped %zu point%s: %s", list[i].count, list[i].count == 1 ? "" : "s",
+                 list[i].why);
+    free(good);
+    free(why);
+    return err;
+}

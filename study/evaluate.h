@@ -1,0 +1,77 @@
+/* study/evaluate.h: config -> plan -> sim -> metrics, for one point at a time. run, sweep,
+ * recommend, why and capacity all go through here. An evaluator keeps what points share (model,
+ * profile, routing, the baseline); one per thread. */
+#ifndef PEOSIM_STUDY_EVALUATE_H
+#define PEOSIM_STUDY_EVALUATE_H
+
+#include "study/config.h"
+#include "hw/profile.h"
+#include "plan/plan.h"
+#include "trace/trace.h"
+#include "sim/sim.h"
+
+/* Counterfactuals: the same point in a world that differs in one thing (cmd_why). Zeroed: none. */
+struct whatif {
+    bool no_skew, no_jitter, no_launch_gap, no_interference;
+    bool infinite_nic, infinite_nvlink;
+    bool zero_sm_comm;    /* communication holds no SMs and does not push: copy engines */
+    bool perfect_routing; /* balanced */
+    double sm_factor;     /* SMs of the GPU times this; 0 = 1 */
+};
+
+struct evaluation {
+    double layer_us;
+    double none_us;  /* the baseline with the same ops */
+    double gain_pct; /* (none / policy - 1) * 100 */
+    struct trace_metrics metrics;
+    double nvlink_util, nic_util; /* mean over ranks: bytes / (capacity * layer time), 0..1 */
+    double assumed_share;         /* of the slowest rank's op time: rests on fields without data */
+    double max_over_mean_rank;    /* routing imbalance: heaviest rank / mean */
+    uint64_t events;
+    int num_sms; /* N of the GPU */
+};
+
+struct evaluator;
+int evaluator_open(struct evaluator **out);
+void evaluator_close(struct evaluator *e); /* accepts NULL */
+
+/* Uses this profile instead of reading the one a scenario names (borrowed; NULL = read again):
+ * how intervals are drawn (study/draws.h). */
+void evaluator_use_profile(struct evaluator *e, const struct hw_profile *profile);
+/* Predicts an emulation instead of the machine (NULL = the machine): see sim/sim.h. */
+void evaluator_emulate(struct evaluator *e, const struct sim_emulation *emulation);
+void evaluator_what_if(struct evaluator *e, const struct whatif *what); /* NULL = none */
+
+/* Can this point run? 0; ERR_INFEASIBLE with a sentence in why; or another (logged) error. */
+int evaluate_check(struct evaluator *e, const struct scenario *s, const struct policy *p,
+                   const struct knobs *k, char *why, size_t size);
+/* The plan of a point that evaluate_check accepts. The caller frees it (plan_free); it borrows the
+ * evaluator's routing until the next call with another scenario. */
+int evaluate_plan(struct evaluator *e, const struct scenario *s, const struct policy *p,
+                  const struct knobs *k, struct plan **out);
+/* Simulates. trace and plan may be NULL; else the caller frees them (the plan borrows as above).
+ * counter_rank: whose counters the trace gets, -1 = none, -2 = the slowest rank's (simulates
+ * twice). */
+int evaluate_point(struct evaluator *e, const struct scenario *s, const struct policy *p,
+                   const struct knobs *k, int counter_rank, struct evaluation *out,
+                   struct trace **trace, struct plan **plan);
+
+/* Simulates a plan that evaluate_plan gave, or one changed from it (not the baseline: none_us and
+ * gain_pct stay 0). */
+int evaluate_simulate(struct evaluator *e, const struct scenario *s, const struct plan *plan,
+                      int counter_rank, struct evaluation *out, struct trace **trace);
+
+/* What a scenario resolves to, valid until the next call with another scenario. */
+int evaluate_spec(struct evaluator *e, const struct scenario *s, const struct policy *p,
+                  struct layer_spec *out);
+const struct hw_profile *evaluate_profile(const struct evaluator *e);
+
+/* Reads what all scenarios of a config name, so that mistakes surface before anything runs, and
+ * finds the points that cannot run. skip[num_points] gets 1 for each of these (caller's array, may
+ * be NULL) and is logged as a note with the count per reason; an entry of `policies` none of whose
+ * points can run is ERR_INFEASIBLE, logged with its line. */
+int evaluate_config(struct evaluator *e, const struct config *c, unsigned char *skip);
+/* No notes on skipped points from now on: of several processes one says them. */
+void evaluate_hush(struct evaluator *e);
+
+#endif

@@ -1,0 +1,318 @@
+#include "study/grid.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "base/err.h"
+
+/* eps: each divisor of the local experts where pipeline_num is 0, each kind of GEMM where it is
+ * auto. Returns the number of candidates written. */
+enum { CANDIDATES_MAX = 256 };
+
+static int candidates(const struct scenario *s, const struct knobs *k, int experts,
+                      struct knobs *out)
+{
+    int local = experts / (s->nodes * s->gpus_per_node), n = 0;
+
+    for (int pn = 1; pn <= local; pn++) {
+        if (k->pipeline_num ? pn != k->pipeline_num : local % pn != 0)
+            continue;
+        for (int kinds = 0; kinds < 4 && n < CANDIDATES_MAX; kinds++) {
+            struct knobs one = *k;
+            int up = kinds & 1 ? GEMM_KIND_DENSE : GEMM_KIND_GROUP;
+            int down = kinds & 2 ? GEMM_KIND_DENSE : GEMM_KIND_GROUP;
+
+            if ((k->gate_up_gemm != GEMM_KIND_AUTO && k->gate_up_gemm != up) ||
+                (k->down_gemm != GEMM_KIND_AUTO && k->down_gemm != down))
+                continue;
+            one.pipeline_num = pn;
+            one.gate_up_gemm = up;
+            one.down_gemm = down;
+            out[n++] = one;
+        }
+    }
+    return n;
+}
+
+int grid_evaluate(struct evaluator *e, const struct scenario *s, const struct policy *p,
+                  struct knobs *k, struct evaluation *out)
+{
+    struct knobs tries[CANDIDATES_MAX];
+    struct layer_spec spec;
+    struct evaluation ev;
+    int n = 0, best = -1, err;
+
+    if (p != &policy_eps ||
+        (k->pipeline_num && k->gate_up_gemm != GEMM_KIND_AUTO && k->down_gemm != GEMM_KIND_AUTO))
+        return evaluate_point(e, s, p, k, -1, out, NULL, NULL);
+    err = evaluate_spec(e, s, p, &spec);
+    if (!err)
+        n = candidates(s, k, spec.model->experts, tries);
+    for (int i = 0; i < n && !err; i++) {
+        err = evaluate_point(e, s, p, &tries[i], -1, &ev, NULL, NULL);
+        if (!err && (best < 0 || ev.layer_us < out->layer_us)) {
+            *out = ev;
+            best = i;
+        }
+    }
+    if (!err && best < 0)
+        return ERR_INFEASIBLE;
+    if (!err)
+        *k = tries[best];
+    return err;
+}
+
+/* What the threads of grid_work_run share; the lock guards err and every call of the user's. */
+struct shared {
+    const struct grid_work *work;
+    pthread_mutex_t lock;
+    int err;
+};
+
+static size_t chunks_per_scenario(const struct config *c)
+{
+    return (config_num_points_per_scenario(c) + GRID_CHUNK - 1) / GRID_CHUNK;
+}
+
+size_t grid_num_chunks(const struct config *c)
+{
+    return config_num_scenarios(c) * chunks_per_scenario(c);
+}
+
+void grid_chunk(const struct config *c, size_t chunk, size_t *first, size_t *count)
+{
+    size_t per = config_num_points_per_scenario(c), chunks = chunks_per_scenario(c);
+    size_t within = chunk % chunks * GRID_CHUNK;
+
+    *first = chunk / chunks * per + within;
+    *count = per - within < GRID_CHUNK ? per - within : GRID_CHUNK;
+}
+
+static bool chunk_take(struct shared *w, size_t *chunk)
+{
+    bool got;
+    int err = 0;
+
+    pthread_mutex_lock(&w->lock);
+    got = !w->err && w->work->take(w->work->self, chunk, &err);
+    if (err && !w->err)
+        w->err = err;
+    got = got && !err;
+    pthread_mutex_unlock(&w->lock);
+    return got;
+}
+
+static int point_done(struct shared *w, size_t index, const struct grid_point *p, int err)
+{
+    pthread_mutex_lock(&w->lock);
+    if (!err && !w->err)
+        err = w->work->done(w->work->self, index, p);
+    if (err && !w->err)
+        w->err = err;
+    err = w->err;
+    pthread_mutex_unlock(&w->lock);
+    return err;
+}
+
+static int point_run(struct evaluator *e, const struct config *c, const struct scenario *s,
+                     size_t index, struct grid_point *p)
+{
+    size_t per = config_num_points_per_scenario(c);
+    char why[200];
+    int err;
+
+    *p = (struct grid_point){.scenario = index / per};
+    config_knobs(c, index % per, &p->policy, &p->knobs, &p->entry);
+    err = evaluate_check(e, s, p->policy, &p->knobs, why, sizeof why);
+    p->skipped = err == ERR_INFEASIBLE;
+    if (p->skipped)
+        return 0;
+    return err ? err : grid_evaluate(e, s, p->policy, &p->knobs, &p->ev);
+}
+
+static int chunk_run(struct shared *w, struct evaluator *e, size_t chunk)
+{
+    const struct config *c = w->work->config;
+    size_t first, count;
+    struct scenario s;
+    int err;
+
+    grid_chunk(c, chunk, &first, &count);
+    err = config_scenario(c, first / config_num_points_per_scenario(c), &s);
+    if (err)
+        return err;
+    for (size_t i = first; i < first + count && !err; i++) {
+        struct grid_point p;
+
+        if (w->work->have && w->work->have(w->work->self, i))
+            continue;
+        err = point_run(e, c, &s, i, &p);
+        err = point_done(w, i, &p, err);
+    }
+    scenario_free(&s);
+    return err;
+}
+
+static void *worker(void *arg)
+{
+    struct shared *w = arg;
+    struct evaluator *e = NULL;
+    size_t chunk;
+    int err = evaluator_open(&e);
+
+    while (!err && chunk_take(w, &chunk))
+        err = chunk_run(w, e, chunk);
+    if (err)
+        point_done(w, 0, NULL, err);
+    evaluator_close(e);
+    return NULL;
+}
+
+/* Runs a worker on `jobs` threads, this one among them: with one processor, or no threads to be
+ * had, the caller does it all. */
+static void threads_run(int jobs, void *(*run)(void *arg), void *arg)
+{
+    pthread_t threads[256];
+    int n = 0;
+
+    if (jobs > 256)
+        jobs = 256;
+    for (int i = 1; i < jobs; i++)
+        if (!pthread_create(&threads[n], NULL, run, arg))
+            n++;
+    run(arg);
+    for (int i = 0; i < n; i++)
+        pthread_join(threads[i], NULL);
+}
+
+int grid_work_run(const struct grid_work *work, int jobs)
+{
+    struct shared w = {.work = work};
+
+    pthread_mutex_init(&w.lock, NULL);
+    threads_run(jobs, worker, &w);
+    pthread_mutex_destroy(&w.lock);
+    return w.err;
+}
+
+struct each {
+    size_t n, next;
+    int (*fn)(void *self, struct evaluator *e, size_t i);
+    void *self;
+    pthread_mutex_t lock; /* guards next and err */
+    int err;
+};
+
+/* Books the last call's error and takes the next number. */
+static bool each_take(struct each *w, int err, size_t *i)
+{
+    bool got;
+
+    pthread_mutex_lock(&w->lock);
+    if (err && !w->err)
+        w->err = err;
+    got = !w->err && w->next < w->n;
+    if (got)
+        *i = w->next++;
+    pthread_mutex_unlock(&w->lock);
+    return got;
+}
+
+static void *each_worker(void *arg)
+{
+    struct each *w = arg;
+    struct evaluator *e = NULL;
+    int err = evaluator_open(&e);
+    size_t i;
+
+    while (each_take(w, err, &i))
+        err = w->fn(w->self, e, i);
+    evaluator_close(e);
+    return NULL;
+}
+
+int grid_each(size_t n, int jobs, int (*fn)(void *self, struct evaluator *e, size_t i), void *self)
+{
+    struct each w = {.n = n, .fn = fn, .self = self};
+
+    pthread_mutex_init(&w.lock, NULL);
+    threads_run(jobs, each_worker, &w);
+    pthread_mutex_destroy(&w.lock);
+    return w.err;
+}
+
+/* grid_run: all points are kept. */
+struct keep {
+    struct grid *grid;
+    size_t next, done;
+    void (*progress)(void *self, size_t done, size_t all);
+    void *self;
+};
+
+static bool keep_take(void *self, size_t *chunk, int *err)
+{
+    struct keep *k = self;
+
+    (void)err;
+    *chunk = k->next;
+    return k->next < grid_num_chunks(k->grid->config) ? (k->next++, true) : false;
+}
+
+static int keep_done(void *self, size_t index, const struct grid_point *p)
+{
+    struct keep *k = self;
+
+    k->grid->points[index] = *p;
+    k->done++;
+    if (k->progress)
+        k->progress(k->self, k->done, k->grid->num_points);
+    return 0;
+}
+
+int grid_run(const struct config *c, int jobs,
+             void (*progress)(void *self, size_t done, size_t all), void *self, struct grid **out)
+{
+    struct grid *g = calloc(1, sizeof *g);
+    struct keep keep = {.grid = g, .progress = progress, .self = self};
+    struct grid_work work = {.config = c, .take = keep_take, .done = keep_done, .self = &keep};
+    struct evaluator *e = NULL;
+    int err = g ? evaluator_open(&e) : ERR_NOMEM;
+
+    if (!err) {
+        g->config = c;
+        g->num_points = config_num_points(c);
+        g->points = calloc(g->num_points, sizeof *g->points);
+        err = g->points ? evaluate_config(e, c, NULL) : ERR_NOMEM;
+    }
+    evaluator_close(e);
+    if (!err)
+        err = grid_work_run(&work, jobs);
+    if (err)
+        grid_free(g);
+    else
+        *out = g;
+    return err;
+}
+
+void grid_free(struct grid *g)
+{
+    if (!g)
+        return;
+    free(g->points);
+    free(g);
+}
+
+const struct grid_point *grid_best(const struct grid *g, size_t scenario,
+                                   const struct policy *policy)
+{
+    size_t per = config_num_points_per_scenario(g->config);
+    const struct grid_point *best = NULL;
+
+    for (size_t i = scenario * per; i < (scenario + 1) * per; i++) {
+        const struct grid_point *p = &g->points[i];
+
+        if (!p->skipped && p->policy == policy && (!best || p->ev.layer_us < best->ev.layer_us))
+            best = p;
+    }
+    return best;
+}

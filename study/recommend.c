@@ -1,0 +1,309 @@
+#include "study/recommend.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "base/stats.h"
+#include "study/draws.h"
+#include "study/grid.h"
+
+/* A gain below this is none: one part in ten thousand. */
+#define LEAST_GAIN_PCT 0.01
+
+bool recommend_pays(const struct recommend_pick *p)
+{
+    return p->best >= 0 && p->entry[p->best].ev.gain_pct > LEAST_GAIN_PCT;
+}
+
+static bool is_none(const struct config *c, int entry)
+{
+    return c->policies[entry].policy == &policy_none;
+}
+
+static void winner_set(const struct config *c, struct recommend_pick *p)
+{
+    p->best = -1;
+    for (int i = 0; i < c->num_policies; i++)
+        if (p->entry[i].found &&
+            (p->best < 0 || search_saved_us(&p->entry[i]) > search_saved_us(&p->entry[p->best])))
+            p->best = i;
+}
+
+/* Each entry in turn, so that one that falls far behind is left early. */
+static int entries_search(const struct config *c, struct evaluator *e, const struct scenario *s,
+                          struct recommend_pick *p)
+{
+    struct search_space space;
+    double most_us = 0;
+    int err = 0;
+
+    for (int i = 0; i < c->num_policies && !err; i++) {
+        if (is_none(c, i))
+            continue;
+        err = search_space_of(e, c, s, i, &space);
+        if (!err)
+            err = search_run(e, s, &space, most_us, &p->entry[i]);
+        if (!err && p->entry[i].found)
+            most_us = fmax(most_us, search_saved_us(&p->entry[i]));
+    }
+    winner_set(c, p);
+    if (!err && p->best >= 0) {
+        err = search_space_of(e, c, s, p->best, &space);
+        if (!err)
+            err = search_flats(e, s, &space, &p->entry[p->best]);
+    }
+    return err;
+}
+
+/* The last scenarios come first: batches mostly ascend, and the longest tasks should not be the
+ * last. */
+static int search_task(void *self, struct evaluator *e, size_t i)
+{
+    struct recommend *r = self;
+    struct recommend_pick *p = &r->pick[r->num_picks - 1 - i];
+    struct scenario s;
+    int err = config_scenario(r->config, p->scenario, &s);
+
+    if (err)
+        return err;
+    err = entries_search(r->config, e, &s, p);
+    for (int j = 0; j < r->config->num_policies; j++)
+        search_result_free(&p->entry[j]);
+    scenario_free(&s);
+    return err;
+}
+
+static void totals_add(struct recommend *r, const struct recommend_pick *p)
+{
+    for (int i = 0; i < r->config->num_policies; i++) {
+        r->simulations += p->entry[i].simulations;
+        r->grid += p->entry[i].grid;
+    }
+}
+
+struct interval_work {
+    struct recommend *r;
+    struct draws *draws;
+    double *gain_pct; /* [num_picks][draws] */
+};
+
+/* One draw of one scenario: its winner and the baseline on a profile drawn. */
+static int draw_task(void *self, struct evaluator *e, size_t i)
+{
+    struct interval_work *w = self;
+    const struct recommend *r = w->r;
+    size_t task = r->num_picks * (size_t)r->draws - 1 - i, draw = task % (size_t)r->draws;
+    const struct recommend_pick *p = &r->pick[task / (size_t)r->draws];
+    const struct hw_profile *drawn;
+    struct evaluation ev;
+    struct scenario s;
+    int err = config_scenario(r->config, p->scenario, &s);
+
+    if (err)
+        return err;
+    drawn = draws_at(w->draws, s.profile, (int)draw);
+    if (p->best >= 0 && drawn) {
+        evaluator_use_profile(e, drawn);
+        err = evaluate_point(e, &s, r->config->policies[p->best].policy, &p->entry[p->best].knobs,
+                             -1, &ev, NULL, NULL);
+        w->gain_pct[task] = err ? 0 : ev.gain_pct;
+        evaluator_use_profile(e, NULL);
+    }
+    scenario_free(&s);
+    return err;
+}
+
+static int intervals_set(struct recommend *r, int jobs)
+{
+    struct interval_work w = {.r = r};
+    size_t n = (size_t)r->draws;
+    int err = draws_open(r->config, r->draws, &w.draws);
+
+    if (err)
+        return err;
+    r->certain = draws_certain(w.draws);
+    w.gain_pct = calloc(r->num_picks * n, sizeof *w.gain_pct);
+    err = w.gain_pct ? 0 : ERR_NOMEM;
+    if (!err && !r->certain)
+        err = grid_each(r->num_picks * n, jobs, draw_task, &w);
+    for (size_t i = 0; i < r->num_picks && !err && !r->certain; i++) {
+        struct recommend_pick *p = &r->pick[i];
+
+        p->has_interval = p->best >= 0;
+        p->gain_low_pct = stats_quantile(&w.gain_pct[i * n], n, 0.05);
+        p->gain_high_pct = stats_quantile(&w.gain_pct[i * n], n, 0.95);
+    }
+    draws_close(w.draws);
+    free(w.gain_pct);
+    return err;
+}
+
+/* The greater gain of two winners at a batch size between theirs. */
+static int gain_at(struct evaluator *e, const struct recommend *r, struct scenario *s, int batch,
+                   const struct recommend_pick *const two[2], double *gain_pct)
+{
+    int err = 0;
+
+    *gain_pct = -100;
+    s->batch = batch;
+    for (int i = 0; i < 2 && !err; i++) {
+        const struct policy *policy = r->config->policies[two[i]->best].policy;
+        const struct knobs *k = &two[i]->entry[two[i]->best].knobs;
+        struct evaluation ev;
+        char why[200];
+
+        err = evaluate_check(e, s, policy, k, why, sizeof why);
+        if (!err)
+            err = evaluate_point(e, s, policy, k, -1, &ev, NULL, NULL);
+        if (!err && ev.gain_pct > *gain_pct)
+            *gain_pct = ev.gain_pct;
+        if (err == ERR_INFEASIBLE)
+            err = 0;
+    }
+    return err;
+}
+
+/* Halves the interval between two listed batches, one of which pays, down to 1/16 of its end. */
+static int turn_find(struct evaluator *e, struct recommend *r, const struct recommend_pick *low,
+                     const struct recommend_pick *high, int low_batch, int high_batch)
+{
+    const struct recommend_pick *const two[2] = {low, high};
+    struct recommend_turn turn = {low->scenario, recommend_pays(high), 0, low_batch, high_batch};
+    struct scenario s;
+    int err = config_scenario(r->config, low->scenario, &s);
+
+    if (err)
+        return err;
+    while (!err && high_batch - low_batch > 1 + high_batch / 16) {
+        int middle = low_batch + (high_batch - low_batch) / 2;
+        double gain;
+
+        err = gain_at(e, r, &s, middle, two, &gain);
+        if ((gain > LEAST_GAIN_PCT) == turn.pays_above)
+            high_batch = middle;
+        else
+            low_batch = middle;
+    }
+    scenario_free(&s);
+    turn.batch = high_batch;
+    r->turn[r->num_turns++] = turn;
+    return err;
+}
+
+/* Neighbours along the batch axis, all else equal. */
+static int turns_find(struct recommend *r)
+{
+    const struct axis *batch = config_axis(r->config, "batch");
+    struct evaluator *e = NULL;
+    size_t step = 1;
+    int err;
+
+    if (!batch || batch->num_values < 2)
+        return 0;
+    for (int i = r->config->num_axes - 1; &r->config->axes[i] != batch; i--)
+        step *= (size_t)r->config->axes[i].num_values;
+    err = evaluator_open(&e);
+    for (size_t i = 0; i + step < r->num_picks && !err; i++) {
+        size_t at = i / step % (size_t)batch->num_values;
+        const struct recommend_pick *a = &r->pick[i], *b = &r->pick[i + step];
+        int low, high;
+
+        if (at + 1 == (size_t)batch->num_values || a->best < 0 || b->best < 0 ||
+            recommend_pays(a) == recommend_pays(b))
+            continue;
+        low = atoi(batch->values[at]);
+        high = atoi(batch->values[at + 1]);
+        if (low < high)
+            err = turn_find(e, r, a, b, low, high);
+    }
+    evaluator_close(e);
+    return err;
+}
+
+static int check(const struct config *c)
+{
+    struct evaluator *e = NULL;
+    bool any = false;
+    int err = evaluator_open(&e);
+
+    for (int i = 0; i < c->num_policies; i++)
+        any |= !is_none(c, i);
+    if (!err && !any) {
+        log_error_at(c->path, 0, "policies: nothing but none is listed: nothing to recommend");
+        err = ERR_CONFIG;
+    }
+    if (!err)
+        err = evaluate_config(e, c, NULL);
+    evaluator_close(e);
+    return err;
+}
+
+static int picks_alloc(struct recommend *r)
+{
+    r->num_picks = config_num_scenarios(r->config);
+    r->pick = calloc(r->num_picks, sizeof *r->pick);
+    r->turn = calloc(r->num_picks, sizeof *r->turn);
+    if (!r->pick || !r->turn)
+        return ERR_NOMEM;
+    for (size_t i = 0; i < r->num_picks; i++) {
+        r->pick[i].scenario = i;
+        r->pick[i].entry = calloc((size_t)r->config->num_policies, sizeof *r->pick[i].entry);
+        if (!r->pick[i].entry)
+            return ERR_NOMEM;
+    }
+    return 0;
+}
+
+int recommend_run(const struct config *c, int jobs, int draws, struct recommend **out)
+{
+    struct recommend *r = calloc(1, sizeof *r);
+    int err = r ? check(c) : ERR_NOMEM;
+
+    if (!err) {
+        r->config = c;
+        r->draws = draws;
+        r->certain = true;
+        err = picks_alloc(r);
+    }
+    if (!err)
+        err = grid_each(r->num_picks, jobs, search_task, r);
+    for (size_t i = 0; i < (err ? 0 : r->num_picks); i++)
+        totals_add(r, &r->pick[i]);
+    if (!err && draws > 0)
+        err = intervals_set(r, jobs);
+    if (!err)
+        err = turns_find(r);
+    if (err)
+        recommend_free(r);
+    else
+        *out = r;
+    return err;
+}
+
+void recommend_free(struct recommend *r)
+{
+    if (!r)
+        return;
+    for (size_t i = 0; i < r->num_picks && r->pick; i++)
+        free(r->pick[i].entry);
+    free(r->pick);
+    free(r->turn);
+    free(r);
+}
+
+const struct recommend_pick *recommend_best(const struct recommend *r)
+{
+    const struct recommend_pick *best = NULL;
+
+    for (size_t i = 0; i < r->num_picks; i++) {
+        const struct recommend_pick *p = &r->pick[i];
+
+        if (p->best >= 0 &&
+            (!best || p->entry[p->best].ev.gain_pct > best->entry[best->best].ev.gain_pct))
+            best = p;
+    }
+    return best;
+}
