@@ -14,19 +14,19 @@ assume() { # profile from...
     target=$1
     shift
     for from in "$@"; do
-        $peosim calibrate --profile "hw/$target.yaml" --assume-from "hw/$from.yaml" --overwrite
+        $peosim calibrate --profile "hw/profiles/$target.yaml" --assume-from "hw/profiles/$from.yaml" --overwrite
     done
 }
 fit() { # profile flags...
     target=$1
     shift
-    $peosim calibrate --profile "hw/$target.yaml" --overwrite "$@" --from "$data/deepep_ll.csv" \
+    $peosim calibrate --profile "hw/profiles/$target.yaml" --overwrite "$@" --from "$data/deepep_ll.csv" \
         "$data/deepep_normal.csv" "$data/deepep_readme.csv" "$data/grouped_gemm.csv" \
         "$data/moe_ffn_masked.csv" "$data/gemm.csv" "$data/nccl.csv"
 }
 
 for p in h100 h800 h20 b200; do
-    $peosim calibrate --profile hw/$p.yaml --fresh --overwrite
+    $peosim calibrate --profile hw/profiles/$p.yaml --fresh --overwrite
 done
 fit h200 --fresh "$@"
 assume h100 h200

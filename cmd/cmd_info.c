@@ -99,7 +99,7 @@ static int info_list(void)
     for (size_t i = 0; i < policy_count(); i++)
         printf("  %-6s %s\n", policy_at(i)->name, policy_at(i)->summary);
     printf("models: the files of configs/models/ by name, or any config.json\n"
-           "profiles: the files of hw/ by name, or any profile file\n");
+           "profiles: the files of hw/profiles/ by name, or any profile file\n");
     return 0;
 }
 

@@ -365,7 +365,7 @@ static int find_profile(const char *name, char **path)
 
     if (strchr(name, '/') || (len > 5 && strcmp(name + len - 5, ".yaml") == 0))
         return file_find_shipped(name, path);
-    snprintf(shipped, sizeof shipped, "hw/%s.yaml", name);
+    snprintf(shipped, sizeof shipped, "hw/profiles/%s.yaml", name);
     return file_find_shipped(shipped, path);
 }
 

@@ -44,7 +44,7 @@ const struct opt scenario_options[] = {
     S_STRING("model", model, "deepseek-v3", "a name in configs/models/ or a config.json"),
     S_INT("batch", batch, 1, 1048576, "128", "tokens", "tokens per rank entering the layer"),
     S_ENUM("phase", phase, "decode|prefill", "decode", "what the batch is made of"),
-    S_STRING("cluster.profile", profile, "h800", "a name in hw/ or a profile file"),
+    S_STRING("cluster.profile", profile, "h800", "a name in hw/profiles/ or a profile file"),
     S_INT("cluster.nodes", nodes, 1, 4096, "1", "nodes", "machines"),
     S_INT("cluster.gpus_per_node", gpus_per_node, 1, 128, "8", "GPUs", "GPUs of one machine"),
     S_INT("cluster.nvlink_domain", nvlink_domain, 0, 4096, "0", "GPUs",
@@ -463,7 +463,7 @@ static int files_check(const struct config *c)
     static const struct {
         const char *key, *shipped;
     } named[] = {{"model", "configs/models/%s.json"},
-                 {"cluster.profile", "hw/%s.yaml"},
+                 {"cluster.profile", "hw/profiles/%s.yaml"},
                  {"routing.file", "%s"}};
 
     for (size_t i = 0; i < sizeof named / sizeof *named; i++) {

@@ -27,23 +27,23 @@ want() { # status, what, command...
     done
 } >"$dir/ll.csv"
 echo 'system,dtype,m,n,k' >"$dir/short.csv"
-cp hw/h200.yaml "$dir/p.yaml"
+cp hw/profiles/h200.yaml "$dir/p.yaml"
 
 want 2 "an existing profile" "$peosim" calibrate --profile "$dir/p.yaml" --from "$dir/ll.csv"
 grep -q -- --overwrite "$dir/err" || fault "the message does not name --overwrite"
-cmp -s hw/h200.yaml "$dir/p.yaml" || fault "the profile changed without --overwrite"
+cmp -s hw/profiles/h200.yaml "$dir/p.yaml" || fault "the profile changed without --overwrite"
 want 0 "a new file" "$peosim" calibrate --profile "$dir/p.yaml" --from "$dir/ll.csv" --out "$dir/q.yaml"
 [ -s "$dir/q.yaml" ] || fault "--out wrote nothing"
 want 0 "the result reads" "$peosim" accuracy --profile "$dir/q.yaml" "$dir/ll.csv"
 want 0 "a dry run" "$peosim" calibrate --profile "$dir/p.yaml" --from "$dir/ll.csv" --dry-run
-cmp -s hw/h200.yaml "$dir/p.yaml" || fault "a dry run changed the profile"
+cmp -s hw/profiles/h200.yaml "$dir/p.yaml" || fault "a dry run changed the profile"
 want 2 "missing columns" "$peosim" calibrate --profile "$dir/p.yaml" --from "$dir/short.csv" --overwrite
-cmp -s hw/h200.yaml "$dir/p.yaml" || fault "a failed read changed the profile"
-want 1 "nothing to fit" "$peosim" calibrate --profile hw/h20.yaml --from "$dir/ll.csv" --out "$dir/r.yaml"
+cmp -s hw/profiles/h200.yaml "$dir/p.yaml" || fault "a failed read changed the profile"
+want 1 "nothing to fit" "$peosim" calibrate --profile hw/profiles/h20.yaml --from "$dir/ll.csv" --out "$dir/r.yaml"
 [ -e "$dir/r.yaml" ] && fault "a failed fit left a file"
 awk -F, -v OFS=, 'NR > 1 { $NF *= 1000 } 1' "$dir/ll.csv" >"$dir/wrong.csv"
 want 1 "a fit that fails" "$peosim" calibrate --profile "$dir/p.yaml" --from "$dir/wrong.csv" --overwrite
-cmp -s hw/h200.yaml "$dir/p.yaml" || fault "a failed fit replaced the profile"
+cmp -s hw/profiles/h200.yaml "$dir/p.yaml" || fault "a failed fit replaced the profile"
 want 1 "a dry run of a fit that fails" "$peosim" calibrate --profile "$dir/p.yaml" --from "$dir/wrong.csv" --dry-run
 keep() { # file, copy, what
     cmp -s "$1" "$2" || fault "$3 was overwritten"
@@ -56,7 +56,7 @@ want 2 "rows over the profile of a fit" "$peosim" calibrate --profile "$dir/p.ya
 want 2 "rows where the profile goes" "$peosim" calibrate --profile "$dir/p.yaml" --from "$dir/ll.csv" --out "$dir/s" --rows "$dir/s"
 want 2 "a profile over the measurements" "$peosim" calibrate --profile "$dir/p.yaml" --from "$dir/ll.csv" --out "$dir/ll.csv" --overwrite
 keep "$dir/ll.csv" "$dir/ll.copy" "a file of measurements"
-keep hw/h200.yaml "$dir/p.yaml" "the profile"
+keep hw/profiles/h200.yaml "$dir/p.yaml" "the profile"
 echo mine >"$dir/rows.csv"
 want 2 "rows over another file" "$peosim" accuracy --profile h200 "$dir/ll.csv" --rows "$dir/rows.csv"
 want 2 "rows of a fit over another file" "$peosim" calibrate --profile "$dir/p.yaml" --from "$dir/ll.csv" --dry-run --rows "$dir/rows.csv"

@@ -19,7 +19,7 @@ echo '| profile | law | rows | fitted rows (in sample) | shape left out | EP siz
 echo '|---|---|---:|---:|---:|---:|---:|'
 for p in h20 h800 h100 h200 b200; do
     # shellcheck disable=SC2046
-    $peosim calibrate --profile hw/$p.yaml --dry-run --cv --markdown --from $(files)
+    $peosim calibrate --profile hw/profiles/$p.yaml --dry-run --cv --markdown --from $(files)
 done
 echo
 echo '`normal_*_nodes` include the notify kernels: each fold fits `normal_notify` anew, too.'

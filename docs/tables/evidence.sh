@@ -1,5 +1,5 @@
 #!/bin/bash
-# What hw/h200-own.yaml, fitted to microbenchmarks alone, predicts for the layers measured on H200s,
+# What hw/profiles/h200-own.yaml, fitted to microbenchmarks alone, predicts for the layers measured on H200s,
 # as a Markdown table. No GPU is needed: the measured times are in validate/evidence.
 #   docs/tables/evidence.sh [--update]     --update also writes the predictions into the evidence's files
 set -eu -o pipefail
@@ -11,8 +11,8 @@ out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 
 # The layers on 4 GPUs were measured with the gate GEMM alone as router: without the top-k behind it.
-sed '/^router:/,/^$/s/value: [0-9.e+-]*/value: 0/' hw/h200-own.yaml >"$out/h200x4.yaml"
-cp hw/h200-own.yaml "$out/h200x2.yaml"
+sed '/^router:/,/^$/s/value: [0-9.e+-]*/value: 0/' hw/profiles/h200-own.yaml >"$out/h200x4.yaml"
+cp hw/profiles/h200-own.yaml "$out/h200x2.yaml"
 
 row() { # NAME MACHINE FOLDER CONFIG [flags]
     local name=$1 machine=$2 folder=$3 config=$4 from=$evidence-$2/$3

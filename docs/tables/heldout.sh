@@ -2,8 +2,8 @@
 # Layers that no law and no profile was made from: measured once, predicted by a profile as it stood
 # before, and by one fitted to that machine's own microbenchmarks.
 #   docs/tables/heldout.sh measure DIR          on a host with 2 H200: microbenchmarks, then layers
-#   docs/tables/heldout.sh table DIR [PROFILE]  anywhere: predicts them with PROFILE (hw/h200-own.yaml)
-# Frozen: `git show COMMIT:hw/h200-own.yaml >frozen.yaml` of a commit older than the measurement, and
+#   docs/tables/heldout.sh table DIR [PROFILE]  anywhere: predicts them with PROFILE (hw/profiles/h200-own.yaml)
+# Frozen: `git show COMMIT:hw/profiles/h200-own.yaml >frozen.yaml` of a commit older than the measurement, and
 # `table DIR frozen.yaml` with the program of that commit. Fitted anew: `table DIR DIR/own.yaml`.
 set -eu -o pipefail
 cd "$(dirname "$0")/../.."
@@ -34,7 +34,7 @@ measure() {
 }
 
 table() {
-    local profile=${1:-hw/h200-own.yaml} out
+    local profile=${1:-hw/profiles/h200-own.yaml} out
     out=$(mktemp -d)
     trap "rm -rf '$out'" EXIT
     echo "| layers on 2 H200 | points | median error | p90 | largest | Kendall tau | pick is within |"

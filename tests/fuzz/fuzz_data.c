@@ -16,7 +16,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct accuracy *a = NULL;
     char *text = malloc(size + 1);
 
-    if (!profile && hw_profile_read("hw/h200.yaml", &profile) != 0)
+    if (!profile && hw_profile_read("hw/profiles/h200.yaml", &profile) != 0)
         abort();
     if (!text)
         abort();
