@@ -193,7 +193,8 @@ static char *printable(const char *text)
     return copy;
 }
 
-/* A new folder beside the pictures, so that they can be renamed into place, with the table in it. */
+/* A new folder beside the pictures, so that they can be renamed into place, with the table in it.
+ */
 static int work_open(const char *csv, const char *out, char **work)
 {
     const char *slash = strrchr(out, '/');
