@@ -115,14 +115,15 @@ static const struct column {
     const char *name;
     long long (*get)(const struct trace_record *);
 } columns[] = {
-    {"rank", rec_rank},           {"stream", rec_stream},       {"op", rec_op},
-    {"layer", rec_layer},         {"round", rec_round},         {"start", rec_start},
-    {"end", rec_end},             {"wait", rec_wait},           {"sms", rec_sms},
-    {"rows", rec_rows},           {"bytes", rec_bytes},         {"cause", rec_cause},
-    {"cause_op", rec_cause_op},   {"data_rank", rec_data_rank}, {"data_op", rec_data_op},
+    {"rank", rec_rank},         {"stream", rec_stream},       {"op", rec_op},
+    {"layer", rec_layer},       {"round", rec_round},         {"start", rec_start},
+    {"end", rec_end},           {"wait", rec_wait},           {"sms", rec_sms},
+    {"rows", rec_rows},         {"bytes", rec_bytes},         {"cause", rec_cause},
+    {"cause_op", rec_cause_op}, {"data_rank", rec_data_rank}, {"data_op", rec_data_op},
 };
 
-/* Strings that repeat are kept once: the index of text in the array, which it joins if it is new. */
+/* Strings that repeat are kept once: the index of text in the array, which it joins if it is new.
+ */
 static json_int_t text_index(json_t *texts, json_t *places, const char *text)
 {
     json_t *at = json_object_get(places, text);
@@ -237,8 +238,8 @@ static int panel_counters(const char *folder, json_t *panel)
         double most = 0, t_us, value;
 
         for (size_t i = 0; csv && at[0] >= 0 && at[1] >= 0 && i < csv->num_rows; i++) {
-            if (trace_counter_find(csv_at(csv, i, at[1])) != c || csv_double(csv, i, at[2], &t_us) ||
-                csv_double(csv, i, at[3], &value))
+            if (trace_counter_find(csv_at(csv, i, at[1])) != c ||
+                csv_double(csv, i, at[2], &t_us) || csv_double(csv, i, at[3], &value))
                 continue;
             if (json_is_null(rank))
                 rank = json_integer(atoi(csv_at(csv, i, at[0])));
@@ -267,7 +268,8 @@ static void panel_title(const json_t *titles, const char *file, const struct tra
     size_t i;
     json_t *entry;
 
-    json_array_foreach(titles, i, entry) {
+    json_array_foreach(titles, i, entry)
+    {
         const char *name = json_string_value(json_object_get(entry, "file"));
 
         if (name && !strcmp(name, file))
