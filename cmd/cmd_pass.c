@@ -7,6 +7,7 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/version.h"
 #include "cmd/cmd.h"
 #include "study/pass.h"
 #include "report/plot.h"
@@ -377,10 +378,7 @@ static int results_write(const struct passes *a, const struct cli *cli)
     bool draw = !cli->no_plots && plot_available();
     int err;
 
-    if (cli->output_dir)
-        snprintf(folder, sizeof folder, "%s", cli->output_dir);
-    else
-        snprintf(folder, sizeof folder, "results/%s", a->config->name);
+    cli_folder(cli, a->config->name, folder, sizeof folder);
     err = file_mkdirs(folder);
     snprintf(path, sizeof path, "%s/pass.csv", folder);
     if (!err)

@@ -7,7 +7,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "cmd/cmd.h"
-#include "study/confidence.h"
+#include "report/confidence.h"
 #include "study/eps_rule.h"
 #include "study/grid.h"
 #include "report/plot.h"
@@ -67,7 +67,7 @@ static void title_of(const struct grid_point *p, const struct scenario *s, char 
 {
     char name[24], knobs[64] = "";
 
-    report_point_name(p, name, sizeof name);
+    grid_point_name(p, name, sizeof name);
     if (p->policy == &policy_peo)
         snprintf(knobs, sizeof knobs, ", %d rounds, %d SMs", p->knobs.num_rounds, p->knobs.num_sms);
     if (p->policy == &policy_eps)
@@ -280,15 +280,15 @@ static int run(struct cli *cli, const struct run_flags *flags)
         err = confidence_run(o.grid, flags->confidence, cli_jobs(cli), &sure);
     if (!err)
         err = report_json(o.grid, sure ? confidence_json(sure, o.grid) : NULL, &json);
-    snprintf(folder, sizeof folder, "results/%s", c->name);
+    cli_folder(cli, c->name, folder, sizeof folder);
     if (!err)
-        err = results_write(&o, cli->output_dir ? cli->output_dir : folder, json);
+        err = results_write(&o, folder, json);
     if (!err)
         err = stdout_write(&o, json);
     if (!err && sure && !cli->json && !cli->csv)
         confidence_print(sure, o.grid, stdout);
     if (!err && !cli->json && !cli->csv)
-        printf("results: %s/\n", cli->output_dir ? cli->output_dir : folder);
+        printf("results: %s/\n", folder);
     free(json);
     confidence_free(sure);
     grid_free(o.grid);

@@ -7,6 +7,7 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "base/version.h"
 #include "cmd/cmd.h"
 #include "cmd/cmd_accuracy.h"
 #include "cmd/cmd_calibrate.h"
