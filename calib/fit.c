@@ -496,7 +496,7 @@ static bool row_fits(const struct hw_profile *p, const struct fit_law *law,
 {
     int nodes = r->nodes > 0 ? r->nodes : 1;
 
-    if (!(law->rows & (1u << r->law)) || !r->reference || !predict_system(p, r->system))
+    if (!(law->rows & (1ull << r->law)) || !r->reference || !predict_system(p, r->system))
         return false;
     if (!(measured_of(law->what, r) > 0))
         return false;
@@ -661,11 +661,11 @@ static int result_cv(const struct hw_profile *p, const struct fit_law *law,
 }
 
 static bool sets_hold(const struct hw_profile *p, struct data_set *const *sets, size_t num_sets,
-                      unsigned laws)
+                      unsigned long long laws)
 {
     for (size_t s = 0; laws && s < num_sets; s++)
         for (size_t i = 0; i < sets[s]->n; i++)
-            if (laws & (1u << sets[s]->rows[i].law) && predict_system(p, sets[s]->rows[i].system))
+            if (laws & (1ull << sets[s]->rows[i].law) && predict_system(p, sets[s]->rows[i].system))
                 return true;
     return false;
 }

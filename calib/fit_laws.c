@@ -1,6 +1,6 @@
 #include "calib/fit_laws.h"
 
-#define BIT(law) (1u << (law))
+#define BIT(law) (1ull << (law))
 #define MANY     100000
 
 /* In the order of fitting: later laws build on the fields of earlier ones. */

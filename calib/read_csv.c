@@ -9,93 +9,7 @@
 #include "base/arena.h"
 #include "base/err.h"
 #include "base/log.h"
-#include "calib/read.h"
-
-#define MAX_US 1e7 /* ten seconds: no kernel of ours takes that */
-#define MIN_US 0.05
-
-/* One row being read; err is set at the first bad cell and named. */
-struct cells {
-    struct data_set *set;
-    const struct csv *csv;
-    size_t row;
-    bool err;
-};
-
-static const char *cell_text(struct cells *c, const char *col)
-{
-    int i = csv_col(c->csv, col);
-
-    return i < 0 ? "" : csv_at(c->csv, c->row, i);
-}
-
-static void cell_bad(struct cells *c, const char *col, const char *why)
-{
-    if (!c->err)
-        data_bad(c->set, c->csv->line[c->row], "%s '%s' %s", col, cell_text(c, col), why);
-    c->err = true;
-}
-
-static double cell_number(struct cells *c, const char *col, double min, double max)
-{
-    int i = csv_col(c->csv, col);
-    double x = 0;
-
-    if (c->err)
-        return 0;
-    if (i < 0 || csv_double(c->csv, c->row, i, &x) != 0)
-        cell_bad(c, col, "is not a number");
-    else if (!(x >= min && x <= max))
-        cell_bad(c, col, x < min ? "is too small" : "is absurdly large");
-    return c->err ? 0 : x;
-}
-
-static int cell_int(struct cells *c, const char *col, int min, int max)
-{
-    double x = cell_number(c, col, min, max);
-
-    if (!c->err && x != floor(x))
-        cell_bad(c, col, "is not a whole number");
-    return c->err ? 0 : (int)x;
-}
-
-/* 0 when the column is absent or the cell empty. */
-static double cell_optional(struct cells *c, const char *col, double max)
-{
-    return cell_text(c, col)[0] ? cell_number(c, col, 0, max) : 0;
-}
-
-static void cell_latency(struct cells *c, const char *col, struct data_row *r)
-{
-    r->latency_us = cell_number(c, col, MIN_US, MAX_US);
-}
-
-static void cell_system(struct cells *c, const char *col, struct data_row *r)
-{
-    const char *text = cell_text(c, col);
-
-    if (!text[0] || strlen(text) >= sizeof r->system)
-        cell_bad(c, col, "is no system");
-    else
-        snprintf(r->system, sizeof r->system, "%s", text);
-}
-
-/* dtypes whose name says one of the two that the laws know; anything else is refused by name. */
-static enum plan_dtype cell_dtype(struct cells *c)
-{
-    static const char *const fp8[] = {"fp8", "fp8_e4m3", "fp8_block"};
-    static const char *const bf16[] = {"bf16", "bfloat16"};
-    const char *text = cell_text(c, "dtype");
-
-    for (size_t i = 0; i < sizeof fp8 / sizeof *fp8; i++)
-        if (strcmp(text, fp8[i]) == 0)
-            return DTYPE_FP8;
-    for (size_t i = 0; i < sizeof bf16 / sizeof *bf16; i++)
-        if (strcmp(text, bf16[i]) == 0)
-            return DTYPE_BF16;
-    cell_bad(c, "dtype", "is neither fp8 nor bf16");
-    return DTYPE_BF16;
-}
+#include "calib/read_cells.h"
 
 static void check_ranks(struct cells *c, const struct data_row *r)
 {
@@ -145,7 +59,7 @@ static void read_normal(struct cells *c, struct data_row *r)
     r->topk = cell_int(c, "topk", 1, 64);
     r->tokens = cell_int(c, "tokens_per_rank", 1, 1 << 24);
     r->num_sms = cell_int(c, "num_sms", 1, 1024);
-    r->notify_us = cell_number(c, "notify_us", 0, MAX_US);
+    r->notify_us = cell_number(c, "notify_us", 0, CELL_MAX_US);
     cell_latency(c, "transmit_us", r);
     r->latency_us += r->notify_us;
     if (strcmp(phase, "dispatch") == 0)
@@ -593,9 +507,9 @@ static void read_bench(struct cells *c, struct data_row *r)
     r->ranks = (int)cell_optional(c, "ranks", 4096);
     r->bytes = cell_optional(c, "bytes", 1e13);
     r->block_m = (int)cell_optional(c, "block_m", 256);
-    r->alone_us = cell_optional(c, "alone_us", MAX_US);
-    r->overlap_us = cell_optional(c, "overlap_us", MAX_US);
-    r->wait_us = cell_optional(c, "wait_us", MAX_US);
+    r->alone_us = cell_optional(c, "alone_us", CELL_MAX_US);
+    r->overlap_us = cell_optional(c, "overlap_us", CELL_MAX_US);
+    r->wait_us = cell_optional(c, "wait_us", CELL_MAX_US);
     cell_latency(c, "latency_us", r);
     r->nodes = 1;
     r->rounds = r->rounds < 1 ? 1 : r->rounds;
@@ -618,7 +532,7 @@ static void read_bench(struct cells *c, struct data_row *r)
         snprintf(r->coll, sizeof r->coll, "%s", kind->name + strlen("a2a_"));
 }
 
-#define MAX_COLS 12
+#define MAX_COLS 16
 struct format {
     const char *name;
     const char *cols[MAX_COLS]; /* all must be there */
