@@ -38,6 +38,8 @@ enum data_law {
     DATA_ATTN_CORE,  /* rows query tokens attend to `tokens` keys; groups = heads; k, n = widths of
                         key and value; bytes = KV cache read */
     DATA_ATTN_SIDE,  /* norms, rotary embedding, cache write: rows, bytes moved */
+    DATA_A2A_NVL,    /* exchange over one NVLink domain; coll: which part; bytes: of one copy */
+    DATA_SHOWN,      /* kernels that no law of ours has: read and counted, not predicted */
     DATA_LAW_COUNT
 };
 const char *data_law_name(enum data_law law);
@@ -66,6 +68,9 @@ struct data_row {
     double sigma;      /* relative spread that the source itself admits, 0 = none known */
     bool quantised;    /* dense FP8: the time includes quantising the activations */
     bool reference;    /* used in fits; other sources of the same thing are only shown against it */
+    bool kernel_only;  /* normal kernels: the time is without notify kernels */
+    int node_limit;    /* group-limited gates: nodes that a token may use; 0 = all */
+    double nic_GBps;   /* a GPU's share of the NICs it was measured with; 0 = as the profile says */
     int num_draws;     /* draws of expert_rows: 1 where rows are known, several where drawn */
     int num_local;     /* experts of this rank */
     int32_t *expert_rows; /* [num_draws * num_local], owned by the set; NULL where not needed */
@@ -85,6 +90,7 @@ struct data_set {
     char sha256[65];
     struct data_row *rows;
     size_t n, cap;
+    bool is_log;  /* of a run: equal rows are kernels that took equally long */
     bool repeats; /* the format holds repeated measurements of one shape */
     size_t bad;   /* rows skipped: the first few named one by one, the others by reason and lines */
     struct data_reason *reasons;
@@ -108,6 +114,9 @@ int data_read(const char *path, const struct data_hint *hint, bool strict, struc
 int data_parse(const char *text, size_t len, const char *name, const struct data_hint *hint,
                bool strict, struct data_set **out);
 void data_free(struct data_set *set);
+
+/* Experts that a token may choose from. */
+double data_usable_experts(const struct data_row *row);
 
 /* For the readers: appends a copy, or NULL when memory is out; names a bad row. */
 struct data_row *data_add(struct data_set *set, const struct data_row *row);

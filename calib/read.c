@@ -40,6 +40,8 @@ const char *data_law_name(enum data_law law)
         [DATA_A2A] = "a2a",
         [DATA_ATTN_CORE] = "attn_core",
         [DATA_ATTN_SIDE] = "attn_side",
+        [DATA_A2A_NVL] = "a2a_nvl",
+        [DATA_SHOWN] = "no law",
     };
 
     return (unsigned)law < DATA_LAW_COUNT ? names[law] : "?";
@@ -58,6 +60,13 @@ struct data_row *data_add(struct data_set *set, const struct data_row *row)
     }
     set->rows[set->n] = *row;
     return &set->rows[set->n++];
+}
+
+double data_usable_experts(const struct data_row *r)
+{
+    bool limited = r->node_limit > 0 && r->node_limit < r->nodes;
+
+    return r->experts * (limited ? (double)r->node_limit / r->nodes : 1.0);
 }
 
 void data_free(struct data_set *set)
@@ -174,7 +183,7 @@ static void mark_duplicates(struct data_set *set, struct data_row **order, bool 
 {
     qsort(order, set->n, sizeof *order, order_compare);
     for (size_t i = 1; i < set->n; i++) {
-        if (row_compare_shape(order[i - 1], order[i]) != 0)
+        if (set->is_log || row_compare_shape(order[i - 1], order[i]) != 0)
             continue;
         /* Microbenchmarks repeat; only a row that repeats the result too was copied. */
         if (set->repeats && order[i - 1]->latency_us != order[i]->latency_us)
@@ -204,7 +213,7 @@ static void mark_misfits(struct data_set *set, struct data_row **order, bool *dr
     for (size_t i = 0, end; i < set->n; i = end) {
         for (end = i + 1; end < set->n && same_group(order[i], order[end]);)
             end++;
-        if (end - i < 3)
+        if (end - i < 3 || order[i]->law == DATA_SHOWN)
             continue; /* two alone: nothing says which is right */
         for (size_t j = i + 1; j + 1 < end; j++)
             mark_misfit(set, order, j - 1, j, j + 1, drop);
