@@ -40,6 +40,8 @@ const char *data_law_name(enum data_law law)
         [DATA_A2A] = "a2a",
         [DATA_ATTN_CORE] = "attn_core",
         [DATA_ATTN_SIDE] = "attn_side",
+        [DATA_V2_DISPATCH] = "v2_dispatch",
+        [DATA_V2_COMBINE] = "v2_combine",
         [DATA_A2A_NVL] = "a2a_nvl",
         [DATA_SHOWN] = "no law",
     };
@@ -183,7 +185,7 @@ static void mark_duplicates(struct data_set *set, struct data_row **order, bool 
 {
     qsort(order, set->n, sizeof *order, order_compare);
     for (size_t i = 1; i < set->n; i++) {
-        if (set->is_log || row_compare_shape(order[i - 1], order[i]) != 0)
+        if (row_compare_shape(order[i - 1], order[i]) != 0)
             continue;
         /* Microbenchmarks repeat; only a row that repeats the result too was copied. */
         if (set->repeats && order[i - 1]->latency_us != order[i]->latency_us)
@@ -235,7 +237,8 @@ static int drop_odd_rows(struct data_set *set)
     }
     for (size_t i = 0; i < set->n; i++)
         order[i] = &set->rows[i];
-    mark_duplicates(set, order, drop);
+    if (!set->runs)
+        mark_duplicates(set, order, drop);
     mark_misfits(set, order, drop);
     for (size_t i = 0; i < set->n; i++)
         if (!drop[i])

@@ -237,10 +237,13 @@ static void shown_us(struct cells *c, struct data_row *r, const char *col)
 
 void read_public_v2(struct cells *c, struct data_row *r)
 {
+    const char *op = cell_text(c, "op");
+
     public_shape(c, r);
     shown_us(c, r, "us");
-    snprintf(r->group, sizeof r->group, "V2 EP%d %.20s %.20s", r->ranks, cell_text(c, "mode"),
-             cell_text(c, "op"));
+    if (r->law == DATA_SHOWN && !strchr(op, '+'))
+        r->law = strstr(op, "dispatch") ? DATA_V2_DISPATCH : DATA_V2_COMBINE;
+    snprintf(r->group, sizeof r->group, "V2 EP%d %.20s %.20s", r->ranks, cell_text(c, "mode"), op);
 }
 
 void read_public_other(struct cells *c, struct data_row *r)

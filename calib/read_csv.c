@@ -702,7 +702,7 @@ int read_csv(struct data_set *set, const struct csv *csv)
         return fail_format(csv, nearest);
     set->format = f->name;
     set->repeats = f->repeats;
-    set->is_log = f->read == read_public_trace;
+    set->runs = f->read == read_public_trace;
     for (size_t i = 0; i < csv->num_rows; i++) {
         struct cells c = {set, csv, i, false};
         struct data_row r = {.line = csv->line[i], .rounds = 1};

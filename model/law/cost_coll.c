@@ -51,13 +51,6 @@ int cost_coll_ns(const struct hw_profile *p, const char *name, int ranks, double
     return 0;
 }
 
-static const char *coll_name(enum plan_op_kind kind)
-{
-    return kind == OP_ALL_REDUCE       ? "all_reduce"
-           : kind == OP_REDUCE_SCATTER ? "reduce_scatter"
-                                       : "all_gather";
-}
-
 /* Bytes each GPU puts on its NIC: a ring crosses `nodes` nodes with all their NICs in use; of an
  * all-to-all's, what is for other nodes. */
 static double wire_bytes(const char *name, double bytes, int ranks, int nodes)
@@ -118,7 +111,7 @@ void cost_coll_work(const struct hw_profile *p, const struct plan *plan, const s
     double ns = 0, floor_ns = 0, full = hw_value(p, HW_COLL_NUM_SMS);
     double bytes = (double)op->coll_bytes;
     bool outside = false, assumed = true;
-    const char *name = coll_name(op->kind);
+    const char *name = plan_op_kind_name(op->kind);
 
     if (ranks > per_node) {
         nodes = (ranks + per_node - 1) / per_node;
