@@ -276,6 +276,20 @@ static double routing_visits(int64_t units, int64_t size, int64_t k)
     return (double)units * (1 - fmax(none, 0));
 }
 
+/* Is group i of the `used` ones from `first` on among the `most` that were chosen least? */
+static bool routing_is_behind(const int64_t *turns, int64_t groups, int64_t first, int64_t used,
+                              int64_t i, int64_t most)
+{
+    int64_t mine = turns[(first + i) % groups], before = 0;
+
+    for (int64_t j = 0; j < used; j++) {
+        int64_t other = turns[(first + j) % groups];
+
+        before += other < mine || (other == mine && j < i);
+    }
+    return before < most;
+}
+
 /* Balanced under a group limit: a token visits as many groups as chance would have it, at most
  * topk_group; groups take turns, and so do the experts of a group, rank after rank. */
 static int routing_balance_groups(const struct routing_spec *spec, struct plan_routing *r)
@@ -284,20 +298,22 @@ static int routing_balance_groups(const struct routing_spec *spec, struct plan_r
     int64_t split = r->experts % r->ranks == 0 && r->ranks % groups == 0 ? r->ranks / groups : 1;
     double visits = routing_visits(spec->topk_group, size, k);
     int64_t *next = calloc((size_t)groups, sizeof *next); /* of a group: where its turn stands */
+    int64_t *share = calloc((size_t)(groups > k ? groups : k), sizeof *share);
     int64_t first = 0, least = (k + size - 1) / size;
     int32_t *out = r->expert;
+    int rc = next && share ? 0 : ERR_NOMEM;
 
-    if (!next)
-        return ERR_NOMEM;
-    for (int64_t n = 0; n < (int64_t)r->ranks * r->tokens; n++) {
+    for (int64_t n = 0; rc == 0 && n < (int64_t)r->ranks * r->tokens; n++) {
         int64_t t = n % r->tokens, used = (int64_t)((double)(t + 1) * visits + 1e-9) -
                                           (int64_t)((double)t * visits + 1e-9);
 
         used = used < least ? least : used > k ? k : used;
+        for (int64_t i = 0; i < used; i++)
+            share[i] = k / used + routing_is_behind(next, groups, first, used, i, k % used);
         for (int64_t i = 0; i < used; i++) {
             int64_t g = (first + i) % groups;
 
-            for (int64_t j = 0; j < k / used + (i < k % used); j++) {
+            for (int64_t j = 0; j < share[i]; j++) {
                 int64_t turn = next[g]++ % size;
 
                 *out++ = (int32_t)(g * size + turn % split * (size / split) + turn / split);
@@ -307,7 +323,8 @@ static int routing_balance_groups(const struct routing_spec *spec, struct plan_r
         first = (first + used + (n % groups == groups - 1)) % groups;
     }
     free(next);
-    return 0;
+    free(share);
+    return rc;
 }
 
 static int routing_refuse(const char *text)

@@ -30,6 +30,6 @@ for name in "${names[@]}"; do
         grep -aE 'ERROR|SUMMARY|Test unit' "$log" | head -5
     fi
     # The smallest set with the same coverage; big inputs are left out of the tree.
-    "$build/tests/fuzz/fuzz_$name" -merge=1 -max_len=4096 "$kept" "$grown" >/dev/null 2>&1
+    "$build/tests/fuzz/fuzz_$name" -merge=1 -max_len=4096 -artifact_prefix="$build/findings/merge-" "$kept" "$grown" >/dev/null 2>&1
 done
 exit $failed

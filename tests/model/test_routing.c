@@ -334,7 +334,7 @@ static void balanced_tokens_travel_no_further_than_chance(void **state)
     }
 }
 
-static int fill(const char *text, size_t len, int layer, struct plan_routing *r)
+static int fill_text(const char *text, size_t len, int layer, struct plan_routing *r)
 {
     struct routing_spec spec = {.kind = ROUTING_FILE, .layer = layer, .seed = 1};
 
@@ -368,13 +368,13 @@ static void formats_of_the_field_are_read(void **state)
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
         int rows[4];
 
-        assert_int_equal(fill(counts[i], strlen(counts[i]), -1, &r), 0);
+        assert_int_equal(fill_text(counts[i], strlen(counts[i]), -1, &r), 0);
         count_rows(&r, rows);
         assert_int_equal(rows[0], 4);
         assert_int_equal(rows[1], 2);
     }
     for (size_t i = 0; i < sizeof choices / sizeof *choices; i++) {
-        assert_int_equal(fill(choices[i], strlen(choices[i]), -1, &r), 0);
+        assert_int_equal(fill_text(choices[i], strlen(choices[i]), -1, &r), 0);
         assert_memory_equal(expert, want, sizeof want);
     }
 }
@@ -406,25 +406,25 @@ static void numpy_arrays_are_read(void **state)
 
     (void)state;
     n = npy(text, "<i8", "4, 2", i8, sizeof i8);
-    assert_int_equal(fill(text, n, -1, &r), 0);
+    assert_int_equal(fill_text(text, n, -1, &r), 0);
     assert_memory_equal(expert, want, sizeof want);
-    CHECK_FAILS(fill(text, n - 1, -1, &r), ERR_PARSE, "shape and size do not go together");
+    CHECK_FAILS(fill_text(text, n - 1, -1, &r), ERR_PARSE, "shape and size do not go together");
     n = npy(text, "<i2", "1, 2, 2, 2", i2, sizeof i2);
-    assert_int_equal(fill(text, n, 0, &r), 0);
+    assert_int_equal(fill_text(text, n, 0, &r), 0);
     assert_memory_equal(expert, want, sizeof want);
     n = npy(text, "<f4", "4,", f4, sizeof f4);
-    assert_int_equal(fill(text, n, -1, &r), 0);
+    assert_int_equal(fill_text(text, n, -1, &r), 0);
     count_rows(&r, rows);
     assert_int_equal(rows[0], 4);
     n = npy(text, ">i4", "4,", f4, sizeof f4);
-    CHECK_FAILS(fill(text, n, -1, &r), ERR_PARSE, "another type");
+    CHECK_FAILS(fill_text(text, n, -1, &r), ERR_PARSE, "another type");
     n = npy(text, "<f4", "2, 2, 1", f4, sizeof f4);
-    CHECK_FAILS(fill(text, n, -1, &r), ERR_DATA, "innermost length is 1");
-    CHECK_FAILS(fill("PK\x03\x04zip", 7, -1, &r), ERR_PARSE, "torch.save");
-    CHECK_FAILS(fill("[[0, 1], [2]]", 13, -1, &r), ERR_PARSE, "another length");
-    CHECK_FAILS(fill("{\"logical_count\": [[1, 1, 1, 1]]}", 34, 5, &r), ERR_DATA,
+    CHECK_FAILS(fill_text(text, n, -1, &r), ERR_DATA, "innermost length is 1");
+    CHECK_FAILS(fill_text("PK\x03\x04zip", 7, -1, &r), ERR_PARSE, "torch.save");
+    CHECK_FAILS(fill_text("[[0, 1], [2]]", 13, -1, &r), ERR_PARSE, "another length");
+    CHECK_FAILS(fill_text("{\"logical_count\": [[1, 1, 1, 1]]}", 33, 5, &r), ERR_DATA,
                 "layer asked for");
-    CHECK_FAILS(fill("[[0, 0], [2, 3], [1, 2], [3, 0]]", 32, -1, &r), ERR_DATA,
+    CHECK_FAILS(fill_text("[[0, 0], [2, 3], [1, 2], [3, 0]]", 32, -1, &r), ERR_DATA,
                 "names expert 0 twice");
 }
 
