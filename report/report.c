@@ -50,6 +50,45 @@ void report_head(const struct config *c, FILE *f)
     fprintf(f, "peosim %s  %s (%.12s)  profile %s  model %s  seed %s  %s\n", PEOSIM_VERSION,
             c->path, c->hash, first_value(c, "cluster.profile"), first_value(c, "model"),
             first_value(c, "seed"), fidelity_words(c));
+    report_nics(c, f);
+}
+
+static double set_or(const struct config *c, const char *key, double otherwise)
+{
+    double x = 0;
+
+    return config_axis(c, key) && sscanf(first_value(c, key), "%lf", &x) == 1 && x > 0 ? x
+                                                                                       : otherwise;
+}
+
+static void print_nics(const struct config *c, const char *profile, FILE *f)
+{
+    struct hw_profile *p = NULL;
+    double nics, Gbit;
+
+    if (hw_profile_read(profile, &p) != 0 || !p->nic_choices[0]) {
+        hw_profile_free(p);
+        return;
+    }
+    nics = set_or(c, "cluster.nics_per_gpu", hw_value(p, HW_NET_NICS_PER_GPU));
+    Gbit = set_or(c, "cluster.nic_Gbitps", hw_value(p, HW_NET_NIC_GBITPS));
+    fprintf(
+        f,
+        "  NICs: %gx%g Gb/s for %g GPUs; nodes of %s come with %s: set cluster.nics_per_gpu and "
+        "cluster.nic_Gbitps\n",
+        nics * hw_value(p, HW_NET_HOST_GPUS), Gbit, hw_value(p, HW_NET_HOST_GPUS), p->name,
+        p->nic_choices);
+    hw_profile_free(p);
+}
+
+void report_nics(const struct config *c, FILE *f)
+{
+    const struct axis *axis = config_axis(c, "cluster.profile");
+
+    if (!axis)
+        print_nics(c, first_value(c, "cluster.profile"), f);
+    for (int i = 0; axis && i < axis->num_values; i++)
+        print_nics(c, axis->values[i], f);
 }
 
 int report_num_rounds(const struct grid_point *p)
