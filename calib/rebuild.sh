@@ -3,7 +3,7 @@
 # folder of public measurements:
 #   calib/rebuild.sh DATA [flags of calibrate, such as --cv]
 # Profiles without data of a kind assume it: h100 and h200 from each other, h800 and h20 from those
-# two, b200 from h200. An assume step replaces only what has no data of its own; the last one wins.
+# two, b200 from h200, the other Blackwell GPUs from b200. An assume step replaces only what has no data of its own; the last one wins.
 set -eu
 cd "$(dirname "$0")/.."
 data=${1:?usage: calib/rebuild.sh DATA}
@@ -25,7 +25,7 @@ fit() { # profile flags...
         "$data/moe_ffn_masked.csv" "$data/gemm.csv" "$data/nccl.csv"
 }
 
-for p in h100 h800 h20 b200; do
+for p in h100 h800 h20 b200 b300 gb200 gb300; do
     $peosim calibrate --profile hw/profiles/$p.yaml --fresh --overwrite
 done
 fit h200 --fresh "$@"
@@ -38,3 +38,6 @@ assume h20 h200 h800 h100
 fit h20 "$@"
 assume b200 h100 h200
 fit b200 "$@"
+for p in b300 gb200 gb300; do
+    assume $p h100 h200 b200
+done

@@ -233,6 +233,14 @@ void cli_help(const struct cmd *cmd, const struct opt *extra, bool keys)
     }
 }
 
+void cli_folder(const struct cli *cli, const char *name, char *buf, size_t size)
+{
+    if (cli->output_dir)
+        snprintf(buf, size, "%s", cli->output_dir);
+    else
+        snprintf(buf, size, "results/%s", name);
+}
+
 int cli_jobs(const struct cli *cli)
 {
     long n = cli->jobs > 0 ? cli->jobs : sysconf(_SC_NPROCESSORS_ONLN);

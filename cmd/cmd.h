@@ -8,10 +8,6 @@
 
 #include "base/opt.h"
 
-#ifndef PEOSIM_VERSION
-#define PEOSIM_VERSION "0.1.0"
-#endif
-
 struct cmd {
     const char *name;
     const char *usage;                 /* what follows the name: "CONFIG [flags]" */
@@ -28,6 +24,7 @@ int cmd_capacity(int argc, char **argv);
 int cmd_sweep(int argc, char **argv);
 int cmd_recommend(int argc, char **argv);
 int cmd_why(int argc, char **argv);
+int cmd_report(int argc, char **argv);
 
 #define CLI_MAX_WORDS 64
 
@@ -57,5 +54,7 @@ void cli_free(struct cli *cli);
 void cli_help(const struct cmd *cmd, const struct opt *extra, bool keys);
 const struct cmd *cmd_find(const char *name);
 int cli_jobs(const struct cli *cli); /* threads to use, >= 1 */
+/* Where results go: --output-dir, or results/NAME. */
+void cli_folder(const struct cli *cli, const char *name, char *buf, size_t size);
 
 #endif

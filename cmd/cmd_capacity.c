@@ -310,10 +310,7 @@ static int run(struct cli *cli, const struct flags *flags)
 
     if (err)
         return err;
-    if (cli->output_dir)
-        snprintf(r.folder, sizeof r.folder, "%s", cli->output_dir);
-    else
-        snprintf(r.folder, sizeof r.folder, "results/%s", r.config->name);
+    cli_folder(cli, r.config->name, r.folder, sizeof r.folder);
     err = capacity_open(r.config, &r.k);
     if (!err)
         err = search(&r, flags->restart);

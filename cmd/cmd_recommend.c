@@ -8,6 +8,7 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "base/version.h"
 #include "report/bars.h"
 #include "cmd/cmd.h"
 #include "report/engine.h"
@@ -79,7 +80,7 @@ static void pick_print(const struct recommend *r, const struct recommend_pick *p
     const struct evaluation *ev = &point.ev;
     char name[24], knobs[256], words[256], interval[48], flat[256];
 
-    report_point_name(&point, name, sizeof name);
+    grid_point_name(&point, name, sizeof name);
     report_knob_words(&point, knobs, sizeof knobs);
     report_scenario_words(r->config, p->scenario, words, sizeof words);
     interval_words(p, interval, sizeof interval);
@@ -130,7 +131,7 @@ static int settings_print(const struct recommend *r)
         if (!recommend_pays(&r->pick[i]) || settings_seen(r, i))
             continue;
         point = point_of(r, &r->pick[i]);
-        report_point_name(&point, name, sizeof name);
+        grid_point_name(&point, name, sizeof name);
         report_knob_words(&point, knobs, sizeof knobs);
         err = config_scenario(r->config, i, &s);
         if (err)
@@ -248,7 +249,7 @@ static json_t *pick_json(const struct recommend *r, const struct recommend_pick 
     json_t *knobs = json_object(), *j;
     FILE *f = open_memstream(&settings, &len);
 
-    report_point_name(&point, name, sizeof name);
+    grid_point_name(&point, name, sizeof name);
     report_scenario_words(r->config, p->scenario, words, sizeof words);
     report_knobs_json(&point, knobs);
     j = json_pack("{s:s,s:s,s:b,s:f,s:f,s:f,s:o,s:o}", "scenario", words, "policy", name, "enable",
@@ -307,8 +308,10 @@ enum { BARS_MAX = 32 };
 static int gains_draw(const struct cli *cli, const struct config *c, const struct recommend *r)
 {
     struct bar bars[BARS_MAX];
+    char folder[512];
     int n = 0;
 
+    cli_folder(cli, c->name, folder, sizeof folder);
     for (size_t i = 0; i < r->num_picks && n < BARS_MAX; i++) {
         const struct recommend_pick *p = &r->pick[i];
         struct grid_point point = point_of(r, p);
@@ -316,7 +319,7 @@ static int gains_draw(const struct cli *cli, const struct config *c, const struc
 
         if (p->best < 0)
             continue;
-        report_point_name(&point, name, sizeof name);
+        grid_point_name(&point, name, sizeof name);
         report_scenario_words(c, p->scenario, words, sizeof words);
         snprintf(bars[n].label, sizeof bars[n].label, "%s%s%s", words, *words ? ": " : "", name);
         bars[n].value = point.ev.gain_pct;
@@ -324,8 +327,9 @@ static int gains_draw(const struct cli *cli, const struct config *c, const struc
         bars[n].high = p->has_interval ? p->gain_high_pct : point.ev.gain_pct;
         n++;
     }
-    return bars_write(cli, c, "recommend", "gain of the best policy over no overlap",
-                      "gain over no overlap (%)", bars, n);
+    return bars_write(folder, !cli->no_plots, "recommend",
+                      "gain of the best policy over no overlap", "gain over no overlap (%)", bars,
+                      n);
 }
 
 static int recommend(const struct cli *cli, const struct flags *flags)

@@ -220,7 +220,7 @@ static int point_append(struct sweep *s, size_t index, const struct grid_point *
 
     if (!f)
         return ERR_NOMEM;
-    report_point_name(p, line.name, sizeof line.name);
+    grid_point_name(p, line.name, sizeof line.name);
     report_csv_row(s->c, p, NULL, f);
     err = fclose(f) ? ERR_RANGE : 0;
     len = strlen(line.row);
@@ -304,14 +304,6 @@ static int results_write(struct sweep *s, size_t skipped)
     return err;
 }
 
-static void folder_set(struct sweep *s)
-{
-    if (s->cli->output_dir)
-        snprintf(s->folder, sizeof s->folder, "%s", s->cli->output_dir);
-    else
-        snprintf(s->folder, sizeof s->folder, "results/%s", s->c->name);
-}
-
 static int sweep(struct sweep *s)
 {
     size_t skipped;
@@ -321,7 +313,7 @@ static int sweep(struct sweep *s)
         err = size_check(s);
     if (err)
         return err;
-    folder_set(s);
+    cli_folder(s->cli, s->c->name, s->folder, sizeof s->folder);
     err = mpi_open(&s->world);
     if (!err)
         err = output_open(s);

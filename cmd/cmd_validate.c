@@ -16,6 +16,7 @@
 #include "trace/chrome.h"
 #include "trace/csv.h"
 #include "trace/log.h"
+#include "validate/gpu.h"
 
 /* For one point: its check against the reference, and its replays. */
 #define PATIENCE_S        180.0

@@ -9,6 +9,7 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "base/version.h"
 #include "report/bars.h"
 #include "cmd/cmd.h"
 #include "study/grid.h"
@@ -55,7 +56,7 @@ static void point_print(const struct config *c, const struct why *w)
     char name[24], knobs[256], words[256];
 
     report_head(c, stdout);
-    report_point_name(&w->point, name, sizeof name);
+    grid_point_name(&w->point, name, sizeof name);
     report_knob_words(&w->point, knobs, sizeof knobs);
     report_scenario_words(c, w->point.scenario, words, sizeof words);
     printf("%s%s%s %s: %.1f us a layer, %+.1f%% against none (%.1f us); slowest rank %d\n", words,
@@ -224,7 +225,7 @@ static int terms(const struct config *c, const struct why *w)
     if (!err)
         err = terms_of(e, &s, w->point.policy, &w->point.knobs, &t);
     if (!err) {
-        report_point_name(&w->point, name, sizeof name);
+        grid_point_name(&w->point, name, sizeof name);
         printf("\n");
         terms_print(&t, name, stdout);
     }
@@ -237,9 +238,10 @@ static int terms(const struct config *c, const struct why *w)
 static int fixes_draw(const struct cli *cli, const struct config *c, const struct why *w)
 {
     struct bar bars[WHY_MAX_FIXES];
-    char name[24], title[160];
+    char name[24], title[160], folder[512];
     int n = 0;
 
+    cli_folder(cli, c->name, folder, sizeof folder);
     for (int i = 0; i < w->num_fixes; i++) {
         const struct why_fix *f = &w->fix[i];
 
@@ -249,10 +251,11 @@ static int fixes_draw(const struct cli *cli, const struct config *c, const struc
         bars[n].value = bars[n].low = bars[n].high = f->saves_us;
         n++;
     }
-    report_point_name(&w->point, name, sizeof name);
+    grid_point_name(&w->point, name, sizeof name);
     snprintf(title, sizeof title, "%s: what each change would save of %.1f us", name,
              w->point.ev.layer_us);
-    return bars_write(cli, c, "why", title, "microseconds saved per layer", bars, n);
+    return bars_write(folder, !cli->no_plots, "why", title, "microseconds saved per layer", bars,
+                      n);
 }
 
 static int explain(const struct cli *cli)

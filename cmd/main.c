@@ -7,6 +7,7 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "base/version.h"
 #include "cmd/cmd.h"
 #include "cmd/cmd_accuracy.h"
 #include "cmd/cmd_calibrate.h"
@@ -39,6 +40,7 @@ static const struct cmd commands[] = {
      "predict whole decode steps and prefill passes: TPOT, tokens/s per GPU", cmd_pass},
     {"capacity", "FILE [flags]", "the cheapest GPUs and pools that keep a traffic's TTFT and TPOT",
      cmd_capacity},
+    {"report", "FOLDER [flags]", "one page of a folder of results, for any browser", cmd_report},
     {"help", "[COMMAND]", "this text, or that of a command", cmd_help},
 };
 

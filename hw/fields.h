@@ -14,9 +14,11 @@ enum hw_scale { HW_SCALE_SAME, HW_SCALE_NVLINK, HW_SCALE_HBM, HW_SCALE_FP8, HW_S
 
 /* clang-format off */
 #define HW_FIELDS(X) \
+    X(GPU_ARCH,            "gpu.arch",            "sm_",     70, 199,  90,          SAME, "architecture as CUDA names it: sm_90 (Hopper), sm_100, sm_103 (Blackwell)") \
     X(GPU_NUM_SMS,         "gpu.num_sms",         "SMs",     1, 1024,  HW_REQUIRED, SAME, "streaming multiprocessors") \
     X(GPU_BF16_TFLOPS,     "gpu.bf16_TFLOPS",     "TFLOP/s", 1, 1e5,   HW_REQUIRED, SAME, "dense BF16 tensor rate, nominal") \
     X(GPU_FP8_TFLOPS,      "gpu.fp8_TFLOPS",      "TFLOP/s", 1, 1e5,   HW_REQUIRED, SAME, "dense FP8 tensor rate, nominal") \
+    X(GPU_FP4_TFLOPS,      "gpu.fp4_TFLOPS",      "TFLOP/s", 0, 1e6,   0,          SAME, "dense FP4 tensor rate, nominal; 0 = no such units") \
     X(GPU_HBM_GBPS,        "gpu.hbm_GBps",        "GB/s",    10, 1e5,  HW_REQUIRED, SAME, "HBM bandwidth, nominal") \
     X(GPU_HBM_EFF,         "gpu.hbm_eff",         "",        0.2, 1,   0.9,         SAME, "share of it that kernels reach together") \
     X(GPU_SM_HBM_GBPS,     "gpu.sm_hbm_GBps",     "GB/s",    1, 1000,  60,          SAME, "most HBM bandwidth one SM draws") \

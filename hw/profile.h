@@ -1,5 +1,6 @@
-/* hw/profile.h: what a machine is. One YAML file per GPU (hw/profiles/h200.yaml ...); every field carries
- * its unit in its name and an origin with a source. Fields are listed once, in hw/fields.h. */
+/* hw/profile.h: what a machine is. One YAML file per GPU (hw/profiles/h200.yaml ...); every field
+ * carries its unit in its name and an origin with a source. Fields are listed once, in hw/fields.h.
+ */
 #ifndef PEOSIM_HW_PROFILE_H
 #define PEOSIM_HW_PROFILE_H
 
@@ -59,9 +60,9 @@ struct hw_profile {
     int num_ranges;
 };
 
-/* name: a path, or a shipped name ("h200" finds hw/profiles/h200.yaml). Unknown fields (nearest offered),
- * missing required ones, wrong units, absurd values: one line with file and line. ERR_NOTFOUND,
- * ERR_CONFIG, ERR_PARSE. */
+/* name: a path, or a shipped name ("h200" finds hw/profiles/h200.yaml). Unknown fields (nearest
+ * offered), missing required ones, wrong units, absurd values: one line with file and line.
+ * ERR_NOTFOUND, ERR_CONFIG, ERR_PARSE. */
 int hw_profile_read(const char *name, struct hw_profile **out);
 /* The same from a document already read. */
 struct doc;

@@ -61,12 +61,27 @@ struct entry {
     const char *source;
 };
 
-static int read_entry_key(const struct reader *r, const struct doc_node *node, struct entry *e)
+/* An architecture is written as CUDA names it: sm_90. */
+static int read_arch(const struct reader *r, const struct doc_node *node, double *out)
+{
+    char *end = NULL;
+
+    if (node->type == DOC_SCALAR && node->text && strncmp(node->text, "sm_", 3) == 0)
+        *out = (double)strtol(node->text + 3, &end, 10);
+    if (!end || end == node->text + 3 || *end)
+        return fail(r, node, "gpu.arch must be named as CUDA does: sm_90, sm_100, sm_103", NULL);
+    return 0;
+}
+
+static int read_entry_key(const struct reader *r, const struct doc_node *node, int id,
+                          struct entry *e)
 {
     static const char *const keys[] = {"value", "std_err", "origin", "source"};
 
     if (strcmp(node->key, "value") == 0) {
         e->has_value = true;
+        if (id == HW_GPU_ARCH)
+            return read_arch(r, node, &e->value);
         return doc_to_double(node, &e->value) ? fail(r, node, "value must be a number", NULL) : 0;
     }
     if (strcmp(node->key, "std_err") == 0) {
@@ -95,7 +110,7 @@ static int read_field(const struct reader *r, const struct doc_node *node, int i
     if (node->type != DOC_MAP)
         return fail(r, node, "expected {value: ..., origin: ..., source: ...} for", name);
     for (const struct doc_node *c = node->child; c && rc == 0; c = c->next)
-        rc = read_entry_key(r, c, &e);
+        rc = read_entry_key(r, c, id, &e);
     if (rc != 0)
         return rc;
     if (!e.has_value)

@@ -37,7 +37,7 @@ static void put_field(FILE *f, int id, const struct hw_field *field)
 {
     const char *name = strchr(hw_field_name((enum hw_field_id)id), '.') + 1;
 
-    fprintf(f, "  %s: {value: %.6g", name, field->value);
+    fprintf(f, "  %s: {value: %s%.6g", name, id == HW_GPU_ARCH ? "sm_" : "", field->value);
     if (field->std_err > 0)
         fprintf(f, ", std_err: %.3g", field->std_err);
     fprintf(f, ", origin: %s, source: ", hw_origin_name(field->origin));

@@ -5,54 +5,47 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "plan/counts.h"
 
-static const char *const kind_names[] = {
-#define KIND_NAME(name, text, class) text,
-    PLAN_OP_KINDS(KIND_NAME)
-#undef KIND_NAME
-};
-
-static const enum plan_op_class kind_classes[] = {
-#define KIND_CLASS(name, text, class) OP_CLASS_##class,
-    PLAN_OP_KINDS(KIND_CLASS)
-#undef KIND_CLASS
-};
+/* A table's shared counts grow until they hold so much. */
+#define COUNTS_KEPT_BYTES ((size_t)64 << 20)
 
 static const char *const dtype_names[] = {"bf16", "fp8", "logfmt10"};
 static const char *const gemm_names[] = {"masked", "contiguous", "dense"};
-static const char *const comm_names[] = {"low_latency", "normal", "nccl"};
 
 const char *plan_op_kind_name(enum plan_op_kind kind)
 {
-    return kind < OP_KIND_COUNT ? kind_names[kind] : "?";
+    return kind < OP_KIND_COUNT ? plan_op_traits(kind)->text : "?";
 }
 
 enum plan_op_class plan_op_kind_class(enum plan_op_kind kind)
 {
-    return kind_classes[kind];
+    return plan_op_traits(kind)->class;
 }
 
 bool plan_op_sends(enum plan_op_kind kind)
 {
-    return kind == OP_DISPATCH || kind == OP_DISPATCH_SEND || kind == OP_COMBINE ||
-           kind == OP_COMBINE_SEND || kind == OP_A2A_DISPATCH || kind == OP_A2A_COMBINE;
+    return plan_op_traits(kind)->network & OP_NET_SENDS;
 }
 
 bool plan_op_recvs(enum plan_op_kind kind)
 {
-    return kind == OP_DISPATCH || kind == OP_DISPATCH_RECV || kind == OP_COMBINE ||
-           kind == OP_COMBINE_RECV || kind == OP_A2A_DISPATCH || kind == OP_A2A_COMBINE;
+    return plan_op_traits(kind)->network & OP_NET_RECVS;
+}
+
+enum plan_flow_dir plan_op_dir(enum plan_op_kind kind)
+{
+    return plan_op_traits(kind)->part == PLAN_PART_COMBINE ? FLOW_COMBINE : FLOW_DISPATCH;
 }
 
 bool plan_op_is_expert_gemm(enum plan_op_kind kind)
 {
-    return kind == OP_GEMM_UP || kind == OP_GEMM_DOWN;
+    return plan_op_traits(kind)->work == OP_WORK_GEMM;
 }
 
 bool plan_op_is_expert_work(enum plan_op_kind kind)
 {
-    return plan_op_is_expert_gemm(kind) || kind == OP_ACT_QUANT || kind == OP_PERMUTE ||
-           kind == OP_UNPERMUTE;
+    return plan_op_traits(kind)->work != OP_WORK_TOKENS;
 }
 
 void plan_op_label(const struct plan *plan, int op, char *buf, size_t size)
@@ -66,7 +59,7 @@ void plan_op_label(const struct plan *plan, int op, char *buf, size_t size)
         snprintf(half, sizeof half, ".%c", 'A' + o->batch % 26);
     if (plan->num_layers > 1)
         snprintf(layer, sizeof layer, "/L%d", o->layer);
-    snprintf(buf, size, "%s%s%s%s", kind_names[o->kind], round, half, layer);
+    snprintf(buf, size, "%s%s%s%s", plan_op_kind_name(o->kind), round, half, layer);
 }
 
 const struct plan_op *plan_op_of_kind(const struct plan *plan, enum plan_op_kind kind)
@@ -98,15 +91,7 @@ void plan_free(struct plan *plan)
 {
     if (!plan)
         return;
-    for (int i = 0; i < plan->num_flows; i++) {
-        free(plan->flows[i].pair);
-        free(plan->flows[i].fwd);
-        free(plan->flows[i].copies);
-    }
-    for (int i = 0; i < plan->num_batches; i++) {
-        free(plan->batches[i].prefix);
-        free(plan->batches[i].rows);
-    }
+    plan_counts_free(plan->counts);
     free(plan->streams);
     free(plan->ops);
     free(plan->deps);
@@ -170,25 +155,15 @@ int plan_dep_add(struct plan *plan, int on, enum plan_dep_kind kind)
     return 0;
 }
 
-/* Cumulative counts per source rank and totals per expert of one slice of the batch. */
-static void batch_count(struct plan_batch *b, int experts)
+/* The counts that a table shares among its plans, else the plan's own: those of a table without
+ * any, and those that would make the shared ones too many to keep. */
+static struct plan_counts *counts_of(struct plan *plan, const struct plan_routing *routing)
 {
-    const struct plan_routing *r = b->routing;
-
-    for (int rank = 0; rank < r->ranks; rank++) {
-        int32_t *p = b->prefix + (size_t)rank * (experts + 1);
-        const int32_t *e =
-            r->expert + ((size_t)rank * r->tokens + b->first_token) * (size_t)r->topk;
-        size_t n = (size_t)b->num_tokens * r->topk;
-
-        for (size_t i = 0; i < n; i++)
-            if (e[i] >= 0)
-                p[e[i] + 1]++;
-        for (int i = 0; i < experts; i++) {
-            b->rows[i] += p[i + 1];
-            p[i + 1] += p[i];
-        }
-    }
+    if (routing->counts && plan_counts_bytes(routing->counts) < COUNTS_KEPT_BYTES)
+        return routing->counts;
+    if (!plan->counts)
+        plan->counts = plan_counts_new();
+    return plan->counts;
 }
 
 int plan_batch_add(struct plan *plan, const struct plan_routing *routing, int first_token,
@@ -198,94 +173,18 @@ int plan_batch_add(struct plan *plan, const struct plan_routing *routing, int fi
         realloc(plan->batches, (size_t)(plan->num_batches + 1) * sizeof *plan->batches);
     struct plan_batch b = {
         .routing = routing, .first_token = first_token, .num_tokens = num_tokens};
+    struct plan_counts *counts;
+    int err;
 
     if (!all)
         return ERR_NOMEM;
     plan->batches = all;
-    b.prefix = calloc((size_t)plan->ranks * (plan->experts + 1), sizeof *b.prefix);
-    b.rows = calloc(plan->experts, sizeof *b.rows);
-    if (!b.prefix || !b.rows) {
-        free(b.prefix);
-        free(b.rows);
-        return ERR_NOMEM;
-    }
-    batch_count(&b, plan->experts);
+    counts = counts_of(plan, routing);
+    err = counts ? plan_counts_rows(counts, plan->experts, &b) : ERR_NOMEM;
+    if (err)
+        return err;
     all[plan->num_batches] = b;
     return plan->num_batches++;
-}
-
-/* Destination ranks of one token inside the expert range, without repeats; returns how many. */
-static int token_ranks(const struct plan *plan, const struct plan_flow *f, const int32_t *chosen,
-                       int topk, int *dst)
-{
-    int n = 0;
-
-    for (int j = 0; j < topk; j++) {
-        int rank, local, seen = 0;
-
-        if (chosen[j] < 0)
-            continue;
-        rank = chosen[j] / plan->experts_per_rank;
-        local = chosen[j] % plan->experts_per_rank;
-        if (local < f->first_expert || local >= f->first_expert + f->num_experts)
-            continue;
-        for (int i = 0; i < n; i++)
-            seen |= dst[i] == rank;
-        if (!seen)
-            dst[n++] = rank;
-    }
-    return n;
-}
-
-/* One token's copies: one per destination rank, or one per destination node plus forwarding. */
-static void token_copies(const struct plan *plan, struct plan_flow *f, int src, const int *dst,
-                         int n)
-{
-    int W = plan->ranks, node_ranks = plan->ranks_per_node;
-
-    for (int i = 0; i < n; i++) {
-        int node = dst[i] / node_ranks, proxy = node * node_ranks + src % node_ranks, seen = 0;
-
-        f->copies[dst[i]]++;
-        if (f->dedup == FLOW_PER_RANK || node == src / node_ranks) {
-            f->pair[(size_t)src * W + dst[i]]++;
-            continue;
-        }
-        for (int j = 0; j < i; j++)
-            seen |= dst[j] / node_ranks == node;
-        if (!seen)
-            f->pair[(size_t)src * W + proxy]++;
-        if (dst[i] != proxy)
-            f->fwd[(size_t)proxy * W + dst[i]]++;
-    }
-}
-
-static int flow_dedup(struct plan *plan, struct plan_flow *f)
-{
-    const struct plan_batch *b = &plan->batches[f->batch];
-    const struct plan_routing *r = b->routing;
-    size_t cells = (size_t)plan->ranks * plan->ranks;
-    int *dst = malloc((size_t)r->topk * sizeof *dst);
-
-    f->pair = calloc(cells, sizeof *f->pair);
-    f->fwd = calloc(cells, sizeof *f->fwd);
-    f->copies = calloc((size_t)plan->ranks, sizeof *f->copies);
-    if (!f->pair || !f->fwd || !f->copies || !dst) {
-        free(f->pair);
-        free(f->fwd);
-        free(f->copies);
-        free(dst);
-        return ERR_NOMEM;
-    }
-    for (int src = 0; src < plan->ranks; src++)
-        for (int t = b->first_token; t < b->first_token + b->num_tokens; t++) {
-            const int32_t *e = r->expert + ((size_t)src * r->tokens + t) * (size_t)r->topk;
-            int n = token_ranks(plan, f, e, r->topk, dst);
-
-            token_copies(plan, f, src, dst, n);
-        }
-    free(dst);
-    return 0;
 }
 
 int plan_flow_add(struct plan *plan, const struct plan_flow *flow)
@@ -299,8 +198,11 @@ int plan_flow_add(struct plan *plan, const struct plan_flow *flow)
         return ERR_NOMEM;
     plan->flows = flows;
     f.pair = f.fwd = f.copies = NULL;
-    if (f.dedup != FLOW_PER_EXPERT)
-        err = flow_dedup(plan, &f);
+    if (f.dedup != FLOW_PER_EXPERT) {
+        struct plan_counts *counts = counts_of(plan, plan->batches[f.batch].routing);
+
+        err = counts ? plan_counts_copies(counts, plan, &f) : ERR_NOMEM;
+    }
     if (err)
         return err;
     flows[plan->num_flows] = f;
@@ -571,7 +473,7 @@ static void print_shape(const struct plan_op *o, FILE *f)
     if (plan_op_is_expert_gemm(o->kind))
         fprintf(f, " %s", gemm_names[o->gemm]);
     if (class == OP_CLASS_COMM)
-        fprintf(f, " %s buffer=%d", comm_names[o->comm], o->buffer);
+        fprintf(f, " %s buffer=%d", plan_comm_traits(o->comm)->text, o->buffer);
     if (class == OP_CLASS_COLL)
         fprintf(f, " bytes=%lld of %d ranks", (long long)o->coll_bytes, o->coll_ranks);
     if (o->block_m)
@@ -654,9 +556,10 @@ static bool same_exchange(const struct plan_op *a, const struct plan_op *b)
     return a->buffer == b->buffer && a->layer == b->layer && a->batch == b->batch;
 }
 
+/* Begins an exchange: puts rows on their way to the experts. */
 static bool is_dispatch(const struct plan_op *o)
 {
-    return o->kind == OP_DISPATCH || o->kind == OP_DISPATCH_SEND || o->kind == OP_A2A_DISPATCH;
+    return plan_op_sends(o->kind) && plan_op_dir(o->kind) == FLOW_DISPATCH;
 }
 
 /* The last combine receive of the exchange that `dispatch` begins, or -1. */
@@ -665,7 +568,7 @@ static int exchange_end(const struct plan *plan, int dispatch)
     for (int i = plan->num_ops - 1; i > dispatch; i--) {
         const struct plan_op *o = &plan->ops[i];
 
-        if (plan_op_recvs(o->kind) && !is_dispatch(o) && o->kind != OP_DISPATCH_RECV &&
+        if (plan_op_recvs(o->kind) && plan_op_dir(o->kind) == FLOW_COMBINE &&
             same_exchange(o, &plan->ops[dispatch]))
             return i;
     }

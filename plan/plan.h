@@ -16,50 +16,27 @@
 #include <stdint.h>
 #include <stdio.h>
 
-/* name, text, class. Class COMPUTE, COMM (moves expert rows between ranks) or COLL (collective). */
-#define PLAN_OP_KINDS(X)                                                                           \
-    X(ATTN_PROJ, "attn_proj", COMPUTE) /* norm, Q/K/V (latent) projections */                      \
-    X(ATTN_CORE, "attn_core", COMPUTE) /* scores and values over the KV cache */                   \
-    X(ATTN_OUT, "attn_out", COMPUTE)   /* output projection */                                     \
-    X(ROUTER, "router", COMPUTE)       /* gate GEMM and top-k */                                   \
-    X(DISPATCH, "dispatch", COMM)      /* fused send + receive */                                  \
-    X(DISPATCH_SEND, "dispatch_send", COMM)                                                        \
-    X(DISPATCH_RECV, "dispatch_recv", COMM)                                                        \
-    X(GEMM_UP, "gate_up_gemm", COMPUTE) /* grouped or dense: n = 2*inter, k = hidden */            \
-    X(ACT_QUANT, "silu_mul_quant", COMPUTE)                                                        \
-    X(GEMM_DOWN, "down_gemm", COMPUTE) /* n = hidden, k = inter */                                 \
-    X(COMBINE, "combine", COMM)        /* fused send + receive */                                  \
-    X(COMBINE_SEND, "combine_send", COMM)                                                          \
-    X(COMBINE_RECV, "combine_recv", COMM)                                                          \
-    X(MLP_UP, "mlp_gate_up", COMPUTE) /* shared expert or dense layer: one dense GEMM */           \
-    X(MLP_ACT, "mlp_silu_mul", COMPUTE)                                                            \
-    X(MLP_DOWN, "mlp_down", COMPUTE)                                                               \
-    X(A2A_DISPATCH, "a2a_dispatch", COMM) /* library all-to-all of tokens, send + receive */       \
-    X(A2A_COMBINE, "a2a_combine", COMM)                                                            \
-    X(ALL_REDUCE, "all_reduce", COLL)                                                              \
-    X(REDUCE_SCATTER, "reduce_scatter", COLL)                                                      \
-    X(ALL_GATHER, "all_gather", COLL)                                                              \
-    X(LM_HEAD, "lm_head", COMPUTE)                                                                 \
-    X(PERMUTE, "permute", COMPUTE)     /* received copies to the rows of each expert chosen */     \
-    X(UNPERMUTE, "unpermute", COMPUTE) /* weighted sum of the rows back to one per copy */
+#include "plan/attn.h"
+#include "plan/comm_kinds.h"
+#include "plan/op_kinds.h"
 
-enum plan_op_kind {
-#define PLAN_OP_ENUM(name, text, class) OP_##name,
-    PLAN_OP_KINDS(PLAN_OP_ENUM)
-#undef PLAN_OP_ENUM
-        OP_KIND_COUNT
+/* FP8 is e4m3 with one float scale per 128 channels (activations) or 128x128 block (weights).
+ * LOGFMT10 is a message's only. Of a GEMM: NVFP4 has 4-bit weights and activations (a one-byte
+ * scale per 16 values), MXFP4 4-bit weights (a one-byte scale per 32) and FP8 activations, W4A8 and
+ * W4A16 4-bit integer weights (a two-byte scale per 32 to 128) with FP8 or BF16 activations. */
+enum plan_dtype {
+    DTYPE_BF16,
+    DTYPE_FP8,
+    DTYPE_LOGFMT10,
+    DTYPE_NVFP4,
+    DTYPE_MXFP4,
+    DTYPE_W4A8,
+    DTYPE_W4A16,
+    DTYPE_COUNT
 };
-
-enum plan_op_class { OP_CLASS_COMPUTE, OP_CLASS_COMM, OP_CLASS_COLL };
-
-/* FP8 is e4m3 with one float scale per 128 channels (activations) or 128x128 block (weights). */
-enum plan_dtype { DTYPE_BF16, DTYPE_FP8, DTYPE_LOGFMT10, DTYPE_COUNT };
 
 /* Which kernel family does an expert GEMM. */
 enum plan_gemm { GEMM_MASKED, GEMM_CONTIGUOUS, GEMM_DENSE, GEMM_IMPL_COUNT };
-
-/* Which communication library a comm op stands for (DESIGN: low-latency and normal kernels). */
-enum plan_comm { COMM_LOW_LATENCY, COMM_NORMAL, COMM_NCCL, COMM_IMPL_COUNT };
 
 enum plan_dep_kind {
     DEP_END, /* starts after the other op ended */
@@ -99,9 +76,6 @@ struct plan_stream {
 
 /* Which way rows travel: from the token's rank to the expert's, or back. */
 enum plan_flow_dir { FLOW_DISPATCH, FLOW_COMBINE };
-/* Copies sent: one per chosen expert, per destination rank, or per destination node (+ forwarding).
- */
-enum plan_flow_dedup { FLOW_PER_EXPERT, FLOW_PER_RANK, FLOW_PER_NODE };
 
 /* What send_op puts on the network on every rank and what recv_op waits for from every rank. */
 struct plan_flow {
@@ -114,9 +88,9 @@ struct plan_flow {
     int bytes_per_flag; /* one count or flag per (expert, rank) */
     /* Set by plan_flow_add for deduplicated groups, NULL else; [ranks*ranks], row = token's rank:
      * copies sent to each rank, and copies a node's proxy rank forwards inside its node. */
-    int32_t *pair, *fwd;
-    int32_t *copies; /* likewise [ranks]: tokens with at least one expert of the range on that rank,
-                        each one copy that its experts share (for either direction) */
+    const int32_t *pair, *fwd;
+    const int32_t *copies; /* likewise [ranks]: tokens with at least one expert of the range on that
+                        rank, each one copy that its experts share (for either direction) */
 };
 
 /* The routing table: the top-k experts of every token of every rank. expert[(rank*tokens + t)*topk
@@ -125,6 +99,8 @@ struct plan_flow {
 struct plan_routing {
     int ranks, tokens, topk, experts;
     int32_t *expert;
+    struct plan_counts
+        *counts; /* what its plans count of it (plan/counts.h), or NULL: each its own */
 };
 
 /* A slice of the batch: tokens [first_token, first_token + num_tokens) of every rank, with the
@@ -132,8 +108,9 @@ struct plan_routing {
 struct plan_batch {
     const struct plan_routing *routing;
     int first_token, num_tokens;
-    int32_t *prefix; /* [ranks][experts+1]: rows from that source to experts below e, cumulative */
-    int32_t *rows;   /* [experts]: rows of each expert over all sources */
+    const int32_t
+        *prefix; /* [ranks][experts+1]: rows from that source to experts below e, cumulative */
+    const int32_t *rows; /* [experts]: rows of each expert over all sources */
 };
 
 /* Attention shapes, the same for every attention op of a plan. Heads are those of ONE rank: already
@@ -147,6 +124,9 @@ struct plan_attn {
     int context_len;        /* tokens already in the KV cache of each request */
     int q_tokens; /* query tokens per request and step: 1 in decode, the prompt in prefill */
     int tp;       /* attention tensor parallelism (1 = data parallel) */
+    /* What kind of module it is, heads of one rank too; the fields above that it shares with GQA
+     * and MLA repeat it. Kind NONE: the fields above are all there is (plans made by hand). */
+    struct attn_shape shape;
 };
 
 struct plan {
@@ -166,6 +146,7 @@ struct plan {
     int num_flows, cap_flows;
     struct plan_batch *batches;
     int num_batches;
+    struct plan_counts *counts; /* those that are its own, or NULL */
 };
 
 /* Prompts are attended to by expanded heads, a few tokens by absorbed MLA. */
@@ -176,8 +157,9 @@ static inline bool plan_attn_is_prefill(const struct plan_attn *a)
 
 const char *plan_op_kind_name(enum plan_op_kind kind);
 enum plan_op_class plan_op_kind_class(enum plan_op_kind kind);
-bool plan_op_sends(enum plan_op_kind kind); /* puts rows on the network */
-bool plan_op_recvs(enum plan_op_kind kind); /* waits for rows */
+bool plan_op_sends(enum plan_op_kind kind);             /* puts rows on the network */
+bool plan_op_recvs(enum plan_op_kind kind);             /* waits for rows */
+enum plan_flow_dir plan_op_dir(enum plan_op_kind kind); /* of a comm op */
 bool plan_op_is_expert_gemm(enum plan_op_kind kind);
 /* Works on the rows of its experts without moving them between ranks: GEMMs and what lies around
  * them. */

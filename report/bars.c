@@ -6,18 +6,14 @@
 #include "base/file.h"
 #include "report/plot.h"
 
-int bars_write(const struct cli *cli, const struct config *c, const char *name, const char *title,
+int bars_write(const char *folder, bool draw, const char *name, const char *title,
                const char *xlabel, const struct bar *bars, int n)
 {
-    char folder[512], csv[640], out[640];
+    char csv[640], out[640];
     const char *extra[] = {xlabel, NULL};
     struct file_out f = {0};
     int err;
 
-    if (cli->output_dir)
-        snprintf(folder, sizeof folder, "%s", cli->output_dir);
-    else
-        snprintf(folder, sizeof folder, "results/%s", c->name);
     snprintf(csv, sizeof csv, "%s/%s.csv", folder, name);
     snprintf(out, sizeof out, "%s/%s", folder, name);
     err = file_mkdirs(folder);
@@ -31,7 +27,7 @@ int bars_write(const struct cli *cli, const struct config *c, const char *name, 
         err = file_commit(&f);
     }
     file_abort(&f);
-    if (!err && !cli->no_plots && n > 0)
+    if (!err && draw && n > 0)
         plot_draw("bars", csv, out, title, extra); /* says itself what is missing */
     return err;
 }

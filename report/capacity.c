@@ -7,7 +7,7 @@
 #include <jansson.h>
 
 #include "base/err.h"
-#include "cmd/cmd.h"
+#include "base/version.h"
 
 #define TABLE_PLANS 8
 

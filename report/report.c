@@ -6,7 +6,7 @@
 #include <jansson.h>
 
 #include "base/err.h"
-#include "cmd/cmd.h"
+#include "base/version.h"
 
 /* Scenario keys worth naming in a table: those that the file varies. */
 void report_scenario_words(const struct config *c, size_t index, char *buf, size_t size)
@@ -50,14 +50,6 @@ void report_head(const struct config *c, FILE *f)
     fprintf(f, "peosim %s  %s (%.12s)  profile %s  model %s  seed %s  %s\n", PEOSIM_VERSION,
             c->path, c->hash, first_value(c, "cluster.profile"), first_value(c, "model"),
             first_value(c, "seed"), fidelity_words(c));
-}
-
-void report_point_name(const struct grid_point *p, char *buf, size_t size)
-{
-    if (p->policy == &policy_peo)
-        snprintf(buf, size, "peo %d", p->knobs.overlap_method);
-    else
-        snprintf(buf, size, "%s", p->policy->name);
 }
 
 int report_num_rounds(const struct grid_point *p)
@@ -128,50 +120,12 @@ static void table_row(const struct grid_point *p, FILE *f)
     char name[24], knobs[256], path[96];
     const struct evaluation *ev = &p->ev;
 
-    report_point_name(p, name, sizeof name);
+    grid_point_name(p, name, sizeof name);
     report_knob_words(p, knobs, sizeof knobs);
     path_words(ev, path, sizeof path);
     fprintf(f, "  %-6s %10.1f %+7.1f%% %10.1f %5.0f%% %5.0f%% %5.0f%%  %-32s %s\n", name,
             ev->layer_us, ev->gain_pct, ev->metrics.exposed_comm_ns / 1e3,
             100 * ev->metrics.sm_util, 100 * ev->nvlink_util, 100 * ev->nic_util, path, knobs);
-}
-
-/* Of one scenario and row name (a PEO method is a row of its own) the fastest point. */
-static const struct grid_point *row_best(const struct grid *g, size_t scenario, const char *name)
-{
-    size_t per = config_num_points_per_scenario(g->config);
-    const struct grid_point *best = NULL;
-
-    for (size_t i = scenario * per; i < (scenario + 1) * per; i++) {
-        const struct grid_point *p = &g->points[i];
-        char own[24];
-
-        report_point_name(p, own, sizeof own);
-        if (!p->skipped && !strcmp(own, name) && (!best || p->ev.layer_us < best->ev.layer_us))
-            best = p;
-    }
-    return best;
-}
-
-/* The rows of a scenario in the order of the grid; returns how many. */
-int report_rows(const struct grid *g, size_t scenario, const struct grid_point **rows)
-{
-    size_t per = config_num_points_per_scenario(g->config);
-    char names[REPORT_ROWS_MAX][24];
-    int n = 0;
-
-    for (size_t i = scenario * per; i < (scenario + 1) * per && n < REPORT_ROWS_MAX; i++) {
-        char name[24];
-        int seen = 0;
-
-        report_point_name(&g->points[i], name, sizeof name);
-        for (int j = 0; j < n; j++)
-            seen |= !strcmp(names[j], name);
-        if (seen || !(rows[n] = row_best(g, scenario, name)))
-            continue;
-        snprintf(names[n++], sizeof names[0], "%s", name);
-    }
-    return n;
 }
 
 static bool spans(const struct grid_point *p)
@@ -181,8 +135,8 @@ static bool spans(const struct grid_point *p)
 
 static void table_scenario(const struct grid *g, size_t scenario, FILE *f)
 {
-    const struct grid_point *rows[REPORT_ROWS_MAX], *best = NULL;
-    int n = report_rows(g, scenario, rows);
+    const struct grid_point *rows[GRID_ROWS_MAX], *best = NULL;
+    int n = grid_rows(g, scenario, rows);
     char words[256];
 
     report_scenario_words(g->config, scenario, words, sizeof words);
@@ -404,13 +358,13 @@ void report_best_csv(const struct grid *g, FILE *f)
 {
     report_csv_head(g->config, f);
     for (size_t i = 0; i < config_num_scenarios(g->config); i++) {
-        const struct grid_point *rows[REPORT_ROWS_MAX];
-        int n = report_rows(g, i, rows);
+        const struct grid_point *rows[GRID_ROWS_MAX];
+        int n = grid_rows(g, i, rows);
 
         for (int j = 0; j < n; j++) {
             char name[48];
 
-            report_point_name(rows[j], name, sizeof name);
+            grid_point_name(rows[j], name, sizeof name);
             if (spans(rows[j])) {
                 attention_none_row(g, rows[j], f);
                 snprintf(name, sizeof name, "%s with attention", rows[j]->policy->name);

@@ -26,13 +26,6 @@ void report_scenario_words(const struct config *c, size_t scenario, char *buf, s
 /* Best knobs per batch and policy: what the latency and gain pictures read. */
 void report_best_csv(const struct grid *g, FILE *f);
 
-/* The rows of a scenario's table: each policy (each PEO method) with its best knobs, in the order
- * of the grid; returns how many. */
-enum { REPORT_ROWS_MAX = 32 };
-int report_rows(const struct grid *g, size_t scenario, const struct grid_point **rows);
-
-/* Name of a policy as a row or a line of a picture: "peo 3" with its method. */
-void report_point_name(const struct grid_point *p, char *buf, size_t size);
 /* "num_rounds=4 num_sms=8": the knobs worth naming; the others are at their defaults. */
 void report_knob_words(const struct grid_point *p, char *buf, size_t size);
 /* Every knob that the policy reads, into a JSON object. */

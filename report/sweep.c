@@ -9,7 +9,6 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "cmd/cmd.h"
 #include "report/plot.h"
 #include "report/report.h"
 

@@ -9,7 +9,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/stats.h"
-#include "cmd/cmd.h"
+#include "base/version.h"
 
 #define CSV_BYTES      ((size_t)64 << 20)
 #define SIGN_FLOOR_PCT 3.0 /* smaller gains and losses are noise: not counted in the sign */

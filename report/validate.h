@@ -7,7 +7,8 @@
 
 #include "study/config.h"
 #include "study/evaluate.h"
-#include "validate/gpu.h"
+#include "trace/gpu_result.h"
+#include "trace/trace.h"
 
 /* One point, as measured and, once all are measured, as predicted. */
 struct validate_point {

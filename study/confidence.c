@@ -1,14 +1,10 @@
 #include "study/confidence.h"
 
 #include <stdlib.h>
-#include <string.h>
-
-#include <jansson.h>
 
 #include "base/err.h"
 #include "base/stats.h"
 #include "study/draws.h"
-#include "report/report.h"
 #include "model/law/cost_range.h"
 
 struct work {
@@ -22,12 +18,12 @@ static int rows_find(struct confidence *c, const struct grid *g)
 {
     size_t scenarios = config_num_scenarios(g->config);
 
-    c->rows = calloc(scenarios * REPORT_ROWS_MAX, sizeof *c->rows);
+    c->rows = calloc(scenarios * GRID_ROWS_MAX, sizeof *c->rows);
     if (!c->rows)
         return ERR_NOMEM;
     for (size_t i = 0; i < scenarios; i++) {
-        const struct grid_point *rows[REPORT_ROWS_MAX];
-        int n = report_rows(g, i, rows);
+        const struct grid_point *rows[GRID_ROWS_MAX];
+        int n = grid_rows(g, i, rows);
 
         for (int j = 0; j < n; j++)
             c->rows[c->num_rows++].point = rows[j];
@@ -138,50 +134,4 @@ void confidence_free(struct confidence *c)
         return;
     free(c->rows);
     free(c);
-}
-
-struct json_t *confidence_json(const struct confidence *c, const struct grid *g)
-{
-    json_t *rows = json_array();
-
-    for (size_t i = 0; rows && i < c->num_rows; i++) {
-        const struct confidence_row *r = &c->rows[i];
-        char name[24], words[256];
-
-        report_point_name(r->point, name, sizeof name);
-        report_scenario_words(g->config, r->point->scenario, words, sizeof words);
-        json_array_append_new(rows, json_pack("{s:s,s:s,s:i,s:b,s:[f,f],s:[f,f],s:f,s:f,s:s}",
-                                              "scenario", words, "policy", name, "draws", c->draws,
-                                              "certain", c->certain, "layer_us_90", r->low_us,
-                                              r->high_us, "gain_pct_90", r->gain_low, r->gain_high,
-                                              "beats_none", r->beats_none, "best", r->beats_all,
-                                              "outside", r->outside));
-    }
-    return rows;
-}
-
-void confidence_print(const struct confidence *c, const struct grid *g, FILE *f)
-{
-    if (c->certain) {
-        fprintf(f, "confidence: no profile in use states an uncertainty\n");
-        return;
-    }
-    fprintf(
-        f,
-        "confidence: 5%% to 95%% of %d profiles drawn from the fits' covariance; assumed fields "
-        "stay as they are\n  %-6s %23s %22s %11s %6s\n",
-        c->draws, "policy", "layer us", "gain %", "beats none", "best");
-    for (size_t i = 0; i < c->num_rows; i++) {
-        const struct confidence_row *r = &c->rows[i];
-        char name[24], words[256];
-
-        if (i == 0 || r->point->scenario != c->rows[i - 1].point->scenario) {
-            report_scenario_words(g->config, r->point->scenario, words, sizeof words);
-            fprintf(f, "%s%s", words, *words ? "\n" : "");
-        }
-        report_point_name(r->point, name, sizeof name);
-        fprintf(f, "  %-6s %10.1f to %9.1f %+9.1f to %+9.1f %10.0f%% %5.0f%%%s%s\n", name,
-                r->low_us, r->high_us, r->gain_low, r->gain_high, 100 * r->beats_none,
-                100 * r->beats_all, *r->outside ? "  outside: " : "", r->outside);
-    }
 }

@@ -24,8 +24,5 @@ struct confidence {
  * threads; equal for any number of threads. The caller frees. */
 int confidence_run(const struct grid *g, int draws, int jobs, struct confidence **out);
 void confidence_free(struct confidence *c); /* accepts NULL */
-/* The rows as a JSON array for the key "confidence" (borrows nothing). NULL when memory is out. */
-struct json_t *confidence_json(const struct confidence *c, const struct grid *g);
-void confidence_print(const struct confidence *c, const struct grid *g, FILE *f);
 
 #endif

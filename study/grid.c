@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/err.h"
 
@@ -315,4 +316,50 @@ const struct grid_point *grid_best(const struct grid *g, size_t scenario,
             best = p;
     }
     return best;
+}
+
+void grid_point_name(const struct grid_point *p, char *buf, size_t size)
+{
+    if (p->policy == &policy_peo)
+        snprintf(buf, size, "peo %d", p->knobs.overlap_method);
+    else
+        snprintf(buf, size, "%s", p->policy->name);
+}
+
+/* Of one scenario and row name (a PEO method is a row of its own) the fastest point. */
+static const struct grid_point *row_best(const struct grid *g, size_t scenario, const char *name)
+{
+    size_t per = config_num_points_per_scenario(g->config);
+    const struct grid_point *best = NULL;
+
+    for (size_t i = scenario * per; i < (scenario + 1) * per; i++) {
+        const struct grid_point *p = &g->points[i];
+        char own[24];
+
+        grid_point_name(p, own, sizeof own);
+        if (!p->skipped && !strcmp(own, name) && (!best || p->ev.layer_us < best->ev.layer_us))
+            best = p;
+    }
+    return best;
+}
+
+/* The rows of a scenario in the order of the grid; returns how many. */
+int grid_rows(const struct grid *g, size_t scenario, const struct grid_point **rows)
+{
+    size_t per = config_num_points_per_scenario(g->config);
+    char names[GRID_ROWS_MAX][24];
+    int n = 0;
+
+    for (size_t i = scenario * per; i < (scenario + 1) * per && n < GRID_ROWS_MAX; i++) {
+        char name[24];
+        int seen = 0;
+
+        grid_point_name(&g->points[i], name, sizeof name);
+        for (int j = 0; j < n; j++)
+            seen |= !strcmp(names[j], name);
+        if (seen || !(rows[n] = row_best(g, scenario, name)))
+            continue;
+        snprintf(names[n++], sizeof names[0], "%s", name);
+    }
+    return n;
 }

@@ -55,4 +55,11 @@ const struct grid_point *grid_best(const struct grid *g, size_t scenario,
 int grid_evaluate(struct evaluator *e, const struct scenario *s, const struct policy *p,
                   struct knobs *k, struct evaluation *out);
 
+/* Name of a policy as a row or a line of a picture: "peo 3" with its method. */
+void grid_point_name(const struct grid_point *p, char *buf, size_t size);
+/* The rows of a scenario's table: each policy (each PEO method) with its best knobs, in the order
+ * of the grid; returns how many. */
+enum { GRID_ROWS_MAX = 32 };
+int grid_rows(const struct grid *g, size_t scenario, const struct grid_point **rows);
+
 #endif

@@ -49,6 +49,23 @@ static void test_defaults_where_the_file_is_silent(void **state)
     hw_profile_free(p);
 }
 
+static void test_architecture_is_named_as_cuda_does(void **state)
+{
+    struct hw_profile *p =
+        parsed(HEAD "  arch: {value: sm_103, origin: datasheet, source: \"x\"}\n" NET);
+
+    (void)state;
+    assert_true(hw_value(p, HW_GPU_ARCH) == 103);
+    hw_profile_free(p);
+    p = parsed(HEAD NET);
+    assert_true(hw_value(p, HW_GPU_ARCH) == 90);
+    hw_profile_free(p);
+    CHECK_FAILS(parse(HEAD "  arch: {value: 103, origin: datasheet, source: \"x\"}\n" NET, &p),
+                ERR_CONFIG, "t.yaml:8: error: gpu.arch must be named as CUDA does: sm_90");
+    CHECK_FAILS(parse(HEAD "  arch: {value: sm_90a, origin: datasheet, source: \"x\"}\n" NET, &p),
+                ERR_CONFIG, "gpu.arch must be named");
+}
+
 static void test_faults_name_file_and_line(void **state)
 {
     struct hw_profile *p = NULL;
@@ -240,7 +257,8 @@ static void test_a_covariance_that_is_none_is_an_error(void **state)
 
 static void test_shipped_profiles_read_and_sample(void **state)
 {
-    static const char *const names[] = {"h20", "h800", "h100", "h200", "b200"};
+    static const char *const names[] = {"h20",  "h800", "h100",  "h200",
+                                        "b200", "b300", "gb200", "gb300"};
 
     (void)state;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
@@ -261,6 +279,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults_where_the_file_is_silent),
+        cmocka_unit_test(test_architecture_is_named_as_cuda_does),
         cmocka_unit_test(test_faults_name_file_and_line),
         cmocka_unit_test(test_writes_what_it_reads),
         cmocka_unit_test(test_a_field_has_one_covariance),
