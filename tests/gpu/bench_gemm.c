@@ -7,11 +7,11 @@
  * before each replay, which keeps the GPU below its power limit; otherwise replays follow each
  * other. bench_gemm [FILE.csv]: everything; bench_gemm --csv FILE.csv: only the figures that have
  * an anchor, added to the file with their ratios. */
-#include <math.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/skew.h"
 #include "kernels/dense_gemm.h"
 #include "kernels/grouped_gemm.h"
 #include "kernels/silu_mul_quant.h"
@@ -330,23 +330,6 @@ static void anchor_ffn(const struct buffers *b, enum gemm_dtype dtype)
     }
 }
 
-/* Rows of each expert, `total` in all, by a power law over experts in a random order; 0: even. */
-static void skew_rows(int experts, int total, double exponent, int *rows)
-{
-    double share[MANY_EXPERTS], sum = 0;
-    uint64_t from = 5;
-    for (int e = 0; e < experts; e++)
-        sum += share[e] = pow(e + 1, -exponent);
-    for (int e = experts - 1; e > 0; e--) {
-        const int other = (int)(data_random(&from) % (uint64_t)(e + 1));
-        const double keep = share[e];
-        share[e] = share[other];
-        share[other] = keep;
-    }
-    for (int e = 0; e < experts; e++)
-        rows[e] = (int)(total * share[e] / sum + 0.5);
-}
-
 static double ffn_bytes(const struct ffn *f, double width)
 {
     double rows = 0, weights = 0, per = 0;
@@ -373,7 +356,7 @@ static void skew_case(const struct buffers *b, enum gemm_dtype dtype, int expert
     double even_us[3] = {0};
     for (int i = 0; i < 4; i++) {
         int rows[MANY_EXPERTS], slots = (total * 3 / 8 + 127) / 128 * 128;
-        skew_rows(experts, total, exponents[i], rows);
+        skew_rows(experts, total, exponents[i], slots, rows);
         struct ffn f = ffn_make(b, dtype, experts, rows, slots, data_sm_count());
         f.up.rows_each = f.down.rows_each = f.each;
         for (int part = 0; part < 3; part++) {
