@@ -193,6 +193,8 @@ void cost_comm_low_latency(const struct law_cost *c, const struct plan *plan, in
         (back ? combine_rows : dispatch_rows)(plan, op, rank, &in);
     if (in.part != LAW_SEND)
         in.rows_recv = back ? (double)in.tokens * in.topk : expert_rows(plan, op, rank);
+    if (in.part != LAW_SEND && !back)
+        in.hot_rows = plan_op_hot_rows(plan, (int)(op - plan->ops), rank);
     (back ? law_ll_combine : law_ll_dispatch)(c->v, &in, out);
     out->assumed = c->assumed[back ? BASIS_LL_COMBINE : BASIS_LL_DISPATCH] ||
                    (in.part != LAW_FUSED && c->assumed[BASIS_LL_SPLIT]) ||
@@ -264,7 +266,7 @@ void cost_comm_a2a(const struct law_cost *c, const struct plan *plan, int rank, 
 {
     const struct plan_op *op = &plan->ops[index];
     const struct plan_batch *batch = &plan->batches[op->batch];
-    struct law_a2a in = {.sms = op->sms};
+    struct law_a2a in = {.sms = op->sms, .hidden = op->n};
     struct law_ll sent = {0};
 
     if (is_combine(op->kind)) {
@@ -385,8 +387,9 @@ void cost_op_expert_gemm(const struct law_cost *c, const struct plan *plan, int 
                              .num_sms = plan->num_sms,
                              .block_m = op->block_m};
 
-    /* The validator's kernel is told the fullest expert of all ranks, so that all choose alike. */
-    if (c->v[HW_GROUPED_TILE_RULE] > 0.5)
+    /* The validator's kernel was told the fullest expert of all ranks, so that all chose alike; by
+     * rule 3 it is told the rows of each of its own. */
+    if (c->v[HW_GROUPED_TILE_RULE] > 0.5 && c->v[HW_GROUPED_TILE_RULE] < 2.5)
         in.expected_m = most_rows(plan, op);
     if (op->gemm == GEMM_DENSE) {
         work_expert_sequence(c, plan, rank, op, out);
