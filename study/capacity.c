@@ -49,8 +49,8 @@ void capacity_scenario(const struct capacity_config *c, const struct capacity_po
     out->nodes = p->ep > c->base.gpus_per_node ? p->ep / c->base.gpus_per_node : 1;
     out->gpus_per_node = p->ep / out->nodes;
     out->attention = ATTENTION_ON;
-    if (c->policies[p->policy].policy == &policy_eps)
-        out->comm = COMM_CHOICE_NCCL;
+    if (c->policies[p->policy].policy->auto_comm)
+        out->comm = c->policies[p->policy].policy->auto_comm;
     if (p->decode) {
         out->phase = PHASE_OF_DECODE;
         out->tokens_per_request = 1 + n->draft_tokens;
@@ -113,7 +113,7 @@ static int nics_read(struct capacity *k)
 int capacity_open(const struct capacity_config *c, struct capacity **out)
 {
     struct capacity *k = calloc(1, sizeof *k);
-    int err = k ? moe_model_read(c->base.model, &k->model) : ERR_NOMEM;
+    int err = k ? moe_model_read_but(c->base.model, c->base.ignore_key, &k->model) : ERR_NOMEM;
 
     *out = NULL;
     if (!err) {
@@ -312,8 +312,7 @@ static void first_token(const struct capacity *k, const struct capacity_config *
     double passes = ceil(prompt_of(&c->num) / p->size), pass_ms = p->at_us / 1e3;
     double nic =
         fmin(k->nic_GBps[d->gpu] * (1 - d->nic_util), k->nic_GBps[p->gpu] * (1 - p->nic_util));
-    double kv_bytes = (double)moe_kv_elements(k->model) * (c->base.kv_dtype ? 1 : 2) *
-                      k->model->num_layers * c->num.isl;
+    double kv_bytes = moe_cache_bytes(k->model, c->num.isl, evaluate_kv_bytes(&c->base, k->model));
 
     out->wait_ms = pass_ms * c->num.percentile / 100;
     out->prefill_ms = passes * pass_ms;
