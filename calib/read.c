@@ -187,8 +187,8 @@ static void mark_duplicates(struct data_set *set, struct data_row **order, bool 
     for (size_t i = 1; i < set->n; i++) {
         if (row_compare_shape(order[i - 1], order[i]) != 0)
             continue;
-        /* Microbenchmarks repeat, and GPUs' clocks tick so coarsely that results repeat too. */
-        if (set->repeats)
+        /* Microbenchmarks repeat; only a row that repeats the result too was copied. */
+        if (set->repeats && order[i - 1]->latency_us != order[i]->latency_us)
             continue;
         drop[order[i] - set->rows] = true;
         data_bad(set, order[i]->line, "the same measurement stands in line %d", order[i - 1]->line);
