@@ -263,3 +263,9 @@ gpu-speed: gpu
 
 -include $(shell find $(GPU_BUILD) -name '*.d' 2>/dev/null)
 .PHONY: gpu gpu-test gpu-sanitize gpu-speed
+
+# A wheel for pip, self-contained but for glibc: dist/peosim-*.whl (see packaging/).
+wheel:
+	@./setup.sh install wheel
+	@packaging/wheel.sh
+.PHONY: wheel
