@@ -118,6 +118,13 @@ install: peosim
 	install -m 644 -t $(SHARE)/report/page $(wildcard report/page/*)
 	install -m 644 -t $(SHARE)/report/vendor $(wildcard report/vendor/*)
 	install -m 644 -t $(SHARE) LICENSE
+	install -d $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/bash-completion/completions \
+		$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	./peosim man >$(DESTDIR)$(PREFIX)/share/man/man1/peosim.1
+	for c in $$(./peosim help | sed -n 's/^  \([a-z]*\) .*/\1/p'); do \
+		./peosim man $$c >$(DESTDIR)$(PREFIX)/share/man/man1/peosim-$$c.1 || exit 1; done
+	./peosim completion bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/peosim
+	./peosim completion fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/peosim.fish
 
 clean:
 	rm -rf build build-clang build-asan build-fuzz peosim
