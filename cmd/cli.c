@@ -194,8 +194,6 @@ int cli_parse(struct cli *cli, int argc, char **argv, const struct opt *extra, v
     if (!err && cli->json && cli->csv) {
         log_error("--json and --csv exclude each other");
         err = ERR_USAGE;
-    } else if (!err) {
-        err = cli_find_config(cli);
     }
     return err;
 }

@@ -364,7 +364,9 @@ int cmd_capacity(int argc, char **argv)
         log_error("peosim capacity takes one file with a traffic");
         err = ERR_USAGE;
     } else if (!err) {
-        err = run(&cli, &flags);
+        err = cli_find_config(&cli);
+        if (!err)
+            err = run(&cli, &flags);
     }
     cli_free(&cli);
     return err;
