@@ -18,6 +18,7 @@ struct cmd {
     bool common;                       /* takes the flags that most commands share */
     bool keys;                         /* reads a configuration: its keys are flags, too */
     const char *examples[3];           /* command lines with their reason after " # "; NULL ends */
+    const struct opt *own_keys[3];     /* keys of a file of its own kind; NULL ends */
 };
 /* The table, in the order of help (cmd/commands.c). */
 size_t cmd_count(void);

@@ -9,6 +9,7 @@
 #include "cmd/cmd_calibrate.h"
 #include "cmd/cmd_diff.h"
 #include "cmd/cmd_validate.h"
+#include "study/capacity_config.h"
 
 static const struct cmd commands[] = {
     {"run",
@@ -127,7 +128,8 @@ static const struct cmd commands[] = {
      true,
      false,
      {"peosim capacity configs/capacity/dsv3.yaml   # which GPUs, how many",
-      "peosim capacity dsv3 --set sla.tpot_ms=30"}},
+      "peosim capacity dsv3 --set sla.tpot_ms=30   # a tighter target"},
+     {capacity_options, capacity_lists}},
     {"report",
      "FOLDER [flags]",
      "one page of a folder of results, for any browser",

@@ -36,8 +36,8 @@ static void roff_option(const struct opt *o, const char *dashes, FILE *f)
 
     fprintf(f, ".TP\n.B ");
     roff_text(dashes, f);
-    for (const char *c = o->key; *c; c++)
-        roff_text(*dashes && *c == '_' ? "-" : (char[2]){*c, 0}, f);
+    for (const char *c = o->key; *c; c++) /* a flag as people type it, a key as its file has it */
+        fputs(*dashes && *c == '_' ? "\\-" : (char[2]){*c, 0}, f);
     if (o->choices || types[o->type]) {
         fputs(" \\fI", f);
         roff_text(o->choices ? o->choices : types[o->type], f);
@@ -103,6 +103,10 @@ static void page_of_command(const struct cmd *c, FILE *f)
     for (size_t i = 0; i < 3 && c->examples[i]; i++)
         roff_line(c->examples[i], f);
     fprintf(f, ".fi\n");
+    if (c->own_keys[0])
+        fprintf(f, ".SH CONFIGURATION\nKeys of the file, also \\-\\-set KEY=VALUE.\n");
+    for (size_t i = 0; i < 3 && c->own_keys[i]; i++)
+        roff_options(c->own_keys[i], "", f);
     if (c->keys) {
         fprintf(f, ".SH CONFIGURATION\nKeys of the file, also \\-\\-set KEY=VALUE or "
                    "\\-\\-KEY=VALUE; V1,V2 is a list where one is allowed.\n");
@@ -189,6 +193,8 @@ static void flags_of(const struct cmd *c, FILE *f)
     words_of(c->flags, "--", f);
     if (c->common)
         words_of(common_options, "--", f);
+    for (size_t i = 0; i < 3 && c->own_keys[i]; i++)
+        words_of(c->own_keys[i], "--", f);
     if (c->keys) {
         fputs(" --set", f);
         words_of(scenario_options, "--", f);

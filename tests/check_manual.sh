@@ -28,7 +28,7 @@ done
         grep -q -- "--${flag//_/-}\b" "$dir/bash" || echo "bash completion: no --$flag"
         grep -q -- "-l ${flag//_/-} " "$dir/fish" || grep -q -- "-l ${flag//_/-}$" "$dir/fish" || echo "fish completion: no --$flag"
     done <"$dir/flags"
-    "$peosim" help "$command" | sed -n '/^Keys/,$s/^  \([a-z_.A-Z]*\)  .*/\1/p' | while read -r key; do
+    "$peosim" help "$command" | sed -n '/^Keys/,$s/^  \([a-z_.]*\)  .*(.*/\1/p' | while read -r key; do
         grep -q -- "B $key\b" "$dir/plain" || echo "man $command: no key $key"
     done
 done >"$dir/faults"
