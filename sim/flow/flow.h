@@ -43,7 +43,10 @@ struct sim_flow_net;
 
 enum { SIM_FLOW_PATH_MAX = 8 };
 
-enum sim_flow_fidelity { SIM_FLOW_EXACT, SIM_FLOW_COALESCED };
+enum sim_flow_fidelity { SIM_FLOW_EXACT, SIM_FLOW_COALESCED, SIM_FLOW_FAST };
+
+#define SIM_FLOW_NO_GATE UINT32_MAX
+#define SIM_FLOW_NO_PORT UINT32_MAX
 
 /* The default relative tolerance of coalesced mode. */
 #define SIM_FLOW_TOLERANCE 1e-2
@@ -55,8 +58,8 @@ struct sim_flow_cfg {
     uint32_t flows_hint;
 };
 
-/* Which events a flow reports; 0 reports nothing. */
-enum { SIM_FLOW_DRAINED = 1, SIM_FLOW_DELIVERED = 2 };
+/* Which events a flow reports; 0 reports nothing. SIM_FLOW_GATE is a gate's. */
+enum { SIM_FLOW_DRAINED = 1, SIM_FLOW_DELIVERED = 2, SIM_FLOW_GATE = 4 };
 
 struct sim_flow_spec {
     const uint32_t *links; /* read during the call only; no link twice */
@@ -71,7 +74,20 @@ struct sim_flow_spec {
 struct sim_flow_event {
     double t_ns;
     uint64_t tag;
-    unsigned kind; /* SIM_FLOW_DRAINED or SIM_FLOW_DELIVERED */
+    unsigned kind; /* SIM_FLOW_DRAINED, SIM_FLOW_DELIVERED; SIM_FLOW_GATE: tag is the gate */
+    uint32_t who;  /* SIM_FLOW_GATE: of what came last */
+};
+
+/* A flow between two ports of a plane (sim_flow_plane_add), under a limit of the sender's own. */
+struct sim_flow_leg {
+    uint32_t plane, out, in; /* in SIM_FLOW_NO_PORT: it stays there and meets only the limit */
+    uint32_t limit;          /* a link that only flows from this port cross; 0: none */
+    double bytes;            /* > 0 */
+    double latency_ns;
+    uint32_t drain, arrive; /* gates it takes down by one; SIM_FLOW_NO_GATE: none */
+    uint32_t who;
+    unsigned events; /* as in sim_flow_spec, and told besides what the gates tell */
+    uint64_t tag;
 };
 
 struct sim_flow_stats {
@@ -108,6 +124,25 @@ double sim_link_drained_bytes(const struct sim_flow_net *net, uint32_t link);
  * thousands of starts at one instant cost one solution. ERR_RANGE for a bad spec, ERR_NOMEM; after
  * an error the net is as before. */
 int sim_flow_start(struct sim_flow_net *net, const struct sim_flow_spec *spec);
+
+/* A plane of ports, each with a link out and a link in (links without latency, in one plane only).
+ * Returns its number, or ERR_NOMEM. */
+int sim_flow_plane_add(struct sim_flow_net *net, const uint32_t *out, const uint32_t *in,
+                       uint32_t ports);
+/* Starts many flows at the current time. ERR_NOMEM; ERR_RANGE for a limit shared by ports. */
+int sim_flow_legs_start(struct sim_flow_net *net, const struct sim_flow_leg *legs, uint32_t count);
+/* Removes the link as soon as no undrained flow crosses it. */
+int sim_link_retire(struct sim_flow_net *net, uint32_t link);
+
+/* Gates: counters, all 0 when made, that flows take down; one that comes to 0 is an event, at the
+ * time of the last drain or arrival that it counted. Once per net. ERR_NOMEM. */
+int sim_flow_gates_make(struct sim_flow_net *net, uint32_t count);
+/* That many more are to come. A gate whose event has been reported may be raised again. */
+void sim_flow_gate_raise(struct sim_flow_net *net, uint32_t gate, int by);
+/* One has come now, without a flow: 1 if it was the last of all, and then there is no event. */
+int sim_flow_gate_drop(struct sim_flow_net *net, uint32_t gate, uint32_t who);
+/* Whether all that it was raised by has come by now. */
+bool sim_flow_gate_open(const struct sim_flow_net *net, uint32_t gate);
 
 /* The current time. It only ever moves forward, by sim_flow_pop and sim_flow_advance. */
 double sim_flow_now_ns(const struct sim_flow_net *net);

@@ -1,0 +1,444 @@
+/* Time in the planes of the fast fidelity: when flows join, until when rates hold, what ends. */
+#include "sim/flow/pairs.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "sim/flow/net.h"
+
+/* Flows shorter than so much of the usual do not make an epoch shorter. */
+#define TYPICAL_PART 0.25
+/* A link's capacity is not moved further than this by what it owes or is owed. */
+#define CAP_LOWEST  0.5
+#define CAP_HIGHEST 2.0
+/* Nothing ends later than this many ns from now. */
+#define NEED_NEVER 1e8f
+
+/* The capacity over the next epoch, with the link's credit spread over as long as the last one. */
+static float cap_with_credit(double cap_GBps, double credit, double epoch_ns)
+{
+    double with = epoch_ns > 0 ? cap_GBps + credit / epoch_ns : cap_GBps;
+
+    return (float)least_of(most_of(with, CAP_LOWEST * cap_GBps), CAP_HIGHEST * cap_GBps);
+}
+
+static void link_begin(struct pair_links *k, uint32_t l, float cap, float flows)
+{
+    k->cap[l] = cap;
+    k->n[l] = flows;
+    k->share[l] = flows > 0.5f ? (cap > 1e-6f ? cap : 1e-6f) / flows : PAIRS_FREE;
+    k->level[l] = PAIRS_FREE;
+    k->bound[l] = 0;
+}
+
+/* The first row of a port that has flows stands for its link out. */
+static void rows_begin(struct sim_flow_net *net, struct plane *p)
+{
+    uint32_t *first = p->port_first;
+
+    p->limits = p->shared = false;
+    for (uint32_t i = 0; i < p->ports; i++)
+        first[i] = PAIRS_NONE;
+    for (uint32_t row = 0; row < p->rows; row++) {
+        float flows = p->count[row] + p->solo[row];
+        bool limit = p->used[row] && p->limit[row] && flows > 0;
+
+        p->leader[row] = row;
+        p->open[row] = p->count[row] > 0;
+        p->cells[row] = p->count[row];
+        link_begin(&p->out, row, 0, 0);
+        link_begin(&p->own, row, 0, 0);
+        if (limit)
+            link_begin(&p->own, row,
+                       cap_with_credit(net->hot[p->limit[row]].capacity, p->own_credit[row],
+                                       p->epoch_ns),
+                       flows);
+        p->limits |= limit;
+        if (!p->used[row] || p->count[row] == 0)
+            continue;
+        if (first[p->port[row]] == PAIRS_NONE)
+            first[p->port[row]] = row;
+        p->leader[row] = first[p->port[row]];
+        p->shared |= p->leader[row] != row;
+        p->out.n[p->leader[row]] += p->count[row];
+    }
+    for (uint32_t i = 0; i < p->ports; i++)
+        if (first[i] != PAIRS_NONE)
+            link_begin(&p->out, first[i],
+                       cap_with_credit(net->hot[p->out_link[i]].capacity, p->out_credit[i],
+                                       p->epoch_ns),
+                       p->out.n[first[i]]);
+}
+
+static void columns_begin(struct sim_flow_net *net, struct plane *p)
+{
+    for (uint32_t i = 0; i < p->cols; i++) {
+        bool some = i < p->ports && p->in_count[i] > 0;
+
+        p->in_open[i] = some;
+        link_begin(&p->in, i,
+                   some ? cap_with_credit(net->hot[p->in_link[i]].capacity, p->in_credit[i],
+                                          p->epoch_ns)
+                        : 0,
+                   some ? p->in_count[i] : 0);
+    }
+}
+
+static void rates_set(struct sim_flow_net *net, struct plane *p)
+{
+    rows_begin(net, p);
+    columns_begin(net, p);
+    net->pairs->code->fill(p);
+    for (uint32_t row = 0; row < p->rows; row++)
+        p->level[row] = lesser(p->own.level[row], p->out.level[p->leader[row]]);
+    net->stats.instants++;
+}
+
+/* Flows that wait to join were to start before now: they get what they would have had by now at
+ * their first rate, and their links are charged for it, but for what these had idle. */
+static double late_bytes(const struct plane *p, const struct pair_flow *w, double now_ns)
+{
+    double rate = w->col == PAIRS_NONE ? p->own.level[w->row]
+                                       : lesser(p->level[w->row], p->in.level[w->col]);
+
+    return least_of(rate * (now_ns - w->start_ns), w->bytes);
+}
+
+static void waits_note(const struct plane *p, const struct pair_flow *w, double now_ns)
+{
+    uint32_t port = p->port[w->row];
+    double waits = now_ns - w->start_ns;
+
+    p->out_waits[port] = most_of(p->out_waits[port], waits);
+    p->in_waits[w->col] = most_of(p->in_waits[w->col], waits);
+}
+
+/* What links had idle while flows waited. */
+static void idle_give(struct sim_flow_net *net, struct plane *p)
+{
+    for (uint32_t i = 0; i < p->ports; i++) {
+        p->out_idle[i] =
+            p->out_waits[i] * most_of(net->hot[p->out_link[i]].capacity - p->out_load[i], 0);
+        p->in_idle[i] = p->in_waits[i] * most_of(net->hot[p->in_link[i]].capacity - p->in_load[i], 0);
+        p->out_waits[i] = p->in_waits[i] = 0;
+    }
+}
+
+static void idle_take(double *idle, double *credit, double bytes)
+{
+    double from_idle = least_of(*idle, bytes);
+
+    *idle -= from_idle;
+    *credit -= bytes - from_idle;
+}
+
+static void flow_join(struct sim_flow_net *net, struct plane *p, struct pair_flow *w, double now_ns)
+{
+    double late = late_bytes(p, w, now_ns);
+    float bytes = (float)most_of(w->bytes - late, 1e-3);
+    size_t cell = (size_t)w->row * p->cols + w->col;
+
+    if (w->col == PAIRS_NONE) {
+        pairs_queue_insert(net->pairs, &p->solo_left[w->row], &p->solo_head[w->row], w, bytes);
+        return;
+    }
+    idle_take(&p->out_idle[p->port[w->row]], &p->out_credit[p->port[w->row]], late);
+    idle_take(&p->in_idle[w->col], &p->in_credit[w->col], late);
+    pairs_queue_insert(net->pairs, &p->left[cell], &p->head[cell], w, bytes);
+}
+
+/* Pairs of a plane that is quiet for long owe nothing to anyone. */
+static void credits_forget(struct plane *p)
+{
+    memset(p->out_credit, 0, p->ports * sizeof *p->out_credit);
+    memset(p->in_credit, 0, p->ports * sizeof *p->in_credit);
+    memset(p->out_load, 0, p->ports * sizeof *p->out_load);
+    memset(p->in_load, 0, p->ports * sizeof *p->in_load);
+    for (uint32_t row = 0; row < p->rows; row++)
+        p->own_credit[row] = 0;
+    p->epoch_ns = 0;
+}
+
+/* Whether credits of the last epoch are worth an end of their own to the next. */
+static bool credit_is_due(struct sim_flow_net *net, const struct plane *p, double epoch_ns)
+{
+    for (uint32_t i = 0; i < p->ports; i++) {
+        double out = net->hot[p->out_link[i]].capacity, in = net->hot[p->in_link[i]].capacity;
+
+        if (fabs(p->out_credit[i]) > 0.05 * out * epoch_ns ||
+            fabs(p->in_credit[i]) > 0.05 * in * epoch_ns)
+            return true;
+    }
+    return false;
+}
+
+/* The duration of the flow that ends first. */
+static double first_duration(const struct sim_flow_net *net, const struct plane *p)
+{
+    for (uint32_t row = 0; row < p->rows; row++) {
+        const float *left = p->left + (size_t)row * p->cols;
+        uint32_t best = PAIRS_NONE;
+        float least = p->first_ns * 1.00001f;
+
+        if (p->need_ns[row] > least)
+            continue;
+        for (uint32_t col = 0; col < p->cols; col++)
+            if (left[col] > 0 && left[col] / lesser(p->level[row], p->in.level[col]) <= least)
+                best = p->head[(size_t)row * p->cols + col];
+        if (best == PAIRS_NONE)
+            best = p->solo_head[row];
+        return p->from_ns + p->first_ns - pair_flow_at(net->pairs, best)->start_ns;
+    }
+    return 0;
+}
+
+static double busy_ns(const struct sim_flow_net *net, const struct plane *p)
+{
+    return net->pairs->eps * most_of(first_duration(net, p), TYPICAL_PART * p->typical_ns);
+}
+
+/* Lets waiting flows join, and finds rates and how long they hold. */
+static void plane_solve(struct sim_flow_net *net, struct plane *p)
+{
+    struct pairs *f = net->pairs;
+
+    pairs_rows_retire(net, p);
+    if (!p->running)
+        credits_forget(p);
+    for (uint32_t i = 0; i < p->pending_count; i++) {
+        struct pair_flow *w = pair_flow_at(f, p->pending[i]);
+
+        pairs_cell_count(p, w->row, w->col, 1);
+        p->running++;
+        if (w->col != PAIRS_NONE)
+            waits_note(p, w, p->from_ns);
+    }
+    p->next_ns = INFINITY;
+    p->state = PAIRS_IDLE;
+    if (!p->running)
+        return;
+    rates_set(net, p);
+    if (p->pending_count)
+        idle_give(net, p);
+    for (uint32_t i = 0; i < p->pending_count; i++)
+        flow_join(net, p, pair_flow_at(f, p->pending[i]), p->from_ns);
+    p->pending_count = 0;
+    p->state = PAIRS_RUNNING;
+    p->first_ns = f->code->need(p);
+    if (p->first_ns >= NEED_NEVER)
+        return;
+    p->next_ns = p->from_ns + p->first_ns;
+    if (p->epoch_ns > 0) {
+        double busy = busy_ns(net, p);
+
+        if (p->first_ns + busy > 1.5 * p->epoch_ns && credit_is_due(net, p, busy))
+            p->next_ns = least_of(p->next_ns, p->from_ns + p->epoch_ns);
+    }
+}
+
+static void link_raise(struct pair_links *k, uint32_t l, float busy)
+{
+    k->raised[l] = k->level[l];
+    if (k->level[l] < PAIRS_FREE && k->freed[l] > 0 && k->bound[l] > 0.5f)
+        k->raised[l] += k->freed[l] / (k->bound[l] * busy);
+}
+
+static void levels_raise(struct plane *p, float busy)
+{
+    for (uint32_t i = 0; i < p->cols; i++)
+        link_raise(&p->in, i, busy);
+    for (uint32_t row = 0; row < p->rows; row++) {
+        link_raise(&p->out, row, busy);
+        link_raise(&p->own, row, busy);
+    }
+    for (uint32_t row = 0; row < p->rows; row++)
+        p->raised[row] = lesser(p->own.raised[row], p->out.raised[p->leader[row]]);
+}
+
+struct advance {
+    struct sim_flow_net *net;
+    struct plane *plane;
+    float quiet_ns, busy_ns;
+};
+
+/* When `bytes` have been sent: at rate over the quiet part, and then faster and faster, so that
+ * over the whole of the busy part it is `raised`. */
+static double end_ns(const struct advance *a, float rate, float raised, float bytes)
+{
+    float late = bytes - rate * a->quiet_ns, more = raised - rate;
+
+    if (late <= 0 || a->busy_ns <= 0)
+        return rate > 0 ? lesser(bytes / rate, a->quiet_ns + a->busy_ns) : a->quiet_ns;
+    late = 2 * late / (rate + sqrtf(rate * rate + 4 * more * late / a->busy_ns));
+    return a->quiet_ns + lesser(late, a->busy_ns);
+}
+
+/* The first flows of a queue have been sent; returns the bytes not needed by those that ended. */
+static float queue_end(struct advance *a, float *left, uint32_t *head, float rate, float raised,
+                       float served)
+{
+    struct sim_flow_net *net = a->net;
+    struct plane *p = a->plane;
+    float at = *left, over = 0;
+
+    for (;;) {
+        struct pair_flow *w = pair_flow_at(net->pairs, *head);
+        double t_ns = p->from_ns + end_ns(a, rate, raised, at);
+        uint32_t next = w->next;
+
+        over += served > at ? served - at : 0;
+        p->typical_ns += 0.05 * (t_ns - w->start_ns - p->typical_ns);
+        pairs_cell_count(p, w->row, w->col, -1);
+        p->flows[w->row]--;
+        p->running--;
+        pairs_flow_end(net, w, t_ns);
+        if (next == PAIRS_NONE) {
+            *left = 0;
+            return over;
+        }
+        *head = next;
+        at += pair_flow_at(net->pairs, next)->gap;
+        if (at > served * 1.000001f) {
+            *left = at - served;
+            return over;
+        }
+    }
+}
+
+static void cell_end(void *self, uint32_t row, uint32_t col, float served)
+{
+    struct advance *a = self;
+    struct plane *p = a->plane;
+    size_t cell = (size_t)row * p->cols + col;
+    float over = queue_end(a, &p->left[cell], &p->head[cell], lesser(p->level[row], p->in.level[col]),
+                           lesser(p->raised[row], p->in.raised[col]), served);
+
+    p->served[row] -= over;
+    p->in_served[col] -= over;
+}
+
+static void solos_advance(struct advance *a)
+{
+    struct plane *p = a->plane;
+
+    for (uint32_t row = 0; row < p->rows; row++) {
+        float flows = p->solo[row], served;
+
+        if (flows == 0)
+            continue;
+        served = p->own.level[row] * a->quiet_ns + p->own.raised[row] * a->busy_ns;
+        p->solo_served[row] = served * flows;
+        if (p->solo_left[row] - served > 1e-6f * p->solo_left[row])
+            p->solo_left[row] -= served;
+        else
+            p->solo_served[row] -= queue_end(a, &p->solo_left[row], &p->solo_head[row],
+                                             p->own.level[row], p->own.raised[row], served);
+    }
+}
+
+/* A full link was to carry its capacity; what it carried more or less goes on its account, as long
+ * as there are flows to settle it with. */
+static double credit_next(double credit, float level, double flows, double cap_GBps, double ns,
+                          double served)
+{
+    if (level >= PAIRS_FREE || flows <= 0)
+        return 0;
+    return credit + cap_GBps * ns - served;
+}
+
+static void credits_set(struct sim_flow_net *net, struct plane *p, double ns)
+{
+    memset(p->out_waits, 0, p->ports * sizeof *p->out_waits);
+    for (uint32_t row = 0; row < p->rows; row++) {
+        if (p->limit[row])
+            p->own_credit[row] = credit_next(p->own_credit[row], p->own.level[row],
+                                             p->count[row] + p->solo[row],
+                                             net->hot[p->limit[row]].capacity, ns,
+                                             p->served[row] + p->solo_served[row]);
+        if (p->used[row])
+            p->out_waits[p->port[row]] += p->served[row];
+        p->solo_served[row] = 0;
+    }
+    for (uint32_t i = 0; i < p->ports; i++) {
+        uint32_t first = p->port_first[i];
+
+        p->out_credit[i] =
+            first == PAIRS_NONE
+                ? 0
+                : credit_next(p->out_credit[i], p->out.level[first], 1,
+                              net->hot[p->out_link[i]].capacity, ns, p->out_waits[i]);
+        p->in_credit[i] = credit_next(p->in_credit[i], p->in.level[i], p->in_count[i],
+                                      net->hot[p->in_link[i]].capacity, ns, p->in_served[i]);
+        p->out_load[i] = p->out_waits[i] / ns;
+        p->in_load[i] = (double)p->in_served[i] / ns;
+        p->out_waits[i] = 0;
+    }
+}
+
+/* Brings the plane to from_ns + quiet_ns + busy_ns. */
+static void plane_advance(struct sim_flow_net *net, struct plane *p, double quiet_ns,
+                          double busy_ns_)
+{
+    struct advance a = {net, p, (float)quiet_ns, (float)busy_ns_};
+    double ns = quiet_ns + busy_ns_;
+
+    memset(p->in_served, 0, p->cols * sizeof *p->in_served);
+    memset(p->served, 0, p->rows * sizeof *p->served);
+    if (busy_ns_ > 0) {
+        for (uint32_t i = 0; i < p->cols; i++)
+            p->in.freed[i] = 0;
+        for (uint32_t row = 0; row < p->rows; row++)
+            p->out.freed[row] = p->own.freed[row] = 0;
+        net->pairs->code->ending(p, (float)ns);
+        levels_raise(p, (float)busy_ns_);
+    }
+    net->pairs->code->advance(p, a.quiet_ns, a.busy_ns, cell_end, &a);
+    solos_advance(&a);
+    if (ns > 0) {
+        credits_set(net, p, ns);
+        p->epoch_ns = ns;
+    }
+    p->from_ns += ns;
+}
+
+/* Something is due: the end of an epoch, the first end of a flow, or flows that join. */
+static void plane_act(struct sim_flow_net *net, struct plane *p)
+{
+    double now_ns = p->next_ns;
+
+    if (p->state == PAIRS_RUNNING && p->first_ns < NEED_NEVER &&
+        now_ns >= p->from_ns + p->first_ns) {
+        plane_advance(net, p, p->first_ns, busy_ns(net, p));
+        p->state = PAIRS_COMMITTED;
+        p->next_ns = p->from_ns;
+        return;
+    }
+    if (p->state == PAIRS_RUNNING)
+        plane_advance(net, p, now_ns - p->from_ns, 0);
+    p->from_ns = now_ns;
+    plane_solve(net, p);
+}
+
+static struct plane *plane_next(const struct pairs *f)
+{
+    struct plane *best = f->planes[0];
+
+    for (uint32_t i = 1; i < f->plane_count; i++)
+        if (f->planes[i]->next_ns < best->next_ns)
+            best = f->planes[i];
+    return best;
+}
+
+double pairs_next_ns(const struct pairs *f)
+{
+    return f->plane_count ? plane_next(f)->next_ns : INFINITY;
+}
+
+int pairs_act(struct sim_flow_net *net)
+{
+    struct plane *p = plane_next(net->pairs);
+
+    net->now_ns = most_of(net->now_ns, p->next_ns);
+    plane_act(net, p);
+    return 0;
+}
