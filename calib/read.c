@@ -40,6 +40,8 @@ const char *data_law_name(enum data_law law)
         [DATA_A2A] = "a2a",
         [DATA_ATTN_CORE] = "attn_core",
         [DATA_ATTN_SIDE] = "attn_side",
+        [DATA_V2_DISPATCH] = "v2_dispatch",
+        [DATA_V2_COMBINE] = "v2_combine",
     };
 
     return (unsigned)law < DATA_LAW_COUNT ? names[law] : "?";
@@ -226,7 +228,8 @@ static int drop_odd_rows(struct data_set *set)
     }
     for (size_t i = 0; i < set->n; i++)
         order[i] = &set->rows[i];
-    mark_duplicates(set, order, drop);
+    if (!set->runs)
+        mark_duplicates(set, order, drop);
     mark_misfits(set, order, drop);
     for (size_t i = 0; i < set->n; i++)
         if (!drop[i])
