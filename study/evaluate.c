@@ -560,7 +560,7 @@ int evaluate_simulate(struct evaluator *e, const struct scenario *s, const struc
     struct sim_stats stats;
     struct sim_options options = {
         .emulation = e->emulation,
-        .fidelity = s->fidelity ? SIM_FLOW_COALESCED : SIM_FLOW_EXACT,
+        .fidelity = s->fidelity ? SIM_FLOW_FAST : SIM_FLOW_EXACT,
         .tolerance = s->tolerance,
         .eager = s->eager,
         .jitter_sigma = e->what.no_jitter ? 0 : s->jitter,

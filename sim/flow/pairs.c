@@ -20,7 +20,7 @@ static uint32_t lanes_up(uint32_t n)
 
 static int links_grow(struct sim_flow_net *net, struct pair_links *k, uint32_t from, uint32_t to)
 {
-    float **f[] = {&k->cap, &k->n, &k->share, &k->level, &k->bound, &k->freed, &k->raised};
+    float **f[] = {&k->cap, &k->n, &k->share, &k->level, &k->bound, &k->ended, &k->freed, &k->raised};
     int err = 0;
 
     for (size_t i = 0; i < sizeof f / sizeof *f && !err; i++)
@@ -37,6 +37,7 @@ static void links_free(struct pair_links *k)
     free(k->share);
     free(k->level);
     free(k->bound);
+    free(k->ended);
     free(k->freed);
     free(k->raised);
 }
@@ -77,7 +78,7 @@ static int rows_grow(struct sim_flow_net *net, struct plane *p)
         (err = GROW(net, p->raised, from, to)) || (err = GROW(net, p->need_ns, from, to)) ||
         (err = GROW(net, p->served, from, to)) ||
         (err = GROW(net, p->solo_served, from, to)) || (err = GROW(net, p->own_credit, from, to)) ||
-        (err = GROW(net, p->retired, from, to)) ||
+        (err = GROW(net, p->retired, from, to)) || (err = GROW(net, p->limit_next, from, to)) ||
         (err = links_grow(net, &p->own, from, to)) || (err = links_grow(net, &p->out, from, to)))
         return err;
     p->row_room = to;
@@ -121,14 +122,19 @@ static void plane_free(struct plane *p)
     free(p->solo_served);
     free(p->own_credit);
     free(p->retired);
+    free(p->limit_next);
     free(p->out_waits);
     free(p->in_waits);
+    free(p->out_left);
+    free(p->in_left);
     free(p->out_idle);
     free(p->in_idle);
     free(p->out_credit);
     free(p->in_credit);
     free(p->port_first);
     free(p->pending);
+    free(p->ends);
+    free(p->last);
     free(p);
 }
 
@@ -142,6 +148,7 @@ static int plane_arrays(struct sim_flow_net *net, struct plane *p)
         (err = GROW(net, p->in_count, 0, cols)) || (err = GROW(net, p->in_served, 0, cols)) ||
         (err = GROW(net, p->out_load, 0, ports)) || (err = GROW(net, p->in_load, 0, ports)) ||
         (err = GROW(net, p->out_waits, 0, ports)) || (err = GROW(net, p->in_waits, 0, ports)) ||
+        (err = GROW(net, p->out_left, 0, ports)) || (err = GROW(net, p->in_left, 0, ports)) ||
         (err = GROW(net, p->out_idle, 0, ports)) || (err = GROW(net, p->in_idle, 0, ports)) ||
         (err = GROW(net, p->out_credit, 0, ports)) || (err = GROW(net, p->in_credit, 0, ports)) ||
         (err = GROW(net, p->port_first, 0, ports)) ||
@@ -330,6 +337,7 @@ static int row_take(struct sim_flow_net *net, struct plane *p, uint32_t port, ui
     p->used[row] = 1;
     p->port[row] = port;
     p->limit[row] = limit;
+    p->limit_next[row] = PAIRS_NONE;
     p->own_credit[row] = 0;
     if (row >= p->rows)
         p->rows = lanes_up(row + 1);
@@ -367,13 +375,19 @@ static int row_of(struct sim_flow_net *net, struct plane *p, uint32_t port, uint
     if (err)
         return err;
     at = &f->limit_row[limit];
-    if (!at->plane) {
-        if ((err = row_take(net, p, port, limit, row)))
-            return err;
-        *at = (struct limit_row){p->id + 1, *row};
-    }
-    *row = at->row;
-    return at->plane == p->id + 1 && p->port[*row] == port ? 0 : ERR_RANGE;
+    if (at->plane && at->plane != p->id + 1)
+        return ERR_RANGE;
+    for (uint32_t r = at->plane ? at->row : PAIRS_NONE; r != PAIRS_NONE; r = p->limit_next[r])
+        if (p->port[r] == port) {
+            *row = r;
+            return 0;
+        }
+    err = row_take(net, p, port, limit, row);
+    if (err)
+        return err;
+    p->limit_next[*row] = at->plane ? at->row : PAIRS_NONE;
+    *at = (struct limit_row){p->id + 1, *row};
+    return 0;
 }
 
 /* Puts a flow into its pair's queue, in the order in which they end. */
@@ -466,13 +480,14 @@ void pairs_rows_retire(struct sim_flow_net *net, struct plane *p)
 {
     for (uint32_t row = 0; row < p->rows; row++)
         if (p->retired[row] && !p->flows[row])
-            sim_link_remove(net, p->limit[row]);
+            sim_link_retire(net, p->limit[row]);
 }
 
 bool pairs_limit_remove(struct sim_flow_net *net, uint32_t link, bool retire)
 {
     struct pairs *f = net->pairs;
     struct limit_row *at = link < f->limit_room ? &f->limit_row[link] : NULL;
+    bool idle = true;
     struct plane *p;
 
     if (!at || !at->plane)
@@ -482,11 +497,16 @@ bool pairs_limit_remove(struct sim_flow_net *net, uint32_t link, bool retire)
         return true;
     }
     p = f->planes[at->plane - 1];
-    p->retired[at->row] = retire;
-    if (p->flows[at->row])
+    for (uint32_t row = at->row; row != PAIRS_NONE; row = p->limit_next[row]) {
+        p->retired[row] = retire;
+        idle &= !p->flows[row];
+    }
+    if (!idle)
         return false;
-    p->retired[at->row] = 0;
-    row_give(p, at->row);
+    for (uint32_t row = at->row; row != PAIRS_NONE; row = p->limit_next[row]) {
+        p->retired[row] = 0;
+        row_give(p, row);
+    }
     *at = (struct limit_row){0, 0};
     return true;
 }
@@ -555,6 +575,23 @@ uint32_t pairs_flow_count(const struct sim_flow_net *net, uint32_t link)
         if (p->in_link[port] == link)
             sum += (uint32_t)p->in_count[port];
     return sum;
+}
+
+/* Room for the ends of all flows, so that an epoch allocates nothing. */
+static int ends_reserve(struct sim_flow_net *net, struct plane *p, uint32_t count)
+{
+    uint32_t room = p->end_room ? p->end_room : 64;
+    int err;
+
+    while (room < count)
+        room *= 2;
+    if (room == p->end_room)
+        return 0;
+    if ((err = GROW(net, p->ends, p->end_room, room)) ||
+        (err = GROW(net, p->last, p->end_room, room)))
+        return err;
+    p->end_room = room;
+    return 0;
 }
 
 static int pending_add(struct sim_flow_net *net, struct plane *p, uint32_t id)
@@ -627,6 +664,8 @@ int pairs_start(struct sim_flow_net *net, const struct sim_flow_leg *legs, uint3
             net->stats.bytes_started += legs[i].bytes;
             net->undelivered++;
         }
+        if (!err)
+            err = ends_reserve(net, p, p->running + p->pending_count);
         if (err)
             return err;
         joins_by(net, p, first->out, first->limit, bytes);

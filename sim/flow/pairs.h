@@ -17,7 +17,7 @@
 #include "sim/flow/flow.h"
 
 /* Who ends within so much of the first one's duration is taken with the same rates. */
-#define PAIRS_EPS 0.04
+#define PAIRS_EPS 0.02
 /* No level: the link is not full. */
 #define PAIRS_FREE 1e9f
 #define PAIRS_NONE UINT32_MAX
@@ -33,7 +33,7 @@ struct pair_flow {
     uint32_t arrive, drain, who;
     double start_ns;
     uint32_t report; /* where it tells events of its own, or PAIRS_NONE */
-};
+} __attribute__((aligned(64)));
 
 /* Events that a flow tells itself. */
 struct pair_report {
@@ -48,9 +48,16 @@ struct pair_report {
 struct pair_links {
     float *cap, *n, *share; /* capacity and flows not settled yet, and their quotient */
     float *level;           /* of the flows that the link holds back; PAIRS_FREE: of none */
-    float *bound;           /* how many those are */
+    float *bound, *ended;   /* how many those are; how many of them end in the epoch */
     float *freed;           /* bytes that flows which end in the epoch leave over */
     float *raised;          /* the level with those spread over the flows that stay */
+};
+
+/* The first flow of a cell ends in the epoch. */
+struct pair_end {
+    uint32_t row, col; /* col PAIRS_NONE: one that stays */
+    float left;
+    float after_ns; /* when, if that is known better than by rates; else negative */
 };
 
 enum pair_state { PAIRS_IDLE, PAIRS_RUNNING, PAIRS_COMMITTED };
@@ -68,6 +75,7 @@ struct plane {
     /* per row */
     uint32_t *port, *limit; /* limit: its link, 0 for none */
     uint32_t *leader;       /* the row that stands for its port's link out */
+    uint32_t *limit_next;   /* the next row of the same limit, or PAIRS_NONE */
     uint32_t *flows;        /* running or waiting to join */
     uint8_t *used, *retired;
     float *count;            /* running flows to other ports */
@@ -85,6 +93,7 @@ struct plane {
 
     /* per port: bytes owed to its links' flows (negative: had too much), GB/s of the last epoch */
     double *out_credit, *in_credit, *out_load, *in_load;
+    double *out_left, *in_left;   /* bytes that their flows still have to send */
     double *out_waits, *in_waits; /* for how long flows that join have waited; scratch */
     double *out_idle, *in_idle;   /* bytes not carried meanwhile */
     uint32_t *port_first;         /* leader, or PAIRS_NONE */
@@ -93,11 +102,15 @@ struct plane {
     enum pair_state state;
     double from_ns, next_ns; /* rates hold from; when something is next to be done */
     double first_ns;         /* from from_ns to the first end */
+    double tail_ns;          /* what the link with most left to carry takes for it */
     double epoch_ns, typical_ns; /* length of the last epoch; how long flows took of late */
+    struct pair_end *ends, **last; /* in the order of cells; scratch */
+    uint32_t end_count, end_at, end_room;
     uint32_t *pending, pending_count, pending_room; /* flows that wait to join */
 };
 
-/* The row of a limit. */
+/* The first row of a limit; where a sender has several ports, others follow it, and share the limit
+ * by their flows. */
 struct limit_row {
     uint32_t plane, row; /* 1 + the plane; 0: in none */
 };

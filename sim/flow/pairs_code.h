@@ -242,17 +242,20 @@ static inline void cell_ending(struct plane *p, uint32_t row, uint32_t col, floa
     p->out.freed[leader] += freed;
     p->own.freed[row] += freed;
     if (p->in.level[col] < level)
-        p->in.bound[col] -= 1;
+        p->in.ended[col] += 1;
     else if (p->own.level[row] < p->out.level[leader])
-        p->own.bound[row] -= 1;
+        p->own.ended[row] += 1;
     else
-        p->out.bound[leader] -= 1;
+        p->out.ended[leader] += 1;
+    p->ends[p->end_count++] =
+        (struct pair_end){row, col, p->left[(size_t)row * p->cols + col], -1};
 }
 
 static void pairs_ending(struct plane *p, float total_ns)
 {
     const vecf *in = (const vecf *)p->in.level;
 
+    p->end_count = 0;
     for (uint32_t row = 0; row < p->rows; row++) {
         const vecf *left = (const vecf *)(p->left + (size_t)row * p->cols);
         vecf level = VEC_ALL(p->level[row]), total = VEC_ALL(total_ns);
@@ -268,7 +271,8 @@ static void pairs_ending(struct plane *p, float total_ns)
         }
         if (p->solo[row] > 0 && p->solo_left[row] <= p->own.level[row] * total_ns) {
             p->own.freed[row] += p->own.level[row] * total_ns - p->solo_left[row];
-            p->own.bound[row] -= 1;
+            p->own.ended[row] += 1;
+            p->ends[p->end_count++] = (struct pair_end){row, PAIRS_NONE, p->solo_left[row], -1};
         }
     }
 }
