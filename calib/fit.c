@@ -223,6 +223,12 @@ static int problem_solve(struct problem *p, int starts, unsigned long seed, gsl_
                            p->prior[i] + (s > 0 ? gsl_ran_gaussian(rng, START_SPREAD) : 0));
         rc = descend(p, w, start, q, &cost);
     }
+    /* A single parameter that stood at its bound feels no slope there: once more from the middle.
+     */
+    if (p->num == 1 && rc == 0) {
+        gsl_vector_set(start, 0, 0);
+        rc = descend(p, w, start, q, &cost);
+    }
     if (rc == 0 && !isfinite(cost))
         rc = ERR_FIT;
     if (rc == 0)
@@ -464,6 +470,7 @@ static void hold(struct problem *q, int i, struct fit_result *out)
  * cannot tell apart must not float. */
 static int fit_determined(struct problem *q, int starts, unsigned long seed, struct fit_result *out)
 {
+    bool alone = q->num == 1;
     int rc = 0, worst = 0;
 
     while (rc == 0 && worst >= 0 && q->num > 0) {
@@ -475,6 +482,9 @@ static int fit_determined(struct problem *q, int starts, unsigned long seed, str
         gsl_vector_free(x);
         starts = 0; /* from here on near a good point */
         worst = rc == 0 ? undetermined(out) : -1;
+        /* What a few rows say of their law's only parameter stands, as unsure as it is. */
+        if (worst >= 0 && alone && !out->field[worst].at_bound)
+            worst = -1;
         if (worst >= 0)
             hold(q, worst, out);
     }
@@ -506,7 +516,9 @@ static bool row_fits(const struct hw_profile *p, const struct fit_law *law,
 {
     int nodes = r->nodes > 0 ? r->nodes : 1;
 
-    if (!(law->rows & (1u << r->law)) || !r->reference || !predict_system(p, r->system))
+    if (!(law->rows & (1ull << r->law)) || !r->reference || !predict_system(p, r->system))
+        return false;
+    if (law->coll && strcmp(law->coll, r->coll) != 0)
         return false;
     if (!(measured_of(law->what, r) > 0))
         return false;
@@ -671,11 +683,11 @@ static int result_cv(const struct hw_profile *p, const struct fit_law *law,
 }
 
 static bool sets_hold(const struct hw_profile *p, struct data_set *const *sets, size_t num_sets,
-                      unsigned laws)
+                      unsigned long long laws)
 {
     for (size_t s = 0; laws && s < num_sets; s++)
         for (size_t i = 0; i < sets[s]->n; i++)
-            if (laws & (1u << sets[s]->rows[i].law) && predict_system(p, sets[s]->rows[i].system))
+            if (laws & (1ull << sets[s]->rows[i].law) && predict_system(p, sets[s]->rows[i].system))
                 return true;
     return false;
 }
@@ -910,11 +922,21 @@ static bool needs_met(const struct hw_profile *p, const struct fit_law *law,
     return law->needs == FIT_NEEDS_NOTHING || varied >= MIN_VARIED;
 }
 
+static const char *replaced_by(const char *law)
+{
+    for (int i = 0; law && i < fit_num_laws; i++)
+        if (strcmp(fit_laws[i].name, law) == 0)
+            return fit_laws[i].instead_of;
+    return NULL;
+}
+
+/* By a law with more parameters, or by one that stands for that one in turn. */
 static bool already_fitted(const struct fit_report *report, const char *law)
 {
     for (int i = 0; i < report->num; i++)
-        if (report->law[i].replaces && strcmp(report->law[i].replaces, law) == 0)
-            return true;
+        for (const char *l = report->law[i].replaces; l; l = replaced_by(l))
+            if (strcmp(l, law) == 0)
+                return true;
     return false;
 }
 
