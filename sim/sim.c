@@ -190,8 +190,8 @@ static int sim_alloc(struct sim *s)
     s->fwd = calloc(W, sizeof *s->fwd);
     s->dirty_ranks = calloc(W, sizeof *s->dirty_ranks);
     if (!s->ranks || !s->streams || !s->stream_ops || !s->stream_first || !s->follower_op ||
-        !s->followed_op || !s->send_flow || !s->legs || !s->met || !s->end_ns ||
-        !s->issue_ns || !s->run_of || !s->rows || !s->fwd || !s->dirty_ranks)
+        !s->followed_op || !s->send_flow || !s->legs || !s->met || !s->end_ns || !s->issue_ns ||
+        !s->run_of || !s->rows || !s->fwd || !s->dirty_ranks)
         return ERR_NOMEM;
     return 0;
 }

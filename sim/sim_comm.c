@@ -137,8 +137,8 @@ static int legs_flush(struct sim *s)
 static bool place_of(const struct sim *s, int src, int dst, struct sim_place *place)
 {
     bool local = same_gpu(s, src, dst);
-    bool some = sim_topology_place(s->topo, (uint32_t)src, local ? (uint32_t)src : (uint32_t)dst,
-                                   place);
+    bool some =
+        sim_topology_place(s->topo, (uint32_t)src, local ? (uint32_t)src : (uint32_t)dst, place);
 
     if (!some && local)
         place->kind = SIM_PATH_LOCAL;
@@ -247,8 +247,7 @@ static void limits_open(struct sim *s, struct run *r, double off_node, double nv
     work_dirty(s, r->rank); /* what runs beside it slows the push too */
     /* Posting that is faster than all NICs of the GPU holds nothing back. */
     r->posts = off_node > 0 && r->w.issue_ns > 0;
-    if (r->posts &&
-        off_node / r->w.issue_ns < sim_topology_nics_GBps(s->topo))
+    if (r->posts && off_node / r->w.issue_ns < sim_topology_nics_GBps(s->topo))
         r->post_link = own_link(s, off_node / r->w.issue_ns);
     r->push_floor_ns = (nvlink + local) / push;
     r->nvlink_floor_ns = s->topo_cfg->nvlink_GBps > 0 ? nvlink / s->topo_cfg->nvlink_GBps : 0;

@@ -128,12 +128,12 @@ struct sim {
     int *send_flow;                 /* per op: its flow group, or -1 */
     struct sim_flow_leg *legs;      /* scratch [W]: what a send is about to start */
     uint32_t num_legs;
-    int *met;                       /* [op*W + group]: ranks that reached a collective */
-    double *end_ns;                 /* [rank*num_ops + op]: -1 until ended */
-    double *issue_ns;               /* [rank*num_ops + op]: when a send began to issue */
-    int *run_of;                    /* [rank*num_ops + op]: run or SIM_NO_RUN */
-    double *jitter;                 /* [rank*num_ops + op] or NULL */
-    struct run **chunks;            /* runs never move */
+    int *met;            /* [op*W + group]: ranks that reached a collective */
+    double *end_ns;      /* [rank*num_ops + op]: -1 until ended */
+    double *issue_ns;    /* [rank*num_ops + op]: when a send began to issue */
+    int *run_of;         /* [rank*num_ops + op]: run or SIM_NO_RUN */
+    double *jitter;      /* [rank*num_ops + op] or NULL */
+    struct run **chunks; /* runs never move */
     int num_chunks, cap_chunks, free_run, num_runs;
     struct pace *pace; /* [W] emulated: what each rank sends to others, or NULL */
     int *rows, *fwd;   /* scratch [W] */

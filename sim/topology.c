@@ -16,10 +16,10 @@ struct sim_topology {
     struct sim_topology_cfg cfg;
     struct sim_flow_net *net;
     uint32_t nodes, leaf_groups, rails;
-    struct pair *nvlink; /* per endpoint */
-    struct pair *pcie;   /* per endpoint */
-    struct pair *nic;    /* per node and number in the node */
-    struct pair *leaf;   /* per leaf group and rail (TREE: one rail) */
+    struct pair *nvlink;              /* per endpoint */
+    struct pair *pcie;                /* per endpoint */
+    struct pair *nic;                 /* per node and number in the node */
+    struct pair *leaf;                /* per leaf group and rail (TREE: one rail) */
     uint32_t nvlink_plane, nic_plane; /* the first of one per domain; NO_PLANE: none */
 };
 
@@ -313,12 +313,12 @@ bool sim_topology_place(const struct sim_topology *t, uint32_t src, uint32_t dst
     }
     if (src == dst || t->nic_plane == NO_PLANE)
         return false;
-    *place = (struct sim_place){
-        .kind = SIM_PATH_NIC,
-        .plane = t->nic_plane,
-        .out = src / c->per_node * c->nics_per_node + nic_of(t, src, src + dst),
-        .in = dst / c->per_node * c->nics_per_node + nic_of(t, dst, src + dst),
-        .latency_ns = c->nic_latency_ns};
+    *place =
+        (struct sim_place){.kind = SIM_PATH_NIC,
+                           .plane = t->nic_plane,
+                           .out = src / c->per_node * c->nics_per_node + nic_of(t, src, src + dst),
+                           .in = dst / c->per_node * c->nics_per_node + nic_of(t, dst, src + dst),
+                           .latency_ns = c->nic_latency_ns};
     return true;
 }
 

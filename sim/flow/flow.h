@@ -15,19 +15,21 @@
  * Most changes pass no other level; a sweep over the links in the order of their levels then solves
  * and tells each in a few instructions.
  *
- * Two fidelities:
+ * Three fidelities:
  *   exact      levels are solved to 1e-12 at every event.
- *   coalesced  drains are taken together: what is done waits for company for up to 0.7 tolerance
- * of the time since the youngest member of its bottleneck started, and a flow may be drained early
- * by up to `tolerance` of its own duration; the bytes not carried, or carried in excess, are owed
- * by or credited to the flows that stay on that bottleneck. The last flows of a link leave together
- * when they are done on average, and otherwise at most a quarter of `tolerance` early, so that the
- * end of a link's work is kept. A level is told to other links only when it is off by more than
- * `tolerance`, and a flow changes its bottleneck only for one that is lower by twice that. No link
- * is loaded above 1 + 3 tolerances of its capacity (fuzzed). The makespan stays within 0.5% of
- * exact at the default tolerance: tested on skewed, uniform, incast and hot-and-cold traffic
- * (tests/sim/test_flow.c), not proven; over 120 skewed all-to-alls among 8 to 64 endpoints the
- * worst was 0.41%, the root mean square 0.09%. Single flows may be off by several percent.
+ *   fast       flows between ports of a plane (sim_flow_plane_add) are served pair by pair over
+ * short epochs (docs/flow-engine.md); flows on other links are served exactly. What is owed when an
+ * epoch ends is paid in the next, so that full links carry their capacity. coalesced  for links
+ * that are in no plane, drains are taken together: what is done waits for company for up to 0.7
+ * tolerance of the time since the youngest member of its bottleneck started, and a flow may be
+ * drained early by up to `tolerance` of its own duration; the bytes not carried, or carried in
+ * excess, are owed by or credited to the flows that stay on that bottleneck. The last flows of a
+ * link leave together when they are done on average, and otherwise at most a quarter of `tolerance`
+ * early. A level is told to other links only when it is off by more than `tolerance`, and a flow
+ * changes its bottleneck only for one that is lower by twice that. No link is loaded above 1 + 3
+ * tolerances of its capacity (fuzzed). Over 120 skewed all-to-alls among 8 to 64 endpoints the
+ * makespan was off by 0.41% at worst, 0.09% root mean square (tests/sim/test_flow.c); single flows
+ * may be off by several percent.
  *
  * One thread per net; any number of nets. At one time deliveries come before drains, each in the
  * order in which the flows were started. Units are ns, bytes and GB/s (1e9 bytes/s) throughout.

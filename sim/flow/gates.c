@@ -77,6 +77,6 @@ void net_gate_take(struct sim_flow_net *net, struct sim_flow_event *event)
     struct gate *g = sim_heap_entry(sim_heap_pop(&net->gates_due), struct gate, node);
 
     net->now_ns = fmax(net->now_ns, g->last_ns);
-    *event = (struct sim_flow_event){net->now_ns, (uint64_t)(g - net->gates), SIM_FLOW_GATE,
-                                     g->who};
+    *event =
+        (struct sim_flow_event){net->now_ns, (uint64_t)(g - net->gates), SIM_FLOW_GATE, g->who};
 }

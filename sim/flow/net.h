@@ -52,7 +52,7 @@ struct flow {
     double bytes;
     double latency_ns;
     uint64_t tag;
-    uint32_t drain, arrive, who; /* gates, and what they are told */
+    uint32_t drain, arrive, who;   /* gates, and what they are told */
     struct sim_heap_node delivery; /* seq is the order of starts */
     uint32_t id;
 };

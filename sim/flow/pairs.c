@@ -9,7 +9,7 @@
 #include "sim/flow/net.h"
 
 /* Flows that start join within this part of the least time that all of theirs take. */
-#define JOIN_PART 0.02
+#define JOIN_PART 0.001
 
 #define GROW(net, array, from, to) net_lines_grow(net, &(array), sizeof *(array), from, to)
 
@@ -20,7 +20,8 @@ static uint32_t lanes_up(uint32_t n)
 
 static int links_grow(struct sim_flow_net *net, struct pair_links *k, uint32_t from, uint32_t to)
 {
-    float **f[] = {&k->cap, &k->n, &k->share, &k->level, &k->bound, &k->ended, &k->freed, &k->raised};
+    float **f[] = {&k->cap,   &k->n,     &k->share, &k->level,
+                   &k->bound, &k->ended, &k->freed, &k->raised};
     int err = 0;
 
     for (size_t i = 0; i < sizeof f / sizeof *f && !err; i++)
@@ -76,10 +77,10 @@ static int rows_grow(struct sim_flow_net *net, struct plane *p)
         (err = GROW(net, p->solo_head, from, to)) || (err = GROW(net, p->open, from, to)) ||
         (err = GROW(net, p->cells, from, to)) || (err = GROW(net, p->level, from, to)) ||
         (err = GROW(net, p->raised, from, to)) || (err = GROW(net, p->need_ns, from, to)) ||
-        (err = GROW(net, p->served, from, to)) ||
-        (err = GROW(net, p->solo_served, from, to)) || (err = GROW(net, p->own_credit, from, to)) ||
-        (err = GROW(net, p->retired, from, to)) || (err = GROW(net, p->limit_next, from, to)) ||
-        (err = links_grow(net, &p->own, from, to)) || (err = links_grow(net, &p->out, from, to)))
+        (err = GROW(net, p->served, from, to)) || (err = GROW(net, p->solo_served, from, to)) ||
+        (err = GROW(net, p->own_credit, from, to)) || (err = GROW(net, p->retired, from, to)) ||
+        (err = GROW(net, p->limit_next, from, to)) || (err = links_grow(net, &p->own, from, to)) ||
+        (err = links_grow(net, &p->out, from, to)))
         return err;
     p->row_room = to;
     return 0;
@@ -151,8 +152,7 @@ static int plane_arrays(struct sim_flow_net *net, struct plane *p)
         (err = GROW(net, p->out_left, 0, ports)) || (err = GROW(net, p->in_left, 0, ports)) ||
         (err = GROW(net, p->out_idle, 0, ports)) || (err = GROW(net, p->in_idle, 0, ports)) ||
         (err = GROW(net, p->out_credit, 0, ports)) || (err = GROW(net, p->in_credit, 0, ports)) ||
-        (err = GROW(net, p->port_first, 0, ports)) ||
-        (err = links_grow(net, &p->in, 0, p->cols)))
+        (err = GROW(net, p->port_first, 0, ports)) || (err = links_grow(net, &p->in, 0, p->cols)))
         return err;
     return rows_grow(net, p);
 }
@@ -541,8 +541,8 @@ static double in_rate(const struct plane *p, uint32_t col)
     double sum = 0;
 
     for (uint32_t row = 0; row < p->rows; row++)
-        sum += p->weight_in[(size_t)col * p->row_room + row] *
-               lesser(p->level[row], p->in.level[col]);
+        sum +=
+            p->weight_in[(size_t)col * p->row_room + row] * lesser(p->level[row], p->in.level[col]);
     return p->in_count[col] > 0 ? sum : 0;
 }
 

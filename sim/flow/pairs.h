@@ -17,7 +17,7 @@
 #include "sim/flow/flow.h"
 
 /* Who ends within so much of the first one's duration is taken with the same rates. */
-#define PAIRS_EPS 0.02
+#define PAIRS_EPS 0.005
 /* No level: the link is not full. */
 #define PAIRS_FREE 1e9f
 #define PAIRS_NONE UINT32_MAX
@@ -100,10 +100,10 @@ struct plane {
     bool limits, shared;          /* some rows have limits; some ports several rows */
     uint32_t running;             /* flows in the matrix */
     enum pair_state state;
-    double from_ns, next_ns; /* rates hold from; when something is next to be done */
-    double first_ns;         /* from from_ns to the first end */
-    double tail_ns;          /* what the link with most left to carry takes for it */
-    double epoch_ns, typical_ns; /* length of the last epoch; how long flows took of late */
+    double from_ns, next_ns;       /* rates hold from; when something is next to be done */
+    double first_ns;               /* from from_ns to the first end */
+    double tail_ns;                /* what the link with most left to carry takes for it */
+    double epoch_ns, typical_ns;   /* length of the last epoch; how long flows took of late */
     struct pair_end *ends, **last; /* in the order of cells; scratch */
     uint32_t end_count, end_at, end_room;
     uint32_t *pending, pending_count, pending_room; /* flows that wait to join */

@@ -77,10 +77,10 @@ static void rows_begin(struct sim_flow_net *net, struct plane *p)
         link_begin(&p->out, row, 0, 0);
         link_begin(&p->own, row, 0, 0);
         if (limit)
-            link_begin(&p->own, row,
-                       cap_with_credit(limit_GBps(net, p, row), p->own_credit[row],
-                                       p->epoch_ns, INFINITY),
-                       flows);
+            link_begin(
+                &p->own, row,
+                cap_with_credit(limit_GBps(net, p, row), p->own_credit[row], p->epoch_ns, INFINITY),
+                flows);
         p->limits |= limit;
         if (!p->used[row] || p->count[row] == 0)
             continue;
@@ -104,8 +104,7 @@ static void columns_begin(struct sim_flow_net *net, struct plane *p)
 
         p->in_open[i] = some;
         link_begin(&p->in, i,
-                   some ? port_cap(net, p, p->in_link[i], p->in_credit[i], p->in_left[i])
-                        : 0,
+                   some ? port_cap(net, p, p->in_link[i], p->in_credit[i], p->in_left[i]) : 0,
                    some ? p->in_count[i] : 0);
     }
 }
@@ -125,8 +124,8 @@ static void rates_set(struct sim_flow_net *net, struct plane *p)
  * their first rate, and their links are charged for it, but for what these had idle. */
 static double late_bytes(const struct plane *p, const struct pair_flow *w, double now_ns)
 {
-    double rate = w->col == PAIRS_NONE ? p->own.level[w->row]
-                                       : lesser(p->level[w->row], p->in.level[w->col]);
+    double rate =
+        w->col == PAIRS_NONE ? p->own.level[w->row] : lesser(p->level[w->row], p->in.level[w->col]);
 
     return least_of(rate * (now_ns - w->start_ns), w->bytes);
 }
@@ -333,8 +332,8 @@ static void last_ends(const struct pairs *f, struct plane *p, float total_ns)
         uint32_t l;
 
         if (p->ends[i].col != PAIRS_NONE)
-            __builtin_prefetch(pair_flow_at(
-                f, p->head[(size_t)p->ends[i].row * p->cols + p->ends[i].col]));
+            __builtin_prefetch(
+                pair_flow_at(f, p->head[(size_t)p->ends[i].row * p->cols + p->ends[i].col]));
         bound_by(p, p->ends[i].row, p->ends[i].col, &k, &l);
         if (k->ended[l] > 1.5f && k->bound[l] - k->ended[l] < 0.5f)
             p->last[count++] = &p->ends[i];
@@ -438,9 +437,9 @@ static void cell_end(void *self, uint32_t row, uint32_t col, float served)
     struct advance *a = self;
     struct plane *p = a->plane;
     size_t cell = (size_t)row * p->cols + col;
-    float over = queue_end(a, &p->left[cell], &p->head[cell], lesser(p->level[row], p->in.level[col]),
-                           lesser(p->raised[row], p->in.raised[col]), served,
-                           known_end(p, row, col));
+    float over =
+        queue_end(a, &p->left[cell], &p->head[cell], lesser(p->level[row], p->in.level[col]),
+                  lesser(p->raised[row], p->in.raised[col]), served, known_end(p, row, col));
 
     p->served[row] -= over;
     p->in_served[col] -= over;
@@ -460,9 +459,9 @@ static void solos_advance(struct advance *a)
         if (p->solo_left[row] - served > 1e-6f * p->solo_left[row])
             p->solo_left[row] -= served;
         else
-            p->solo_served[row] -= queue_end(a, &p->solo_left[row], &p->solo_head[row],
-                                             p->own.level[row], p->own.raised[row], served,
-                                             known_end(p, row, PAIRS_NONE));
+            p->solo_served[row] -=
+                queue_end(a, &p->solo_left[row], &p->solo_head[row], p->own.level[row],
+                          p->own.raised[row], served, known_end(p, row, PAIRS_NONE));
     }
 }
 
@@ -478,32 +477,35 @@ static double credit_next(double credit, float level, double flows, double cap_G
 
 static void credits_set(struct sim_flow_net *net, struct plane *p, double ns)
 {
-    memset(p->out_waits, 0, p->ports * sizeof *p->out_waits);
+    double *sent = p->out_waits, *flows = p->out_idle; /* scratch */
+
+    memset(sent, 0, p->ports * sizeof *sent);
+    memset(flows, 0, p->ports * sizeof *flows);
     for (uint32_t row = 0; row < p->rows; row++) {
         if (p->limit[row])
-            p->own_credit[row] = credit_next(p->own_credit[row], p->own.level[row],
-                                             p->count[row] + p->solo[row],
-                                             limit_GBps(net, p, row), ns,
-                                             p->served[row] + p->solo_served[row]);
-        if (p->used[row])
-            p->out_waits[p->port[row]] += p->served[row];
+            p->own_credit[row] =
+                credit_next(p->own_credit[row], p->own.level[row], p->count[row] + p->solo[row],
+                            limit_GBps(net, p, row), ns, p->served[row] + p->solo_served[row]);
+        if (p->used[row]) {
+            sent[p->port[row]] += p->served[row];
+            flows[p->port[row]] += p->count[row];
+        }
         p->solo_served[row] = 0;
     }
     for (uint32_t i = 0; i < p->ports; i++) {
         uint32_t first = p->port_first[i];
 
-        p->out_credit[i] =
-            first == PAIRS_NONE
-                ? 0
-                : credit_next(p->out_credit[i], p->out.level[first], 1,
-                              net->hot[p->out_link[i]].capacity, ns, p->out_waits[i]);
+        p->out_credit[i] = first == PAIRS_NONE
+                               ? 0
+                               : credit_next(p->out_credit[i], p->out.level[first], flows[i],
+                                             net->hot[p->out_link[i]].capacity, ns, sent[i]);
         p->in_credit[i] = credit_next(p->in_credit[i], p->in.level[i], p->in_count[i],
                                       net->hot[p->in_link[i]].capacity, ns, p->in_served[i]);
-        p->out_left[i] = most_of(p->out_left[i] - p->out_waits[i], 0);
+        p->out_left[i] = most_of(p->out_left[i] - sent[i], 0);
         p->in_left[i] = most_of(p->in_left[i] - p->in_served[i], 0);
-        p->out_load[i] = p->out_waits[i] / ns;
+        p->out_load[i] = sent[i] / ns;
         p->in_load[i] = (double)p->in_served[i] / ns;
-        p->out_waits[i] = 0;
+        sent[i] = 0;
     }
 }
 
@@ -542,7 +544,7 @@ static void plane_act(struct sim_flow_net *net, struct plane *p)
 {
     double now_ns = p->next_ns;
 
-    if (p->state == PAIRS_RUNNING && p->first_ns < NEED_NEVER &&
+    if (p->state == PAIRS_RUNNING && !p->pending_count && p->first_ns < NEED_NEVER &&
         now_ns >= p->from_ns + p->first_ns) {
         plane_advance(net, p, p->first_ns, busy_ns(net, p));
         p->state = PAIRS_COMMITTED;

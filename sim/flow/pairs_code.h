@@ -23,8 +23,8 @@ typedef int64_t vecl __attribute__((vector_size(4 * PAIRS_LANES)));
 #define VEC_PICK(mask, a, b) ((vecf)(((veci)(a) & (mask)) | ((veci)(b) & ~(mask))))
 #if defined(__AVX2__)
 #include <immintrin.h>
-#define VEC_MIN(a, b) ((vecf)_mm256_min_ps((__m256)(a), (__m256)(b)))
-#define VEC_MAX(a, b) ((vecf)_mm256_max_ps((__m256)(a), (__m256)(b)))
+#define VEC_MIN(a, b)  ((vecf)_mm256_min_ps((__m256)(a), (__m256)(b)))
+#define VEC_MAX(a, b)  ((vecf)_mm256_max_ps((__m256)(a), (__m256)(b)))
 #define VEC_BITS(mask) ((unsigned)_mm256_movemask_ps((__m256)(mask)))
 #else
 #define VEC_MIN(a, b)  VEC_PICK((a) < (b), a, b)
@@ -247,8 +247,7 @@ static inline void cell_ending(struct plane *p, uint32_t row, uint32_t col, floa
         p->own.ended[row] += 1;
     else
         p->out.ended[leader] += 1;
-    p->ends[p->end_count++] =
-        (struct pair_end){row, col, p->left[(size_t)row * p->cols + col], -1};
+    p->ends[p->end_count++] = (struct pair_end){row, col, p->left[(size_t)row * p->cols + col], -1};
 }
 
 static void pairs_ending(struct plane *p, float total_ns)
