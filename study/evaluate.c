@@ -715,6 +715,14 @@ static void topology_of(const struct evaluator *e, const struct scenario *s,
         out->per_domain = out->endpoints;
 }
 
+/* The fast engine knows links between two ports; uplinks of leaves are shared otherwise. */
+static enum sim_flow_fidelity fidelity_of(const struct scenario *s)
+{
+    if (!s->fidelity)
+        return SIM_FLOW_EXACT;
+    return s->fabric == SIM_FABRIC_FLAT ? SIM_FLOW_FAST : SIM_FLOW_COALESCED;
+}
+
 int evaluate_simulate(struct evaluator *e, const struct scenario *s, const struct plan *plan,
                       int counter_rank, struct evaluation *out, struct trace **trace_out)
 {
@@ -726,7 +734,7 @@ int evaluate_simulate(struct evaluator *e, const struct scenario *s, const struc
     struct sim_stats stats;
     struct sim_options options = {
         .emulation = e->emulation,
-        .fidelity = s->fidelity ? SIM_FLOW_COALESCED : SIM_FLOW_EXACT,
+        .fidelity = fidelity_of(s),
         .tolerance = s->tolerance,
         .eager = s->eager,
         .jitter_sigma = e->what.no_jitter ? 0 : s->jitter,

@@ -325,17 +325,17 @@ static double worst_off;
 
 static void check_fidelity(struct world *w, const struct policy *p, const struct knobs *k)
 {
-    struct evaluation exact, coalesced;
+    struct evaluation exact, fast;
 
     w->s.fidelity = 0;
     assert_int_equal(evaluate_point(w->e, &w->s, p, k, -1, &exact, NULL, NULL), 0);
     w->s.fidelity = 1;
-    assert_int_equal(evaluate_point(w->e, &w->s, p, k, -1, &coalesced, NULL, NULL), 0);
-    worst_off = fmax(worst_off, fabs(coalesced.layer_us / exact.layer_us - 1));
+    assert_int_equal(evaluate_point(w->e, &w->s, p, k, -1, &fast, NULL, NULL), 0);
+    worst_off = fmax(worst_off, fabs(fast.layer_us / exact.layer_us - 1));
 }
 
 /* The bound that results state for the default fidelity. */
-static void test_coalesced_layers_are_within_half_a_percent(void **state)
+static void test_fast_layers_are_within_half_a_percent(void **state)
 {
     static const char *const kinds[] = {"uniform", "lognormal", "zipf"};
     static const char *const batches[] = {"8", "128"};
@@ -469,7 +469,7 @@ int main(void)
         cmocka_unit_test(test_eps_conserves_flops_and_pairs),
         cmocka_unit_test(test_normal_kernels_are_permuted_for),
         cmocka_unit_test(test_no_overlap_is_the_sum_of_its_ops),
-        cmocka_unit_test(test_coalesced_layers_are_within_half_a_percent),
+        cmocka_unit_test(test_fast_layers_are_within_half_a_percent),
         cmocka_unit_test(test_peo_loses_where_there_is_nothing_to_hide),
         cmocka_unit_test(test_infeasible_points_say_why),
         cmocka_unit_test(test_buffer_sets_are_reused_in_order),
