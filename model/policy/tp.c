@@ -10,6 +10,7 @@
 #include "model/policy/layer.h"
 
 enum { TP_MOE, TP_ATTENTION, TP_COLLECTIVE }; /* slots of its own knobs */
+enum { TP_FEW_ROWS = 64 };
 enum { ATTENTION_SPLIT, ATTENTION_AS_SET };
 enum { COLLECTIVE_ALL_REDUCE, COLLECTIVE_SCATTER };
 
@@ -141,7 +142,11 @@ static void tp_layer(struct tp *t, double expert_rows)
     struct layer_builder *b = &t->b;
     const struct layer_round whole = {0, 1};
     const struct layer_spec *spec = b->spec;
-    struct layer_ffn f = {t->sms, t->sms, t->sms, GEMM_CONTIGUOUS, GEMM_CONTIGUOUS, 0, 0};
+    /* Engines' fused kernels take small tiles where experts have few rows, as masked kernels do;
+     * contiguous ones fill each expert up to a tile. */
+    double mean = expert_rows * t->ranks / spec->model->experts;
+    enum plan_gemm gemm = mean < TP_FEW_ROWS ? GEMM_MASKED : GEMM_CONTIGUOUS;
+    struct layer_ffn f = {t->sms, t->sms, t->sms, gemm, gemm, 0, 0};
     bool split = spec->attention_tp == t->ranks && t->ranks > 1;
 
     if (spec->attention) {
