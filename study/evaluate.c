@@ -348,12 +348,35 @@ static int routing_load(struct evaluator *e, const struct scenario *s)
     return 0;
 }
 
-static enum plan_comm comm_of(const struct scenario *s)
+/* DeepEP's low-latency kernels are compiled for these hidden sizes and for so many choices. */
+static const int low_latency_hidden[] = {2048, 2560, 3072, 4096, 5120, 6144, 7168, 8192};
+enum { LOW_LATENCY_TOPK = 11 };
+
+/* The smallest hidden size that the kernels have and `hidden` can be padded to; 0: none. */
+static int low_latency_padded(int hidden)
 {
+    for (size_t i = 0; i < sizeof low_latency_hidden / sizeof *low_latency_hidden; i++)
+        if (low_latency_hidden[i] >= hidden)
+            return low_latency_hidden[i];
+    return 0;
+}
+
+static bool low_latency_takes(const struct moe_model *m)
+{
+    return low_latency_padded(m->expert_hidden) == m->expert_hidden && m->topk <= LOW_LATENCY_TOPK;
+}
+
+/* auto: low-latency kernels where the batch fits their buffers and they take the model. */
+static enum plan_comm comm_of(const struct evaluator *e, const struct scenario *s)
+{
+    bool own = hw_value(evaluate_profile(e), HW_LL_KERNEL_RULE) > 0.5;
+
     if (s->comm != COMM_CHOICE_AUTO)
         return (enum plan_comm)(s->comm - 1);
-    return s->phase == PHASE_OF_DECODE && s->batch <= s->max_dispatch_tokens ? COMM_LOW_LATENCY
-                                                                             : COMM_NORMAL;
+    return s->phase == PHASE_OF_DECODE && s->batch <= s->max_dispatch_tokens &&
+                   (own || low_latency_takes(&e->view))
+               ? COMM_LOW_LATENCY
+               : COMM_NORMAL;
 }
 
 static int num_sms_of(const struct evaluator *e)
@@ -438,7 +461,7 @@ static int spec_fill(struct evaluator *e, const struct scenario *s, const struct
         .num_sms = num_sms_of(e),
         .tokens = s->batch,
         .decode = s->phase == PHASE_OF_DECODE,
-        .comm = comm_of(s),
+        .comm = comm_of(e, s),
         .dispatch_dtype = s->dispatch_dtype ? DTYPE_FP8 : DTYPE_BF16,
         .combine_dtype = (enum plan_dtype)s->combine_dtype,
         .max_dispatch_tokens = s->max_dispatch_tokens,
@@ -456,6 +479,12 @@ static int spec_fill(struct evaluator *e, const struct scenario *s, const struct
     };
     types_fill(s, &e->placed, out);
     return 0;
+}
+
+int evaluate_shape(struct evaluator *e, const struct scenario *s, const struct policy *p,
+                   struct layer_spec *out)
+{
+    return spec_fill(e, s, p, out);
 }
 
 int evaluate_spec(struct evaluator *e, const struct scenario *s, const struct policy *p,
@@ -503,6 +532,41 @@ static int arch_check(const struct evaluator *e, const struct policy *p, char *w
     return ERR_INFEASIBLE;
 }
 
+/* What DeepEP's kernels refuse; the validator's own take any. */
+static int kernels_check(const struct evaluator *e, const struct layer_spec *spec, char *why,
+                         size_t size)
+{
+    const struct moe_model *m = spec->model;
+    int padded = low_latency_padded(m->expert_hidden);
+
+    if (hw_value(evaluate_profile(e), HW_LL_KERNEL_RULE) > 0.5)
+        return 0;
+    if (spec->comm == COMM_NORMAL && spec->normal_num_sms % 2) {
+        snprintf(why, size,
+                 "DeepEP's normal kernels take an even number of SMs, and normal_num_sms is %d: "
+                 "%d or %d",
+                 spec->normal_num_sms, spec->normal_num_sms - 1, spec->normal_num_sms + 1);
+        return ERR_INFEASIBLE;
+    }
+    if (spec->comm != COMM_LOW_LATENCY || low_latency_takes(m))
+        return 0;
+    if (m->topk > LOW_LATENCY_TOPK)
+        snprintf(why, size,
+                 "DeepEP's low-latency kernels take top-%d at most, and %s has top-%d: comm "
+                 "normal or nccl instead",
+                 LOW_LATENCY_TOPK, m->name, m->topk);
+    else if (padded)
+        snprintf(why, size,
+                 "DeepEP's low-latency kernels have no hidden size %d: pad it to %d in the "
+                 "model's file, or comm normal or nccl",
+                 m->expert_hidden, padded);
+    else
+        snprintf(why, size,
+                 "DeepEP's low-latency kernels have no hidden size %d: comm normal or nccl instead",
+                 m->expert_hidden);
+    return ERR_INFEASIBLE;
+}
+
 int evaluate_check(struct evaluator *e, const struct scenario *s, const struct policy *p,
                    const struct knobs *k, char *why, size_t size)
 {
@@ -513,6 +577,8 @@ int evaluate_check(struct evaluator *e, const struct scenario *s, const struct p
         err = scenario_check_keys(s, why, size);
     if (!err)
         err = arch_check(e, p, why, size);
+    if (!err)
+        err = kernels_check(e, &spec, why, size);
     return err ? err : p->check(&spec, k, why, size);
 }
 
