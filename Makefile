@@ -108,10 +108,11 @@ format-check:
 SHARE = $(DESTDIR)$(PREFIX)/share/peosim
 install: peosim
 	install -D -m 755 peosim $(DESTDIR)$(PREFIX)/bin/peosim
-	install -d $(SHARE)/hw/profiles $(SHARE)/configs/models $(SHARE)/configs/capacity $(SHARE)/plots
+	install -d $(SHARE)/hw/profiles $(SHARE)/configs/models $(SHARE)/configs/serve $(SHARE)/configs/capacity $(SHARE)/plots
 	install -m 644 -t $(SHARE)/hw/profiles $(wildcard hw/profiles/*.yaml)
 	install -m 644 -t $(SHARE)/configs $(wildcard configs/*.yaml)
 	install -m 644 -t $(SHARE)/configs/models $(wildcard configs/models/*.json)
+	install -m 644 -t $(SHARE)/configs/serve $(wildcard configs/serve/*.yaml)
 	install -m 644 -t $(SHARE)/configs/capacity $(wildcard configs/capacity/*.yaml)
 	install -m 644 -t $(SHARE)/plots $(wildcard plots/*.gp)
 	install -d $(SHARE)/report/page $(SHARE)/report/vendor
