@@ -51,7 +51,7 @@ check_rooms() {
 
 # Headers of kernels may name CUDA's types: where there is no CUDA, nothing is said of those.
 needs_cuda() {
-    grep -q 'cuda[a-z_0-9]*\.h: No such file' "$log"
+    grep -q 'cu[a-zA-Z_0-9]*\.h: No such file' "$log"
 }
 
 check_headers() {
