@@ -42,6 +42,11 @@
 /* The one list of scenario keys: YAML, --set, --help, defaults, units, ranges. */
 const struct opt scenario_options[] = {
     S_STRING("model", model, "deepseek-v3", "a name in configs/models/ or a config.json"),
+    {.key = "ignore_key",
+     .type = OPT_STRING,
+     .offset = offsetof(struct scenario, ignore_key),
+     .def = "",
+     .help = "keys of the model's config.json that may be unknown, with commas between"},
     S_INT("batch", batch, 1, 1048576, "128", "tokens", "tokens per rank entering the layer"),
     S_ENUM("phase", phase, "decode|prefill", "decode", "what the batch is made of"),
     S_STRING("cluster.profile", profile, "h800", "a name in hw/profiles/ or a profile file"),
@@ -72,7 +77,10 @@ const struct opt scenario_options[] = {
     S_ENUM("dispatch_dtype", dispatch_dtype, "bf16|fp8", "fp8", "payload of dispatch messages"),
     S_ENUM("combine_dtype", combine_dtype, "bf16|fp8|logfmt10", "bf16",
            "payload of combine messages"),
-    S_ENUM("gemm_dtype", gemm_dtype, "bf16|fp8", "fp8", "operands of all GEMMs"),
+    S_ENUM("gemm_dtype", gemm_dtype, "auto|bf16|fp8|nvfp4|mxfp4|w4a8|w4a16", "auto",
+           "operands of all GEMMs; auto: each part's as the model's file says, else FP8"),
+    S_ENUM("expert_dtype", expert_dtype, "auto|bf16|fp8|nvfp4|mxfp4|w4a8|w4a16", "auto",
+           "operands of the routed experts' GEMMs; auto: as gemm_dtype"),
     S_ENUM("attention.include", attention, "auto|on|off", "auto",
            "attention ops in the layer; auto: where a policy moves attention"),
     S_INT("attention.context_len", context_len, 0, 10000000, "4096", "tokens",
@@ -85,7 +93,8 @@ const struct opt scenario_options[] = {
           "tokens per request and step (decode with speculation); they count in batch"),
     S_INT("attention.tp", attention_tp, 1, 1024, "1", "ranks",
           "attention tensor parallelism; 1 = data parallel"),
-    S_ENUM("attention.kv_dtype", kv_dtype, "bf16|fp8", "bf16", "KV cache"),
+    S_ENUM("attention.kv_dtype", kv_dtype, "auto|bf16|fp8", "auto",
+           "KV cache; auto: as the model's file says, else BF16"),
     S_ENUM("routing.kind", routing, "balanced|uniform|lognormal|zipf|file", "uniform",
            "how tokens choose experts"),
     S_DOUBLE("routing.sigma", sigma, 0, 5, "0.5", NULL, "log-normal: spread of popularity"),
@@ -108,10 +117,11 @@ const struct opt scenario_options[] = {
     S_DOUBLE("skew.start_us", skew_us, 0, 1e6, "0", "us", "scale of the ranks' start times"),
     S_DOUBLE("skew.jitter", jitter, 0, 2, "0", NULL,
              "log-normal spread of every op's own duration"),
-    S_ENUM("simulation.fidelity", fidelity, "exact|coalesced", "coalesced",
-           "bandwidth sharing: exact, or completions taken together within the tolerance"),
+    S_ENUM("simulation.fidelity", fidelity, "exact|fast", "fast",
+           "bandwidth sharing: exact at every event, or over short epochs (docs/flow-engine.md)"),
     S_DOUBLE("simulation.tolerance", tolerance, 0, 0.1, "0.01", NULL,
-             "coalesced: relative tolerance of rates and completions; 0 = the flow engine's own"),
+             "fast, on fabrics with leaves: relative tolerance of completions taken together; 0 = "
+             "the flow engine's own"),
     {.key = NULL},
 };
 
