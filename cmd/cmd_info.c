@@ -2,6 +2,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include <jansson.h>
+
 #include "base/err.h"
 #include "base/log.h"
 #include "cmd/cmd.h"
@@ -15,7 +17,7 @@ struct info_args {
     bool coverage, markdown;
 };
 
-static const struct opt info_opts[] = {
+const struct opt info_options[] = {
     {.key = "coverage",
      .type = OPT_BOOL,
      .offset = offsetof(struct info_args, coverage),
@@ -238,14 +240,30 @@ static int info_list(void)
     return 0;
 }
 
+/* Does a file hold one JSON value and nothing else? Of any size, so not through base/doc.h. */
+static int info_json(const char *path)
+{
+    json_error_t fault;
+    json_t *root = json_load_file(path, JSON_DECODE_ANY, &fault);
+
+    if (!root) {
+        log_error_at(path, fault.line, "%s", fault.text);
+        return ERR_PARSE;
+    }
+    printf("%s: JSON, %zu members\n", path,
+           json_is_array(root) ? json_array_size(root) : json_object_size(root));
+    json_decref(root);
+    return 0;
+}
+
 int cmd_info(int argc, char **argv)
 {
     struct cli cli = {0};
     struct info_args args = {0};
-    int err = cli_parse(&cli, argc, argv, info_opts, &args);
+    int err = cli_parse(&cli, argc, argv, info_options, &args);
 
     if (!err && cli.help)
-        cli_help(cmd_find("info"), info_opts, false);
+        cli_help(cmd_find(argv[0]));
     else if (!err && cli.num_words == 0)
         err = info_list();
     else if (!err && cli.num_words == 2 && !strcmp(cli.words[0], "model"))
@@ -254,11 +272,14 @@ int cmd_info(int argc, char **argv)
         err = args.coverage ? info_coverage(cli.words[1], &args, &cli) : info_profile(cli.words[1]);
     else if (!err && cli.num_words == 2 && !strcmp(cli.words[0], "policy"))
         err = info_policy(cli.words[1]);
+    else if (!err && cli.num_words == 2 && !strcmp(cli.words[0], "json"))
+        err = info_json(cli.words[1]);
     else if (!err) {
-        log_error("peosim info takes nothing, or: model NAME, profile NAME, policy NAME");
+        log_error(
+            "peosim info takes nothing, or: model NAME, profile NAME, policy NAME, json FILE");
         err = ERR_USAGE;
     }
-    opt_free_strings(info_opts, &args);
+    opt_free_strings(info_options, &args);
     cli_free(&cli);
     return err;
 }

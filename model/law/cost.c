@@ -1,3 +1,5 @@
+#include "model/attn.h"
+#include "model/law/four_bit.h"
 #include "model/law/cost.h"
 
 #include <math.h>
@@ -204,6 +206,8 @@ void cost_comm_low_latency(const struct law_cost *c, const struct plan *plan, in
         (back ? combine_rows : dispatch_rows)(plan, op, rank, &in);
     if (in.part != LAW_SEND)
         in.rows_recv = back ? (double)in.tokens * in.topk : expert_rows(plan, op, rank);
+    if (in.part != LAW_SEND && !back)
+        in.hot_rows = plan_op_hot_rows(plan, (int)(op - plan->ops), rank);
     (back ? law_ll_combine : law_ll_dispatch)(c->v, &in, out);
     out->assumed = ll_assumed(c, &in, out, back);
 }
@@ -292,7 +296,7 @@ void cost_comm_a2a(const struct law_cost *c, const struct plan *plan, int rank, 
 {
     const struct plan_op *op = &plan->ops[index];
     const struct plan_batch *batch = &plan->batches[op->batch];
-    struct law_a2a in = {.sms = op->sms};
+    struct law_a2a in = {.sms = op->sms, .hidden = op->n};
     struct law_ll sent = {0};
 
     if (is_combine(op->kind)) {
@@ -352,6 +356,8 @@ static void work_dense(const struct law_cost *c, const struct plan *plan, const 
     dense_shape(plan, op, op->rows, quantise, &in);
     law_dense_work(c->v, &in, out);
     out->assumed = c->assumed[dense_basis(op)];
+    if (law_is_four_bit(op->dtype))
+        law_four_bit(c->v, op->dtype, (double)op->n * op->k, plan->num_sms, out);
 }
 
 /* One library GEMM per expert, one after another; each pays its own start and leaves its own last
@@ -370,6 +376,8 @@ static void work_expert_sequence(const struct law_cost *c, const struct plan *pl
             continue;
         dense_shape(plan, op, m, false, &in);
         law_dense_work(c->v, &in, &one);
+        if (law_is_four_bit(op->dtype))
+            law_four_bit(c->v, op->dtype, (double)op->n * op->k, plan->num_sms, &one);
         if (one.grid > out->grid)
             out->grid = one.grid;
         out->head.fixed_ns +=
@@ -381,7 +389,7 @@ static void work_expert_sequence(const struct law_cost *c, const struct plan *pl
     }
     if (out->waves == 0)
         out->waves = 1;
-    out->assumed = c->assumed[dense_basis(op)];
+    out->assumed = c->assumed[dense_basis(op)] || law_is_four_bit(op->dtype);
 }
 
 static int most_rows(const struct plan *plan, const struct plan_op *op)
@@ -396,6 +404,16 @@ static int most_rows(const struct plan *plan, const struct plan_op *op)
             most = rows > most ? rows : most;
         }
     return most;
+}
+
+/* Of the experts that have rows. */
+static double weights_read(const struct law_grouped *in)
+{
+    double groups = 0;
+
+    for (int g = 0; g < in->groups; g++)
+        groups += in->rows[g] > 0;
+    return groups * in->n * in->k;
 }
 
 void cost_op_expert_gemm(const struct law_cost *c, const struct plan *plan, int rank, int index,
@@ -413,8 +431,9 @@ void cost_op_expert_gemm(const struct law_cost *c, const struct plan *plan, int 
                              .num_sms = plan->num_sms,
                              .block_m = op->block_m};
 
-    /* The validator's kernel is told the fullest expert of all ranks, so that all choose alike. */
-    if (c->v[HW_GROUPED_TILE_RULE] > 0.5)
+    /* The validator's kernel was told the fullest expert of all ranks, so that all chose alike; by
+     * rule 3 it is told the rows of each of its own. */
+    if (c->v[HW_GROUPED_TILE_RULE] > 0.5 && c->v[HW_GROUPED_TILE_RULE] < 2.5)
         in.expected_m = most_rows(plan, op);
     if (op->gemm == GEMM_DENSE) {
         work_expert_sequence(c, plan, rank, op, out);
@@ -427,6 +446,8 @@ void cost_op_expert_gemm(const struct law_cost *c, const struct plan *plan, int 
         out->assumed |=
             c->assumed[out->head.hbm_bytes > out->head.sm_ns * out->hbm_GBps ? BASIS_MASKED_HBM
                                                                              : BASIS_MASKED_SM];
+    if (law_is_four_bit(op->dtype))
+        law_four_bit(c->v, op->dtype, weights_read(&in), plan->num_sms, out);
 }
 
 double cost_norm_bytes(int hidden)
@@ -466,6 +487,39 @@ static void attn_side_add(const struct law_cost *c, const struct plan *plan,
     out->assumed |= c->assumed[BASIS_ATTN] || c->assumed[BASIS_ACT];
 }
 
+/* Kinds without a law of their own take the roofline: the work and bytes of their shape at the
+ * rates of softmax attention. Prompts read a request's cache once, decode steps once a token's
+ * request. */
+static void attn_roofline(const struct law_cost *c, const struct plan *plan,
+                          const struct plan_op *op, struct cost_work *out)
+{
+    const struct plan_attn *a = &plan->attn;
+    const struct attn_shape *s = &a->shape;
+    double q = fmax(a->q_tokens, 1), context = a->context_len + (q + 1) / 2;
+    double per_token = attn_cache_elements(s, 1);
+    double bytes = per_token > 0 ? a->kv_bytes_per_token / per_token : 2;
+    bool prefill = plan_attn_is_prefill(a);
+    double heads = attn_kind_has_state(s->kind) ? s->state_v_heads : s->heads;
+    struct law_attn in = {.rows = op->rows,
+                          .context = 1,
+                          .heads = heads,
+                          /* as wide as the FLOPs of one token need */
+                          .qk_dim = heads > 0 ? attn_flops(s, context, !prefill) / (2 * heads) : 0,
+                          .prefill = prefill,
+                          .sms = op->sms,
+                          .num_sms = plan->num_sms};
+
+    in.kv_bytes =
+        op->rows / q *
+        (prefill ? attn_cache_bytes(s, a->context_len + q, bytes) + 2 * attn_state_bytes(s)
+                 : attn_read_bytes(s, a->context_len + q, bytes));
+    law_attn_work(c->v, &in, out);
+    /* queries in, values out */
+    out->head.hbm_bytes =
+        in.kv_bytes + 4.0 * op->rows * heads * fmax(s->v_head_dim, s->state_v_dim);
+    out->assumed = true;
+}
+
 /* Keys a query attends to on average: the cache, and causally half of its own request's tokens. */
 void cost_op_attn_core(const struct law_cost *c, const struct plan *plan, int rank, int index,
                        struct cost_work *out)
@@ -485,6 +539,10 @@ void cost_op_attn_core(const struct law_cost *c, const struct plan *plan, int ra
                           .num_sms = plan->num_sms};
 
     (void)rank;
+    if (a->shape.kind != ATTN_NONE && a->shape.kind != ATTN_GQA && a->shape.kind != ATTN_MLA) {
+        attn_roofline(c, plan, op, out);
+        return;
+    }
     in.kv_bytes = op->rows / q * (a->context_len + q) * a->kv_bytes_per_token;
     law_attn_work(c->v, &in, out);
     out->assumed = c->assumed[BASIS_ATTN];
