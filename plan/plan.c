@@ -92,6 +92,9 @@ void plan_free(struct plan *plan)
     if (!plan)
         return;
     plan_counts_free(plan->counts);
+    if (plan->own_routing)
+        free(plan->own_routing->expert);
+    free(plan->own_routing);
     free(plan->streams);
     free(plan->ops);
     free(plan->deps);
@@ -224,6 +227,20 @@ int plan_op_rows(const struct plan *plan, int op, int rank, int *max_rows)
     if (max_rows)
         *max_rows = most;
     return total;
+}
+
+int plan_op_hot_rows(const struct plan *plan, int op, int rank)
+{
+    const struct plan_op *o = &plan->ops[op];
+    int num = o->num_experts > 0 ? o->num_experts : plan->experts_per_rank, most = 0;
+
+    for (int src = 0; src < plan->ranks; src++)
+        for (int e = o->first_expert; e < o->first_expert + num; e++) {
+            int rows = plan_pair_rows(plan, o->batch, src, rank, e, 1);
+
+            most = rows > most ? rows : most;
+        }
+    return most;
 }
 
 int plan_op_copies(const struct plan *plan, int op, int rank)
