@@ -38,8 +38,13 @@ enum data_law {
     DATA_ATTN_CORE,  /* rows query tokens attend to `tokens` keys; groups = heads; k, n = widths of
                         key and value; bytes = KV cache read */
     DATA_ATTN_SIDE,  /* norms, rotary embedding, cache write: rows, bytes moved */
+    DATA_ATTN_GQA,   /* attention and state-space modules of engines: calib/attn.h */
+    DATA_ATTN_MLA,
+    DATA_ATTN_SPARSE,
+    DATA_ATTN_STATE,
     DATA_LAW_COUNT
 };
+struct data_attn;
 const char *data_law_name(enum data_law law);
 
 enum data_part { DATA_FUSED, DATA_SEND, DATA_RECV }; /* of a low-latency kernel */
@@ -68,7 +73,8 @@ struct data_row {
     bool reference;    /* used in fits; other sources of the same thing are only shown against it */
     int num_draws;     /* draws of expert_rows: 1 where rows are known, several where drawn */
     int num_local;     /* experts of this rank */
-    int32_t *expert_rows; /* [num_draws * num_local], owned by the set; NULL where not needed */
+    struct data_attn *attn; /* DATA_ATTN_GQA to DATA_ATTN_STATE, owned by the set; NULL else */
+    int32_t *expert_rows;   /* [num_draws * num_local], owned by the set; NULL where not needed */
 };
 
 struct data_reason; /* why rows were skipped; calib/read_bad.c */

@@ -9,6 +9,7 @@
 #include "base/arena.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "calib/attn.h"
 #include "calib/read_cells.h"
 
 static void check_ranks(struct cells *c, const struct data_row *r)
@@ -559,6 +560,22 @@ static const struct format formats[] = {
      {"system", "hidden", "inter", "topk", "num_experts", "ep", "tokens_per_rank", "distribution",
       "dtype", "latency_us"},
      read_ffn},
+    {"attn_gqa",
+     {"system", "phase", "kernel", "batch", "q_len", "kv_len", "heads", "kv_heads", "head_dim",
+      "dtype", "kv_dtype", "window", "latency_us"},
+     read_attn_gqa},
+    {"attn_mla",
+     {"system", "level", "phase", "engine", "kernel", "batch", "q_len", "kv_len", "heads",
+      "gemm_dtype", "kv_dtype", "latency_us"},
+     read_attn_mla},
+    {"attn_sparse",
+     {"system", "module", "phase", "model", "engine", "kernel", "batch", "q_len", "kv_len", "heads",
+      "gemm_dtype", "kv_dtype", "latency_us"},
+     read_attn_sparse},
+    {"attn_linear",
+     {"system", "kind", "phase", "kernel", "batch", "q_len", "d_model", "k_heads", "k_head_dim",
+      "v_heads", "v_head_dim", "latency_us"},
+     read_attn_linear},
     {"gemm", {"system", "dtype", "m", "n", "k", "latency_us"}, read_dense},
     {"nccl", {"system", "collective", "dtype", "num_gpus", "bytes", "latency_us"}, read_collective},
     {"microbench",
@@ -634,5 +651,5 @@ int read_csv(struct data_set *set, const struct csv *csv)
         if (!c.err && r.law != DATA_LAW_COUNT && !data_add(set, &r))
             return ERR_NOMEM;
     }
-    return 0;
+    return read_attn_finish(set);
 }

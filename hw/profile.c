@@ -443,11 +443,13 @@ static int assume_field(struct hw_profile *p, const struct hw_profile *from, enu
 }
 
 /* Collectives are bound by latency when small and by NVLink when large: the part of each point
- * above the smallest is scaled. */
+ * above the smallest is scaled. Parameters of attention families are times and shares of nominal
+ * rates: they carry over as they stand. */
 static int assume_table(struct hw_profile *p, const struct hw_profile *from,
                         const struct hw_table *t)
 {
-    double ratio = from->f[HW_NET_NVLINK_GBPS].value / p->f[HW_NET_NVLINK_GBPS].value;
+    bool scales = strncmp(t->name, "attn.", 5) != 0;
+    double ratio = scales ? from->f[HW_NET_NVLINK_GBPS].value / p->f[HW_NET_NVLINK_GBPS].value : 1;
     double *y = malloc(t->n * sizeof *y + 1);
     char source[160];
     int rc;
