@@ -128,9 +128,9 @@ struct plan_flow {
     int bytes_per_flag; /* one count or flag per (expert, rank) */
     /* Set by plan_flow_add for deduplicated groups, NULL else; [ranks*ranks], row = token's rank:
      * copies sent to each rank, and copies a node's proxy rank forwards inside its node. */
-    int32_t *pair, *fwd;
-    int32_t *copies; /* likewise [ranks]: tokens with at least one expert of the range on that rank,
-                        each one copy that its experts share (for either direction) */
+    const int32_t *pair, *fwd;
+    const int32_t *copies; /* likewise [ranks]: tokens with at least one expert of the range on that
+                        rank, each one copy that its experts share (for either direction) */
 };
 
 /* The routing table: the top-k experts of every token of every rank. expert[(rank*tokens + t)*topk
@@ -139,6 +139,8 @@ struct plan_flow {
 struct plan_routing {
     int ranks, tokens, topk, experts;
     int32_t *expert;
+    struct plan_counts
+        *counts; /* what its plans count of it (plan/counts.h), or NULL: each its own */
 };
 
 /* A slice of the batch: tokens [first_token, first_token + num_tokens) of every rank, with the
@@ -146,8 +148,9 @@ struct plan_routing {
 struct plan_batch {
     const struct plan_routing *routing;
     int first_token, num_tokens;
-    int32_t *prefix; /* [ranks][experts+1]: rows from that source to experts below e, cumulative */
-    int32_t *rows;   /* [experts]: rows of each expert over all sources */
+    const int32_t
+        *prefix; /* [ranks][experts+1]: rows from that source to experts below e, cumulative */
+    const int32_t *rows; /* [experts]: rows of each expert over all sources */
 };
 
 /* Attention shapes, the same for every attention op of a plan. Heads are those of ONE rank: already
@@ -183,6 +186,7 @@ struct plan {
     int num_flows, cap_flows;
     struct plan_batch *batches;
     int num_batches;
+    struct plan_counts *counts; /* those that are its own, or NULL */
 };
 
 /* Prompts are attended to by expanded heads, a few tokens by absorbed MLA. */
