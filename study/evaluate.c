@@ -364,6 +364,7 @@ static int spec_fill(struct evaluator *e, const struct scenario *s, const struct
         .q_tokens = s->phase == PHASE_OF_DECODE ? s->tokens_per_request : s->prompt_len,
         .attention_tp = s->attention_tp,
         .kv_bytes_per_element = s->kv_dtype ? 1 : 2,
+        .attn_engine = (enum plan_attn_engine)s->attn_engine,
         .layers = p->spans_layers ? SPAN_LAYERS : 1,
         .period_layers = p->spans_layers ? SPAN_PERIOD : 1,
     };

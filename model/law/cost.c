@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "model/law/cost_attn.h"
 #include "model/law/cost_coll.h"
 #include "model/law/gemm.h"
 #include "model/law/ll.h"
@@ -35,6 +36,7 @@ struct law_cost {
     double v[HW_FIELD_COUNT];
     bool assumed[BASIS_COUNT];
     struct hw_profile *profile; /* for tables */
+    struct law_attn_families families;
 };
 
 static bool field_assumed(const struct hw_profile *p, int id)
@@ -485,6 +487,25 @@ static void work_attention(const struct law_cost *c, const struct plan *plan,
     out->assumed = c->assumed[BASIS_ATTN];
 }
 
+/* A measured module has its norms in it, all but the one in front of the experts. */
+static void work_attn(const struct law_cost *c, const struct plan *plan, const struct plan_op *op,
+                      struct cost_work *out)
+{
+    if (cost_attn_work(c->v, &c->families, plan, op, out)) {
+        if (op->kind == OP_ATTN_PROJ)
+            law_stream_add(c->v, op->rows / fmax(plan->attn.tp, 1) * cost_norm_bytes(op->k),
+                           op->sms, out);
+        return;
+    }
+    if (op->kind == OP_ATTN_CORE) {
+        work_attention(c, plan, op, out);
+        return;
+    }
+    work_dense(c, plan, op, true, out);
+    if (op->kind == OP_ATTN_PROJ)
+        attn_side_add(c, plan, op, out);
+}
+
 static void work_permute(const struct law_cost *c, const struct plan *plan, int rank, int op,
                          struct cost_work *out)
 {
@@ -525,17 +546,12 @@ static void cost_of(void *self, const struct plan *plan, int rank, int op, struc
         out->assumed |= c->assumed[BASIS_ROUTER];
         break;
     case OP_ATTN_PROJ:
-        work_dense(c, plan, o, true, out);
-        attn_side_add(c, plan, o, out);
-        break;
     case OP_ATTN_CORE:
-        work_attention(c, plan, o, out);
+    case OP_ATTN_OUT:
+        work_attn(c, plan, o, out);
         break;
     case OP_MLP_UP: /* the validator's finds its input quantised */
         work_dense(c, plan, o, c->v[HW_GROUPED_TILE_RULE] < 0.5, out);
-        break;
-    case OP_ATTN_OUT:
-        work_dense(c, plan, o, true, out);
         break;
     case OP_MLP_DOWN:
     case OP_LM_HEAD:
@@ -606,7 +622,11 @@ int cost_open(const struct hw_profile *profile, struct cost *out)
     struct law_cost *c = calloc(1, sizeof *c);
     int rc = c ? hw_profile_copy(profile, &c->profile) : ERR_NOMEM;
 
+    if (rc == 0)
+        rc = law_attn_families_open(c->profile, &c->families);
     if (rc != 0) {
+        if (c)
+            hw_profile_free(c->profile);
         free(c);
         return rc;
     }
@@ -627,8 +647,10 @@ void cost_close(struct cost *cost)
 {
     struct law_cost *c = cost->self;
 
-    if (c)
+    if (c) {
+        law_attn_families_close(&c->families);
         hw_profile_free(c->profile);
+    }
     free(c);
     cost->self = NULL;
 }
