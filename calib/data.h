@@ -31,14 +31,16 @@ enum data_law {
     DATA_EAGER_LAUNCH,
     DATA_FLAG,
     DATA_INTERFERENCE,
-    DATA_STRETCH,    /* a part of an exchange beside a grouped GEMM */
-    DATA_A2A_BESIDE, /* library all-to-alls and a grouped GEMM beside each other */
-    DATA_ROUTER,     /* top-k selection behind the gate GEMM, with the gap between them */
-    DATA_A2A,        /* a library all-to-all with its pack and unpack */
-    DATA_ATTN_CORE,  /* rows query tokens attend to `tokens` keys; groups = heads; k, n = widths of
-                        key and value; bytes = KV cache read */
-    DATA_ATTN_SIDE,  /* norms, rotary embedding, cache write: rows, bytes moved */
-    DATA_ATTN_GQA,   /* attention and state-space modules of engines: calib/attn.h */
+    DATA_STRETCH,     /* a part of an exchange beside a grouped GEMM */
+    DATA_A2A_BESIDE,  /* library all-to-alls and a grouped GEMM beside each other */
+    DATA_ROUTER,      /* top-k selection behind the gate GEMM, with the gap between them */
+    DATA_A2A,         /* a library all-to-all with its pack and unpack */
+    DATA_ATTN_CORE,   /* rows query tokens attend to `tokens` keys; groups = heads; k, n = widths of
+                         key and value; bytes = KV cache read */
+    DATA_ATTN_SIDE,   /* norms, rotary embedding, cache write: rows, bytes moved */
+    DATA_V2_DISPATCH, /* DeepEP V2, with its copy epilogue; coll = "", "expanded" or "cached" */
+    DATA_V2_COMBINE,  /* with its reduce epilogue; coll = "" or "reduced" */
+    DATA_ATTN_GQA,    /* attention and state-space modules of engines: calib/attn.h */
     DATA_ATTN_MLA,
     DATA_ATTN_SPARSE,
     DATA_ATTN_STATE,
@@ -62,19 +64,20 @@ struct data_row {
     int groups, rows, n, k; /* GEMM; grouped: rows expected per group */
     int block_m;            /* grouped: rows of a tile, forced; 0 = the kernel's own choice */
     enum plan_dtype dtype;
-    double bytes;      /* messages (local copies included), or the collective's size */
-    double latency_us; /* measured */
-    double notify_us;  /* of it: notify kernels (normal kernels over several nodes) */
-    double alone_us;   /* interference: the same kernel alone */
-    double overlap_us; /* interference: how long both ran */
-    double wait_us;    /* receives: what they took to see that their data had come; 0 = not known */
-    double sigma;      /* relative spread that the source itself admits, 0 = none known */
-    bool quantised;    /* dense FP8: the time includes quantising the activations */
-    bool reference;    /* used in fits; other sources of the same thing are only shown against it */
-    int num_draws;     /* draws of expert_rows: 1 where rows are known, several where drawn */
-    int num_local;     /* experts of this rank */
+    double bytes;       /* messages (local copies included), or the collective's size */
+    double latency_us;  /* measured */
+    double notify_us;   /* of it: notify kernels (normal kernels over several nodes) */
+    double epilogue_us; /* of it: V2's copy or reduce epilogue */
+    double alone_us;    /* interference: the same kernel alone */
+    double overlap_us;  /* interference: how long both ran */
+    double wait_us; /* receives: what they took to see that their data had come; 0 = not known */
+    double sigma;   /* relative spread that the source itself admits, 0 = none known */
+    bool quantised; /* dense FP8: the time includes quantising the activations */
+    bool reference; /* used in fits; other sources of the same thing are only shown against it */
+    int num_draws;  /* draws of expert_rows: 1 where rows are known, several where drawn */
+    int num_local;  /* experts of this rank */
     struct data_attn *attn; /* DATA_ATTN_GQA to DATA_ATTN_STATE, owned by the set; NULL else */
-    int32_t *expert_rows;   /* [num_draws * num_local], owned by the set; NULL where not needed */
+    int32_t *expert_rows; /* [num_draws * num_local], owned by the set; NULL where not needed */
 };
 
 struct data_reason; /* why rows were skipped; calib/read_bad.c */
@@ -92,6 +95,7 @@ struct data_set {
     struct data_row *rows;
     size_t n, cap;
     bool repeats; /* the format holds repeated measurements of one shape */
+    bool runs;    /* a log: each line was measured, however alike another is */
     size_t bad;   /* rows skipped: the first few named one by one, the others by reason and lines */
     struct data_reason *reasons;
     size_t num_reasons;
@@ -104,6 +108,8 @@ struct data_set {
  * test's default. */
 struct data_hint {
     const char *system;
+    const char *profile;    /* the profile the rows are for, if known: a log that names another GPU
+                               is refused unless `system` is given */
     const char *collective; /* nccl-tests output that lacks its header */
     int tokens, hidden, experts, topk, ranks, ranks_per_node;
 };

@@ -294,6 +294,8 @@ static double collective_ns(const struct predictor *p, const struct data_row *r)
     bool outside, assumed;
     double ns;
 
+    if (r->nodes > 1)
+        return NAN; /* the tables are of one node */
     return cost_coll_ns(p->profile, r->coll, r->ranks, r->bytes, &ns, &outside, &assumed) ? NAN
                                                                                           : ns;
 }

@@ -122,7 +122,9 @@ static int curves_gather(struct curves *c, struct data_set *const *sets, size_t 
         for (size_t i = 0; i < sets[s]->n; i++) {
             const struct data_row *r = &sets[s]->rows[i];
 
-            if (r->law == DATA_COLLECTIVE && r->reference && predict_system(c->p, r->system))
+            /* The tables are of one node: no network between. */
+            if (r->law == DATA_COLLECTIVE && r->reference && r->nodes <= 1 &&
+                predict_system(c->p, r->system))
                 c->rows[c->n++] = r;
         }
     qsort(c->rows, c->n, sizeof *c->rows, row_compare);

@@ -45,6 +45,8 @@ const char *data_law_name(enum data_law law)
         [DATA_ATTN_MLA] = "attn_mla",
         [DATA_ATTN_SPARSE] = "attn_sparse",
         [DATA_ATTN_STATE] = "attn_state",
+        [DATA_V2_DISPATCH] = "v2_dispatch",
+        [DATA_V2_COMBINE] = "v2_combine",
     };
 
     return (unsigned)law < DATA_LAW_COUNT ? names[law] : "?";
@@ -233,7 +235,8 @@ static int drop_odd_rows(struct data_set *set)
     }
     for (size_t i = 0; i < set->n; i++)
         order[i] = &set->rows[i];
-    mark_duplicates(set, order, drop);
+    if (!set->runs)
+        mark_duplicates(set, order, drop);
     mark_misfits(set, order, drop);
     for (size_t i = 0; i < set->n; i++)
         if (!drop[i])

@@ -22,7 +22,8 @@ fit() { # profile flags...
     shift
     $peosim calibrate --profile "hw/profiles/$target.yaml" --overwrite "$@" --from "$data/deepep_ll.csv" \
         "$data/deepep_normal.csv" "$data/deepep_readme.csv" "$data/grouped_gemm.csv" \
-        "$data/moe_ffn_masked.csv" "$data/gemm.csv" "$data/nccl.csv"
+        "$data/moe_ffn_masked.csv" "$data/gemm.csv" "$data/nccl.csv" \
+        "$data/attn_gqa.csv" "$data/attn_mla.csv" "$data/attn_sparse.csv" "$data/attn_linear.csv"
 }
 
 for p in h100 h800 h20 b200 b300 gb200 gb300; do
@@ -40,4 +41,5 @@ assume b200 h100 h200
 fit b200 "$@"
 for p in b300 gb200 gb300; do
     assume $p h100 h200 b200
+    fit $p --only attn "$@"
 done

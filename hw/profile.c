@@ -465,6 +465,14 @@ static int assume_table(struct hw_profile *p, const struct hw_profile *from,
     return rc;
 }
 
+/* Attention kernels are written for one architecture: Hopper's say nothing of Blackwell's. */
+static bool carries_over(const struct hw_profile *p, const struct hw_profile *from,
+                         const char *name)
+{
+    return strncmp(name, "attn.", 5) != 0 ||
+           floor(p->f[HW_GPU_ARCH].value / 10) == floor(from->f[HW_GPU_ARCH].value / 10);
+}
+
 /* What stood behind a field that is taken over stands behind it here too: ranges are joined. */
 static int assume_range(struct hw_profile *p, const struct hw_range *r)
 {
@@ -483,10 +491,13 @@ int hw_profile_assume(struct hw_profile *p, const struct hw_profile *from)
     for (int i = 0; rc == 0 && i < from->num_tables; i++) {
         const struct hw_table *have = hw_table_find(p, from->tables[i].name);
 
+        if (!carries_over(p, from, from->tables[i].name))
+            continue;
         if (from->tables[i].origin != HW_ASSUMED && (!have || have->origin == HW_ASSUMED))
             rc = assume_table(p, from, &from->tables[i]);
     }
     for (int i = 0; rc == 0 && from != p && i < from->num_ranges; i++)
-        rc = assume_range(p, &from->ranges[i]);
+        if (carries_over(p, from, from->ranges[i].law))
+            rc = assume_range(p, &from->ranges[i]);
     return rc;
 }

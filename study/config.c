@@ -63,7 +63,7 @@ const struct opt scenario_options[] = {
              "NVLink of one GPU per direction; 0 = the profile's"),
     S_DOUBLE("cluster.oversubscription", oversubscription, 1, 64, "1", NULL,
              "a leaf's NIC bandwidth over that of its uplinks"),
-    S_ENUM("comm", comm, "auto|low_latency|normal|nccl", "auto",
+    S_ENUM("comm", comm, "auto" PLAN_COMM_CHOICES, "auto",
            "communication kernels; auto: low-latency where the batch fits its buffers"),
     S_INT("max_dispatch_tokens", max_dispatch_tokens, 1, 1048576, "256", "tokens",
           "num_max_dispatch_tokens_per_rank of the low-latency buffers"),

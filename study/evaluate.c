@@ -291,17 +291,10 @@ static int routing_load(struct evaluator *e, const struct scenario *s)
 
 static enum plan_comm comm_of(const struct scenario *s)
 {
-    switch (s->comm) {
-    case COMM_CHOICE_LOW_LATENCY:
-        return COMM_LOW_LATENCY;
-    case COMM_CHOICE_NORMAL:
-        return COMM_NORMAL;
-    case COMM_CHOICE_NCCL:
-        return COMM_NCCL;
-    default:
-        return s->phase == PHASE_OF_DECODE && s->batch <= s->max_dispatch_tokens ? COMM_LOW_LATENCY
-                                                                                 : COMM_NORMAL;
-    }
+    if (s->comm != COMM_CHOICE_AUTO)
+        return (enum plan_comm)(s->comm - 1);
+    return s->phase == PHASE_OF_DECODE && s->batch <= s->max_dispatch_tokens ? COMM_LOW_LATENCY
+                                                                             : COMM_NORMAL;
 }
 
 static int num_sms_of(const struct evaluator *e)

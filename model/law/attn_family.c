@@ -147,7 +147,7 @@ static double apart(double a, double b)
 static double distance(const struct law_attn_family_entry *e, const struct law_attn_load *in,
                        bool *stands_in)
 {
-    double d = 0;
+    double d = e->assumed ? 30 : 0;
 
     *stands_in = false;
     if (e->cache_bytes > 0 && e->cache_bytes != in->kv_bytes) {

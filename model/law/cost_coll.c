@@ -42,13 +42,6 @@ int cost_coll_ns(const struct hw_profile *p, const char *name, int ranks, double
     return 0;
 }
 
-static const char *coll_name(enum plan_op_kind kind)
-{
-    return kind == OP_ALL_REDUCE       ? "all_reduce"
-           : kind == OP_REDUCE_SCATTER ? "reduce_scatter"
-                                       : "all_gather";
-}
-
 /* Bytes each GPU puts on its NIC when a ring crosses `nodes` nodes with all its NICs in use. */
 static double wire_bytes(enum plan_op_kind kind, double bytes, int ranks, int nodes)
 {
@@ -71,11 +64,11 @@ void cost_coll_work(const struct hw_profile *p, const struct plan *plan, const s
     *out = (struct cost_work){.grid = op->sms, .waves = 1, .push_GBps = 1, .rendezvous = true};
     out->hbm_GBps = hw_value(p, HW_GPU_HBM_GBPS);
     if (ranks > 1) {
-        if (cost_coll_ns(p, coll_name(op->kind), ranks, (double)op->coll_bytes, &ns, &outside,
-                         &assumed))
+        if (cost_coll_ns(p, plan_op_kind_name(op->kind), ranks, (double)op->coll_bytes, &ns,
+                         &outside, &assumed))
             ns = 1e4 + (double)op->coll_bytes / hw_value(p, HW_NET_NVLINK_GBPS);
         else
-            cost_coll_ns(p, coll_name(op->kind), ranks, 512, &floor_ns, &outside, &assumed);
+            cost_coll_ns(p, plan_op_kind_name(op->kind), ranks, 512, &floor_ns, &outside, &assumed);
     }
     /* Fewer CTAs than the library would take slow the part above the latency floor. */
     floor_ns = fmin(floor_ns, ns);

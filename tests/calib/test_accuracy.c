@@ -235,7 +235,7 @@ static void test_reads_deepep_low_latency_log(void **state)
 
 static void test_reads_deepep_normal_logs(void **state)
 {
-    struct data_hint hint = {.system = "h100", .ranks = 16};
+    struct data_hint hint = {.system = "h100", .ranks = 16}, one_node = {.ranks = 8};
     struct data_set *set = parsed(
         "[config] num_tokens=4096, hidden=7168, num_topk_groups=4, num_topk=8\n"
         "[tuning] SMs 24, NVL chunk 4, RDMA chunk 4: 36 + 900 us, 40.1 GB/s (RDMA), 120 GB/s (NVL) "
@@ -260,7 +260,7 @@ static void test_reads_deepep_normal_logs(void **state)
         "[tuning] Best dispatch (FP8): SMs 24, NVL chunk 8, 328.17 GB/s (NVL), t: 501.90 us\n"
         "[tuning] Best dispatch (BF16): SMs 24, NVL chunk 8, transmit: 900.5 us, notify: 0.00 "
         "us, BW: 0.00 GB/s (RDMA), 300.0 GB/s (NVL)\n",
-        NULL);
+        &one_node);
     assert_int_equal(set->n, 2);
     assert_true(fabs(set->rows[0].latency_us - 501.9) < 1e-9);
     assert_true(fabs(set->rows[1].latency_us - 900.5) < 1e-9);
