@@ -44,6 +44,8 @@ enum data_law {
     DATA_ATTN_MLA,
     DATA_ATTN_SPARSE,
     DATA_ATTN_STATE,
+    DATA_A2A_NVL, /* exchange over one NVLink domain; coll: which part; bytes: of one copy */
+    DATA_SHOWN,   /* kernels that no law of ours has: read and counted, not predicted */
     DATA_LAW_COUNT
 };
 struct data_attn;
@@ -70,14 +72,17 @@ struct data_row {
     double epilogue_us; /* of it: V2's copy or reduce epilogue */
     double alone_us;    /* interference: the same kernel alone */
     double overlap_us;  /* interference: how long both ran */
-    double wait_us; /* receives: what they took to see that their data had come; 0 = not known */
-    double sigma;   /* relative spread that the source itself admits, 0 = none known */
-    bool quantised; /* dense FP8: the time includes quantising the activations */
-    bool reference; /* used in fits; other sources of the same thing are only shown against it */
-    int num_draws;  /* draws of expert_rows: 1 where rows are known, several where drawn */
-    int num_local;  /* experts of this rank */
+    double wait_us;   /* receives: what they took to see that their data had come; 0 = not known */
+    double sigma;     /* relative spread that the source itself admits, 0 = none known */
+    bool quantised;   /* dense FP8: the time includes quantising the activations */
+    bool reference;   /* used in fits; other sources of the same thing are only shown against it */
+    bool kernel_only; /* normal kernels: the time is without notify kernels */
+    int node_limit;   /* group-limited gates: nodes that a token may use; 0 = all */
+    double nic_GBps;  /* a GPU's share of the NICs it was measured with; 0 = as the profile says */
+    int num_draws;    /* draws of expert_rows: 1 where rows are known, several where drawn */
+    int num_local;    /* experts of this rank */
     struct data_attn *attn; /* DATA_ATTN_GQA to DATA_ATTN_STATE, owned by the set; NULL else */
-    int32_t *expert_rows; /* [num_draws * num_local], owned by the set; NULL where not needed */
+    int32_t *expert_rows;   /* [num_draws * num_local], owned by the set; NULL where not needed */
 };
 
 struct data_reason; /* why rows were skipped; calib/read_bad.c */
@@ -120,6 +125,9 @@ int data_read(const char *path, const struct data_hint *hint, bool strict, struc
 int data_parse(const char *text, size_t len, const char *name, const struct data_hint *hint,
                bool strict, struct data_set **out);
 void data_free(struct data_set *set);
+
+/* Experts that a token may choose from. */
+double data_usable_experts(const struct data_row *row);
 
 /* For the readers: appends a copy, or NULL when memory is out; names a bad row. */
 struct data_row *data_add(struct data_set *set, const struct data_row *row);

@@ -228,6 +228,12 @@ static int problem_solve(struct problem *p, int starts, unsigned long seed, gsl_
                            p->prior[i] + (s > 0 ? gsl_ran_gaussian(rng, START_SPREAD) : 0));
         rc = descend(p, w, start, q, &cost);
     }
+    /* A single parameter that stood at its bound feels no slope there: once more from the middle.
+     */
+    if (p->num == 1 && rc == 0) {
+        gsl_vector_set(start, 0, 0);
+        rc = descend(p, w, start, q, &cost);
+    }
     if (rc == 0 && !isfinite(cost))
         rc = ERR_FIT;
     if (rc == 0)
@@ -469,6 +475,7 @@ static void hold(struct problem *q, int i, struct fit_result *out)
  * cannot tell apart must not float. */
 static int fit_determined(struct problem *q, int starts, unsigned long seed, struct fit_result *out)
 {
+    bool alone = q->num == 1;
     int rc = 0, worst = 0;
 
     while (rc == 0 && worst >= 0 && q->num > 0) {
@@ -480,6 +487,9 @@ static int fit_determined(struct problem *q, int starts, unsigned long seed, str
         gsl_vector_free(x);
         starts = 0; /* from here on near a good point */
         worst = rc == 0 ? undetermined(out) : -1;
+        /* What a few rows say of their law's only parameter stands, as unsure as it is. */
+        if (worst >= 0 && alone && !out->field[worst].at_bound)
+            worst = -1;
         if (worst >= 0)
             hold(q, worst, out);
     }
@@ -512,6 +522,8 @@ static bool row_fits(const struct hw_profile *p, const struct fit_law *law,
     int nodes = r->nodes > 0 ? r->nodes : 1;
 
     if (!(law->rows & (1ull << r->law)) || !r->reference || !predict_system(p, r->system))
+        return false;
+    if (law->coll && strcmp(law->coll, r->coll) != 0)
         return false;
     if (!(measured_of(law->what, r) > 0))
         return false;
@@ -915,11 +927,21 @@ static bool needs_met(const struct hw_profile *p, const struct fit_law *law,
     return law->needs == FIT_NEEDS_NOTHING || varied >= MIN_VARIED;
 }
 
+static const char *replaced_by(const char *law)
+{
+    for (int i = 0; law && i < fit_num_laws; i++)
+        if (strcmp(fit_laws[i].name, law) == 0)
+            return fit_laws[i].instead_of;
+    return NULL;
+}
+
+/* By a law with more parameters, or by one that stands for that one in turn. */
 static bool already_fitted(const struct fit_report *report, const char *law)
 {
     for (int i = 0; i < report->num; i++)
-        if (report->law[i].replaces && strcmp(report->law[i].replaces, law) == 0)
-            return true;
+        for (const char *l = report->law[i].replaces; l; l = replaced_by(l))
+            if (strcmp(l, law) == 0)
+                return true;
     return false;
 }
 

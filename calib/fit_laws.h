@@ -24,6 +24,7 @@ struct fit_law {
     enum fit_what what;
     int rule; /* a field that tells kernels apart: all its whole values are tried, the best stays; 0
                  = no such field */
+    const char *coll;          /* only rows of this part of an exchange; NULL = all */
     const char *builds_on;     /* an earlier law fitted to a part of the same rows' time, or NULL */
     unsigned long long unless; /* skipped when the sets hold rows of these laws */
     enum fit_cv cv[2];

@@ -47,6 +47,8 @@ const char *data_law_name(enum data_law law)
         [DATA_ATTN_STATE] = "attn_state",
         [DATA_V2_DISPATCH] = "v2_dispatch",
         [DATA_V2_COMBINE] = "v2_combine",
+        [DATA_A2A_NVL] = "a2a_nvl",
+        [DATA_SHOWN] = "no law",
     };
 
     return (unsigned)law < DATA_LAW_COUNT ? names[law] : "?";
@@ -65,6 +67,13 @@ struct data_row *data_add(struct data_set *set, const struct data_row *row)
     }
     set->rows[set->n] = *row;
     return &set->rows[set->n++];
+}
+
+double data_usable_experts(const struct data_row *r)
+{
+    bool limited = r->node_limit > 0 && r->node_limit < r->nodes;
+
+    return r->experts * (limited ? (double)r->node_limit / r->nodes : 1.0);
 }
 
 void data_free(struct data_set *set)
@@ -213,7 +222,7 @@ static void mark_misfits(struct data_set *set, struct data_row **order, bool *dr
     for (size_t i = 0, end; i < set->n; i = end) {
         for (end = i + 1; end < set->n && same_group(order[i], order[end]);)
             end++;
-        if (end - i < 3)
+        if (end - i < 3 || order[i]->law == DATA_SHOWN)
             continue; /* two alone: nothing says which is right */
         for (size_t j = i + 1; j + 1 < end; j++)
             mark_misfit(set, order, j - 1, j, j + 1, drop);

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "calib/attn.h"
 #include "calib/read_cells.h"
+#include "calib/read_comm.h"
 
 static void check_ranks(struct cells *c, const struct data_row *r)
 {
@@ -76,6 +77,24 @@ static void read_normal(struct cells *c, struct data_row *r)
     r->reference = true;
 }
 
+/* Bandwidths of normal kernels, which by the test's own definition say how long the transmitting
+ * kernel took; the last correction of the table. */
+static void read_readme_normal(struct cells *c, struct data_row *r)
+{
+    if (strcmp(cell_text(c, "date"), "2025-04-22") != 0) {
+        r->law = DATA_LAW_COUNT;
+        return;
+    }
+    r->dtype = r->law == DATA_NORMAL_DISPATCH ? DTYPE_FP8 : DTYPE_BF16;
+    r->num_sms = 24;
+    r->node_limit = 4;
+    r->kernel_only = true;
+    r->num_local = r->ranks > 0 ? r->experts / r->ranks : 0;
+    r->latency_us = read_bandwidth_us(r, cell_number(c, "bandwidth_GBps", 0.1, 1e4));
+    snprintf(r->group, sizeof r->group, "EP%d %d/%d/%d 24 SMs", r->ranks, r->hidden, r->experts,
+             r->topk);
+}
+
 /* DeepEP's own tables: H800, 256 experts. Rows that a later table replaced are left out. */
 static void read_readme(struct cells *c, struct data_row *r)
 {
@@ -94,7 +113,13 @@ static void read_readme(struct cells *c, struct data_row *r)
     else if (strcmp(kernel, "ll_combine") == 0)
         r->law = DATA_LL_COMBINE;
     else
-        r->law = DATA_LAW_COUNT; /* normal kernels: bandwidths without a time */
+        r->law = strcmp(kernel, "normal_dispatch") == 0  ? DATA_NORMAL_DISPATCH
+                 : strcmp(kernel, "normal_combine") == 0 ? DATA_NORMAL_COMBINE
+                                                         : DATA_LAW_COUNT;
+    if (r->law == DATA_NORMAL_DISPATCH || r->law == DATA_NORMAL_COMBINE) {
+        read_readme_normal(c, r);
+        return;
+    }
     if (r->law == DATA_LAW_COUNT || strcmp(date, "2025-06-05") < 0) {
         r->law = DATA_LAW_COUNT;
         return;
@@ -538,49 +563,108 @@ struct format {
     const char *name;
     const char *cols[MAX_COLS]; /* all must be there */
     void (*read)(struct cells *c, struct data_row *r);
+    bool repeats; /* holds repeated measurements of one shape */
 };
 
 static const struct format formats[] = {
     {"deepep_ll",
      {"system", "nodes", "ep", "hidden", "num_experts", "topk", "tokens_per_rank", "phase", "dtype",
       "bytes_per_rank", "latency_us"},
-     read_low_latency},
+     read_low_latency,
+     false},
     {"deepep_normal",
      {"system", "nodes", "ep", "hidden", "num_experts", "topk", "tokens_per_rank", "phase",
       "num_sms", "transmit_us", "notify_us"},
-     read_normal},
+     read_normal,
+     false},
     {"deepep_readme",
      {"date", "kernel", "hw", "ep", "tokens_per_rank", "hidden", "topk", "dtype", "latency_us",
       "bandwidth_GBps"},
-     read_readme},
+     read_readme,
+     false},
     {"grouped_gemm",
      {"system", "layout", "groups", "tokens_per_group", "n", "k", "dtype", "latency_us"},
-     read_grouped},
+     read_grouped,
+     false},
     {"moe_ffn_masked",
      {"system", "hidden", "inter", "topk", "num_experts", "ep", "tokens_per_rank", "distribution",
       "dtype", "latency_us"},
-     read_ffn},
+     read_ffn,
+     false},
     {"attn_gqa",
      {"system", "phase", "kernel", "batch", "q_len", "kv_len", "heads", "kv_heads", "head_dim",
       "dtype", "kv_dtype", "window", "latency_us"},
-     read_attn_gqa},
+     read_attn_gqa,
+     false},
     {"attn_mla",
      {"system", "level", "phase", "engine", "kernel", "batch", "q_len", "kv_len", "heads",
       "gemm_dtype", "kv_dtype", "latency_us"},
-     read_attn_mla},
+     read_attn_mla,
+     false},
     {"attn_sparse",
      {"system", "module", "phase", "model", "engine", "kernel", "batch", "q_len", "kv_len", "heads",
       "gemm_dtype", "kv_dtype", "latency_us"},
-     read_attn_sparse},
+     read_attn_sparse,
+     false},
     {"attn_linear",
      {"system", "kind", "phase", "kernel", "batch", "q_len", "d_model", "k_heads", "k_head_dim",
       "v_heads", "v_head_dim", "latency_us"},
-     read_attn_linear},
-    {"gemm", {"system", "dtype", "m", "n", "k", "latency_us"}, read_dense},
-    {"nccl", {"system", "collective", "dtype", "num_gpus", "bytes", "latency_us"}, read_collective},
+     read_attn_linear,
+     false},
+    {"gemm", {"system", "dtype", "m", "n", "k", "latency_us"}, read_dense, false},
+    {"nccl",
+     {"system", "collective", "dtype", "num_gpus", "bytes", "latency_us"},
+     read_collective,
+     false},
+    {"public_deepep_v1",
+     {"kind", "source", "version", "hw", "nodes", "ep", "nic", "phase", "tokens", "bw_GBps",
+      "bw_what", "us", "send_us", "recv_us", "notify_us", "ranks_read"},
+     read_public_v1,
+     true},
+    {"public_deepep_v2",
+     {"source", "version", "hw", "nodes", "ep", "mode", "op", "tokens", "so_GBps", "us",
+      "epilogue_us"},
+     read_public_v2,
+     true},
+    {"public_other_a2a",
+     {"source", "library", "version", "hw", "nodes", "ep", "nic", "phase", "tokens", "GBps", "us",
+      "us_pm"},
+     read_public_other,
+     true},
+    {"public_nccl_tests",
+     {"source", "collective", "version", "hw", "nodes", "gpus", "nic", "bytes", "us", "busbw_GBps"},
+     read_public_nccl,
+     true},
+    {"custom_allreduce",
+     {"system", "engine", "kernel", "dtype", "num_gpus", "bytes", "latency_us"},
+     read_custom_allreduce,
+     true},
+    {"a2a_nvl",
+     {"system", "op", "kernel", "dtype", "hidden", "topk", "num_experts", "ep", "tokens_per_rank",
+      "latency_us"},
+     read_a2a_nvl,
+     false},
+    {"megamoe",
+     {"system", "version", "phase", "dtype", "hidden", "inter", "topk", "num_experts", "ep",
+      "tokens_per_rank", "distribution", "latency_us"},
+     read_megamoe,
+     true},
+    {"public_megamoe",
+     {"source", "hw", "ep", "model", "hidden", "inter", "dtype", "tokens_per_rank", "what", "us"},
+     read_public_megamoe,
+     true},
+    {"public_trace",
+     {"start_us", "dur_us", "stream", "kernel", "ctas", "grid"},
+     read_public_trace,
+     true},
+    {"public_trace_summary",
+     {"stream", "kernel", "grid", "n", "total_us", "median_us"},
+     read_public_trace,
+     true},
     {"microbench",
      {"kind", "dtype", "num_sms", "tokens", "experts", "rounds", "rows", "bytes", "latency_us"},
-     read_bench},
+     read_bench,
+     true},
 };
 
 static int format_missing(const struct format *f, const struct csv *csv, int *num)
@@ -638,7 +722,8 @@ int read_csv(struct data_set *set, const struct csv *csv)
     if (!f)
         return fail_format(csv, nearest);
     set->format = f->name;
-    set->repeats = f->read == read_bench;
+    set->repeats = f->repeats;
+    set->runs = f->read == read_public_trace;
     for (size_t i = 0; i < csv->num_rows; i++) {
         struct cells c = {set, csv, i, false};
         struct data_row r = {.line = csv->line[i], .rounds = 1};

@@ -612,8 +612,8 @@ int config_scenario(const struct config *c, size_t index, struct scenario *out)
     err = opt_set_defaults(scenario_options, out);
     if (!err)
         err = grid_set(scenario_options, c->axes, c->num_axes, index, out);
-    if (!err && out->comm == COMM_CHOICE_AUTO && config_has_policy(c, "eps"))
-        out->comm = COMM_CHOICE_NCCL;
+    for (int i = 0; !err && i < c->num_policies && out->comm == COMM_CHOICE_AUTO; i++)
+        out->comm = c->policies[i].policy->auto_comm;
     if (err)
         scenario_free(out);
     return err;

@@ -397,6 +397,18 @@ static int scenario_check_keys(const struct scenario *s, char *why, size_t size)
     return ERR_INFEASIBLE;
 }
 
+/* Kernels that were not written for this GPU. */
+static int arch_check(const struct evaluator *e, const struct policy *p, char *why, size_t size)
+{
+    const struct hw_profile *profile = evaluate_profile(e);
+    int arch = (int)hw_value(profile, HW_GPU_ARCH);
+
+    if (policy_on_arch(p, arch))
+        return 0;
+    snprintf(why, size, "cluster.profile: %s has no kernels for sm_%d", p->name, arch);
+    return ERR_INFEASIBLE;
+}
+
 int evaluate_check(struct evaluator *e, const struct scenario *s, const struct policy *p,
                    const struct knobs *k, char *why, size_t size)
 {
@@ -405,6 +417,8 @@ int evaluate_check(struct evaluator *e, const struct scenario *s, const struct p
 
     if (!err)
         err = scenario_check_keys(s, why, size);
+    if (!err)
+        err = arch_check(e, p, why, size);
     return err ? err : p->check(&spec, k, why, size);
 }
 

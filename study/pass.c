@@ -262,7 +262,7 @@ int pass_knobs_resolve(struct evaluator *e, const struct scenario *s, const stru
     struct scenario on = *s;
     struct evaluation ev;
 
-    if (p != &policy_eps)
+    if (!policy_has_auto(p, k))
         return 0;
     on.attention = ATTENTION_ON;
     return grid_evaluate(e, &on, p, k, &ev);

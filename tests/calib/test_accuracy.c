@@ -343,7 +343,7 @@ static void test_counts_what_it_leaves_aside(void **state)
     hw_profile_free(p);
 }
 
-static void test_legacy_hopper_rows_go_with_h100(void **state)
+static void test_hopper_rows_go_with_h100_and_h200(void **state)
 {
     struct hw_profile *p;
 
@@ -355,6 +355,9 @@ static void test_legacy_hopper_rows_go_with_h100(void **state)
     assert_false(predict_system(p, "h200"));
     hw_profile_free(p);
     assert_int_equal(hw_profile_read("h200", &p), 0);
+    assert_true(predict_system(p, "hopper"));
+    hw_profile_free(p);
+    assert_int_equal(hw_profile_read("h800", &p), 0);
     assert_false(predict_system(p, "hopper"));
     hw_profile_free(p);
 }
@@ -499,7 +502,7 @@ int main(void)
         cmocka_unit_test(test_reads_nccl_tests_table),
         cmocka_unit_test(test_reads_nccl_tests_json),
         cmocka_unit_test(test_counts_what_it_leaves_aside),
-        cmocka_unit_test(test_legacy_hopper_rows_go_with_h100),
+        cmocka_unit_test(test_hopper_rows_go_with_h100_and_h200),
         cmocka_unit_test(test_json_holds_the_promised_keys),
         cmocka_unit_test(test_rows_file_has_a_line_per_prediction),
         cmocka_unit_test(test_ten_thousand_rows_are_quick),
