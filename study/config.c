@@ -42,6 +42,11 @@
 /* The one list of scenario keys: YAML, --set, --help, defaults, units, ranges. */
 const struct opt scenario_options[] = {
     S_STRING("model", model, "deepseek-v3", "a name in configs/models/ or a config.json"),
+    {.key = "ignore_key",
+     .type = OPT_STRING,
+     .offset = offsetof(struct scenario, ignore_key),
+     .def = "",
+     .help = "keys of the model's config.json that may be unknown, with commas between"},
     S_INT("batch", batch, 1, 1048576, "128", "tokens", "tokens per rank entering the layer"),
     S_ENUM("phase", phase, "decode|prefill", "decode", "what the batch is made of"),
     S_STRING("cluster.profile", profile, "h800", "a name in hw/profiles/ or a profile file"),

@@ -24,7 +24,7 @@ enum { SKEW_NORMAL, SKEW_EXPONENTIAL, SKEW_UNIFORM };
 
 /* One value for every key of a configuration except the policies. */
 struct scenario {
-    char *model;
+    char *model, *ignore_key;
     int batch, phase, layer;
     /* cluster */
     char *profile;

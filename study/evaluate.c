@@ -156,16 +156,32 @@ static int name_keep(char **kept, const char *name)
     return *kept ? 0 : ERR_NOMEM;
 }
 
-static int model_load(struct evaluator *e, const char *name)
+/* What the user asked to be let through stands beside every result. */
+static void ignored_say(const struct evaluator *e, const struct moe_model *m)
+{
+    const char *at = m->notes;
+
+    while (!e->hushed && at && *at) {
+        size_t n = strcspn(at, "\n");
+        const char *told = strstr(at, "is ignored, as asked");
+
+        if (told && told < at + n)
+            log_warn("%s: %.*s", m->name, (int)n, at);
+        at += n + (at[n] == '\n');
+    }
+}
+
+static int model_load(struct evaluator *e, const char *name, const char *ignore)
 {
     struct moe_model *m;
     int err;
 
     if (e->model_name && !strcmp(e->model_name, name))
         return 0;
-    err = moe_model_read(name, &m);
+    err = moe_model_read_but(name, ignore, &m);
     if (err)
         return err;
+    ignored_say(e, m);
     moe_model_free(e->model);
     e->model = m;
     return name_keep(&e->model_name, name);
@@ -325,7 +341,7 @@ static int context_check(const struct moe_model *m, const struct scenario *s)
 static int spec_fill(struct evaluator *e, const struct scenario *s, const struct policy *p,
                      struct layer_spec *out)
 {
-    int err = model_load(e, s->model);
+    int err = model_load(e, s->model, s->ignore_key);
 
     if (!err && with_attention(s, p))
         err = context_check(e->model, s);
