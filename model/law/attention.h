@@ -116,7 +116,7 @@ bool law_attn_uses(const struct law_attn_load *in, enum law_attn_param id);
 
 /* The parameters of a family, or NULL: the profile holds none. */
 const double *law_attn_family(const struct hw_profile *p, const char *family, bool *assumed);
-/* The usual values: the roofline that stands in where no data exists. */
+/* The usual values: where fits start, and what stays where rows say nothing. */
 void law_attn_usual(double *param);
 
 #endif

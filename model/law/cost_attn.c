@@ -84,28 +84,18 @@ static void module_part(const double *v, const struct plan_op *op, const struct 
              (t->weight_bytes + t->side_bytes) * share, t->linear_flops * share, out);
 }
 
-/* Kinds that the validator's laws know where a profile holds no measured family. */
-static bool has_other_law(const struct attn_shape *s)
-{
-    return s->kind == ATTN_NONE || s->kind == ATTN_GQA || s->kind == ATTN_MLA;
-}
-
 bool cost_attn_work(const double *v, const struct law_attn_families *f, const struct plan *plan,
                     const struct plan_op *op, struct cost_work *out)
 {
     struct law_attn_load load;
     struct law_attn_terms t;
     struct law_attn_time time;
-    double usual[LAW_ATTN_PARAM_COUNT];
     bool stands_in;
     const struct law_attn_family_entry *e = cost_attn_family(f, plan, op, &load, &stands_in);
-    const double *param = e ? e->table->y : usual;
+    const double *param = e ? e->table->y : NULL;
 
-    if (!e && (has_other_law(&load.shape) || op->kind != OP_ATTN_CORE))
+    if (!e || (load.part != LAW_ATTN_MODULE && op->kind != OP_ATTN_CORE))
         return false;
-    if (load.part != LAW_ATTN_MODULE && op->kind != OP_ATTN_CORE)
-        return false;
-    law_attn_usual(usual);
     law_attn_terms(&load, param[LAW_ATTN_TILE], param[LAW_ATTN_PACK] > 1.5, &t);
     law_attn_time(v, param, &load, &t, &time);
     if (load.part == LAW_ATTN_MODULE)
@@ -113,6 +103,6 @@ bool cost_attn_work(const double *v, const struct law_attn_families *f, const st
     else
         part_set(v, op, time.fixed, time.core + time.index + conv_us(v, f, plan, &load),
                  t.bytes + t.io_bytes + t.index_bytes, t.flops, out);
-    out->assumed = !e || e->assumed || stands_in;
+    out->assumed = e->assumed || stands_in;
     return true;
 }

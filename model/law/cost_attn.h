@@ -6,8 +6,8 @@
 
 /* The work of OP_ATTN_PROJ, OP_ATTN_CORE or OP_ATTN_OUT. Where a family measured whole modules,
  * all three are its parts: projections and fixed time by the weights in front of the core and
- * behind it. False: left to the laws of dense GEMMs and of the validator's attention, because no
- * family holds this op. Sets out->assumed where data are of another GPU, type or width, or none. */
+ * behind it. False: no family holds this op; the laws of dense GEMMs and the roofline remain. Sets
+ * out->assumed where data are of another GPU, type or width. */
 bool cost_attn_work(const double *v, const struct law_attn_families *f, const struct plan *plan,
                     const struct plan_op *op, struct cost_work *out);
 

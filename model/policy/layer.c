@@ -60,15 +60,13 @@ static void attn_fill(struct plan_attn *a, const struct layer_spec *spec)
     a->kv_lora_rank = m->kv_lora_rank;
     a->qk_rope_head_dim = m->qk_rope_head_dim;
     a->q_lora_rank = m->q_lora_rank;
-    a->kv_bytes_per_token =
-        (int)((mla ? m->kv_lora_rank + m->qk_rope_head_dim : 2 * a->kv_heads * m->head_dim) *
-              spec->kv_bytes_per_element);
     a->engine = spec->attn_engine;
     a->kv_element_bytes = spec->kv_bytes_per_element;
+    a->shape = attn_of_rank(&m->attn, tp);
+    a->kv_bytes_per_token = (int)(attn_cache_elements(&a->shape, 1) * spec->kv_bytes_per_element);
     a->context_len = spec->context_len;
     a->q_tokens = spec->q_tokens > 0 ? spec->q_tokens : 1;
     a->tp = tp;
-    a->shape = attn_of_rank(&m->attn, tp);
 }
 
 void layer_begin(struct layer_builder *b, const struct policy *policy,
