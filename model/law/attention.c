@@ -462,6 +462,6 @@ const double *law_attn_family(const struct hw_profile *p, const char *family, bo
     t = hw_table_find(p, name);
     if (!t || t->n != LAW_ATTN_PARAM_COUNT)
         return NULL;
-    *assumed = t->origin == HW_ASSUMED;
+    *assumed = !hw_origin_is_own(t->origin);
     return t->y;
 }

@@ -106,7 +106,7 @@ int law_attn_families_open(const struct hw_profile *p, struct law_attn_families 
         return ERR_NOMEM;
     for (int i = 0; i < p->num_tables; i++) {
         const struct hw_table *t = &p->tables[i];
-        struct law_attn_family_entry e = {.table = t, .assumed = t->origin == HW_ASSUMED};
+        struct law_attn_family_entry e = {.table = t, .assumed = !hw_origin_is_own(t->origin)};
 
         if (strncmp(t->name, "attn.", 5) == 0 && t->n == LAW_ATTN_PARAM_COUNT &&
             parse(&e, t->name + 5))
