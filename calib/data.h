@@ -60,6 +60,9 @@ struct data_row {
     int round;              /* which of them; the first one casts */
     int groups, rows, n, k; /* GEMM; grouped: rows expected per group */
     int block_m;            /* grouped: rows of a tile, forced; 0 = the kernel's own choice */
+    double skew;            /* grouped: expert_rows by a power law of this exponent; the kernel was
+                               told each expert's rows */
+    int hot_rows;           /* low latency: most messages for one expert from one rank; 0 = even */
     enum plan_dtype dtype;
     double bytes;       /* messages (local copies included), or the collective's size */
     double latency_us;  /* measured */

@@ -59,7 +59,8 @@ static double param_value(const struct problem *p, int i, double q)
 
 static double param_transform(const struct problem *p, int i, double value)
 {
-    double share = (log(value) - p->lo[i]) / (p->hi[i] - p->lo[i]);
+    /* A field that stands at 0 is off: it starts in the middle, not at the edge. */
+    double share = value > 0 ? (log(value) - p->lo[i]) / (p->hi[i] - p->lo[i]) : 0.5;
 
     share = fmin(fmax(share, 1e-3), 1 - 1e-3);
     return log(share / (1 - share));
@@ -692,6 +693,16 @@ static bool sets_hold(const struct hw_profile *p, struct data_set *const *sets, 
     return false;
 }
 
+/* Does p take rows of the set; of them those of a GPU that is one of two? */
+static bool takes_rows(const struct problem *p, const struct data_set *set, bool unnamed)
+{
+    for (size_t i = 0; i < p->n; i++)
+        if (p->rows[i] >= set->rows && p->rows[i] < set->rows + set->n &&
+            (!unnamed || strcmp(p->rows[i]->system, "hopper") == 0))
+            return true;
+    return false;
+}
+
 /* "deepep_ll.csv sha256:0123456789ab, 2026-11-21" for all files that gave rows. */
 static void source_text(const struct problem *p, struct data_set *const *sets, size_t num_sets,
                         const char *date, char *buf, size_t size)
@@ -701,13 +712,11 @@ static void source_text(const struct problem *p, struct data_set *const *sets, s
     buf[0] = '\0';
     for (size_t s = 0; s < num_sets && at + 1 < size; s++) {
         const char *slash = strrchr(sets[s]->path, '/');
-        bool used = false;
 
-        for (size_t i = 0; i < p->n && !used; i++)
-            used = p->rows[i] >= sets[s]->rows && p->rows[i] < sets[s]->rows + sets[s]->n;
-        if (used)
-            at += (size_t)snprintf(buf + at, size - at, "%s%s sha256:%.12s", at ? ", " : "",
-                                   slash ? slash + 1 : sets[s]->path, sets[s]->sha256);
+        if (takes_rows(p, sets[s], false))
+            at += (size_t)snprintf(buf + at, size - at, "%s%s sha256:%.12s%s", at ? ", " : "",
+                                   slash ? slash + 1 : sets[s]->path, sets[s]->sha256,
+                                   takes_rows(p, sets[s], true) ? " (H100 or H200)" : "");
     }
     if (at + 1 < size && date)
         snprintf(buf + at, size - at, ", %s", date);
@@ -833,9 +842,13 @@ static int fit_solve(struct problem *q, const struct fit_options *o, struct fit_
 /* Which of the kernels that the field tells apart these rows are of: all are fitted. */
 static int fit_rule(struct problem *q, const struct fit_options *o, struct fit_result *out)
 {
+    /* Rules differ by more than starts do: each is tried from one, the best then from all. */
+    struct fit_options one = *o;
+    double min, max, least = HUGE_VAL, best = 0;
     struct problem start = *q;
-    double min, max, least = HUGE_VAL;
     int rc = 0;
+
+    one.starts = 0;
 
     hw_field_bounds((enum hw_field_id)q->law->rule, &min, &max);
     for (double rule = min; rule <= max && rc == 0; rule++) {
@@ -843,14 +856,15 @@ static int fit_rule(struct problem *q, const struct fit_options *o, struct fit_r
         struct fit_result result;
 
         other.predictor.v[q->law->rule] = rule;
-        rc = fit_solve(&other, o, &result);
+        rc = fit_solve(&other, &one, &result);
         if (rc == 0 && problem_loss(&other) < least) {
             least = problem_loss(&other);
-            *q = other;
-            *out = result;
+            best = rule;
         }
     }
-    return rc;
+    *q = start;
+    q->predictor.v[q->law->rule] = best;
+    return rc ? rc : fit_solve(q, o, out);
 }
 
 static int fit_store(struct hw_profile *p, const struct fit_law *law, struct data_set *const *sets,

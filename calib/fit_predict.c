@@ -53,7 +53,8 @@ static double low_latency_ns(const double *v, const struct data_row *r, bool bac
                         .message_bytes = cost_message_bytes(back ? FLOW_COMBINE : FLOW_DISPATCH,
                                                             r->dtype, r->hidden),
                         .ranks = r->ranks,
-                        .ranks_per_node = per_node};
+                        .ranks_per_node = per_node,
+                        .hot_rows = r->hot_rows};
     double rows = (double)r->tokens * r->topk / r->rounds;
     struct law_traffic t = {0};
     struct cost_work w;
@@ -154,8 +155,8 @@ static double drawn_ns(const double *v, const struct data_row *r)
     for (int d = 0; d < r->num_draws; d++) {
         const int32_t *rows = r->expert_rows + (size_t)d * r->num_local;
 
-        sum +=
-            r->law == DATA_FFN ? ffn_ns(v, r, rows) : grouped_ns(v, r, rows, r->n, r->k, r->rows);
+        sum += r->law == DATA_FFN ? ffn_ns(v, r, rows)
+                                  : grouped_ns(v, r, rows, r->n, r->k, r->skew > 0 ? 0 : r->rows);
     }
     return sum / r->num_draws;
 }
@@ -213,7 +214,7 @@ static double attn_side_ns(const double *v, const struct data_row *r)
 
 static double push_ns(const double *v, const struct data_row *r)
 {
-    return 1e3 * v[HW_NET_NVLINK_LAT_US] +
+    return 1e3 * (v[HW_NET_NVLINK_LAT_US] + v[HW_NET_PUSH_FIXED_US]) +
            r->bytes / cost_saturate(sms_of(v, r) * v[HW_NET_PUSH_SM_GBPS], law_nvlink_GBps(v));
 }
 
@@ -268,7 +269,7 @@ static double a2a_ns(const double *v, const struct data_row *r)
 {
     double rows = (double)r->tokens * r->topk, round = rows / r->rounds;
     bool back = strcmp(r->coll, "combine") == 0, last = r->round + 1 >= r->rounds;
-    struct law_a2a in = {sms_of(v, r), round, !back ? round : last ? rows : 0};
+    struct law_a2a in = {sms_of(v, r), r->hidden, round, !back ? round : last ? rows : 0};
     struct cost_work w;
 
     law_a2a_work(v, &in, &w);

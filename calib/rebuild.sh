@@ -27,7 +27,7 @@ fit() { # profile flags...
         "$data/moe_ffn_masked.csv" "$data/gemm.csv"
 }
 
-for p in h100 h800 h20 b200 b300 gb200 gb300; do
+for p in h100 h800 h20 h20-141 b200 b300 gb200 gb300; do
     $peosim calibrate --profile hw/profiles/$p.yaml --fresh --overwrite
 done
 fit h200 --fresh "$@"
@@ -38,6 +38,7 @@ assume h800 h200 h100
 fit h800 "$@"
 assume h20 h200 h800 h100
 fit h20 "$@"
+assume h20-141 h200 h100 h800 h20
 assume b200 h100 h200
 fit b200 "$@"
 for p in b300 gb200 gb300; do

@@ -1,3 +1,4 @@
+#include "model/attn.h"
 #include "model/law/four_bit.h"
 #include "model/law/cost.h"
 
@@ -14,7 +15,7 @@
 
 static bool field_assumed(const struct hw_profile *p, int id)
 {
-    return p->f[id].origin == HW_UNSET || p->f[id].origin == HW_ASSUMED;
+    return !hw_origin_is_own(p->f[id].origin);
 }
 
 static void basis_mark(struct law_cost *c, const struct hw_profile *p)
@@ -23,35 +24,12 @@ static void basis_mark(struct law_cost *c, const struct hw_profile *p)
         enum basis basis;
         int field;
     } rests[] = {
-        {BASIS_LL_DISPATCH, HW_LL_DISP_FIXED_US},
-        {BASIS_LL_DISPATCH, HW_LL_DISP_TOKEN_NS},
-        {BASIS_LL_DISPATCH, HW_LL_DISP_PUSH_EFF},
-        {BASIS_LL_DISPATCH_ROUNDS, HW_LL_DISP_WALK_SHARE},
-        {BASIS_LL_DISPATCH_ROUNDS, HW_LL_DISP_CAST_SHARE},
-        {BASIS_LL_COMBINE, HW_LL_COMB_FIXED_US},
-        {BASIS_LL_COMBINE, HW_LL_COMB_CTA_GBPS},
-        {BASIS_LL_COMBINE, HW_LL_COMB_PUSH_EFF},
-        {BASIS_LL_SPLIT, HW_LL_DISP_RECV_SHARE},
-        {BASIS_LL_SPLIT, HW_LL_COMB_RECV_SHARE},
-        {BASIS_LL_NODES, HW_LL_DISP_NODE_US},
-        {BASIS_LL_NODES, HW_LL_COMB_NODE_US},
-        {BASIS_NORMAL, HW_NORMAL_DISP_TOKEN_NS},
-        {BASIS_NORMAL, HW_NORMAL_COMB_TOKEN_NS},
-        {BASIS_NORMAL_NODES, HW_NORMAL_DISP_NODE_TOKEN_NS},
-        {BASIS_NORMAL_NODES, HW_NORMAL_COMB_NODE_TOKEN_NS},
-        {BASIS_NORMAL_NODES, HW_NORMAL_NOTIFY_US},
-        {BASIS_A2A, HW_A2A_CTA_GBPS},
-        {BASIS_DENSE_BF16, HW_BF16_FIXED_US},
-        {BASIS_DENSE_BF16, HW_BF16_EFF},
-        {BASIS_DENSE_FP8, HW_BLOCK_FIXED_US},
-        {BASIS_DENSE_FP8, HW_BLOCK_EFF},
-        {BASIS_MASKED, HW_MASKED_FIXED_US},
-        {BASIS_MASKED_SM, HW_MASKED_EFF},
-        {BASIS_MASKED_HBM, HW_MASKED_HBM_EFF},
-        {BASIS_CONTIG, HW_CONTIG_FIXED_US},
-        {BASIS_CONTIG, HW_CONTIG_EFF},
-        {BASIS_ACT, HW_ACT_FIXED_US},
-        {BASIS_ROUTER, HW_ROUTER_FIXED_US},
+        {BASIS_A2A, HW_A2A_CTA_GBPS},         {BASIS_DENSE_BF16, HW_BF16_FIXED_US},
+        {BASIS_DENSE_BF16, HW_BF16_EFF},      {BASIS_DENSE_FP8, HW_BLOCK_FIXED_US},
+        {BASIS_DENSE_FP8, HW_BLOCK_EFF},      {BASIS_MASKED, HW_MASKED_FIXED_US},
+        {BASIS_MASKED_SM, HW_MASKED_EFF},     {BASIS_MASKED_HBM, HW_MASKED_HBM_EFF},
+        {BASIS_CONTIG, HW_CONTIG_FIXED_US},   {BASIS_CONTIG, HW_CONTIG_EFF},
+        {BASIS_ACT, HW_ACT_FIXED_US},         {BASIS_ROUTER, HW_ROUTER_FIXED_US},
         {BASIS_ATTN, HW_ATTN_DECODE_HBM_EFF},
     };
 
@@ -169,6 +147,40 @@ static bool is_combine(enum plan_op_kind kind)
     return plan_op_dir(kind) == FLOW_COMBINE;
 }
 
+static bool rests_on_data(const struct law_cost *c, int field)
+{
+    return !field_assumed(c->profile, field);
+}
+
+/* Fixed time, NVLink or NIC: the field that says how long the longest of them takes. */
+static int ll_field(const struct law_cost *c, const struct law_ll *in, const struct cost_work *w,
+                    bool back)
+{
+    double bytes = in->message_bytes, fixed = w->head.fixed_ns + w->tail.fixed_ns;
+    double near = (in->rows_sent - in->rows_off_node) * bytes / w->push_GBps;
+    double far = in->rows_off_node * bytes / law_nic_GBps(c->v);
+
+    if (far > fixed && far > near)
+        return HW_NET_NIC_EFF;
+    if (near > fixed)
+        return back ? HW_LL_COMB_PUSH_EFF : HW_LL_DISP_PUSH_EFF;
+    if (in->rows_off_node > 0)
+        return back ? HW_LL_COMB_NODE_US : HW_LL_DISP_NODE_US;
+    return back ? HW_LL_COMB_FIXED_US : HW_LL_DISP_FIXED_US;
+}
+
+static bool ll_assumed(const struct law_cost *c, const struct law_ll *in, const struct cost_work *w,
+                       bool back)
+{
+    if (!rests_on_data(c, ll_field(c, in, w, back)))
+        return true;
+    if (in->part != LAW_FUSED &&
+        !rests_on_data(c, back ? HW_LL_COMB_RECV_SHARE : HW_LL_DISP_RECV_SHARE))
+        return true;
+    return in->num_rounds > 1 && !back &&
+           (!rests_on_data(c, HW_LL_DISP_WALK_SHARE) || !rests_on_data(c, HW_LL_DISP_CAST_SHARE));
+}
+
 void cost_comm_low_latency(const struct law_cost *c, const struct plan *plan, int rank, int index,
                            struct cost_work *out)
 {
@@ -194,11 +206,10 @@ void cost_comm_low_latency(const struct law_cost *c, const struct plan *plan, in
         (back ? combine_rows : dispatch_rows)(plan, op, rank, &in);
     if (in.part != LAW_SEND)
         in.rows_recv = back ? (double)in.tokens * in.topk : expert_rows(plan, op, rank);
+    if (in.part != LAW_SEND && !back)
+        in.hot_rows = plan_op_hot_rows(plan, (int)(op - plan->ops), rank);
     (back ? law_ll_combine : law_ll_dispatch)(c->v, &in, out);
-    out->assumed = c->assumed[back ? BASIS_LL_COMBINE : BASIS_LL_DISPATCH] ||
-                   (in.part != LAW_FUSED && c->assumed[BASIS_LL_SPLIT]) ||
-                   (in.num_rounds > 1 && !back && c->assumed[BASIS_LL_DISPATCH_ROUNDS]) ||
-                   (in.ranks > in.ranks_per_node && c->assumed[BASIS_LL_NODES]);
+    out->assumed = ll_assumed(c, &in, out, back);
 }
 
 static const struct plan_flow *flow_of(const struct plan *plan, int op)
@@ -238,6 +249,27 @@ static void normal_copies(const struct plan *plan, int rank, int op, struct law_
     in->copies += forwarded;
 }
 
+/* Host and notify kernels, the SMs' work, NVLink or NIC: the field that says how long the longest
+ * of them takes. */
+static int normal_dominant(const struct law_cost *c, const struct law_normal *in,
+                           const struct cost_work *w)
+{
+    bool far = in->ranks > in->ranks_per_node;
+    int shift = in->combine ? HW_NORMAL_COMB_FIXED_US - HW_NORMAL_DISP_FIXED_US : 0;
+    double link_GBps = c->v[HW_NORMAL_DISP_PUSH_EFF + shift] * c->v[HW_NET_NVLINK_GBPS];
+    double pushed = in->copies * in->copy_bytes, nic_GBps = c->v[HW_NET_NIC_GBITPS] / 8 *
+                                                            c->v[HW_NET_NICS_PER_GPU] *
+                                                            c->v[HW_NORMAL_DISP_NIC_EFF + shift];
+    double link_ns = pushed / link_GBps, nic_ns = in->rdma_rows * in->copy_bytes / nic_GBps;
+    double sm_ns = law_normal_sm_ns(c->v, in), most = fmax(fmax(link_ns, nic_ns), sm_ns);
+
+    if (w->head.fixed_ns > most)
+        return shift + (far ? HW_NORMAL_DISP_NODE_US : HW_NORMAL_DISP_FIXED_US);
+    if (most == sm_ns)
+        return shift + (far ? HW_NORMAL_DISP_NODE_TOKEN_NS : HW_NORMAL_DISP_TOKEN_NS);
+    return shift + (most == nic_ns ? HW_NORMAL_DISP_NIC_EFF : HW_NORMAL_DISP_PUSH_EFF);
+}
+
 void cost_comm_normal(const struct law_cost *c, const struct plan *plan, int rank, int op,
                       struct cost_work *out)
 {
@@ -252,10 +284,9 @@ void cost_comm_normal(const struct law_cost *c, const struct plan *plan, int ran
     if (plan_op_sends(o->kind))
         normal_copies(plan, rank, op, &in);
     law_normal_work(c->v, &in, out);
+    out->assumed = !rests_on_data(c, normal_dominant(c, &in, out));
     if (!plan_op_sends(o->kind))
         out->head.fixed_ns = 0;
-    out->assumed = c->assumed[BASIS_NORMAL] ||
-                   (in.ranks > in.ranks_per_node && c->assumed[BASIS_NORMAL_NODES]);
 }
 
 /* Messages packed and unpacked by a rank. Of several rounds of a combine the last one alone adds up
@@ -265,7 +296,7 @@ void cost_comm_a2a(const struct law_cost *c, const struct plan *plan, int rank, 
 {
     const struct plan_op *op = &plan->ops[index];
     const struct plan_batch *batch = &plan->batches[op->batch];
-    struct law_a2a in = {.sms = op->sms};
+    struct law_a2a in = {.sms = op->sms, .hidden = op->n};
     struct law_ll sent = {0};
 
     if (is_combine(op->kind)) {
@@ -400,8 +431,9 @@ void cost_op_expert_gemm(const struct law_cost *c, const struct plan *plan, int 
                              .num_sms = plan->num_sms,
                              .block_m = op->block_m};
 
-    /* The validator's kernel is told the fullest expert of all ranks, so that all choose alike. */
-    if (c->v[HW_GROUPED_TILE_RULE] > 0.5)
+    /* The validator's kernel was told the fullest expert of all ranks, so that all chose alike; by
+     * rule 3 it is told the rows of each of its own. */
+    if (c->v[HW_GROUPED_TILE_RULE] > 0.5 && c->v[HW_GROUPED_TILE_RULE] < 2.5)
         in.expected_m = most_rows(plan, op);
     if (op->gemm == GEMM_DENSE) {
         work_expert_sequence(c, plan, rank, op, out);
@@ -455,6 +487,39 @@ static void attn_side_add(const struct law_cost *c, const struct plan *plan,
     out->assumed |= c->assumed[BASIS_ATTN] || c->assumed[BASIS_ACT];
 }
 
+/* Kinds without a law of their own take the roofline: the work and bytes of their shape at the
+ * rates of softmax attention. Prompts read a request's cache once, decode steps once a token's
+ * request. */
+static void attn_roofline(const struct law_cost *c, const struct plan *plan,
+                          const struct plan_op *op, struct cost_work *out)
+{
+    const struct plan_attn *a = &plan->attn;
+    const struct attn_shape *s = &a->shape;
+    double q = fmax(a->q_tokens, 1), context = a->context_len + (q + 1) / 2;
+    double per_token = attn_cache_elements(s, 1);
+    double bytes = per_token > 0 ? a->kv_bytes_per_token / per_token : 2;
+    bool prefill = plan_attn_is_prefill(a);
+    double heads = attn_kind_has_state(s->kind) ? s->state_v_heads : s->heads;
+    struct law_attn in = {.rows = op->rows,
+                          .context = 1,
+                          .heads = heads,
+                          /* as wide as the FLOPs of one token need */
+                          .qk_dim = heads > 0 ? attn_flops(s, context, !prefill) / (2 * heads) : 0,
+                          .prefill = prefill,
+                          .sms = op->sms,
+                          .num_sms = plan->num_sms};
+
+    in.kv_bytes =
+        op->rows / q *
+        (prefill ? attn_cache_bytes(s, a->context_len + q, bytes) + 2 * attn_state_bytes(s)
+                 : attn_read_bytes(s, a->context_len + q, bytes));
+    law_attn_work(c->v, &in, out);
+    /* queries in, values out */
+    out->head.hbm_bytes =
+        in.kv_bytes + 4.0 * op->rows * heads * fmax(s->v_head_dim, s->state_v_dim);
+    out->assumed = true;
+}
+
 /* Keys a query attends to on average: the cache, and causally half of its own request's tokens. */
 void cost_op_attn_core(const struct law_cost *c, const struct plan *plan, int rank, int index,
                        struct cost_work *out)
@@ -474,6 +539,10 @@ void cost_op_attn_core(const struct law_cost *c, const struct plan *plan, int ra
                           .num_sms = plan->num_sms};
 
     (void)rank;
+    if (a->shape.kind != ATTN_NONE && a->shape.kind != ATTN_GQA && a->shape.kind != ATTN_MLA) {
+        attn_roofline(c, plan, op, out);
+        return;
+    }
     in.kv_bytes = op->rows / q * (a->context_len + q) * a->kv_bytes_per_token;
     law_attn_work(c->v, &in, out);
     out->assumed = c->assumed[BASIS_ATTN];

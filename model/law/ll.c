@@ -210,8 +210,7 @@ double law_normal_notify_ns(const double *v, const struct law_normal *in)
            per_token * in->tokens;
 }
 
-/* SM-time of all tokens and copies of this rank. */
-static double normal_sm_ns(const double *v, const struct law_normal *in)
+double law_normal_sm_ns(const double *v, const struct law_normal *in)
 {
     double KiB = in->copy_bytes / 1024;
     double token = normal_field(v, in, HW_NORMAL_DISP_TOKEN_NS) +
@@ -221,8 +220,9 @@ static double normal_sm_ns(const double *v, const struct law_normal *in)
 
     if (normal_far_ranks(in) > 0)
         token += normal_field(v, in, HW_NORMAL_DISP_NODE_TOKEN_NS);
-    return in->tokens * token + in->copies * copy +
-           in->rdma_rows * normal_field(v, in, HW_NORMAL_DISP_RDMA_NS);
+    token = in->tokens * token + in->copies * copy +
+            in->rdma_rows * normal_field(v, in, HW_NORMAL_DISP_RDMA_NS);
+    return token / pow(in->sms, normal_field(v, in, HW_NORMAL_DISP_SMS_POWER));
 }
 
 /* A channel (two SMs) hands a chunk of tokens from stage to stage: sender, NIC, forwarder,
@@ -244,8 +244,7 @@ void law_normal_work(const double *v, const struct law_normal *in, struct cost_w
     double nic_GBps = v[HW_NET_NIC_GBITPS] / 8 * v[HW_NET_NICS_PER_GPU] *
                       normal_field(v, in, HW_NORMAL_DISP_NIC_EFF);
     double most_GBps = normal_field(v, in, HW_NORMAL_DISP_PUSH_EFF) * v[HW_NET_NVLINK_GBPS];
-    double sm_ns =
-        normal_sm_ns(v, in) / pow(in->sms, normal_field(v, in, HW_NORMAL_DISP_SMS_POWER));
+    double sm_ns = law_normal_sm_ns(v, in);
     double far = normal_far_ranks(in);
     double fixed_us = normal_field(v, in, HW_NORMAL_DISP_FIXED_US);
 
@@ -263,12 +262,17 @@ void law_normal_work(const double *v, const struct law_normal *in, struct cost_w
                         normal_fill_ns(v, in);
 }
 
+#define A2A_ROW_HIDDEN 7168.0 /* what a2a.row_ns is of */
+
 void law_a2a_work(const double *v, const struct law_a2a *in, struct cost_work *out)
 {
+    double row_ns =
+        v[HW_A2A_ROW_NS] * (1 + v[HW_A2A_ROW_SHARE] * (in->hidden / A2A_ROW_HIDDEN - 1));
+
     work_init(v, in->sms, out);
     out->head.fixed_ns = v[HW_A2A_FIXED_US] * 1e3;
-    out->head.sm_ns = in->rows_packed / in->sms * v[HW_A2A_ROW_NS];
-    out->tail.sm_ns = in->rows_unpacked / in->sms * v[HW_A2A_ROW_NS];
+    out->head.sm_ns = in->rows_packed / in->sms * row_ns;
+    out->tail.sm_ns = in->rows_unpacked / in->sms * row_ns;
     out->push_GBps =
         cost_saturate(in->sms * v[HW_A2A_CTA_GBPS], v[HW_A2A_PUSH_EFF] * v[HW_NET_NVLINK_GBPS]);
 }

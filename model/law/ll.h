@@ -25,6 +25,7 @@ struct law_ll {
     double rows_sent;     /* messages this rank sends in this round, local ones included */
     double rows_off_node; /* of these, to other nodes */
     double rows_recv;     /* dispatch: messages that arrive; combine: over all rounds */
+    double hot_rows;      /* dispatch: most of them for one expert from one rank; 0: not known */
 };
 
 /* CTAs of a kernel over `experts` experts when `sms` are asked for: warp groups per CTA
@@ -55,13 +56,16 @@ void law_normal_work(const double *v, const struct law_normal *in, struct cost_w
 /* The notify and barrier kernels' part of it; 0 on one node, where the data count them inside. */
 double law_normal_notify_ns(const double *v, const struct law_normal *in);
 
+/* SM time of all tokens and copies of this rank on its SMs. */
+double law_normal_sm_ns(const double *v, const struct law_normal *in);
+
 /* Expected number of bins (ranks, nodes) that a token touches when its topk of `total` experts are
  * drawn without repeats and lie in bins of `per` each: bins * (1 - C(total-per, k)/C(total, k)). */
 double law_touched(double total, double per, int topk);
 
 /* Library all-to-all with `sms` CTAs, between kernels as large that pack and unpack rows. */
 struct law_a2a {
-    int sms;
+    int sms, hidden;
     double rows_packed, rows_unpacked; /* gathered before it, scattered or summed behind it */
 };
 void law_a2a_work(const double *v, const struct law_a2a *in, struct cost_work *out);
