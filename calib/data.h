@@ -55,6 +55,9 @@ struct data_row {
     int tokens, hidden, inter, experts, topk, rounds;
     int round;              /* which of them; the first one casts */
     int groups, rows, n, k; /* GEMM; grouped: rows expected per group */
+    int expected_m;         /* grouped: rows per group as the caller says; 0 = rows */
+    bool sustained;         /* under load for so long that clocks have fallen */
+    bool deepgemm;          /* grouped: a sweep of DeepGEMM over SMs, not of our own kernels */
     int block_m;            /* grouped: rows of a tile, forced; 0 = the kernel's own choice */
     enum plan_dtype dtype;
     double bytes;      /* messages (local copies included), or the collective's size */

@@ -488,7 +488,7 @@ static bool row_varies(enum fit_needs needs, const struct data_row *r)
 {
     if (needs == FIT_NEEDS_PARTS)
         return r->part != DATA_FUSED || r->rounds > 1;
-    return needs == FIT_NEEDS_NOTHING || r->num_sms > 0;
+    return needs == FIT_NEEDS_NOTHING || (r->num_sms > 0 && !r->deepgemm);
 }
 
 static bool row_fits(const struct hw_profile *p, const struct fit_law *law,

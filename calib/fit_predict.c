@@ -132,6 +132,7 @@ static double grouped_ns(const double *v, const struct data_row *r, const int32_
                              .k = k,
                              .expected_m = expected_m,
                              .block_m = r->block_m,
+                             .sustained = r->sustained,
                              .sms = sms_of(v, r),
                              .num_sms = (int)v[HW_GPU_NUM_SMS]};
     struct cost_work w;
@@ -161,8 +162,9 @@ static double drawn_ns(const double *v, const struct data_row *r)
     for (int d = 0; d < r->num_draws; d++) {
         const int32_t *rows = r->expert_rows + (size_t)d * r->num_local;
 
-        sum +=
-            r->law == DATA_FFN ? ffn_ns(v, r, rows) : grouped_ns(v, r, rows, r->n, r->k, r->rows);
+        sum += r->law == DATA_FFN ? ffn_ns(v, r, rows)
+                                  : grouped_ns(v, r, rows, r->n, r->k,
+                                               r->expected_m > 0 ? r->expected_m : r->rows);
     }
     return sum / r->num_draws;
 }

@@ -10,92 +10,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "calib/read.h"
-
-#define MAX_US 1e7 /* ten seconds: no kernel of ours takes that */
-#define MIN_US 0.05
-
-/* One row being read; err is set at the first bad cell and named. */
-struct cells {
-    struct data_set *set;
-    const struct csv *csv;
-    size_t row;
-    bool err;
-};
-
-static const char *cell_text(struct cells *c, const char *col)
-{
-    int i = csv_col(c->csv, col);
-
-    return i < 0 ? "" : csv_at(c->csv, c->row, i);
-}
-
-static void cell_bad(struct cells *c, const char *col, const char *why)
-{
-    if (!c->err)
-        data_bad(c->set, c->csv->line[c->row], "%s '%s' %s", col, cell_text(c, col), why);
-    c->err = true;
-}
-
-static double cell_number(struct cells *c, const char *col, double min, double max)
-{
-    int i = csv_col(c->csv, col);
-    double x = 0;
-
-    if (c->err)
-        return 0;
-    if (i < 0 || csv_double(c->csv, c->row, i, &x) != 0)
-        cell_bad(c, col, "is not a number");
-    else if (!(x >= min && x <= max))
-        cell_bad(c, col, x < min ? "is too small" : "is absurdly large");
-    return c->err ? 0 : x;
-}
-
-static int cell_int(struct cells *c, const char *col, int min, int max)
-{
-    double x = cell_number(c, col, min, max);
-
-    if (!c->err && x != floor(x))
-        cell_bad(c, col, "is not a whole number");
-    return c->err ? 0 : (int)x;
-}
-
-/* 0 when the column is absent or the cell empty. */
-static double cell_optional(struct cells *c, const char *col, double max)
-{
-    return cell_text(c, col)[0] ? cell_number(c, col, 0, max) : 0;
-}
-
-static void cell_latency(struct cells *c, const char *col, struct data_row *r)
-{
-    r->latency_us = cell_number(c, col, MIN_US, MAX_US);
-}
-
-static void cell_system(struct cells *c, const char *col, struct data_row *r)
-{
-    const char *text = cell_text(c, col);
-
-    if (!text[0] || strlen(text) >= sizeof r->system)
-        cell_bad(c, col, "is no system");
-    else
-        snprintf(r->system, sizeof r->system, "%s", text);
-}
-
-/* dtypes whose name says one of the two that the laws know; anything else is refused by name. */
-static enum plan_dtype cell_dtype(struct cells *c)
-{
-    static const char *const fp8[] = {"fp8", "fp8_e4m3", "fp8_block"};
-    static const char *const bf16[] = {"bf16", "bfloat16"};
-    const char *text = cell_text(c, "dtype");
-
-    for (size_t i = 0; i < sizeof fp8 / sizeof *fp8; i++)
-        if (strcmp(text, fp8[i]) == 0)
-            return DTYPE_FP8;
-    for (size_t i = 0; i < sizeof bf16 / sizeof *bf16; i++)
-        if (strcmp(text, bf16[i]) == 0)
-            return DTYPE_BF16;
-    cell_bad(c, "dtype", "is neither fp8 nor bf16");
-    return DTYPE_BF16;
-}
+#include "calib/read_cells.h"
 
 static void check_ranks(struct cells *c, const struct data_row *r)
 {
@@ -618,38 +533,57 @@ static void read_bench(struct cells *c, struct data_row *r)
         snprintf(r->coll, sizeof r->coll, "%s", kind->name + strlen("a2a_"));
 }
 
-#define MAX_COLS 12
+#define MAX_COLS 20
 struct format {
     const char *name;
     const char *cols[MAX_COLS]; /* all must be there */
     void (*read)(struct cells *c, struct data_row *r);
+    bool repeats; /* holds repeated measurements of one shape */
 };
 
 static const struct format formats[] = {
     {"deepep_ll",
      {"system", "nodes", "ep", "hidden", "num_experts", "topk", "tokens_per_rank", "phase", "dtype",
       "bytes_per_rank", "latency_us"},
-     read_low_latency},
+     read_low_latency,
+     false},
     {"deepep_normal",
      {"system", "nodes", "ep", "hidden", "num_experts", "topk", "tokens_per_rank", "phase",
       "num_sms", "transmit_us", "notify_us"},
-     read_normal},
+     read_normal,
+     false},
     {"deepep_readme",
      {"date", "kernel", "hw", "ep", "tokens_per_rank", "hidden", "topk", "dtype", "latency_us",
       "bandwidth_GBps"},
-     read_readme},
+     read_readme,
+     false},
     {"grouped_gemm",
      {"system", "layout", "groups", "tokens_per_group", "n", "k", "dtype", "latency_us"},
-     read_grouped},
+     read_grouped,
+     false},
     {"moe_ffn_masked",
      {"system", "hidden", "inter", "topk", "num_experts", "ep", "tokens_per_rank", "distribution",
       "dtype", "latency_us"},
-     read_ffn},
-    {"gemm", {"system", "dtype", "m", "n", "k", "latency_us"}, read_dense},
-    {"nccl", {"system", "collective", "dtype", "num_gpus", "bytes", "latency_us"}, read_collective},
+     read_ffn,
+     false},
+    {"gemm", {"system", "dtype", "m", "n", "k", "latency_us"}, read_dense, false},
+    {"nccl",
+     {"system", "collective", "dtype", "num_gpus", "bytes", "latency_us"},
+     read_collective,
+     false},
+    {"deepgemm",
+     {"system", "kernel", "dtype", "groups", "n", "k", "mean_rows", "distribution", "rows_sum",
+      "rows_max", "blocks64", "blocks128", "num_sms", "latency_us", "note"},
+     read_deepgemm,
+     true},
+    {"deepgemm_power",
+     {"kernel", "dtype", "groups", "n", "k", "mean_rows", "num_sms", "t_ms", "call_us"},
+     read_deepgemm_power,
+     true},
     {"microbench",
      {"kind", "dtype", "num_sms", "tokens", "experts", "rounds", "rows", "bytes", "latency_us"},
-     read_bench},
+     read_bench,
+     true},
 };
 
 static int format_missing(const struct format *f, const struct csv *csv, int *num)
@@ -707,7 +641,7 @@ int read_csv(struct data_set *set, const struct csv *csv)
     if (!f)
         return fail_format(csv, nearest);
     set->format = f->name;
-    set->repeats = f->read == read_bench;
+    set->repeats = f->repeats;
     for (size_t i = 0; i < csv->num_rows; i++) {
         struct cells c = {set, csv, i, false};
         struct data_row r = {.line = csv->line[i], .rounds = 1};

@@ -22,7 +22,9 @@ fit() { # profile flags...
     shift
     $peosim calibrate --profile "hw/profiles/$target.yaml" --overwrite "$@" --from "$data/deepep_ll.csv" \
         "$data/deepep_normal.csv" "$data/deepep_readme.csv" "$data/grouped_gemm.csv" \
-        "$data/moe_ffn_masked.csv" "$data/gemm.csv" "$data/nccl.csv"
+        "$data/deepgemm_h200_masked.csv" "$data/deepgemm_h200_burst.csv" \
+        "$data/deepgemm_h200_sustained.csv" "$data/moe_ffn_masked.csv" "$data/gemm.csv" \
+        "$data/nccl.csv"
 }
 
 for p in h100 h800 h20 b200 b300 gb200 gb300; do

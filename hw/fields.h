@@ -141,11 +141,17 @@ enum hw_scale { HW_SCALE_SAME, HW_SCALE_NVLINK, HW_SCALE_HBM, HW_SCALE_FP8, HW_S
     X(CONTIG_LOAD_NS,        "grouped.contiguous_load_ns", "ns", 0, 1e5, 46, SAME, "the same, more per 256 rows and columns of the tile") \
     X(CONTIG_EFF,            "grouped.contiguous_eff", "", 0.05, 1.3, 0.85, SAME, "share of the nominal rate of one SM while few SMs run") \
     X(CONTIG_HBM_EFF,        "grouped.contiguous_hbm_eff", "", 0.05, 1.2, 0.8, SAME, "share of nominal HBM bandwidth while streaming weights") \
-    X(MASKED_CORNER,         "grouped.masked_corner", "", 1, 16, 4, SAME, "tile rule 1: how sharply SM time and HBM time add: (a^c + b^c)^(1/c)") \
-    X(MASKED_GROUP_NS,       "grouped.masked_group_ns", "ns", 0, 1e5, 350, SAME, "masked layout: scheduler passing an empty expert") \
+    X(MASKED_CORNER,         "grouped.masked_corner", "", 1, 20, 3.4, SAME, "how sharply SM time and HBM time of a wave add: (a^c + b^c)^(1/c)") \
+    X(MASKED_EFF64,         "grouped.masked_eff64", "", 0.05, 1.3, 0.65, SAME, "tiles of 64 rows: share of the nominal rate of one SM") \
+    X(MASKED_SM_GBPS,       "grouped.masked_sm_GBps", "GB/s", 1, 1000, 85, SAME, "masked layout: most HBM bandwidth that one SM draws") \
+    X(CONTIG_CORNER,        "grouped.contiguous_corner", "", 1, 20, 3, SAME, "contiguous layout: how sharply SM time and HBM time of a wave add") \
+    X(CONTIG_SM_GBPS,       "grouped.contiguous_sm_GBps", "GB/s", 1, 1000, 96, SAME, "contiguous layout: most HBM bandwidth that one SM draws") \
+    X(GROUPED_BF16_GAIN,    "grouped.bf16_gain", "", 0.3, 3, 1.08, SAME, "BF16: share of the nominal rate, above that of FP8") \
+    X(GROUPED_SUSTAINED,    "grouped.sustained", "", 0.3, 1, 0.79, SAME, "rate of the tensor cores under sustained load (over 70 ms, as in prefill), of that in bursts") \
+    X(MASKED_GROUP_NS,       "grouped.masked_group_ns", "ns", 0, 1e5, 63, SAME, "masked layout: each group, with rows or without") \
     X(GROUPED_TILE_RULE,    "grouped.tile_rule", "", 0, 2, 0, SAME, "which tile a grouped GEMM takes: 0 DeepGEMM's rule, 1 the validator's own kernel up to 2026-11-21, 2 as it is now") \
     X(GROUPED_SPLIT_LOSS,   "grouped.split_loss", "", 0, 1, 0.05, SAME, "tile rule 2, FP8: a kernel that may halve tiles takes this much longer for whole ones") \
-    X(GROUPED_POWER_DROP,    "grouped.power_drop", "", 0, 0.9, 0.13, SAME, "how much slower an SM is when all run") \
+    X(GROUPED_POWER_DROP,    "grouped.power_drop", "", 0, 0.9, 0.13, SAME, "tile rules 1 and 2: how much slower an SM is when all run") \
     X(ACT_FIXED_US,        "act.fixed_us",        "us",      0, 1000,  2.0,         SAME, "SiLU*mul and quantisation: start and drain") \
     X(ACT_HBM_EFF,         "act.hbm_eff",         "",        0.02, 1,  0.6,         SAME, "share of nominal HBM bandwidth") \
     X(ACT_ROW_NS,          "act.row_ns",          "ns",      0, 1e5,   300,         SAME, "one CTA: one row besides its bytes") \
