@@ -114,6 +114,9 @@ install: peosim
 	install -m 644 -t $(SHARE)/configs/models $(wildcard configs/models/*.json)
 	install -m 644 -t $(SHARE)/configs/capacity $(wildcard configs/capacity/*.yaml)
 	install -m 644 -t $(SHARE)/plots $(wildcard plots/*.gp)
+	install -d $(SHARE)/report/page $(SHARE)/report/vendor
+	install -m 644 -t $(SHARE)/report/page $(wildcard report/page/*)
+	install -m 644 -t $(SHARE)/report/vendor $(wildcard report/vendor/*)
 	install -m 644 -t $(SHARE) LICENSE
 
 clean:

@@ -19,6 +19,7 @@ cmocka|lib cmocka|libcmocka-dev|test|unit tests
 gnuplot|cmd gnuplot|gnuplot-nox|demo test|pictures
 fonts|font|fonts-dejavu-core|demo test|text in pictures
 clang|cmd clang|clang|ci|second compiler
+Chromium|cmd chromium|chromium|ci|test of the report's page
 clang-format|cmd clang-format|clang-format|ci|format check
 CUDA|cuda|-|-|GPU half
 NCCL|nccl|-|-|GPU half

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -250,15 +251,15 @@ static char *file_join(const char *a, const char *b, const char *c)
     return asprintf(&s, "%s%s%s", a, b, c) < 0 ? NULL : s;
 }
 
-int file_find_shipped(const char *name, char **path)
+int file_find_installed(const char *name, char **path)
 {
+    static const char *const from_program[] = {
+        "/", "/../", "/../share/peosim/"}; /* the last finds a tree that was moved as a whole */
     const char *home = getenv("PEOSIM_HOME");
     char exe[4096], *slash;
     ssize_t n;
 
     *path = NULL;
-    if (file_take(strdup(name), path))
-        return 0;
     if (name[0] == '/' || name[0] == '\0')
         return ERR_NOTFOUND;
     if (home && home[0] && file_take(file_join(home, "/", name), path))
@@ -266,12 +267,30 @@ int file_find_shipped(const char *name, char **path)
     n = readlink("/proc/self/exe", exe, sizeof exe - 1);
     exe[n > 0 ? n : 0] = '\0';
     slash = strrchr(exe, '/');
-    if (slash) {
+    if (slash)
         *slash = '\0';
-        /* The second form finds an installed tree that was moved as a whole. */
-        if (file_take(file_join(exe, "/", name), path) ||
-            file_take(file_join(exe, "/../share/peosim/", name), path))
+    for (size_t i = 0; slash && i < sizeof from_program / sizeof *from_program; i++)
+        if (file_take(file_join(exe, from_program[i], name), path))
             return 0;
-    }
     return file_take(file_join(PEOSIM_PREFIX, "/share/peosim/", name), path) ? 0 : ERR_NOTFOUND;
+}
+
+int file_find_shipped(const char *name, char **path)
+{
+    *path = NULL;
+    return file_take(strdup(name), path) ? 0 : file_find_installed(name, path);
+}
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *where)
+{
+    (void)st;
+    (void)type;
+    (void)where;
+    remove(path);
+    return 0;
+}
+
+void file_remove_tree(const char *path)
+{
+    nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }

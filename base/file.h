@@ -32,5 +32,11 @@ int file_hash(const char *path, char hex[65]);
  * (dir of /proc/self/exe, or ../share/peosim from there), else PREFIX/share/peosim/name. The caller
  * frees *path. ERR_NOTFOUND, silent. */
 int file_find_shipped(const char *name, char **path);
+/* The same for what is run rather than read: `name` as it stands is not looked at, so that nothing
+ * comes from the working folder; a program in a build folder finds the tree above it. */
+int file_find_installed(const char *name, char **path);
+
+/* rm -rf, links not followed. What cannot be removed stays; silent. */
+void file_remove_tree(const char *path);
 
 #endif

@@ -24,6 +24,7 @@ int cmd_capacity(int argc, char **argv);
 int cmd_sweep(int argc, char **argv);
 int cmd_recommend(int argc, char **argv);
 int cmd_why(int argc, char **argv);
+int cmd_report(int argc, char **argv);
 
 #define CLI_MAX_WORDS 64
 

@@ -4,12 +4,15 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <jansson.h>
+
 #include "base/err.h"
 #include "base/log.h"
 #include "cmd/cmd.h"
 #include "report/confidence.h"
 #include "study/eps_rule.h"
 #include "study/grid.h"
+#include "report/html.h"
 #include "report/plot.h"
 #include "report/progress.h"
 #include "report/report.h"
@@ -22,6 +25,8 @@ struct output {
     struct results results;
     struct cli *cli;
     struct grid *grid;
+    bool html;
+    json_t *timelines; /* what timelines.json will hold: file and title of each */
 };
 
 static int json_write(const struct output *o, const char *text)
@@ -115,6 +120,34 @@ static void timeline_draw(const struct output *o, const char *prefix, const char
     plot_draw("timeline", csv, out, title, extra);
 }
 
+static void timeline_note(const struct output *o, const char *prefix, const char *title)
+{
+    char file[128];
+
+    snprintf(file, sizeof file, "%sspans.csv", prefix);
+    json_array_append_new(o->timelines, json_pack("{ssss}", "file", file, "title", title));
+}
+
+static int timelines_json(const struct output *o)
+{
+    struct file_out f = {0};
+    int err = results_create(&o->results, "timelines.json", &f);
+
+    if (!err)
+        err = json_dumpf(o->timelines, f.f, JSON_INDENT(1)) ? ERR_IO : 0;
+    return results_done(&f, err);
+}
+
+static int html_file(const struct output *o)
+{
+    struct file_out f = {0};
+    int err = results_create(&o->results, "report.html", &f);
+
+    if (!err)
+        err = html_write(o->results.part, f.f);
+    return results_done(&f, err);
+}
+
 /* Simulates one point again, this time keeping what happened. */
 static int timeline(const struct output *o, struct evaluator *e, const struct grid_point *p,
                     const char *prefix, bool draw)
@@ -135,6 +168,7 @@ static int timeline(const struct output *o, struct evaluator *e, const struct gr
         err = trace_log_of(trace, plan, &log);
     if (!err)
         err = trace_files(o, prefix, log, title);
+    timeline_note(o, prefix, title);
     if (!err && draw)
         timeline_draw(o, prefix, title, ev.metrics.slowest_rank, ev.num_sms);
     trace_log_free(log);
@@ -154,7 +188,7 @@ static int timelines(const struct output *o, bool draw)
     if (!show || err)
         return err;
     err = timeline(o, e, show, "", draw);
-    for (size_t i = 0; i < policy_count() && draw && !err; i++) {
+    for (size_t i = 0; i < policy_count() && (draw || o->html) && !err; i++) {
         const struct grid_point *p = grid_best(o->grid, show->scenario, policy_at(i));
         char prefix[32];
 
@@ -163,7 +197,7 @@ static int timelines(const struct output *o, bool draw)
             err = timeline(o, e, p, prefix, draw);
     }
     evaluator_close(e);
-    return err;
+    return err ? err : timelines_json(o);
 }
 
 /* Latency and gain against batch make sense where batch is what the file varies. */
@@ -191,6 +225,7 @@ static int results_write(struct output *o, const char *folder, const char *json)
     bool draw = !o->cli->no_plots && plot_available();
     int err = results_open(&o->results, folder);
 
+    o->timelines = json_array();
     if (!err)
         err = json_write(o, json);
     if (!err)
@@ -201,9 +236,12 @@ static int results_write(struct output *o, const char *folder, const char *json)
         err = timelines(o, draw);
     if (!err && draw)
         batch_pictures(o);
+    if (!err && o->html)
+        err = html_file(o);
     if (!err)
         err = results_commit(&o->results);
     results_abort(&o->results);
+    json_decref(o->timelines);
     if (!err && !o->cli->no_plots && !draw)
         log_warn("gnuplot is not installed: the results are in %s, without pictures", folder);
     return err;
@@ -248,6 +286,7 @@ static int stdout_write(const struct output *o, const char *json)
 
 struct run_flags {
     int confidence;
+    bool html;
 };
 
 static const struct opt run_flags[] = {
@@ -259,13 +298,18 @@ static const struct opt run_flags[] = {
      .def = NULL,
      .unit = "draws",
      .help = "repeat with so many profiles drawn from the fits' covariance (100 is a good number)"},
+    {.key = "html",
+     .type = OPT_BOOL,
+     .offset = offsetof(struct run_flags, html),
+     .def = "false",
+     .help = "also write report.html: one page with everything, for any browser"},
     {.key = NULL},
 };
 
 static int run(struct cli *cli, const struct run_flags *flags)
 {
     struct config *c = NULL;
-    struct output o = {.cli = cli};
+    struct output o = {.cli = cli, .html = flags->html};
     struct progress progress;
     struct confidence *sure = NULL;
     char *json = NULL, folder[512];

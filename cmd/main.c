@@ -40,6 +40,7 @@ static const struct cmd commands[] = {
      "predict whole decode steps and prefill passes: TPOT, tokens/s per GPU", cmd_pass},
     {"capacity", "FILE [flags]", "the cheapest GPUs and pools that keep a traffic's TTFT and TPOT",
      cmd_capacity},
+    {"report", "FOLDER [flags]", "one page of a folder of results, for any browser", cmd_report},
     {"help", "[COMMAND]", "this text, or that of a command", cmd_help},
 };
 

@@ -9,6 +9,7 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "model/attn.h"
 
 /* Every number we read: its names in public config files, first match wins. */
 struct moe_key {
@@ -309,6 +310,21 @@ static int moe_fill_attention(const struct moe_reader *r, const struct moe_keys 
     return 0;
 }
 
+static void moe_fill_shape(struct moe_model *m)
+{
+    bool mla = m->attention == MOE_ATTN_MLA;
+
+    m->attn = (struct attn_shape){.kind = mla ? ATTN_MLA : ATTN_GQA,
+                                  .hidden = m->hidden,
+                                  .heads = m->heads,
+                                  .kv_heads = mla ? 1 : m->kv_heads,
+                                  .qk_head_dim = m->head_dim,
+                                  .v_head_dim = m->v_head_dim,
+                                  .q_lora_rank = m->q_lora_rank,
+                                  .kv_lora_rank = m->kv_lora_rank,
+                                  .qk_rope_head_dim = m->qk_rope_head_dim};
+}
+
 static double moe_scaling_number(const struct doc_node *scaling, const char *key)
 {
     const struct doc_node *node = doc_get(scaling, key);
@@ -358,6 +374,8 @@ static int moe_fill(const struct doc *doc, struct moe_model *m)
         rc = moe_fill_groups(&r, &keys, m);
     if (rc == 0)
         rc = moe_fill_attention(&r, &keys, m);
+    if (rc == 0)
+        moe_fill_shape(m);
     if (rc == 0)
         m->max_context = moe_context(&r, keys.max_context);
     tied = moe_find(&r, "tie_word_embeddings");
@@ -476,15 +494,7 @@ double moe_params_shared(const struct moe_model *m)
 
 double moe_params_attention(const struct moe_model *m)
 {
-    double h = m->hidden, heads = m->heads;
-    double q_out = heads * m->head_dim, q, kv;
-
-    if (m->attention != MOE_ATTN_MLA)
-        return h * q_out + 2 * h * m->kv_heads * m->head_dim + q_out * h;
-    q = m->q_lora_rank ? m->q_lora_rank * (h + q_out) : h * q_out;
-    kv = h * (m->kv_lora_rank + m->qk_rope_head_dim) +
-         m->kv_lora_rank * heads * (m->qk_nope_head_dim + m->v_head_dim);
-    return q + kv + heads * m->v_head_dim * h;
+    return attn_params(&m->attn);
 }
 
 /* All layers with `experts` routed experts each, without embedding and output head. */
@@ -512,7 +522,5 @@ double moe_params_active(const struct moe_model *m)
 
 int moe_kv_elements(const struct moe_model *m)
 {
-    if (m->attention == MOE_ATTN_MLA)
-        return m->kv_lora_rank + m->qk_rope_head_dim;
-    return 2 * m->kv_heads * m->head_dim;
+    return (int)attn_cache_elements(&m->attn, 1);
 }

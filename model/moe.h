@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "plan/attn.h"
+
 enum moe_attention { MOE_ATTN_MHA, MOE_ATTN_GQA, MOE_ATTN_MLA };
 
 struct moe_model {
@@ -21,6 +23,7 @@ struct moe_model {
     enum moe_attention attention;
     int heads, kv_heads, head_dim;
     int q_lora_rank, kv_lora_rank, qk_nope_head_dim, qk_rope_head_dim, v_head_dim;
+    struct attn_shape attn; /* of the MoE layers */
     bool tied_embeddings;
     int mtp_layers;  /* num_nextn_predict_layers */
     int max_context; /* tokens of prompt and answer, scaled positions included; 0 = not said */

@@ -10,6 +10,7 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "plan/counts.h"
 #include "model/routing_file.h"
 
 /* Draws without replacement: from one alias table, and a draw that hits a taken expert or a group
@@ -262,8 +263,9 @@ static struct plan_routing *routing_new(int ranks, int tokens, int experts, int 
         return NULL;
     *r = (struct plan_routing){.ranks = ranks, .tokens = tokens, .topk = topk, .experts = experts};
     r->expert = malloc((size_t)ranks * (size_t)tokens * (size_t)topk * sizeof *r->expert);
-    if (!r->expert) {
-        free(r);
+    r->counts = plan_counts_new();
+    if (!r->expert || !r->counts) {
+        routing_free(r);
         r = NULL;
     }
     return r;
@@ -300,6 +302,7 @@ void routing_free(struct plan_routing *r)
     if (!r)
         return;
     free(r->expert);
+    plan_counts_free(r->counts);
     free(r);
 }
 
@@ -345,6 +348,8 @@ int routing_place(struct plan_routing *r, const int *replica_first, const int *r
         turn[e] = (turn[e] + 1) % count;
     }
     r->experts = physical_experts;
+    plan_counts_free(r->counts); /* they were of the old names */
+    r->counts = plan_counts_new();
     free(turn);
     return 0;
 }

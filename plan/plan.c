@@ -5,6 +5,10 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "plan/counts.h"
+
+/* A table's shared counts grow until they hold so much. */
+#define COUNTS_KEPT_BYTES ((size_t)64 << 20)
 
 static const char *const kind_names[] = {
 #define KIND_NAME(name, text, class) text,
@@ -98,15 +102,7 @@ void plan_free(struct plan *plan)
 {
     if (!plan)
         return;
-    for (int i = 0; i < plan->num_flows; i++) {
-        free(plan->flows[i].pair);
-        free(plan->flows[i].fwd);
-        free(plan->flows[i].copies);
-    }
-    for (int i = 0; i < plan->num_batches; i++) {
-        free(plan->batches[i].prefix);
-        free(plan->batches[i].rows);
-    }
+    plan_counts_free(plan->counts);
     free(plan->streams);
     free(plan->ops);
     free(plan->deps);
@@ -170,25 +166,15 @@ int plan_dep_add(struct plan *plan, int on, enum plan_dep_kind kind)
     return 0;
 }
 
-/* Cumulative counts per source rank and totals per expert of one slice of the batch. */
-static void batch_count(struct plan_batch *b, int experts)
+/* The counts that a table shares among its plans, else the plan's own: those of a table without
+ * any, and those that would make the shared ones too many to keep. */
+static struct plan_counts *counts_of(struct plan *plan, const struct plan_routing *routing)
 {
-    const struct plan_routing *r = b->routing;
-
-    for (int rank = 0; rank < r->ranks; rank++) {
-        int32_t *p = b->prefix + (size_t)rank * (experts + 1);
-        const int32_t *e =
-            r->expert + ((size_t)rank * r->tokens + b->first_token) * (size_t)r->topk;
-        size_t n = (size_t)b->num_tokens * r->topk;
-
-        for (size_t i = 0; i < n; i++)
-            if (e[i] >= 0)
-                p[e[i] + 1]++;
-        for (int i = 0; i < experts; i++) {
-            b->rows[i] += p[i + 1];
-            p[i + 1] += p[i];
-        }
-    }
+    if (routing->counts && plan_counts_bytes(routing->counts) < COUNTS_KEPT_BYTES)
+        return routing->counts;
+    if (!plan->counts)
+        plan->counts = plan_counts_new();
+    return plan->counts;
 }
 
 int plan_batch_add(struct plan *plan, const struct plan_routing *routing, int first_token,
@@ -198,94 +184,18 @@ int plan_batch_add(struct plan *plan, const struct plan_routing *routing, int fi
         realloc(plan->batches, (size_t)(plan->num_batches + 1) * sizeof *plan->batches);
     struct plan_batch b = {
         .routing = routing, .first_token = first_token, .num_tokens = num_tokens};
+    struct plan_counts *counts;
+    int err;
 
     if (!all)
         return ERR_NOMEM;
     plan->batches = all;
-    b.prefix = calloc((size_t)plan->ranks * (plan->experts + 1), sizeof *b.prefix);
-    b.rows = calloc(plan->experts, sizeof *b.rows);
-    if (!b.prefix || !b.rows) {
-        free(b.prefix);
-        free(b.rows);
-        return ERR_NOMEM;
-    }
-    batch_count(&b, plan->experts);
+    counts = counts_of(plan, routing);
+    err = counts ? plan_counts_rows(counts, plan->experts, &b) : ERR_NOMEM;
+    if (err)
+        return err;
     all[plan->num_batches] = b;
     return plan->num_batches++;
-}
-
-/* Destination ranks of one token inside the expert range, without repeats; returns how many. */
-static int token_ranks(const struct plan *plan, const struct plan_flow *f, const int32_t *chosen,
-                       int topk, int *dst)
-{
-    int n = 0;
-
-    for (int j = 0; j < topk; j++) {
-        int rank, local, seen = 0;
-
-        if (chosen[j] < 0)
-            continue;
-        rank = chosen[j] / plan->experts_per_rank;
-        local = chosen[j] % plan->experts_per_rank;
-        if (local < f->first_expert || local >= f->first_expert + f->num_experts)
-            continue;
-        for (int i = 0; i < n; i++)
-            seen |= dst[i] == rank;
-        if (!seen)
-            dst[n++] = rank;
-    }
-    return n;
-}
-
-/* One token's copies: one per destination rank, or one per destination node plus forwarding. */
-static void token_copies(const struct plan *plan, struct plan_flow *f, int src, const int *dst,
-                         int n)
-{
-    int W = plan->ranks, node_ranks = plan->ranks_per_node;
-
-    for (int i = 0; i < n; i++) {
-        int node = dst[i] / node_ranks, proxy = node * node_ranks + src % node_ranks, seen = 0;
-
-        f->copies[dst[i]]++;
-        if (f->dedup == FLOW_PER_RANK || node == src / node_ranks) {
-            f->pair[(size_t)src * W + dst[i]]++;
-            continue;
-        }
-        for (int j = 0; j < i; j++)
-            seen |= dst[j] / node_ranks == node;
-        if (!seen)
-            f->pair[(size_t)src * W + proxy]++;
-        if (dst[i] != proxy)
-            f->fwd[(size_t)proxy * W + dst[i]]++;
-    }
-}
-
-static int flow_dedup(struct plan *plan, struct plan_flow *f)
-{
-    const struct plan_batch *b = &plan->batches[f->batch];
-    const struct plan_routing *r = b->routing;
-    size_t cells = (size_t)plan->ranks * plan->ranks;
-    int *dst = malloc((size_t)r->topk * sizeof *dst);
-
-    f->pair = calloc(cells, sizeof *f->pair);
-    f->fwd = calloc(cells, sizeof *f->fwd);
-    f->copies = calloc((size_t)plan->ranks, sizeof *f->copies);
-    if (!f->pair || !f->fwd || !f->copies || !dst) {
-        free(f->pair);
-        free(f->fwd);
-        free(f->copies);
-        free(dst);
-        return ERR_NOMEM;
-    }
-    for (int src = 0; src < plan->ranks; src++)
-        for (int t = b->first_token; t < b->first_token + b->num_tokens; t++) {
-            const int32_t *e = r->expert + ((size_t)src * r->tokens + t) * (size_t)r->topk;
-            int n = token_ranks(plan, f, e, r->topk, dst);
-
-            token_copies(plan, f, src, dst, n);
-        }
-    free(dst);
-    return 0;
 }
 
 int plan_flow_add(struct plan *plan, const struct plan_flow *flow)
@@ -299,8 +209,11 @@ int plan_flow_add(struct plan *plan, const struct plan_flow *flow)
         return ERR_NOMEM;
     plan->flows = flows;
     f.pair = f.fwd = f.copies = NULL;
-    if (f.dedup != FLOW_PER_EXPERT)
-        err = flow_dedup(plan, &f);
+    if (f.dedup != FLOW_PER_EXPERT) {
+        struct plan_counts *counts = counts_of(plan, plan->batches[f.batch].routing);
+
+        err = counts ? plan_counts_copies(counts, plan, &f) : ERR_NOMEM;
+    }
     if (err)
         return err;
     flows[plan->num_flows] = f;

@@ -16,6 +16,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "plan/attn.h"
+
 /* name, text, class. Class COMPUTE, COMM (moves expert rows between ranks) or COLL (collective). */
 #define PLAN_OP_KINDS(X)                                                                           \
     X(ATTN_PROJ, "attn_proj", COMPUTE) /* norm, Q/K/V (latent) projections */                      \
@@ -52,8 +54,20 @@ enum plan_op_kind {
 
 enum plan_op_class { OP_CLASS_COMPUTE, OP_CLASS_COMM, OP_CLASS_COLL };
 
-/* FP8 is e4m3 with one float scale per 128 channels (activations) or 128x128 block (weights). */
-enum plan_dtype { DTYPE_BF16, DTYPE_FP8, DTYPE_LOGFMT10, DTYPE_COUNT };
+/* FP8 is e4m3 with one float scale per 128 channels (activations) or 128x128 block (weights).
+ * LOGFMT10 is a message's only. Of a GEMM: NVFP4 has 4-bit weights and activations (a one-byte
+ * scale per 16 values), MXFP4 4-bit weights (a one-byte scale per 32) and FP8 activations, W4A8 and
+ * W4A16 4-bit integer weights (a two-byte scale per 32 to 128) with FP8 or BF16 activations. */
+enum plan_dtype {
+    DTYPE_BF16,
+    DTYPE_FP8,
+    DTYPE_LOGFMT10,
+    DTYPE_NVFP4,
+    DTYPE_MXFP4,
+    DTYPE_W4A8,
+    DTYPE_W4A16,
+    DTYPE_COUNT
+};
 
 /* Which kernel family does an expert GEMM. */
 enum plan_gemm { GEMM_MASKED, GEMM_CONTIGUOUS, GEMM_DENSE, GEMM_IMPL_COUNT };
@@ -114,9 +128,9 @@ struct plan_flow {
     int bytes_per_flag; /* one count or flag per (expert, rank) */
     /* Set by plan_flow_add for deduplicated groups, NULL else; [ranks*ranks], row = token's rank:
      * copies sent to each rank, and copies a node's proxy rank forwards inside its node. */
-    int32_t *pair, *fwd;
-    int32_t *copies; /* likewise [ranks]: tokens with at least one expert of the range on that rank,
-                        each one copy that its experts share (for either direction) */
+    const int32_t *pair, *fwd;
+    const int32_t *copies; /* likewise [ranks]: tokens with at least one expert of the range on that
+                        rank, each one copy that its experts share (for either direction) */
 };
 
 /* The routing table: the top-k experts of every token of every rank. expert[(rank*tokens + t)*topk
@@ -125,6 +139,8 @@ struct plan_flow {
 struct plan_routing {
     int ranks, tokens, topk, experts;
     int32_t *expert;
+    struct plan_counts
+        *counts; /* what its plans count of it (plan/counts.h), or NULL: each its own */
 };
 
 /* A slice of the batch: tokens [first_token, first_token + num_tokens) of every rank, with the
@@ -132,8 +148,9 @@ struct plan_routing {
 struct plan_batch {
     const struct plan_routing *routing;
     int first_token, num_tokens;
-    int32_t *prefix; /* [ranks][experts+1]: rows from that source to experts below e, cumulative */
-    int32_t *rows;   /* [experts]: rows of each expert over all sources */
+    const int32_t
+        *prefix; /* [ranks][experts+1]: rows from that source to experts below e, cumulative */
+    const int32_t *rows; /* [experts]: rows of each expert over all sources */
 };
 
 /* Attention shapes, the same for every attention op of a plan. Heads are those of ONE rank: already
@@ -147,6 +164,9 @@ struct plan_attn {
     int context_len;        /* tokens already in the KV cache of each request */
     int q_tokens; /* query tokens per request and step: 1 in decode, the prompt in prefill */
     int tp;       /* attention tensor parallelism (1 = data parallel) */
+    /* What kind of module it is, heads of one rank too; the fields above that it shares with GQA
+     * and MLA repeat it. Kind NONE: the fields above are all there is (plans made by hand). */
+    struct attn_shape shape;
 };
 
 struct plan {
@@ -166,6 +186,7 @@ struct plan {
     int num_flows, cap_flows;
     struct plan_batch *batches;
     int num_batches;
+    struct plan_counts *counts; /* those that are its own, or NULL */
 };
 
 /* Prompts are attended to by expanded heads, a few tokens by absorbed MLA. */

@@ -16,25 +16,42 @@
 #include "base/log.h"
 #include "base/watch.h"
 
-extern char **environ;
-
 #define PLOT_MAX_EXTRA  5
 #define PLOT_TIMEOUT_MS (120 * 1000)
 
-bool plot_available(void)
+/* gnuplot runs whatever follows '<' or '|' at the start of a file name, and opens others as they
+ * are spelt. It therefore works in a folder of its own, where the table and the pictures have these
+ * names; what the user called them it never learns. */
+#define PLOT_TABLE "in.csv"
+#define PLOT_OUT   "out"
+
+static const struct picture {
+    const char *name, *ext, *end; /* a whole file ends so */
+} pictures[] = {{PLOT_OUT ".png", "png", "IEND"}, {PLOT_OUT ".svg", "svg", "</svg>"}};
+#define NUM_PICTURES (sizeof pictures / sizeof *pictures)
+
+/* Only folders named from the root count: "." or an empty entry of PATH is the folder one happens
+ * to stand in, which may be a stranger's. */
+static bool find_gnuplot(char *file, size_t size)
 {
     const char *path = getenv("PATH");
 
     while (path && *path) {
         size_t len = strcspn(path, ":");
-        char file[4096];
-        int n = snprintf(file, sizeof file, "%.*s/gnuplot", (int)len, path);
+        int n = snprintf(file, size, "%.*s/gnuplot", (int)len, path);
 
-        if (n > 0 && (size_t)n < sizeof file && !access(file, X_OK))
+        if (*path == '/' && n > 0 && (size_t)n < size && !access(file, X_OK))
             return true;
         path += len + (path[len] == ':');
     }
     return false;
+}
+
+bool plot_available(void)
+{
+    char file[4096];
+
+    return find_gnuplot(file, sizeof file);
 }
 
 /* Reads what gnuplot says until it closes its end; the first size - 1 bytes are kept. */
@@ -67,13 +84,19 @@ static int collect(int fd, char *said, size_t size)
     return 0;
 }
 
-static int spawn(char **argv, int say_fd, pid_t *pid)
+/* In the folder `work`, which is its home too: gnuplot reads no settings of the user's, and font
+ * caches are written there if anywhere. */
+static int spawn(char **argv, const char *program, const char *work, int say_fd, pid_t *pid)
 {
     posix_spawn_file_actions_t actions;
+    char home[4200], cache[4200];
+    char *env[] = {"PATH=/usr/local/bin:/usr/bin:/bin", "LC_ALL=C.UTF-8", home, cache, NULL};
     int err = posix_spawn_file_actions_init(&actions);
 
     if (err)
         return err;
+    snprintf(home, sizeof home, "HOME=%s", work);
+    snprintf(cache, sizeof cache, "XDG_CACHE_HOME=%s", work);
     /* stdout is for results: what gnuplot prints goes with its complaints. */
     err = posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
     if (!err)
@@ -81,7 +104,9 @@ static int spawn(char **argv, int say_fd, pid_t *pid)
     if (!err)
         err = posix_spawn_file_actions_adddup2(&actions, say_fd, STDERR_FILENO);
     if (!err)
-        err = posix_spawnp(pid, "gnuplot", &actions, NULL, argv, environ);
+        err = posix_spawn_file_actions_addchdir_np(&actions, work);
+    if (!err)
+        err = posix_spawn(pid, program, &actions, NULL, argv, env);
     posix_spawn_file_actions_destroy(&actions);
     return err;
 }
@@ -103,7 +128,7 @@ static const char *one_line(char *said)
     return said + strspn(said, " ");
 }
 
-static int run(char **argv, const char *script)
+static int run(const char *program, char **argv, const char *work, const char *script)
 {
     char said[600] = "";
     int fd[2], status = 0, err;
@@ -113,13 +138,11 @@ static int run(char **argv, const char *script)
         log_warn("cannot start gnuplot: %s", strerror(errno));
         return ERR_IO;
     }
-    err = spawn(argv, fd[1], &pid);
+    err = spawn(argv, program, work, fd[1], &pid);
     close(fd[1]);
     if (err) {
-        log_warn("cannot start gnuplot: %s; pictures are not drawn (Debian: apt install "
-                 "gnuplot-nox fonts-dejavu-core)",
-                 strerror(err));
-        err = err == ENOENT ? ERR_NOTFOUND : ERR_IO;
+        log_warn("cannot start %s: %s", program, strerror(err));
+        err = ERR_IO;
         goto out;
     }
     err = collect(fd[0], said, sizeof said);
@@ -138,61 +161,151 @@ out:
     return err;
 }
 
-/* Half a picture is worse than none. */
-static void remove_pictures(const char *out)
-{
-    static const char *const ext[] = {"png", "svg"};
-
-    for (size_t i = 0; i < 2; i++) {
-        char path[4096];
-        int n = snprintf(path, sizeof path, "%s.%s", out, ext[i]);
-
-        if (n > 0 && (size_t)n < sizeof path)
-            unlink(path);
-    }
-}
-
 /* gnuplot reports no error when the disk is full: a whole picture ends as its format says. */
-static bool is_whole(const char *out, const char *ext, const char *end, size_t len)
+static bool is_whole(const char *path, const char *end)
 {
-    char path[4096], tail[64] = "";
+    char tail[64] = "";
     size_t n = 0;
-    FILE *f;
+    FILE *f = fopen(path, "rb");
 
-    snprintf(path, sizeof path, "%s.%s", out, ext);
-    f = fopen(path, "rb");
     if (f && !fseek(f, -(long)sizeof tail, SEEK_END))
         n = fread(tail, 1, sizeof tail, f);
     if (f)
         fclose(f);
-    return n && memmem(tail, n, end, len);
+    return n && memmem(tail, n, end, strlen(end));
+}
+
+/* Controls and bytes that are no UTF-8 would end a title early or not be drawn at all. */
+static char *printable(const char *text)
+{
+    char *copy = strdup(text);
+
+    for (unsigned char *c = (unsigned char *)copy; c && *c;) {
+        int more = *c < 0x80 ? 0 : *c >= 0xf0 && *c < 0xf5 ? 3 : *c >= 0xe0 && *c < 0xf0 ? 2 : 1;
+        bool good = *c >= ' ' && *c != 0x7f && (*c < 0x80 || *c >= 0xc2) && *c < 0xf5;
+
+        for (int i = 1; i <= more && good; i++)
+            good = (c[i] & 0xc0) == 0x80;
+        if (!good)
+            *c = ' ';
+        c += good ? more + 1 : 1;
+    }
+    return copy;
+}
+
+/* A new folder beside the pictures, so that they can be renamed into place, with the table in it.
+ */
+static int work_open(const char *csv, const char *out, char **work)
+{
+    const char *slash = strrchr(out, '/');
+    char *table = realpath(csv, NULL), *link = NULL, *dir = NULL, *folder = NULL;
+    int rc = ERR_NOMEM;
+
+    if (!table) {
+        log_warn("%s: %s; the picture %s is not drawn", csv, strerror(errno), out);
+        return ERR_IO;
+    }
+    if (asprintf(&folder, "%.*s", slash ? (int)(slash - out + 1) : 2, slash ? out : "./") < 0 ||
+        asprintf(&dir, "%s.plot-XXXXXX", folder) < 0)
+        goto out;
+    rc = ERR_IO;
+    if (!mkdtemp(dir)) {
+        log_warn("%s: %s; the picture %s is not drawn", folder, strerror(errno), out);
+        goto out;
+    }
+    *work = realpath(dir, NULL);
+    if (!*work || asprintf(&link, "%s/" PLOT_TABLE, *work) < 0 || symlink(table, link)) {
+        log_warn("%s: %s; the picture %s is not drawn", dir, strerror(errno), out);
+        free(*work);
+        *work = NULL;
+        file_remove_tree(dir);
+        goto out;
+    }
+    rc = 0;
+out:
+    free(table);
+    free(link);
+    free(folder);
+    free(dir);
+    return rc;
+}
+
+/* Only whole pictures take their places. */
+static int publish(const char *work, const char *out)
+{
+    char *from[NUM_PICTURES] = {0}, *to[NUM_PICTURES] = {0};
+    int rc = 0;
+
+    for (size_t i = 0; i < NUM_PICTURES && rc == 0; i++)
+        if (asprintf(&from[i], "%s/%s", work, pictures[i].name) < 0 ||
+            asprintf(&to[i], "%s.%s", out, pictures[i].ext) < 0)
+            rc = ERR_NOMEM;
+    for (size_t i = 0; i < NUM_PICTURES && rc == 0; i++)
+        if (!is_whole(from[i], pictures[i].end)) {
+            log_warn("%s: gnuplot could not write the whole picture", to[i]);
+            rc = ERR_IO;
+        }
+    for (size_t i = 0; i < NUM_PICTURES && rc == 0; i++)
+        if (rename(from[i], to[i])) {
+            log_warn("%s: cannot write the picture: %s", to[i], strerror(errno));
+            rc = ERR_IO;
+        }
+    for (size_t i = 0; i < NUM_PICTURES; i++) {
+        free(from[i]);
+        free(to[i]);
+    }
+    return rc;
+}
+
+/* From the root, so that no folder's name can look like a command. */
+static int find_script(const char *name, char **script)
+{
+    char relative[128], *found = NULL;
+    int err;
+
+    snprintf(relative, sizeof relative, "plots/%s.gp", name);
+    err = file_find_installed(relative, &found);
+    if (!err && !(*script = realpath(found, NULL)))
+        err = ERR_NOTFOUND;
+    free(found);
+    return err;
 }
 
 int plot_draw(const char *name, const char *csv, const char *out, const char *title,
               const char *const *extra)
 {
-    char relative[128], *script = NULL;
-    const char *argv[7 + PLOT_MAX_EXTRA] = {"gnuplot", "-c", NULL, csv, out, title};
-    int n = 6, err;
+    char program[4096], *script = NULL, *work = NULL, *text[1 + PLOT_MAX_EXTRA] = {0};
+    const char *argv[8 + PLOT_MAX_EXTRA] = {"gnuplot", "-d", "-c", NULL, PLOT_TABLE, PLOT_OUT};
+    int n = 6, err = find_script(name, &script);
 
-    snprintf(relative, sizeof relative, "plots/%s.gp", name);
-    err = file_find_shipped(relative, &script);
     if (err) {
-        log_warn("%s: not found; the picture %s is not drawn", relative, out);
+        log_warn("plots/%s.gp: not found beside the program or in $PEOSIM_HOME; the picture %s is "
+                 "not drawn",
+                 name, out);
         return err;
     }
-    argv[2] = script;
-    for (int i = 0; extra && extra[i] && i < PLOT_MAX_EXTRA; i++)
-        argv[n++] = extra[i];
-    argv[n] = NULL;
-    /* posix_spawn takes char *const[] but does not change the strings. */
-    err = run((char **)argv, script);
-    if (!err && (!is_whole(out, "png", "IEND", 4) || !is_whole(out, "svg", "</svg>", 6))) {
-        log_warn("%s: gnuplot could not write the whole picture", out);
-        err = ERR_IO;
+    if (!find_gnuplot(program, sizeof program)) {
+        log_warn("there is no gnuplot; pictures are not drawn (Debian: apt install gnuplot-nox "
+                 "fonts-dejavu-core)");
+        err = ERR_NOTFOUND;
+        goto out;
     }
-    if (err && err != ERR_NOTFOUND)
-        remove_pictures(out);
+    argv[3] = script;
+    for (int i = 0; i == 0 || (extra && extra[i - 1] && i <= PLOT_MAX_EXTRA); i++)
+        argv[n++] = text[i] = printable(i ? extra[i - 1] : title);
+    argv[n] = NULL;
+    err = work_open(csv, out, &work);
+    /* posix_spawn takes char *const[] but does not change the strings. */
+    if (!err)
+        err = run(program, (char **)argv, work, script);
+    if (!err)
+        err = publish(work, out);
+out:
+    if (work)
+        file_remove_tree(work);
+    for (int i = 0; i <= PLOT_MAX_EXTRA; i++)
+        free(text[i]);
+    free(work);
     free(script);
     return err;
 }

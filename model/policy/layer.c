@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "model/attn.h"
 #include "model/law/cost.h"
 
 int layer_infeasible(char *why, size_t size, const char *fmt, ...)
@@ -62,6 +63,7 @@ static void attn_fill(struct plan_attn *a, const struct layer_spec *spec)
     a->context_len = spec->context_len;
     a->q_tokens = spec->q_tokens > 0 ? spec->q_tokens : 1;
     a->tp = tp;
+    a->shape = attn_of_rank(&m->attn, tp);
 }
 
 void layer_begin(struct layer_builder *b, const struct policy *policy,

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "plan/counts.h"
 #include "plan/plan.h"
 
 /* 4 ranks on 2 nodes, 8 experts (2 a rank), 3 tokens a rank, top-2; some masked. */
@@ -105,6 +106,43 @@ static void test_flow_rows_by_dedup(void **state)
         }
     }
     plan_free(p);
+}
+
+/* Layers ask for the same slice again and again; another rule or range is another count. A table
+ * with counts of its own lends them to all its plans. */
+static void test_counts_are_made_once(void **state)
+{
+    int32_t expert[W * T * K];
+    struct plan_routing r = table(expert);
+    struct plan *plan[2];
+    const int32_t *first = NULL;
+
+    (void)state;
+    r.counts = plan_counts_new();
+    for (int i = 0; i < 2; i++) {
+        struct plan_op send = comm(OP_DISPATCH_SEND), recv = comm(OP_DISPATCH_RECV);
+        struct plan_flow f = {
+            .recv_op = 1, .dedup = FLOW_PER_RANK, .num_experts = 2, .bytes_per_row = 10};
+
+        plan[i] = plan_of(&r);
+        plan_op_add(plan[i], &send);
+        plan_op_add(plan[i], &recv);
+        assert_int_equal(plan_flow_add(plan[i], &f), 0);
+        f.dir = FLOW_COMBINE;
+        assert_int_equal(plan_flow_add(plan[i], &f), 1);
+        f.num_experts = 1;
+        assert_int_equal(plan_flow_add(plan[i], &f), 2);
+        assert_ptr_equal(plan[i]->flows[0].pair, plan[i]->flows[1].pair);
+        assert_ptr_not_equal(plan[i]->flows[0].pair, plan[i]->flows[2].pair);
+        if (first)
+            assert_ptr_equal(plan[i]->flows[0].pair, first);
+        first = plan[i]->flows[0].pair;
+        assert_ptr_equal(plan[i]->batches[0].prefix, plan[0]->batches[0].prefix);
+        assert_null(plan[i]->counts);
+    }
+    plan_free(plan[0]);
+    plan_free(plan[1]);
+    plan_counts_free(r.counts);
 }
 
 /* One copy per node crosses, to the rank of the same index; the rest is forwarded inside. */
@@ -272,6 +310,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_counts_are_those_of_the_table),
         cmocka_unit_test(test_flow_rows_by_dedup),
+        cmocka_unit_test(test_counts_are_made_once),
         cmocka_unit_test(test_node_dedup_conserves_copies),
         cmocka_unit_test(test_copies_of_a_permute),
         cmocka_unit_test(test_units_cover_all_rows_once),
