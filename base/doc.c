@@ -371,25 +371,54 @@ static int doc_json_value(struct doc_json *j, json_t *v, int depth, struct doc_n
     return doc_json_children(j, v, depth, *out);
 }
 
-static int doc_build_json(struct doc_builder *b, const char *text, size_t len,
+/* Python writes Infinity, -Infinity and NaN, which JSON does not know: they become null and an
+ * empty list, each in the room of its word. */
+static void doc_json_tame(char *text, size_t len)
+{
+    static const struct {
+        const char *word, *instead;
+    } words[] = {{"-Infinity", "null     "}, {"Infinity", "null    "}, {"NaN", "[] "}};
+    bool inside = false;
+
+    for (size_t i = 0; i < len; i++) {
+        if (inside && text[i] == '\\')
+            i++;
+        else if (text[i] == '"')
+            inside = !inside;
+        for (size_t w = 0; !inside && i < len && w < sizeof words / sizeof *words; w++) {
+            size_t n = strlen(words[w].word);
+
+            if (len - i >= n && !memcmp(text + i, words[w].word, n))
+                memcpy(text + i, words[w].instead, n);
+        }
+    }
+}
+
+static int doc_build_json(struct doc_builder *b, const char *raw, size_t len,
                           struct doc_node **root)
 {
+    char *text = strndup(raw, len);
     struct doc_json j = {.b = *b, .p = text, .end = text + len, .line = 1};
     json_error_t err;
-    json_t *v;
-    int rc;
+    json_t *v = NULL;
+    int rc = ERR_PARSE;
 
+    if (!text)
+        return ERR_NOMEM;
     if (strspn(text, " \t\r\n") >= len) {
         log_error_at(b->name, 1, "the file is empty");
-        return ERR_PARSE;
+        goto out;
     }
-    v = json_loadb(text, len, JSON_REJECT_DUPLICATES, &err);
-    if (!v) {
+    if (strlen(text) == len) /* jansson names the place of a NUL */
+        doc_json_tame(text, len);
+    v = json_loadb(strlen(text) == len ? text : raw, len, JSON_REJECT_DUPLICATES, &err);
+    if (v)
+        rc = doc_json_value(&j, v, 1, root);
+    else
         log_error_at(b->name, err.line > 0 ? err.line : 1, "not JSON: %s", err.text);
-        return ERR_PARSE;
-    }
-    rc = doc_json_value(&j, v, 1, root);
+out:
     json_decref(v);
+    free(text);
     return rc;
 }
 

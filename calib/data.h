@@ -31,13 +31,17 @@ enum data_law {
     DATA_EAGER_LAUNCH,
     DATA_FLAG,
     DATA_INTERFERENCE,
-    DATA_STRETCH,    /* a part of an exchange beside a grouped GEMM */
-    DATA_A2A_BESIDE, /* library all-to-alls and a grouped GEMM beside each other */
-    DATA_ROUTER,     /* top-k selection behind the gate GEMM, with the gap between them */
-    DATA_A2A,        /* a library all-to-all with its pack and unpack */
-    DATA_ATTN_CORE,  /* rows query tokens attend to `tokens` keys; groups = heads; k, n = widths of
-                        key and value; bytes = KV cache read */
-    DATA_ATTN_SIDE,  /* norms, rotary embedding, cache write: rows, bytes moved */
+    DATA_STRETCH,     /* a part of an exchange beside a grouped GEMM */
+    DATA_A2A_BESIDE,  /* library all-to-alls and a grouped GEMM beside each other */
+    DATA_ROUTER,      /* top-k selection behind the gate GEMM, with the gap between them */
+    DATA_A2A,         /* a library all-to-all with its pack and unpack */
+    DATA_ATTN_CORE,   /* rows query tokens attend to `tokens` keys; groups = heads; k, n = widths of
+                         key and value; bytes = KV cache read */
+    DATA_ATTN_SIDE,   /* norms, rotary embedding, cache write: rows, bytes moved */
+    DATA_V2_DISPATCH, /* DeepEP V2, with its copy epilogue; coll = "", "expanded" or "cached" */
+    DATA_V2_COMBINE,  /* with its reduce epilogue; coll = "" or "reduced" */
+    DATA_A2A_NVL,     /* exchange over one NVLink domain; coll: which part; bytes: of one copy */
+    DATA_SHOWN,       /* kernels that no law of ours has: read and counted, not predicted */
     DATA_LAW_COUNT
 };
 const char *data_law_name(enum data_law law);
@@ -60,17 +64,21 @@ struct data_row {
     bool deepgemm;          /* grouped: a sweep of DeepGEMM over SMs, not of our own kernels */
     int block_m;            /* grouped: rows of a tile, forced; 0 = the kernel's own choice */
     enum plan_dtype dtype;
-    double bytes;      /* messages (local copies included), or the collective's size */
-    double latency_us; /* measured */
-    double notify_us;  /* of it: notify kernels (normal kernels over several nodes) */
-    double alone_us;   /* interference: the same kernel alone */
-    double overlap_us; /* interference: how long both ran */
-    double wait_us;    /* receives: what they took to see that their data had come; 0 = not known */
-    double sigma;      /* relative spread that the source itself admits, 0 = none known */
-    bool quantised;    /* dense FP8: the time includes quantising the activations */
-    bool reference;    /* used in fits; other sources of the same thing are only shown against it */
-    int num_draws;     /* draws of expert_rows: 1 where rows are known, several where drawn */
-    int num_local;     /* experts of this rank */
+    double bytes;       /* messages (local copies included), or the collective's size */
+    double latency_us;  /* measured */
+    double notify_us;   /* of it: notify kernels (normal kernels over several nodes) */
+    double epilogue_us; /* of it: V2's copy or reduce epilogue */
+    double alone_us;    /* interference: the same kernel alone */
+    double overlap_us;  /* interference: how long both ran */
+    double wait_us;   /* receives: what they took to see that their data had come; 0 = not known */
+    double sigma;     /* relative spread that the source itself admits, 0 = none known */
+    bool quantised;   /* dense FP8: the time includes quantising the activations */
+    bool reference;   /* used in fits; other sources of the same thing are only shown against it */
+    bool kernel_only; /* normal kernels: the time is without notify kernels */
+    int node_limit;   /* group-limited gates: nodes that a token may use; 0 = all */
+    double nic_GBps;  /* a GPU's share of the NICs it was measured with; 0 = as the profile says */
+    int num_draws;    /* draws of expert_rows: 1 where rows are known, several where drawn */
+    int num_local;    /* experts of this rank */
     int32_t *expert_rows; /* [num_draws * num_local], owned by the set; NULL where not needed */
 };
 
@@ -89,6 +97,7 @@ struct data_set {
     struct data_row *rows;
     size_t n, cap;
     bool repeats; /* the format holds repeated measurements of one shape */
+    bool runs;    /* a log: each line was measured, however alike another is */
     size_t bad;   /* rows skipped: the first few named one by one, the others by reason and lines */
     struct data_reason *reasons;
     size_t num_reasons;
@@ -101,6 +110,8 @@ struct data_set {
  * test's default. */
 struct data_hint {
     const char *system;
+    const char *profile;    /* the profile the rows are for, if known: a log that names another GPU
+                               is refused unless `system` is given */
     const char *collective; /* nccl-tests output that lacks its header */
     int tokens, hidden, experts, topk, ranks, ranks_per_node;
 };
@@ -111,6 +122,9 @@ int data_read(const char *path, const struct data_hint *hint, bool strict, struc
 int data_parse(const char *text, size_t len, const char *name, const struct data_hint *hint,
                bool strict, struct data_set **out);
 void data_free(struct data_set *set);
+
+/* Experts that a token may choose from. */
+double data_usable_experts(const struct data_row *row);
 
 /* For the readers: appends a copy, or NULL when memory is out; names a bad row. */
 struct data_row *data_add(struct data_set *set, const struct data_row *row);

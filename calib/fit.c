@@ -41,6 +41,7 @@ struct problem {
     int num;                   /* parameters still fitted; the others stay at their prior */
     int param[FIT_MAX_FIELDS]; /* index into law->param */
     double lo[FIT_MAX_FIELDS], hi[FIT_MAX_FIELDS]; /* logarithms */
+    int law_fields;                                /* parameters of the law, fitted or not */
     double stand[FIT_MAX_FIELDS]; /* where they stood before: what stays when data say nothing */
     double prior[FIT_MAX_FIELDS]; /* the same, transformed */
     struct predictor predictor;
@@ -220,6 +221,12 @@ static int problem_solve(struct problem *p, int starts, unsigned long seed, gsl_
         for (int i = 0; i < p->num; i++)
             gsl_vector_set(start, (size_t)i,
                            p->prior[i] + (s > 0 ? gsl_ran_gaussian(rng, START_SPREAD) : 0));
+        rc = descend(p, w, start, q, &cost);
+    }
+    /* A single parameter that stood at its bound feels no slope there: once more from the middle.
+     */
+    if (p->num == 1 && rc == 0) {
+        gsl_vector_set(start, 0, 0);
         rc = descend(p, w, start, q, &cost);
     }
     if (rc == 0 && !isfinite(cost))
@@ -463,6 +470,7 @@ static void hold(struct problem *q, int i, struct fit_result *out)
  * cannot tell apart must not float. */
 static int fit_determined(struct problem *q, int starts, unsigned long seed, struct fit_result *out)
 {
+    bool alone = q->num == 1;
     int rc = 0, worst = 0;
 
     while (rc == 0 && worst >= 0 && q->num > 0) {
@@ -474,6 +482,9 @@ static int fit_determined(struct problem *q, int starts, unsigned long seed, str
         gsl_vector_free(x);
         starts = 0; /* from here on near a good point */
         worst = rc == 0 ? undetermined(out) : -1;
+        /* What a few rows say of their law's only parameter stands, as unsure as it is. */
+        if (worst >= 0 && alone && !out->field[worst].at_bound)
+            worst = -1;
         if (worst >= 0)
             hold(q, worst, out);
     }
@@ -491,12 +502,23 @@ static bool row_varies(enum fit_needs needs, const struct data_row *r)
     return needs == FIT_NEEDS_NOTHING || (r->num_sms > 0 && !r->deepgemm);
 }
 
+static const struct data_set *set_of(struct data_set *const *sets, size_t num_sets,
+                                     const struct data_row *r)
+{
+    for (size_t s = 0; s < num_sets; s++)
+        if (r >= sets[s]->rows && r < sets[s]->rows + sets[s]->n)
+            return sets[s];
+    return sets[0];
+}
+
 static bool row_fits(const struct hw_profile *p, const struct fit_law *law,
                      const struct data_row *r)
 {
     int nodes = r->nodes > 0 ? r->nodes : 1;
 
-    if (!(law->rows & (1u << r->law)) || !r->reference || !predict_system(p, r->system))
+    if (!(law->rows & (1ull << r->law)) || !r->reference || !predict_system(p, r->system))
+        return false;
+    if (law->coll && strcmp(law->coll, r->coll) != 0)
         return false;
     if (!(measured_of(law->what, r) > 0))
         return false;
@@ -661,11 +683,11 @@ static int result_cv(const struct hw_profile *p, const struct fit_law *law,
 }
 
 static bool sets_hold(const struct hw_profile *p, struct data_set *const *sets, size_t num_sets,
-                      unsigned laws)
+                      unsigned long long laws)
 {
     for (size_t s = 0; laws && s < num_sets; s++)
         for (size_t i = 0; i < sets[s]->n; i++)
-            if (laws & (1u << sets[s]->rows[i].law) && predict_system(p, sets[s]->rows[i].system))
+            if (laws & (1ull << sets[s]->rows[i].law) && predict_system(p, sets[s]->rows[i].system))
                 return true;
     return false;
 }
@@ -749,6 +771,51 @@ static int check_usable(const struct fit_law *law, const struct fit_result *r)
     return 0;
 }
 
+/* Rows that differ in what a law predicts by. Few are asked about: quadratic. */
+static size_t count_shapes(const struct problem *q)
+{
+    size_t num = 0;
+
+    for (size_t i = 0; i < q->n && num < FIT_MAX_FIELDS; i++) {
+        bool seen = false;
+
+        for (size_t j = 0; j < i && !seen; j++)
+            seen = q->rows[i]->law == q->rows[j]->law && q->rows[i]->part == q->rows[j]->part &&
+                   q->rows[i]->tokens == q->rows[j]->tokens &&
+                   q->rows[i]->rows == q->rows[j]->rows && q->rows[i]->bytes == q->rows[j]->bytes &&
+                   q->rows[i]->ranks == q->rows[j]->ranks &&
+                   q->rows[i]->num_sms == q->rows[j]->num_sms &&
+                   row_key_equal(FIT_CV_SHAPE, q->rows[i], q->rows[j]);
+        num += !seen;
+    }
+    return num;
+}
+
+/* A shape determines one field at most: with fewer shapes than fields the first ones, which are the
+ * fixed costs, are fitted and the others stay where they stood. */
+static void keep_fields(struct problem *q, size_t shapes, struct fit_result *out)
+{
+    while (q->n < (size_t)q->law_fields && (size_t)q->num > shapes) {
+        out->open[out->num_open++] = param_id(q, q->num - 1);
+        problem_freeze(q, q->num - 1, q->stand[q->num - 1]);
+    }
+}
+
+/* Says what a law needs and what it got. A log of a few shapes is fitted as far as it goes; tables
+ * are fitted where there are rows enough, since one that is short mostly is so by mistake. */
+static bool too_few(const struct problem *q, bool from_log)
+{
+    size_t shapes = count_shapes(q);
+    bool usable = from_log && !q->law->rule && !q->law->builds_on;
+
+    if (q->n == 0 || q->n >= (size_t)q->num)
+        return q->n == 0;
+    log_note("%s: its %d fields need rows of %d shapes; there %s %zu of %zu: %s", q->law->name,
+             q->num, q->num, q->n == 1 ? "is" : "are", q->n, shapes,
+             usable ? "the first are fitted, the others stay as they are" : "it stays as it is");
+    return !usable;
+}
+
 /* The fit of a law with its rule as it stands in q's predictor. */
 static int fit_solve(struct problem *q, const struct fit_options *o, struct fit_result *out)
 {
@@ -756,6 +823,7 @@ static int fit_solve(struct problem *q, const struct fit_options *o, struct fit_
 
     memset(out, 0, sizeof *out);
     problem_bounds(q);
+    keep_fields(q, count_shapes(q), out);
     rc = fit_determined(q, o->starts, o->seed, out);
     if (rc == 0)
         rc = in_sample_error(q, out);
@@ -814,13 +882,20 @@ static int fit_one(struct hw_profile *p, const struct fit_law *law, struct data_
     struct fit_result *out = &report->law[report->num];
     struct problem q = {.law = law};
     int rc = gather(p, law, sets, num_sets, &q);
+    bool few;
 
     predictor_init(&q.predictor, p);
     problem_bounds(&q);
-    if (rc == 0 && q.n < (size_t)q.num)
-        goto out; /* no data for this law, or too few rows to say anything */
+    q.law_fields = q.num;
+    few = q.n < (size_t)q.num;
+    if (rc == 0 && too_few(&q, q.n > 0 && set_of(sets, num_sets, q.rows[0])->runs))
+        goto out;
     if (rc == 0)
         rc = law->rule ? fit_rule(&q, o, out) : fit_solve(&q, o, out);
+    if (rc == 0 && few && out->num_fields == 0) {
+        log_note("%s: these rows determine none of its fields; it stays as it is", law->name);
+        goto out;
+    }
     if (rc == 0 && (rc = check_usable(law, out)) != 0)
         goto out; /* says itself why */
     if (rc == 0)
@@ -847,11 +922,21 @@ static bool needs_met(const struct hw_profile *p, const struct fit_law *law,
     return law->needs == FIT_NEEDS_NOTHING || varied >= MIN_VARIED;
 }
 
+static const char *replaced_by(const char *law)
+{
+    for (int i = 0; law && i < fit_num_laws; i++)
+        if (strcmp(fit_laws[i].name, law) == 0)
+            return fit_laws[i].instead_of;
+    return NULL;
+}
+
+/* By a law with more parameters, or by one that stands for that one in turn. */
 static bool already_fitted(const struct fit_report *report, const char *law)
 {
     for (int i = 0; i < report->num; i++)
-        if (report->law[i].replaces && strcmp(report->law[i].replaces, law) == 0)
-            return true;
+        for (const char *l = report->law[i].replaces; l; l = replaced_by(l))
+            if (strcmp(l, law) == 0)
+                return true;
     return false;
 }
 

@@ -47,7 +47,7 @@ struct fit_options {
     const char *date; /* for the sources, "2026-11-21" */
 };
 
-#define FIT_MAX_LAWS 48
+#define FIT_MAX_LAWS 256
 struct fit_report {
     int num;
     struct fit_result law[FIT_MAX_LAWS];

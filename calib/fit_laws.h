@@ -18,14 +18,15 @@ enum fit_what { FIT_LATENCY, FIT_NOTIFY, FIT_WAIT };
 struct fit_law {
     const char *name;
     enum fit_needs needs;
-    const char *instead_of; /* a law with fewer parameters that is then skipped */
-    unsigned rows;          /* bit set of enum data_law */
+    const char *instead_of;  /* a law with fewer parameters that is then skipped */
+    unsigned long long rows; /* bit set of enum data_law */
     int min_nodes, max_nodes;
     enum fit_what what;
     int rule; /* a field that tells kernels apart: all its whole values are tried, the best stays; 0
                  = no such field */
-    const char *builds_on; /* an earlier law fitted to a part of the same rows' time, or NULL */
-    unsigned unless;       /* skipped when the sets hold rows of these laws */
+    const char *coll;          /* only rows of this part of an exchange; NULL = all */
+    const char *builds_on;     /* an earlier law fitted to a part of the same rows' time, or NULL */
+    unsigned long long unless; /* skipped when the sets hold rows of these laws */
     enum fit_cv cv[2];
     struct fit_param param[FIT_MAX_FIELDS + 1];
 };

@@ -7,6 +7,7 @@
 #include "model/law/cost_coll.h"
 #include "model/law/gemm.h"
 #include "model/law/ll.h"
+#include "model/law/nvl.h"
 
 void predictor_init(struct predictor *p, const struct hw_profile *profile)
 {
@@ -19,7 +20,8 @@ bool predict_system(const struct hw_profile *profile, const char *system)
 {
     if (!system[0] || strcmp(system, profile->name) == 0)
         return true;
-    return strcmp(system, "hopper") == 0 && strcmp(profile->name, "h100") == 0;
+    return strcmp(system, "hopper") == 0 &&
+           (strcmp(profile->name, "h100") == 0 || strcmp(profile->name, "h200") == 0);
 }
 
 static int sms_of(const double *v, const struct data_row *r)
@@ -69,21 +71,11 @@ static double low_latency_ns(const double *v, const struct data_row *r, bool bac
         t.nic_bytes = in.rows_off_node * in.message_bytes;
         t.nvlink_bytes = rows * in.message_bytes - t.nic_bytes - t.local_bytes;
     }
+    /* With a receive hook a send ends when all is posted; the bytes fly while other kernels run. */
     if (in.part == LAW_SEND)
-        t.lat_ns = 0;
+        t.lat_ns = t.nic_bytes = 0;
     (back ? law_ll_combine : law_ll_dispatch)(v, &in, &w);
     return law_slowed_ns(&w, &t, slow);
-}
-
-/* Expected number of bins that a token's experts touch when `total` experts lie in bins of `per`
- * each and topk are drawn without repeats: bins * (1 - C(total-per, k)/C(total, k)). */
-static double touched_bins(double total, double per, int topk)
-{
-    double miss = 1;
-
-    for (int i = 0; i < topk; i++)
-        miss *= fmax(total - per - i, 0) / (total - i);
-    return total / per * (1 - miss);
 }
 
 static double normal_ns(const double *v, const struct data_row *r)
@@ -102,16 +94,17 @@ static double normal_ns(const double *v, const struct data_row *r)
     struct law_traffic t = {0};
     struct cost_work w;
 
-    in.copies = r->tokens * touched_bins(r->experts, per_rank, r->topk);
+    in.copies = r->tokens * law_touched(data_usable_experts(r), per_rank, r->topk);
     if (nodes > 1)
-        in.rdma_rows = r->tokens * touched_bins(r->experts, per_rank * per_node, r->topk) *
+        in.rdma_rows = r->tokens *
+                       law_touched(data_usable_experts(r), per_rank * per_node, r->topk) *
                        (nodes - 1.0) / nodes;
     traffic_links(v, r, &t);
     t.local_bytes = in.copies / per_node * in.copy_bytes;
     t.nvlink_bytes = in.copies * in.copy_bytes - t.local_bytes;
     t.nic_bytes = in.rdma_rows * in.copy_bytes;
     law_normal_work(v, &in, &w);
-    return law_alone_ns(&w, &t);
+    return law_alone_ns(&w, &t) - (r->kernel_only ? law_normal_notify_ns(v, &in) : 0);
 }
 
 static double kernel_ns(const double *v, const struct cost_work *w)
@@ -121,12 +114,11 @@ static double kernel_ns(const double *v, const struct cost_work *w)
     return law_alone_ns(w, &t);
 }
 
-static double grouped_ns(const double *v, const struct data_row *r, const int32_t *rows, int n,
-                         int k, int expected_m)
+/* The mean over the draws of the rows, all of which a masked GEMM meets with one tile. */
+static double grouped_ns(const double *v, const struct data_row *r, int n, int k, int expected_m)
 {
     struct law_grouped in = {.layout = r->law == DATA_CONTIGUOUS ? GEMM_CONTIGUOUS : GEMM_MASKED,
                              .dtype = r->dtype,
-                             .rows = rows,
                              .groups = r->num_local,
                              .n = n,
                              .k = k,
@@ -135,38 +127,41 @@ static double grouped_ns(const double *v, const struct data_row *r, const int32_
                              .sustained = r->sustained,
                              .sms = sms_of(v, r),
                              .num_sms = (int)v[HW_GPU_NUM_SMS]};
+    struct law_tile tile;
+    double sum = 0;
+
+    if (in.layout == GEMM_MASKED && expected_m > 0) {
+        tile = law_deepgemm_tile(&in, expected_m);
+        in.tile = &tile;
+    }
+    for (int d = 0; d < r->num_draws; d++) {
+        struct cost_work w;
+
+        in.rows = r->expert_rows + (size_t)d * r->num_local;
+        law_grouped_work(v, &in, &w);
+        sum += kernel_ns(v, &w);
+    }
+    return sum / r->num_draws;
+}
+
+static double act_rows_ns(const double *v, const struct data_row *r)
+{
+    double sum = 0;
     struct cost_work w;
 
-    law_grouped_work(v, &in, &w);
+    for (int i = 0; i < r->num_draws * r->num_local; i++)
+        sum += r->expert_rows[i];
+    law_act_work(v, sum / r->num_draws, r->num_local, r->inter, r->dtype, sms_of(v, r), &w);
     return kernel_ns(v, &w);
 }
 
-static double ffn_ns(const double *v, const struct data_row *r, const int32_t *rows)
+static double ffn_ns(const double *v, const struct data_row *r)
 {
     int64_t all = (int64_t)r->tokens * r->ranks * r->topk;
     int expected = (int)((all + r->experts - 1) / r->experts);
-    double sum = 0;
-    struct cost_work act;
 
-    for (int i = 0; i < r->num_local; i++)
-        sum += rows[i];
-    law_act_work(v, sum, r->num_local, r->inter, r->dtype, sms_of(v, r), &act);
-    return grouped_ns(v, r, rows, 2 * r->inter, r->hidden, expected) + kernel_ns(v, &act) +
-           grouped_ns(v, r, rows, r->hidden, r->inter, expected) + 2e3 * v[HW_LAUNCH_GRAPH_GAP_US];
-}
-
-static double drawn_ns(const double *v, const struct data_row *r)
-{
-    double sum = 0;
-
-    for (int d = 0; d < r->num_draws; d++) {
-        const int32_t *rows = r->expert_rows + (size_t)d * r->num_local;
-
-        sum += r->law == DATA_FFN ? ffn_ns(v, r, rows)
-                                  : grouped_ns(v, r, rows, r->n, r->k,
-                                               r->expected_m > 0 ? r->expected_m : r->rows);
-    }
-    return sum / r->num_draws;
+    return grouped_ns(v, r, 2 * r->inter, r->hidden, expected) + act_rows_ns(v, r) +
+           grouped_ns(v, r, r->hidden, r->inter, expected) + 2e3 * v[HW_LAUNCH_GRAPH_GAP_US];
 }
 
 static double dense_ns(const double *v, const struct data_row *r)
@@ -290,16 +285,35 @@ static double copy_ns(const double *v, const struct data_row *r)
            r->bytes / fmin(sms_of(v, r) * v[HW_GPU_SM_HBM_GBPS], law_hbm_GBps(v));
 }
 
+/* The source deals a token's experts out evenly: as many ranks as there are experts, if there are.
+ */
+static double a2a_nvl_ns(const double *v, const struct data_row *r)
+{
+    double touched = fmin(r->topk, r->ranks), peers = touched * (1 - 1.0 / r->ranks);
+    struct law_nvl in = {.op = (enum law_nvl_op)law_nvl_find(r->coll),
+                         .sms = sms_of(v, r),
+                         .ranks = r->ranks,
+                         .tokens = r->tokens,
+                         .peer_rows = r->tokens * peers,
+                         .row_bytes = r->bytes};
+    struct cost_work w;
+
+    law_nvl_work(v, &in, &w);
+    return w.head.fixed_ns + w.issue_ns;
+}
+
 static double collective_ns(const struct predictor *p, const struct data_row *r)
 {
     bool outside, assumed;
     double ns;
 
-    return cost_coll_ns(p->profile, r->coll, r->ranks, r->bytes, &ns, &outside, &assumed) ? NAN
-                                                                                          : ns;
+    if (cost_coll_nodes_ns(p->profile, r->coll, r->ranks, r->nodes > 1 ? r->nodes : 1, r->bytes,
+                           &ns, &outside, &assumed))
+        return NAN;
+    return ns;
 }
 
-double predict_us(const struct predictor *p, const struct data_row *r)
+static double row_us(const struct predictor *p, const struct data_row *r)
 {
     const double *v = p->v;
 
@@ -312,8 +326,9 @@ double predict_us(const struct predictor *p, const struct data_row *r)
         return normal_ns(v, r) / 1e3;
     case DATA_MASKED:
     case DATA_CONTIGUOUS:
+        return grouped_ns(v, r, r->n, r->k, r->expected_m > 0 ? r->expected_m : r->rows) / 1e3;
     case DATA_FFN:
-        return drawn_ns(v, r) / 1e3;
+        return ffn_ns(v, r) / 1e3;
     case DATA_DENSE_BF16:
     case DATA_DENSE_FP8:
     case DATA_DENSE_BLOCK:
@@ -347,6 +362,8 @@ double predict_us(const struct predictor *p, const struct data_row *r)
         return router_ns(v, r) / 1e3;
     case DATA_A2A:
         return a2a_ns(v, r) / 1e3;
+    case DATA_A2A_NVL:
+        return a2a_nvl_ns(v, r) / 1e3;
     case DATA_ATTN_CORE:
         return attn_core_ns(v, r) / 1e3;
     case DATA_ATTN_SIDE:
@@ -354,6 +371,18 @@ double predict_us(const struct predictor *p, const struct data_row *r)
     default:
         return NAN;
     }
+}
+
+double predict_us(const struct predictor *p, const struct data_row *r)
+{
+    struct predictor other;
+
+    if (!(r->nic_GBps > 0))
+        return row_us(p, r);
+    other = *p; /* measured with other NICs than the profile's */
+    other.v[HW_NET_NIC_GBITPS] = 8 * r->nic_GBps;
+    other.v[HW_NET_NICS_PER_GPU] = 1;
+    return row_us(&other, r);
 }
 
 bool predict_variable(const struct data_row *r, int i, const char **name, double *value)

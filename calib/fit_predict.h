@@ -15,7 +15,8 @@ void predictor_init(struct predictor *p, const struct hw_profile *profile);
 /* The time of a row in us, NAN where the profile has no table for it. */
 double predict_us(const struct predictor *p, const struct data_row *row);
 
-/* Does the profile predict rows of that system? Rows of "hopper" go with h100, rows that name no
+/* Does the profile predict rows of that system? Rows of "hopper" (which of the
+ * two is not said) go with h100 and h200, rows that name no
  * system with every profile. A profile h200-own takes rows of h200-own. */
 bool predict_system(const struct hw_profile *profile, const char *system);
 

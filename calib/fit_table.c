@@ -7,6 +7,7 @@
 
 #include "base/err.h"
 #include "calib/fit_predict.h"
+#include "model/law/cost_coll.h"
 
 struct curves {
     struct hw_profile *p;
@@ -99,7 +100,7 @@ static int store_curve(struct curves *c, const struct data_row *const *rows, siz
 
         leave_out(c, x, y, m);
         make_monotone(y, m);
-        snprintf(name, sizeof name, "nccl.%s.%d", rows[0]->coll, rows[0]->ranks);
+        cost_coll_table(rows[0]->coll, rows[0]->ranks, name, sizeof name);
         rc = hw_table_set(c->p, name, x, y, m, HW_MEASURED, source);
     }
     free(x);
@@ -122,7 +123,9 @@ static int curves_gather(struct curves *c, struct data_set *const *sets, size_t 
         for (size_t i = 0; i < sets[s]->n; i++) {
             const struct data_row *r = &sets[s]->rows[i];
 
-            if (r->law == DATA_COLLECTIVE && r->reference && predict_system(c->p, r->system))
+            /* The tables are of one node: no network between. */
+            if (r->law == DATA_COLLECTIVE && r->reference && r->nodes <= 1 &&
+                predict_system(c->p, r->system))
                 c->rows[c->n++] = r;
         }
     qsort(c->rows, c->n, sizeof *c->rows, row_compare);

@@ -40,6 +40,10 @@ const char *data_law_name(enum data_law law)
         [DATA_A2A] = "a2a",
         [DATA_ATTN_CORE] = "attn_core",
         [DATA_ATTN_SIDE] = "attn_side",
+        [DATA_V2_DISPATCH] = "v2_dispatch",
+        [DATA_V2_COMBINE] = "v2_combine",
+        [DATA_A2A_NVL] = "a2a_nvl",
+        [DATA_SHOWN] = "no law",
     };
 
     return (unsigned)law < DATA_LAW_COUNT ? names[law] : "?";
@@ -58,6 +62,13 @@ struct data_row *data_add(struct data_set *set, const struct data_row *row)
     }
     set->rows[set->n] = *row;
     return &set->rows[set->n++];
+}
+
+double data_usable_experts(const struct data_row *r)
+{
+    bool limited = r->node_limit > 0 && r->node_limit < r->nodes;
+
+    return r->experts * (limited ? (double)r->node_limit / r->nodes : 1.0);
 }
 
 void data_free(struct data_set *set)
@@ -204,7 +215,7 @@ static void mark_misfits(struct data_set *set, struct data_row **order, bool *dr
     for (size_t i = 0, end; i < set->n; i = end) {
         for (end = i + 1; end < set->n && same_group(order[i], order[end]);)
             end++;
-        if (end - i < 3)
+        if (end - i < 3 || order[i]->law == DATA_SHOWN)
             continue; /* two alone: nothing says which is right */
         for (size_t j = i + 1; j + 1 < end; j++)
             mark_misfit(set, order, j - 1, j, j + 1, drop);
@@ -226,7 +237,8 @@ static int drop_odd_rows(struct data_set *set)
     }
     for (size_t i = 0; i < set->n; i++)
         order[i] = &set->rows[i];
-    mark_duplicates(set, order, drop);
+    if (!set->runs)
+        mark_duplicates(set, order, drop);
     mark_misfits(set, order, drop);
     for (size_t i = 0; i < set->n; i++)
         if (!drop[i])

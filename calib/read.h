@@ -29,11 +29,13 @@ void data_bad_free(struct data_set *set);
 /* The format whose columns the header has; ERR_PARSE names what the nearest format lacks. */
 int read_csv(struct data_set *set, const struct csv *csv);
 
-/* DeepEP's test_low_latency.py, test_intranode.py and test_internode.py. */
+/* DeepEP's test_low_latency.py, test_intranode.py, test_internode.py, and V2's test_ep.py. */
 bool read_deepep_matches(const char *text);
 int read_deepep(struct data_set *set, const char *text, const struct data_hint *hint);
 
-/* nccl-tests: the table it prints, and its -J file. */
+/* nccl-tests: the table it prints, and its -J file. read_gpu_name: "NVIDIA H100 80GB HBM3" is h100.
+ */
+void read_gpu_name(const char *text, char *out, size_t size);
 bool read_nccl_matches(const char *text);
 /* Only the rows of its table: the file's name or a hint says which collective it was. */
 bool read_nccl_bare(const char *text, const char *path, const struct data_hint *hint);

@@ -1,6 +1,5 @@
 #include "calib/read_cells.h"
 
-#include <ctype.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -49,7 +48,7 @@ double cell_optional(struct cells *c, const char *col, double max)
 
 void cell_latency(struct cells *c, const char *col, struct data_row *r)
 {
-    r->latency_us = cell_number(c, col, MIN_US, MAX_US);
+    r->latency_us = cell_number(c, col, CELL_MIN_US, CELL_MAX_US);
 }
 
 void cell_system(struct cells *c, const char *col, struct data_row *r)
@@ -59,8 +58,7 @@ void cell_system(struct cells *c, const char *col, struct data_row *r)
     if (!text[0] || strlen(text) >= sizeof r->system)
         cell_bad(c, col, "is no system");
     else
-        for (size_t i = 0; i <= strlen(text); i++)
-            r->system[i] = (char)tolower((unsigned char)text[i]);
+        snprintf(r->system, sizeof r->system, "%s", text);
 }
 
 enum plan_dtype cell_dtype(struct cells *c)

@@ -1,12 +1,11 @@
-/* calib/read_cells.h: cells of a CSV row as the readers want them. The first bad cell of a row is
- * named by file and line; from then on the others give 0. */
+/* calib/read_cells.h: the cells of one row of a CSV file, checked as they are read. */
 #ifndef PEOSIM_CALIB_READ_CELLS_H
 #define PEOSIM_CALIB_READ_CELLS_H
 
 #include "calib/read.h"
 
-#define MAX_US 1e7 /* ten seconds: no kernel of ours takes that */
-#define MIN_US 0.05
+#define CELL_MAX_US 1e7 /* ten seconds: no kernel of ours takes that */
+#define CELL_MIN_US 0.05
 
 /* One row being read; err is set at the first bad cell and named. */
 struct cells {
@@ -16,8 +15,10 @@ struct cells {
     bool err;
 };
 
-const char *cell_text(struct cells *c, const char *col); /* "" where there is no such column */
+/* "" where the column is absent. */
+const char *cell_text(struct cells *c, const char *col);
 void cell_bad(struct cells *c, const char *col, const char *why);
+/* 0 after any fault of the row. */
 double cell_number(struct cells *c, const char *col, double min, double max);
 int cell_int(struct cells *c, const char *col, int min, int max);
 /* 0 when the column is absent or the cell empty. */
@@ -26,9 +27,5 @@ void cell_latency(struct cells *c, const char *col, struct data_row *r);
 void cell_system(struct cells *c, const char *col, struct data_row *r);
 /* dtypes whose name says one of the two that the laws know; anything else is refused by name. */
 enum plan_dtype cell_dtype(struct cells *c);
-
-/* Readers of single formats: one row each. law DATA_LAW_COUNT: to look at, no law has it. */
-void read_deepgemm(struct cells *c, struct data_row *r);
-void read_deepgemm_power(struct cells *c, struct data_row *r);
 
 #endif

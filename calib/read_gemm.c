@@ -1,10 +1,12 @@
 /* Our own sweeps of DeepGEMM's grouped kernels on one H200 (deepgemm_h200_*.csv). */
+#include "calib/read_gemm.h"
+
+#include <ctype.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/arena.h"
-#include "calib/read_cells.h"
 
 /* What an event pair adds to the kernel's own time, by the rows that CUPTI timed too (median of
  * 54), and what lies between the kernels of a graph that runs back to back. */
@@ -81,6 +83,13 @@ static void deepgemm_overhead(const char *note, struct data_row *r)
         r->latency_us -= EVENT_PAIR_US;
 }
 
+static void system_of(struct cells *c, struct data_row *r)
+{
+    cell_system(c, "system", r);
+    for (char *at = r->system; *at; at++)
+        *at = (char)tolower((unsigned char)*at);
+}
+
 void read_deepgemm(struct cells *c, struct data_row *r)
 {
     const char *note = cell_text(c, "note"), *hint = strstr(note, "expected_m=");
@@ -89,7 +98,7 @@ void read_deepgemm(struct cells *c, struct data_row *r)
     r->law = DATA_LAW_COUNT;
     if (deepgemm_is_other(cell_text(c, "kernel"), cell_text(c, "distribution"), note))
         return;
-    cell_system(c, "system", r);
+    system_of(c, r);
     deepgemm_kernel_of(c, r);
     r->groups = cell_int(c, "groups", 1, 1 << 14);
     r->n = cell_int(c, "n", 1, 1 << 20);

@@ -21,10 +21,12 @@ fit() { # profile flags...
     target=$1
     shift
     $peosim calibrate --profile "hw/profiles/$target.yaml" --overwrite "$@" --from "$data/deepep_ll.csv" \
-        "$data/deepep_normal.csv" "$data/deepep_readme.csv" "$data/grouped_gemm.csv" \
+        "$data/deepep_ll_one_node.csv" "$data/deepep_normal.csv" "$data/deepep_normal_one_node.csv" \
+        "$data/deepep_readme.csv" "$data/public_deepep_v1_ll.csv" "$data/public_deepep_v1_normal.csv" \
+        "$data/nccl_229.csv" "$data/custom_allreduce.csv" "$data/a2a_nvl.csv" "$data/grouped_gemm.csv" \
         "$data/deepgemm_h200_masked.csv" "$data/deepgemm_h200_burst.csv" \
-        "$data/deepgemm_h200_sustained.csv" "$data/moe_ffn_masked.csv" "$data/gemm.csv" \
-        "$data/nccl.csv"
+        "$data/deepgemm_h200_sustained.csv" \
+        "$data/moe_ffn_masked.csv" "$data/gemm.csv"
 }
 
 for p in h100 h800 h20 b200 b300 gb200 gb300; do
@@ -42,4 +44,5 @@ assume b200 h100 h200
 fit b200 "$@"
 for p in b300 gb200 gb300; do
     assume $p h100 h200 b200
+    fit $p "$@"
 done

@@ -94,7 +94,9 @@ static int predict_files(struct results *r, const struct measured *m)
                 accuracy_free(a);
         }
     if (rc == 0 && r->num == 0) {
-        log_error("no row of these files is of the profile's system");
+        log_error(
+            "no profile's laws predict any row of these files: they are of another system, or of "
+            "what no law has");
         rc = ERR_DATA;
     }
     return rc;
@@ -140,13 +142,16 @@ static int check_rows(const struct accuracy_args *args, const struct cli *cli,
 
 static int run(const struct accuracy_args *args, const struct cli *cli, struct results *r)
 {
+    struct measured_args what = args->measured;
     struct measured m = {0};
     int rc = read_profiles(args->profile ? args->profile : "h20,h800,h100,h200,b200", r);
 
     if (rc == 0)
         rc = check_rows(args, cli, r);
     if (rc == 0)
-        rc = measured_read(&args->measured, cli->words, (size_t)cli->num_words, &m);
+        what.profile = r->num_profiles == 1 ? r->profile[0]->name : NULL;
+    if (rc == 0)
+        rc = measured_read(&what, cli->words, (size_t)cli->num_words, &m);
     if (rc == 0)
         rc = predict_files(r, &m);
     if (rc == 0)

@@ -282,6 +282,7 @@ static int run(const struct calibrate_args *args, const struct cli *cli, struct 
 {
     const char *files[CLI_MAX_WORDS + 1];
     size_t num = 0;
+    struct measured_args what = args->measured;
     struct measured m = {0};
     struct hw_profile *p = NULL;
     char *out = NULL;
@@ -299,7 +300,9 @@ static int run(const struct calibrate_args *args, const struct cli *cli, struct 
     if (rc == 0)
         rc = check_rows(args, p, out, files, num);
     if (rc == 0)
-        rc = measured_read(&args->measured, files, num, &m);
+        what.profile = p->name;
+    if (rc == 0)
+        rc = measured_read(&what, files, num, &m);
     if (rc == 0 && args->fresh)
         rc = hw_profile_forget(p);
     if (rc == 0 && args->assume_from)

@@ -10,19 +10,88 @@
 #include "model/pass.h"
 #include "model/policy/policy.h"
 
-static const char *attention_name(enum moe_attention a)
+/* "sliding window 128, 64 heads of 64, 8 KV heads". */
+static void mixer_text(const struct attn_shape *s, char *buf, size_t size)
 {
-    return a == MOE_ATTN_MLA ? "MLA" : a == MOE_ATTN_GQA ? "GQA" : "MHA";
+    int at = snprintf(buf, size, "%s", attn_kind_name(s->kind));
+
+    if (at < 0 || (size_t)at >= size || s->kind == ATTN_NONE)
+        return;
+    if (attn_kind_has_state(s->kind)) {
+        snprintf(buf + at, size - (size_t)at, ", %d heads, state %d x %d", s->state_v_heads,
+                 s->state_k_dim, s->state_v_dim);
+        return;
+    }
+    at += snprintf(buf + at, size - (size_t)at, ", %d heads of %d", s->heads, s->qk_head_dim);
+    if (!attn_is_latent(s->kind) && (size_t)at < size)
+        at += snprintf(buf + at, size - (size_t)at, ", %d KV heads", s->kv_heads);
+    if (s->window && (size_t)at < size)
+        at += snprintf(buf + at, size - (size_t)at, ", window %d", s->window);
+    if (s->compress_ratio && (size_t)at < size)
+        at += snprintf(buf + at, size - (size_t)at, ", %d tokens to one", s->compress_ratio);
+    if (s->index_heads && (size_t)at < size)
+        snprintf(buf + at, size - (size_t)at, ", top %d%s", s->index_topk,
+                 s->index_shared ? " of an earlier layer" : "");
 }
 
-/* Closed forms per token and pass, at a context of 4096. */
+static void ffn_text(const struct moe_layer *l, char *buf, size_t size)
+{
+    int at = 0;
+
+    buf[0] = '\0';
+    if (l->experts)
+        at = snprintf(buf, size, "%d experts of %d, top-%d", l->experts, l->inter, l->topk);
+    if (l->zero_experts && (size_t)at < size)
+        at += snprintf(buf + at, size - (size_t)at, ", %d zero experts", l->zero_experts);
+    if (l->experts && l->expert_hidden != l->attn.hidden && (size_t)at < size)
+        at += snprintf(buf + at, size - (size_t)at, " on a hidden of %d", l->expert_hidden);
+    if (l->shared_inter && (size_t)at < size)
+        at += snprintf(buf + at, size - (size_t)at, ", shared width %d", l->shared_inter);
+    if (l->dense_inter && (size_t)at < size)
+        at += snprintf(buf + at, size - (size_t)at, "%sdense width %d", at ? ", " : "",
+                       l->dense_inter);
+    if (l->matrices == 2 && at && (size_t)at < size)
+        snprintf(buf + at, size - (size_t)at, ", two matrices each");
+}
+
+/* Each kind of layer once, and which layers are of which: "ab cc" as runs "2 x a, 3 x b". */
+static void info_layers(const struct moe_model *m)
+{
+    printf("  %d layers of %d kind%s:\n", m->num_layers, m->num_kinds,
+           m->num_kinds == 1 ? "" : "s");
+    for (int i = 0; i < m->num_kinds; i++) {
+        char mixer[200], ffn[200];
+
+        mixer_text(&m->layer[i].attn, mixer, sizeof mixer);
+        ffn_text(&m->layer[i], ffn, sizeof ffn);
+        printf("    %c: %d of %s%s%s\n", 'a' + i % 26, m->layer[i].count,
+               m->layer[i].attn.kind == ATTN_NONE ? "no attention" : mixer, *ffn ? "; " : "", ffn);
+    }
+    printf("  pattern ");
+    for (int l = 0; l < m->num_layers && m->num_kinds > 1; l++)
+        putchar('a' + m->kind_of[l] % 26);
+    printf("%s\n", m->num_kinds > 1 ? "" : "a in all");
+}
+
+static void info_types(const struct moe_model *m)
+{
+    printf("  weights in bytes:%s", m->quantised ? "" : " the file does not say types; BF16:");
+    for (int p = 0; p < MOE_PARTS; p++)
+        printf("%s %s %s %.3g", p ? "," : "", moe_part_name((enum moe_part)p),
+               moe_dtype_name(m->part[p].dtype), m->part[p].bytes_per_param);
+    printf("; %.1f GB\n", moe_weight_bytes(m) / 1e9);
+}
+
+/* Closed forms per token and pass, at a context of 4096 and of 65536. */
 static void info_work(const struct moe_model *m)
 {
-    const double context = 4096;
-    struct pass_work decode, prefill;
+    const double context = 4096, far = 65536;
+    double kv = m->kv_bytes_per_element > 0 ? m->kv_bytes_per_element : 2;
+    struct pass_work decode, prefill, long_decode;
 
-    pass_work_of(m, context, true, DTYPE_FP8, 2, &decode);
-    pass_work_of(m, context / 2, false, DTYPE_FP8, 2, &prefill);
+    pass_work_of(m, context, true, DTYPE_FP8, kv, &decode);
+    pass_work_of(m, far, true, DTYPE_FP8, kv, &long_decode);
+    pass_work_of(m, context / 2, false, DTYPE_FP8, kv, &prefill);
     printf(
         "  per token, all layers: %.2f GFLOP in weights; attention core %.2f GFLOP in decode over "
         "%.0f tokens, %.2f GFLOP in prefill of as many\n",
@@ -30,34 +99,62 @@ static void info_work(const struct moe_model *m)
         prefill.attention_flops / 1e9);
     printf("  weights %.1f GB in FP8, of which one token needs %.1f GB\n",
            decode.weight_bytes / 1e9, decode.active_bytes / 1e9);
-    printf("  KV cache in BF16: %.1f KB written per token, %.2f GB read per token at %.0f\n",
-           decode.kv_write_bytes / 1e3, decode.kv_read_bytes / 1e9, context);
+    printf("  KV cache in %s: %.2f KB a token at %.0f, %.2f KB at %.0f; read per token %.3f and "
+           "%.3f GB; state %.1f MB a request\n",
+           kv == 2   ? "BF16"
+           : kv == 1 ? "FP8"
+                     : "4 bits",
+           decode.kv_write_bytes / 1e3, context, long_decode.kv_write_bytes / 1e3, far,
+           decode.kv_read_bytes / 1e9, long_decode.kv_read_bytes / 1e9, decode.state_bytes / 1e6);
     printf("  messages per token: dispatch %.2f MB (FP8), combine %.2f MB (BF16)\n",
            decode.dispatch_bytes / 1e6, decode.combine_bytes / 1e6);
 }
 
-static int info_model(const char *name)
+static void lines_print(const char *head, const char *lines)
+{
+    printf("  %s\n", head);
+    for (const char *at = lines; at && *at;) {
+        size_t n = strcspn(at, "\n");
+
+        printf("    %.*s\n", (int)n, at);
+        at += n + (at[n] == '\n');
+    }
+}
+
+static int info_model(const char *name, const char *ignore)
 {
     struct moe_model *m;
-    int err = moe_model_read(name, &m);
+    int err = moe_model_read_but(name, ignore, &m);
 
     if (err)
         return err;
     printf("model %s (%s)\n", m->name, m->path);
-    printf("  hidden_size %d, layers %d (first %d dense, width %d), vocabulary %d\n", m->hidden,
-           m->num_layers, m->first_dense_layers, m->dense_inter, m->vocab);
-    printf("  experts %d, top-%d, moe_intermediate_size %d, shared width %d\n", m->experts, m->topk,
-           m->inter, m->shared_inter);
+    printf("  hidden_size %d, vocabulary %d%s\n", m->hidden, m->vocab,
+           m->tied_embeddings ? ", embedding tied" : "");
+    info_layers(m);
     printf("  routing groups %d, of which a token may use %d\n", m->n_group, m->topk_group);
-    printf("  attention %s, %d heads, %d KV heads, KV cache %d elements per token and layer\n",
-           attention_name(m->attention), m->heads, m->kv_heads, moe_kv_elements(m));
-    printf("  parameters %.1f B total, %.1f B active per token\n", moe_params_total(m) / 1e9,
+    printf("  parameters %.2f B total, %.2f B active per token\n", moe_params_total(m) / 1e9,
            moe_params_active(m) / 1e9);
-    printf("  per layer: attention %.1f M, one routed expert %.1f M, shared experts %.1f M\n",
+    printf("  per MoE layer: attention %.1f M, one routed expert %.1f M, shared experts %.1f M\n",
            moe_params_attention(m) / 1e6, moe_params_expert(m) / 1e6, moe_params_shared(m) / 1e6);
+    info_types(m);
     info_work(m);
+    lines_print("read:", m->read);
+    if (m->notes)
+        lines_print("note:", m->notes);
     moe_model_free(m);
     return 0;
+}
+
+/* --ignore-key NAME, which arrives as a scenario key. */
+static const char *ignore_of(const struct cli *cli)
+{
+    static const char key[] = "ignore_key=";
+
+    for (int i = cli->num_sets - 1; i >= 0; i--)
+        if (!strncmp(cli->sets[i], key, sizeof key - 1))
+            return cli->sets[i] + sizeof key - 1;
+    return NULL;
 }
 
 static int info_profile(const char *name)
@@ -113,7 +210,7 @@ int cmd_info(int argc, char **argv)
     else if (!err && cli.num_words == 0)
         err = info_list();
     else if (!err && cli.num_words == 2 && !strcmp(cli.words[0], "model"))
-        err = info_model(cli.words[1]);
+        err = info_model(cli.words[1], ignore_of(&cli));
     else if (!err && cli.num_words == 2 && !strcmp(cli.words[0], "profile"))
         err = info_profile(cli.words[1]);
     else if (!err && cli.num_words == 2 && !strcmp(cli.words[0], "policy"))

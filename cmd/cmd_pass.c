@@ -140,28 +140,25 @@ static double tpot_ms(const struct point *p)
     return p->phase == PHASE_OF_DECODE ? p->r.step_us / 1e3 * p->requests / p->tokens : 0;
 }
 
-static double share(const struct point *p, const enum plan_op_kind *kinds, int n)
+/* The columns of the table; the router is one of the others. */
+static const enum plan_part splits[] = {
+    PLAN_PART_ATTENTION, PLAN_PART_EXPERTS, PLAN_PART_DISPATCH,
+    PLAN_PART_COMBINE,   PLAN_PART_MLP,     PLAN_PART_OTHER,
+};
+enum { NUM_SPLITS = sizeof splits / sizeof *splits };
+
+static double share(const struct point *p, enum plan_part part)
 {
     double us = 0;
 
-    for (int i = 0; i < n; i++)
-        us += p->r.kind_us[kinds[i]];
+    for (int k = 0; k < OP_KIND_COUNT; k++) {
+        enum plan_part own = plan_op_traits((enum plan_op_kind)k)->part;
+
+        if (own == part || (own == PLAN_PART_ROUTER && part == PLAN_PART_OTHER))
+            us += p->r.kind_us[k];
+    }
     return 100 * us / p->r.step_us;
 }
-
-static const struct split {
-    const char *name;
-    enum plan_op_kind kinds[6];
-    int n;
-} splits[] = {
-    {"attention", {OP_ATTN_PROJ, OP_ATTN_CORE, OP_ATTN_OUT}, 3},
-    {"experts", {OP_PERMUTE, OP_GEMM_UP, OP_ACT_QUANT, OP_GEMM_DOWN, OP_UNPERMUTE}, 5},
-    {"dispatch", {OP_DISPATCH, OP_DISPATCH_SEND, OP_DISPATCH_RECV, OP_A2A_DISPATCH}, 4},
-    {"combine", {OP_COMBINE, OP_COMBINE_SEND, OP_COMBINE_RECV, OP_A2A_COMBINE}, 4},
-    {"mlp", {OP_MLP_UP, OP_MLP_ACT, OP_MLP_DOWN}, 3},
-    {"other", {OP_ROUTER, OP_LM_HEAD, OP_ALL_REDUCE, OP_REDUCE_SCATTER, OP_ALL_GATHER}, 5},
-};
-enum { NUM_SPLITS = sizeof splits / sizeof *splits };
 
 static void table_print(const struct passes *a)
 {
@@ -171,7 +168,7 @@ static void table_print(const struct passes *a)
     printf("  %-6s %7s %5s %9s %9s %9s %10s %7s", "policy", "batch", "GPUs", "step ms", "layer us",
            decode ? "TPOT ms" : "-", "tok/s/GPU", "GB");
     for (int i = 0; i < NUM_SPLITS; i++)
-        printf(" %9s", splits[i].name);
+        printf(" %9s", plan_part_name(splits[i]));
     printf(" %7s%s\n", "launch", spread ? "   p50 ms   p99 ms" : "");
     for (size_t i = 0; i < a->n; i++) {
         const struct point *p = &a->points[i];
@@ -182,7 +179,7 @@ static void table_print(const struct passes *a)
                p->r.step_us / 1e3, p->r.layer_us, tpot_ms(p), tokens_s_gpu(p),
                p->memory.total / 1e9);
         for (int k = 0; k < NUM_SPLITS; k++)
-            printf(" %8.1f%%", share(p, splits[k].kinds, splits[k].n));
+            printf(" %8.1f%%", share(p, splits[k]));
         printf(" %6.1f%%", 100 * p->r.launch_us / p->r.step_us);
         if (spread)
             printf(" %8.2f %8.2f", p->spread.p50_us / 1e3, p->spread.p99_us / 1e3);

@@ -11,6 +11,7 @@
 #include "base/version.h"
 #include "report/bars.h"
 #include "cmd/cmd.h"
+#include "hw/profile.h"
 #include "report/engine.h"
 #include "study/recommend.h"
 #include "report/report.h"
@@ -118,6 +119,21 @@ static bool settings_seen(const struct recommend *r, size_t index)
     return false;
 }
 
+static int place_print(const struct grid_point *point, const struct scenario *s, const char *indent,
+                       FILE *f)
+{
+    struct hw_profile *profile;
+    struct policy_place place = {.num_sms = point->ev.num_sms,
+                                 .decode = s->phase == PHASE_OF_DECODE};
+    int err = hw_profile_read(s->profile, &profile);
+
+    if (err)
+        return err;
+    place.blackwell = hw_value(profile, HW_GPU_ARCH) >= 100;
+    hw_profile_free(profile);
+    return engine_settings_print(point->policy, &point->knobs, &place, indent, f);
+}
+
 static int settings_print(const struct recommend *r)
 {
     bool any = false;
@@ -138,9 +154,7 @@ static int settings_print(const struct recommend *r)
             break;
         printf("%s  %s%s%s\n", any ? "" : "settings\n", name, *knobs ? ", " : "", knobs);
         any = true;
-        engine_settings_print(point.policy, &point.knobs, point.ev.num_sms,
-                              s.phase == PHASE_OF_DECODE, strstr(s.profile, "b200") != NULL, "    ",
-                              stdout);
+        err = place_print(&point, &s, "    ", stdout);
         scenario_free(&s);
     }
     return err;
@@ -248,6 +262,7 @@ static json_t *pick_json(const struct recommend *r, const struct recommend_pick 
     size_t len;
     json_t *knobs = json_object(), *j;
     FILE *f = open_memstream(&settings, &len);
+    struct scenario s;
 
     grid_point_name(&point, name, sizeof name);
     report_scenario_words(r->config, p->scenario, words, sizeof words);
@@ -260,7 +275,10 @@ static json_t *pick_json(const struct recommend *r, const struct recommend_pick 
         json_object_set_new(j, "gain_interval_pct",
                             json_pack("[f,f]", p->gain_low_pct, p->gain_high_pct));
     if (f) {
-        engine_settings_print(point.policy, &point.knobs, point.ev.num_sms, true, false, "", f);
+        if (!config_scenario(r->config, p->scenario, &s)) {
+            place_print(&point, &s, "", f);
+            scenario_free(&s);
+        }
         fclose(f);
         json_object_set_new(j, "settings", json_string(settings));
     }

@@ -73,10 +73,8 @@ static void title_of(const struct grid_point *p, const struct scenario *s, char 
     char name[24], knobs[64] = "";
 
     grid_point_name(p, name, sizeof name);
-    if (p->policy == &policy_peo)
-        snprintf(knobs, sizeof knobs, ", %d rounds, %d SMs", p->knobs.num_rounds, p->knobs.num_sms);
-    if (p->policy == &policy_eps)
-        snprintf(knobs, sizeof knobs, ", PN %d, %d SMs", p->knobs.pipeline_num, p->knobs.num_sms);
+    if (p->policy->headline)
+        p->policy->headline(&p->knobs, knobs, sizeof knobs);
     snprintf(buf, size, "%s%s, batch %d: %.1f us (%+.1f%% against none)", name, knobs, s->batch,
              p->ev.layer_us, p->ev.gain_pct);
 }

@@ -30,10 +30,11 @@ enum hw_scale { HW_SCALE_SAME, HW_SCALE_NVLINK, HW_SCALE_HBM, HW_SCALE_FP8, HW_S
     X(NET_NVLINK_EFF,      "net.nvlink_eff",      "",        0.1, 1,   0.86,        SAME, "share of it that any kernel or copy engine reaches") \
     X(NET_PUSH_SM_GBPS,    "net.push_sm_GBps",    "GB/s",    0.5, 1000, 43,        SAME, "most that one SM's plain stores push to a peer") \
     X(NET_NVLINK_LAT_US,   "net.nvlink_lat_us",   "us",      0, 100,   0.7,         SAME, "one way, store to visible flag") \
+    X(NET_HOST_GPUS,       "net.host_gpus",       "GPUs",    1, 1024,  8,           SAME, "GPUs of one host; an NVLink domain may span several") \
     X(NET_NIC_GBITPS,      "net.nic_Gbitps",      "Gbit/s",  1, 10000, HW_REQUIRED, SAME, "one NIC per direction, nominal") \
     X(NET_NIC_EFF,         "net.nic_eff",         "",        0.1, 1,   0.94,        SAME, "share of it that large messages reach") \
     X(NET_NICS_PER_GPU,    "net.nics_per_gpu",    "NICs",    0.01, 16, 1,           SAME, "NICs per GPU; 0.5 = two GPUs share one") \
-    X(NET_NIC_LAT_US,      "net.nic_lat_us",      "us",      0, 1000,  5,           SAME, "one way, RDMA write to visible flag") \
+    X(NET_NIC_LAT_US,      "net.nic_lat_us",      "us",      0, 1000,  2,           SAME, "one way, RDMA write to visible flag") \
     X(NET_NIC_MSG_NS,      "net.nic_msg_ns",      "ns",      0, 1e5,   10,          SAME, "NIC time per message besides its bytes") \
     X(NET_FABRIC_DERATE,   "net.fabric_derate",   "",        0.05, 1,  1,           SAME, "incast and rail crossing, which max-min sharing ignores") \
     X(LAUNCH_GRAPH_GAP_US, "launch.graph_gap_us", "us",      0, 100,   1.0,         SAME, "between two kernels of one stream in a CUDA graph") \
@@ -56,10 +57,11 @@ enum hw_scale { HW_SCALE_SAME, HW_SCALE_NVLINK, HW_SCALE_HBM, HW_SCALE_FP8, HW_S
     X(LL_DISP_PUSH_EFF,    "ll.dispatch_push_eff", "",       0.02, 2,  0.8,         SAME, "most that all CTAs push, as a share of nominal NVLink (local copies count)") \
     X(LL_DISP_RECV_SHARE,  "ll.dispatch_recv_share", "",     0, 1,     0.35,        SAME, "share of the fixed time that belongs to the receive kernel") \
     X(LL_DISP_COPY_EFF,    "ll.dispatch_copy_eff", "",       0.02, 1,  0.8,         SAME, "receive copy: share of nominal HBM bandwidth with a full grid") \
-    X(LL_DISP_NODE_US,     "ll.dispatch_node_us", "us",      0, 1000,  6,           SAME, "more when ranks are on other nodes") \
-    X(LL_DISP_RANK_NS,     "ll.dispatch_rank_ns", "ns",      0, 1e5,   300,         SAME, "more per off-node rank") \
+    X(LL_DISP_NODE_US,     "ll.dispatch_node_us", "us",      0, 1000,  0.1,         SAME, "more when ranks are on other nodes") \
+    X(LL_DISP_FLAG_NS,     "ll.dispatch_flag_ns", "ns",      0, 1e5,   70,          SAME, "more per expert on other nodes: its count over the NIC") \
     X(LL_COMB_FIXED_US,    "ll.combine_fixed_us", "us",      0, 1000,  6.4,         SAME, "fused low-latency combine: start, grid barrier, flags") \
     X(LL_COMB_EXPERT_NS,   "ll.combine_expert_ns", "ns",     0, 1000,  1,           SAME, "more per expert of the round") \
+    X(LL_COMB_GROUP_US,    "ll.combine_group_us", "us",      0, 1000,  0.5,         SAME, "more where a CTA serves several experts") \
     X(LL_COMB_KIB_NS,      "ll.combine_KiB_ns",   "ns",      0, 5000,  275,         SAME, "more per 1024 channels") \
     X(LL_COMB_TOPK_NS,     "ll.combine_topk_ns",  "ns",      0, 5000,  150,         SAME, "more per chosen expert of a token") \
     X(LL_COMB_CTA_GBPS,    "ll.combine_cta_GBps", "GB/s",    0.5, 1000, 28,         SAME, "most that one sending CTA pushes") \
@@ -69,7 +71,7 @@ enum hw_scale { HW_SCALE_SAME, HW_SCALE_NVLINK, HW_SCALE_HBM, HW_SCALE_FP8, HW_S
     X(LL_COMB_TOKEN_KIB_NS, "ll.combine_token_KiB_ns", "ns", 0, 1e5,   25,          SAME, "the same, more per 1024 channels and chosen expert") \
     X(LL_COMB_READ_EFF,    "ll.combine_read_eff", "",        0.02, 1,  0.8,         SAME, "receive: share of nominal HBM bandwidth with a full grid") \
     X(LL_COMB_NODE_US,     "ll.combine_node_us",  "us",      0, 1000,  8,           SAME, "more when ranks are on other nodes") \
-    X(LL_COMB_RANK_NS,     "ll.combine_rank_ns",  "ns",      0, 1e5,   200,         SAME, "more per off-node rank") \
+    X(LL_COMB_FLAG_NS,     "ll.combine_flag_ns",  "ns",      0, 1e5,   30,          SAME, "more per expert on other nodes: its flag over the NIC") \
     X(NORMAL_DISP_FIXED_US,  "normal.dispatch_fixed_us", "us", 0, 1000, 20, SAME, "normal dispatch: launch, barrier and first chunk") \
     X(NORMAL_DISP_KIB_US,    "normal.dispatch_KiB_us", "us", 0, 1000, 0.5, SAME, "more per 1024 channels of hidden size") \
     X(NORMAL_DISP_TOKEN_NS,  "normal.dispatch_token_ns", "ns", 0, 1e5, 400, SAME, "one SM: one token besides its copies") \
@@ -77,11 +79,14 @@ enum hw_scale { HW_SCALE_SAME, HW_SCALE_NVLINK, HW_SCALE_HBM, HW_SCALE_FP8, HW_S
     X(NORMAL_DISP_COPY_NS,   "normal.dispatch_copy_ns", "ns", 0, 1e5, 50, SAME, "one SM: one copy of a token to a rank") \
     X(NORMAL_DISP_COPY_KIB_NS, "normal.dispatch_copy_KiB_ns", "ns", 0, 1e5, 36, SAME, "the same, more per KiB of the copy") \
     X(NORMAL_DISP_PUSH_EFF,  "normal.dispatch_push_eff", "", 0.02, 1.2, 0.75, SAME, "most that all SMs move, as a share of nominal NVLink (local copies count)") \
+    X(NORMAL_DISP_SMS_POWER, "normal.dispatch_sms_power", "", 0.3, 1.2, 0.9, SAME, "so many SMs move rows by this power of their number faster than one") \
     X(NORMAL_DISP_NODE_US,   "normal.dispatch_node_us", "us", 0, 1000, 10, SAME, "off-node kernel: launch, barrier and first chunk (instead of fixed_us)") \
-    X(NORMAL_DISP_RANK_NS,   "normal.dispatch_rank_ns", "ns", 0, 1e5, 300, SAME, "off-node: more per off-node rank") \
+    X(NORMAL_DISP_RANK_NS,   "normal.dispatch_rank_ns", "ns", 0, 1e5, 600, SAME, "off-node: more per off-node rank") \
     X(NORMAL_DISP_NODE_TOKEN_NS, "normal.dispatch_node_token_ns", "ns", 0, 1e5, 400, SAME, "off-node kernel, one SM: more per token") \
     X(NORMAL_DISP_RDMA_NS,   "normal.dispatch_rdma_ns", "ns", 0, 1e5, 400, SAME, "off-node kernel, one SM: one copy of a token to another node") \
     X(NORMAL_DISP_NIC_EFF,   "normal.dispatch_nic_eff", "", 0.05, 1.2, 0.9, SAME, "off-node: share of nominal NIC bandwidth") \
+    X(NORMAL_DISP_FILL_NS,   "normal.dispatch_fill_ns", "ns", 0, 1e6, 900, SAME, "off-node kernel, one channel (two SMs): one token through the stages that a full pipeline hides") \
+    X(NORMAL_DISP_FILL_TOKENS, "normal.dispatch_fill_tokens", "tokens", 0, 1e4, 20, SAME, "off-node kernel: a channel's pipeline is full after so many") \
     X(NORMAL_COMB_FIXED_US,  "normal.combine_fixed_us", "us", 0, 1000, 20, SAME, "normal combine: launch, barrier and first chunk") \
     X(NORMAL_COMB_KIB_US,    "normal.combine_KiB_us", "us", 0, 1000, 0.5, SAME, "more per 1024 channels of hidden size") \
     X(NORMAL_COMB_TOKEN_NS,  "normal.combine_token_ns", "ns", 0, 1e5, 180, SAME, "one SM: one token besides its copies") \
@@ -89,12 +94,15 @@ enum hw_scale { HW_SCALE_SAME, HW_SCALE_NVLINK, HW_SCALE_HBM, HW_SCALE_FP8, HW_S
     X(NORMAL_COMB_COPY_NS,   "normal.combine_copy_ns", "ns", 0, 1e5, 0, SAME, "one SM: one copy of a token to a rank") \
     X(NORMAL_COMB_COPY_KIB_NS, "normal.combine_copy_KiB_ns", "ns", 0, 1e5, 55, SAME, "the same, more per KiB of the copy") \
     X(NORMAL_COMB_PUSH_EFF,  "normal.combine_push_eff", "", 0.02, 1.2, 0.8, SAME, "most that all SMs move, as a share of nominal NVLink (local copies count)") \
+    X(NORMAL_COMB_SMS_POWER, "normal.combine_sms_power", "", 0.3, 1.2, 0.9, SAME, "so many SMs move rows by this power of their number faster than one") \
     X(NORMAL_COMB_NODE_US,   "normal.combine_node_us", "us", 0, 1000, 10, SAME, "off-node kernel: launch, barrier and first chunk (instead of fixed_us)") \
-    X(NORMAL_COMB_RANK_NS,   "normal.combine_rank_ns", "ns", 0, 1e5, 300, SAME, "off-node: more per off-node rank") \
+    X(NORMAL_COMB_RANK_NS,   "normal.combine_rank_ns", "ns", 0, 1e5, 600, SAME, "off-node: more per off-node rank") \
     X(NORMAL_COMB_NODE_TOKEN_NS, "normal.combine_node_token_ns", "ns", 0, 1e5, 400, SAME, "off-node kernel, one SM: more per token") \
     X(NORMAL_COMB_RDMA_NS,   "normal.combine_rdma_ns", "ns", 0, 1e5, 400, SAME, "off-node kernel, one SM: one copy of a token to another node") \
     X(NORMAL_COMB_NIC_EFF,   "normal.combine_nic_eff", "", 0.05, 1.2, 0.9, SAME, "off-node: share of nominal NIC bandwidth") \
-    X(NORMAL_NOTIFY_US,      "normal.notify_us", "us", 0, 10000, 10, SAME, "off-node: notify and barrier kernels") \
+    X(NORMAL_COMB_FILL_NS,   "normal.combine_fill_ns", "ns", 0, 1e6, 2400, SAME, "off-node kernel, one channel (two SMs): one token through the stages that a full pipeline hides") \
+    X(NORMAL_COMB_FILL_TOKENS, "normal.combine_fill_tokens", "tokens", 0, 1e4, 20, SAME, "off-node kernel: a channel's pipeline is full after so many") \
+    X(NORMAL_NOTIFY_US,      "normal.notify_us", "us", 0, 10000, 20, SAME, "off-node: notify and barrier kernels") \
     X(NORMAL_NOTIFY_NODE_US, "normal.notify_node_us", "us", 0, 10000, 11, SAME, "the same, more per other node") \
     X(NORMAL_NOTIFY_TOKEN_NS, "normal.notify_token_ns", "ns", 0, 1e5, 2, SAME, "dispatch: more per token") \
     X(NORMAL_NOTIFY_SM_NS,   "normal.notify_sm_ns", "ns", 0, 1e6, 150, SAME, "combine, one SM: more per token") \
@@ -102,6 +110,42 @@ enum hw_scale { HW_SCALE_SAME, HW_SCALE_NVLINK, HW_SCALE_HBM, HW_SCALE_FP8, HW_S
     X(A2A_CTA_GBPS,        "a2a.cta_GBps",        "GB/s",    0.5, 500, 22,          SAME, "most that one CTA pushes") \
     X(A2A_PUSH_EFF,        "a2a.push_eff",        "",        0.02, 1,  0.75,        SAME, "most that all CTAs push, as a share of nominal NVLink") \
     X(A2A_ROW_NS,          "a2a.row_ns",          "ns",      0, 1e5,   300,         SAME, "packing and unpacking, one CTA: one row") \
+    X(NVL_1S_DISP_FIXED_US, "nvl.one_sided_dispatch_fixed_us", "us", 0, 1000, 14, SAME, "one-sided exchange over NVLink, dispatch: launch, flags and first row, inside a host") \
+    X(NVL_1S_DISP_HOST_US,  "nvl.one_sided_dispatch_host_us", "us", 0, 1000, 2, SAME, "more when the domain spans hosts") \
+    X(NVL_1S_DISP_DOUBLE_US, "nvl.one_sided_dispatch_double_us", "us", 0, 1000, 1.5, SAME, "more for every doubling of the ranks beyond a host") \
+    X(NVL_1S_DISP_TOKEN_NS, "nvl.one_sided_dispatch_token_ns", "ns", 0, 1e5, 7, SAME, "one token besides its copies to peers") \
+    X(NVL_1S_DISP_EFF,      "nvl.one_sided_dispatch_eff", "", 0.02, 2, 0.75, SAME, "share of nominal NVLink that copies to peers reach") \
+    X(NVL_1S_DISP_CORNER,   "nvl.one_sided_dispatch_corner", "", 1, 16, 1.04, SAME, "how sharply fixed time and transfer add: (a^c + b^c)^(1/c)") \
+    X(NVL_1S_COMB_FIXED_US, "nvl.one_sided_combine_fixed_us", "us", 0, 1000, 17, SAME, "the same, combine: launch, flags and first row, inside a host") \
+    X(NVL_1S_COMB_HOST_US,  "nvl.one_sided_combine_host_us", "us", 0, 1000, 3.5, SAME, "more when the domain spans hosts") \
+    X(NVL_1S_COMB_DOUBLE_US, "nvl.one_sided_combine_double_us", "us", 0, 1000, 4.5, SAME, "more for every doubling of the ranks beyond a host") \
+    X(NVL_1S_COMB_TOKEN_NS, "nvl.one_sided_combine_token_ns", "ns", 0, 1e5, 2, SAME, "one token besides its copies to peers") \
+    X(NVL_1S_COMB_EFF,      "nvl.one_sided_combine_eff", "", 0.02, 2, 0.71, SAME, "share of nominal NVLink that copies to peers reach") \
+    X(NVL_1S_COMB_CORNER,   "nvl.one_sided_combine_corner", "", 1, 16, 1.22, SAME, "how sharply fixed time and transfer add: (a^c + b^c)^(1/c)") \
+    X(NVL_2S_PREP_FIXED_US, "nvl.two_sided_prepare_fixed_us", "us", 0, 1000, 12, SAME, "two-sided exchange over NVLink, prepare: launch, flags and first row, inside a host") \
+    X(NVL_2S_PREP_HOST_US,  "nvl.two_sided_prepare_host_us", "us", 0, 1000, 0.5, SAME, "more when the domain spans hosts") \
+    X(NVL_2S_PREP_DOUBLE_US, "nvl.two_sided_prepare_double_us", "us", 0, 1000, 0.7, SAME, "more for every doubling of the ranks beyond a host") \
+    X(NVL_2S_PREP_TOKEN_NS, "nvl.two_sided_prepare_token_ns", "ns", 0, 1e5, 7, SAME, "one token besides its copies to peers") \
+    X(NVL_2S_PREP_EFF,      "nvl.two_sided_prepare_eff", "", 0.02, 2, 0.9, SAME, "share of nominal NVLink that copies to peers reach") \
+    X(NVL_2S_PREP_CORNER,   "nvl.two_sided_prepare_corner", "", 1, 16, 1.05, SAME, "how sharply fixed time and transfer add: (a^c + b^c)^(1/c)") \
+    X(NVL_2S_DISP_FIXED_US, "nvl.two_sided_dispatch_fixed_us", "us", 0, 1000, 10.5, SAME, "the same, dispatch: launch, flags and first row, inside a host") \
+    X(NVL_2S_DISP_HOST_US,  "nvl.two_sided_dispatch_host_us", "us", 0, 1000, 1, SAME, "more when the domain spans hosts") \
+    X(NVL_2S_DISP_DOUBLE_US, "nvl.two_sided_dispatch_double_us", "us", 0, 1000, 0.5, SAME, "more for every doubling of the ranks beyond a host") \
+    X(NVL_2S_DISP_TOKEN_NS, "nvl.two_sided_dispatch_token_ns", "ns", 0, 1e5, 37, SAME, "one token besides its copies to peers") \
+    X(NVL_2S_DISP_EFF,      "nvl.two_sided_dispatch_eff", "", 0.02, 2, 0.65, SAME, "share of nominal NVLink that copies to peers reach") \
+    X(NVL_2S_DISP_CORNER,   "nvl.two_sided_dispatch_corner", "", 1, 16, 1.02, SAME, "how sharply fixed time and transfer add: (a^c + b^c)^(1/c)") \
+    X(NVL_2S_COMB_FIXED_US, "nvl.two_sided_combine_fixed_us", "us", 0, 1000, 12, SAME, "the same, combine: launch, flags and first row, inside a host") \
+    X(NVL_2S_COMB_HOST_US,  "nvl.two_sided_combine_host_us", "us", 0, 1000, 0.4, SAME, "more when the domain spans hosts") \
+    X(NVL_2S_COMB_DOUBLE_US, "nvl.two_sided_combine_double_us", "us", 0, 1000, 1.6, SAME, "more for every doubling of the ranks beyond a host") \
+    X(NVL_2S_COMB_TOKEN_NS, "nvl.two_sided_combine_token_ns", "ns", 0, 1e5, 77, SAME, "one token besides its copies to peers") \
+    X(NVL_2S_COMB_EFF,      "nvl.two_sided_combine_eff", "", 0.02, 2, 0.6, SAME, "share of nominal NVLink that copies to peers reach") \
+    X(NVL_2S_COMB_CORNER,   "nvl.two_sided_combine_corner", "", 1, 16, 1.12, SAME, "how sharply fixed time and transfer add: (a^c + b^c)^(1/c)") \
+    X(NVL_2S_COMB_LP_FIXED_US, "nvl.two_sided_combine_lp_fixed_us", "us", 0, 1000, 15, SAME, "the same, combine in FP4: launch, flags and first row, inside a host") \
+    X(NVL_2S_COMB_LP_HOST_US,  "nvl.two_sided_combine_lp_host_us", "us", 0, 1000, 1.7, SAME, "more when the domain spans hosts") \
+    X(NVL_2S_COMB_LP_DOUBLE_US, "nvl.two_sided_combine_lp_double_us", "us", 0, 1000, 1, SAME, "more for every doubling of the ranks beyond a host") \
+    X(NVL_2S_COMB_LP_TOKEN_NS, "nvl.two_sided_combine_lp_token_ns", "ns", 0, 1e5, 130, SAME, "one token besides its copies to peers") \
+    X(NVL_2S_COMB_LP_EFF,      "nvl.two_sided_combine_lp_eff", "", 0.02, 2, 0.4, SAME, "share of nominal NVLink that copies to peers reach") \
+    X(NVL_2S_COMB_LP_CORNER,   "nvl.two_sided_combine_lp_corner", "", 1, 16, 1.15, SAME, "how sharply fixed time and transfer add: (a^c + b^c)^(1/c)") \
     X(COLL_NUM_SMS,        "coll.num_sms",        "SMs",     1, 1024,  24,          SAME, "CTAs a collective takes by itself; fewer slow it down") \
     X(BF16_FIXED_US,         "gemm_bf16.fixed_us", "us", 0, 1000, 2, SAME, "dense GEMM, BF16: start and drain") \
     X(BF16_TILE_NS,          "gemm_bf16.tile_ns", "ns", 0, 1e5, 800, SAME, "one tile: prologue and epilogue") \

@@ -77,7 +77,7 @@ static double expert_rows(const struct memory_spec *s)
 {
     double local = ceil((double)s->model->experts / s->ranks);
 
-    if (s->comm == COMM_LOW_LATENCY)
+    if (plan_comm_traits(s->comm)->buffers == COMM_BUFFERS_BOUND)
         return local * s->ranks * s->max_dispatch_tokens;
     return 1.25 * s->tokens * s->model->topk;
 }
@@ -105,7 +105,7 @@ void memory_sum(const struct memory_spec *s, struct memory_sum *out)
     weights_sum(s, tp, out);
     out->kv = (double)s->requests * tp * s->context_len * kv_elements(m, tp) *
               s->kv_bytes_per_element * (m->num_layers + s->mtp_layers);
-    if (s->comm == COMM_LOW_LATENCY)
+    if (plan_comm_traits(s->comm)->buffers == COMM_BUFFERS_BOUND)
         out->buffers =
             memory_low_latency_bytes(m->hidden, m->experts, s->ranks, s->max_dispatch_tokens);
     else

@@ -1,6 +1,7 @@
 #include "model/pass.h"
 
 #include "base/err.h"
+#include "model/attn.h"
 #include "model/law/cost.h"
 #include "model/policy/layer.h"
 #include "model/memory.h"
@@ -11,30 +12,29 @@ void pass_layers_of(const struct moe_model *m, int draft_tokens, struct pass_lay
         .dense = m->num_layers - m->moe_layers, .moe = m->moe_layers, .mtp = draft_tokens};
 }
 
-static double attention_width(const struct moe_model *m, bool absorbed)
-{
-    if (m->attention == MOE_ATTN_MLA && absorbed)
-        return 2.0 * m->kv_lora_rank + m->qk_rope_head_dim;
-    return m->head_dim + m->v_head_dim;
-}
-
 void pass_work_of(const struct moe_model *m, double context, bool absorbed,
                   enum plan_dtype weight_dtype, double kv_bytes_per_element, struct pass_work *out)
 {
-    double kv = moe_kv_elements(m) * kv_bytes_per_element * m->num_layers;
+    double kv = kv_bytes_per_element;
 
     *out = (struct pass_work){
         .linear_flops = 2 * moe_params_active(m),
-        .attention_flops = 2.0 * m->num_layers * m->heads * attention_width(m, absorbed) * context,
         .weight_bytes = memory_weight_bytes(moe_params_total(m), weight_dtype),
         .active_bytes = memory_weight_bytes(moe_params_active(m), weight_dtype),
-        .kv_read_bytes = kv * context,
-        .kv_write_bytes = kv,
-        .dispatch_bytes = (double)m->moe_layers * m->topk *
-                          cost_message_bytes(FLOW_DISPATCH, DTYPE_FP8, m->hidden),
-        .combine_bytes = (double)m->moe_layers * m->topk *
-                         cost_message_bytes(FLOW_COMBINE, DTYPE_BF16, m->hidden),
     };
+    for (int i = 0; i < m->num_kinds; i++) {
+        const struct moe_layer *l = &m->layer[i];
+        double used = moe_layer_used(l);
+
+        out->attention_flops += l->count * attn_flops(&l->attn, context, absorbed);
+        out->kv_read_bytes += l->count * attn_read_bytes(&l->attn, context, kv);
+        out->kv_write_bytes += l->count * attn_cache_bytes(&l->attn, context, kv) / context;
+        out->state_bytes += l->count * attn_state_bytes(&l->attn);
+        out->dispatch_bytes +=
+            l->count * used * cost_message_bytes(FLOW_DISPATCH, DTYPE_FP8, l->expert_hidden);
+        out->combine_bytes +=
+            l->count * used * cost_message_bytes(FLOW_COMBINE, DTYPE_BF16, l->expert_hidden);
+    }
 }
 
 int pass_ends_build(const struct layer_spec *spec, int head_rows, struct plan **out)

@@ -18,8 +18,9 @@ struct pass_work {
     double attention_flops; /* scores and values over `context` keys */
     double weight_bytes;    /* all weights, once: read whole by any step with enough tokens */
     double active_bytes;    /* of which one token alone would touch */
-    double kv_read_bytes;   /* KV cache read per token */
-    double kv_write_bytes;
+    double kv_read_bytes;   /* KV cache, index keys and state read per token */
+    double kv_write_bytes;  /* what the cache holds per token of `context` */
+    double state_bytes;     /* state of one request, whatever its context */
     double dispatch_bytes, combine_bytes; /* messages of low-latency kernels, self included */
 };
 /* absorbed: MLA in decode works on the latent KV (kv_lora_rank wide). */

@@ -45,6 +45,9 @@ struct cost {
     double graph_gap_ns;    /* between two kernels of one stream in a CUDA graph */
     double cross_stream_ns; /* extra when the dependency comes from another stream */
     double eager_launch_ns; /* host time per launch without a graph */
+    /* Is there a law for every op of the plan? Else an error that names the kind, logged. May be
+     * NULL: there is. */
+    int (*check)(void *self, const struct plan *plan);
     /* The work of op on rank when it asks for op.sms SMs. Pure: same arguments, same answer. */
     void (*work)(void *self, const struct plan *plan, int rank, int op, struct cost_work *out);
     /* By how much `op` of rank is slowed (>= 1) on its SM side while `other` runs beside it. */

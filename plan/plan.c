@@ -10,53 +10,42 @@
 /* A table's shared counts grow until they hold so much. */
 #define COUNTS_KEPT_BYTES ((size_t)64 << 20)
 
-static const char *const kind_names[] = {
-#define KIND_NAME(name, text, class) text,
-    PLAN_OP_KINDS(KIND_NAME)
-#undef KIND_NAME
-};
-
-static const enum plan_op_class kind_classes[] = {
-#define KIND_CLASS(name, text, class) OP_CLASS_##class,
-    PLAN_OP_KINDS(KIND_CLASS)
-#undef KIND_CLASS
-};
-
 static const char *const dtype_names[] = {"bf16", "fp8", "logfmt10"};
 static const char *const gemm_names[] = {"masked", "contiguous", "dense"};
-static const char *const comm_names[] = {"low_latency", "normal", "nccl"};
 
 const char *plan_op_kind_name(enum plan_op_kind kind)
 {
-    return kind < OP_KIND_COUNT ? kind_names[kind] : "?";
+    return kind < OP_KIND_COUNT ? plan_op_traits(kind)->text : "?";
 }
 
 enum plan_op_class plan_op_kind_class(enum plan_op_kind kind)
 {
-    return kind_classes[kind];
+    return plan_op_traits(kind)->class;
 }
 
 bool plan_op_sends(enum plan_op_kind kind)
 {
-    return kind == OP_DISPATCH || kind == OP_DISPATCH_SEND || kind == OP_COMBINE ||
-           kind == OP_COMBINE_SEND || kind == OP_A2A_DISPATCH || kind == OP_A2A_COMBINE;
+    return plan_op_traits(kind)->network & OP_NET_SENDS;
 }
 
 bool plan_op_recvs(enum plan_op_kind kind)
 {
-    return kind == OP_DISPATCH || kind == OP_DISPATCH_RECV || kind == OP_COMBINE ||
-           kind == OP_COMBINE_RECV || kind == OP_A2A_DISPATCH || kind == OP_A2A_COMBINE;
+    return plan_op_traits(kind)->network & OP_NET_RECVS;
+}
+
+enum plan_flow_dir plan_op_dir(enum plan_op_kind kind)
+{
+    return plan_op_traits(kind)->part == PLAN_PART_COMBINE ? FLOW_COMBINE : FLOW_DISPATCH;
 }
 
 bool plan_op_is_expert_gemm(enum plan_op_kind kind)
 {
-    return kind == OP_GEMM_UP || kind == OP_GEMM_DOWN;
+    return plan_op_traits(kind)->work == OP_WORK_GEMM;
 }
 
 bool plan_op_is_expert_work(enum plan_op_kind kind)
 {
-    return plan_op_is_expert_gemm(kind) || kind == OP_ACT_QUANT || kind == OP_PERMUTE ||
-           kind == OP_UNPERMUTE;
+    return plan_op_traits(kind)->work != OP_WORK_TOKENS;
 }
 
 void plan_op_label(const struct plan *plan, int op, char *buf, size_t size)
@@ -70,7 +59,7 @@ void plan_op_label(const struct plan *plan, int op, char *buf, size_t size)
         snprintf(half, sizeof half, ".%c", 'A' + o->batch % 26);
     if (plan->num_layers > 1)
         snprintf(layer, sizeof layer, "/L%d", o->layer);
-    snprintf(buf, size, "%s%s%s%s", kind_names[o->kind], round, half, layer);
+    snprintf(buf, size, "%s%s%s%s", plan_op_kind_name(o->kind), round, half, layer);
 }
 
 const struct plan_op *plan_op_of_kind(const struct plan *plan, enum plan_op_kind kind)
@@ -470,7 +459,7 @@ static void print_shape(const struct plan_op *o, FILE *f)
     if (plan_op_is_expert_gemm(o->kind))
         fprintf(f, " %s", gemm_names[o->gemm]);
     if (class == OP_CLASS_COMM)
-        fprintf(f, " %s buffer=%d", comm_names[o->comm], o->buffer);
+        fprintf(f, " %s buffer=%d", plan_comm_traits(o->comm)->text, o->buffer);
     if (class == OP_CLASS_COLL)
         fprintf(f, " bytes=%lld of %d ranks", (long long)o->coll_bytes, o->coll_ranks);
     if (o->block_m)
@@ -553,9 +542,10 @@ static bool same_exchange(const struct plan_op *a, const struct plan_op *b)
     return a->buffer == b->buffer && a->layer == b->layer && a->batch == b->batch;
 }
 
+/* Begins an exchange: puts rows on their way to the experts. */
 static bool is_dispatch(const struct plan_op *o)
 {
-    return o->kind == OP_DISPATCH || o->kind == OP_DISPATCH_SEND || o->kind == OP_A2A_DISPATCH;
+    return plan_op_sends(o->kind) && plan_op_dir(o->kind) == FLOW_DISPATCH;
 }
 
 /* The last combine receive of the exchange that `dispatch` begins, or -1. */
@@ -564,7 +554,7 @@ static int exchange_end(const struct plan *plan, int dispatch)
     for (int i = plan->num_ops - 1; i > dispatch; i--) {
         const struct plan_op *o = &plan->ops[i];
 
-        if (plan_op_recvs(o->kind) && !is_dispatch(o) && o->kind != OP_DISPATCH_RECV &&
+        if (plan_op_recvs(o->kind) && plan_op_dir(o->kind) == FLOW_COMBINE &&
             same_exchange(o, &plan->ops[dispatch]))
             return i;
     }

@@ -17,42 +17,8 @@
 #include <stdio.h>
 
 #include "plan/attn.h"
-
-/* name, text, class. Class COMPUTE, COMM (moves expert rows between ranks) or COLL (collective). */
-#define PLAN_OP_KINDS(X)                                                                           \
-    X(ATTN_PROJ, "attn_proj", COMPUTE) /* norm, Q/K/V (latent) projections */                      \
-    X(ATTN_CORE, "attn_core", COMPUTE) /* scores and values over the KV cache */                   \
-    X(ATTN_OUT, "attn_out", COMPUTE)   /* output projection */                                     \
-    X(ROUTER, "router", COMPUTE)       /* gate GEMM and top-k */                                   \
-    X(DISPATCH, "dispatch", COMM)      /* fused send + receive */                                  \
-    X(DISPATCH_SEND, "dispatch_send", COMM)                                                        \
-    X(DISPATCH_RECV, "dispatch_recv", COMM)                                                        \
-    X(GEMM_UP, "gate_up_gemm", COMPUTE) /* grouped or dense: n = 2*inter, k = hidden */            \
-    X(ACT_QUANT, "silu_mul_quant", COMPUTE)                                                        \
-    X(GEMM_DOWN, "down_gemm", COMPUTE) /* n = hidden, k = inter */                                 \
-    X(COMBINE, "combine", COMM)        /* fused send + receive */                                  \
-    X(COMBINE_SEND, "combine_send", COMM)                                                          \
-    X(COMBINE_RECV, "combine_recv", COMM)                                                          \
-    X(MLP_UP, "mlp_gate_up", COMPUTE) /* shared expert or dense layer: one dense GEMM */           \
-    X(MLP_ACT, "mlp_silu_mul", COMPUTE)                                                            \
-    X(MLP_DOWN, "mlp_down", COMPUTE)                                                               \
-    X(A2A_DISPATCH, "a2a_dispatch", COMM) /* library all-to-all of tokens, send + receive */       \
-    X(A2A_COMBINE, "a2a_combine", COMM)                                                            \
-    X(ALL_REDUCE, "all_reduce", COLL)                                                              \
-    X(REDUCE_SCATTER, "reduce_scatter", COLL)                                                      \
-    X(ALL_GATHER, "all_gather", COLL)                                                              \
-    X(LM_HEAD, "lm_head", COMPUTE)                                                                 \
-    X(PERMUTE, "permute", COMPUTE)     /* received copies to the rows of each expert chosen */     \
-    X(UNPERMUTE, "unpermute", COMPUTE) /* weighted sum of the rows back to one per copy */
-
-enum plan_op_kind {
-#define PLAN_OP_ENUM(name, text, class) OP_##name,
-    PLAN_OP_KINDS(PLAN_OP_ENUM)
-#undef PLAN_OP_ENUM
-        OP_KIND_COUNT
-};
-
-enum plan_op_class { OP_CLASS_COMPUTE, OP_CLASS_COMM, OP_CLASS_COLL };
+#include "plan/comm_kinds.h"
+#include "plan/op_kinds.h"
 
 /* FP8 is e4m3 with one float scale per 128 channels (activations) or 128x128 block (weights).
  * LOGFMT10 is a message's only. Of a GEMM: NVFP4 has 4-bit weights and activations (a one-byte
@@ -71,9 +37,6 @@ enum plan_dtype {
 
 /* Which kernel family does an expert GEMM. */
 enum plan_gemm { GEMM_MASKED, GEMM_CONTIGUOUS, GEMM_DENSE, GEMM_IMPL_COUNT };
-
-/* Which communication library a comm op stands for (DESIGN: low-latency and normal kernels). */
-enum plan_comm { COMM_LOW_LATENCY, COMM_NORMAL, COMM_NCCL, COMM_IMPL_COUNT };
 
 enum plan_dep_kind {
     DEP_END, /* starts after the other op ended */
@@ -113,9 +76,6 @@ struct plan_stream {
 
 /* Which way rows travel: from the token's rank to the expert's, or back. */
 enum plan_flow_dir { FLOW_DISPATCH, FLOW_COMBINE };
-/* Copies sent: one per chosen expert, per destination rank, or per destination node (+ forwarding).
- */
-enum plan_flow_dedup { FLOW_PER_EXPERT, FLOW_PER_RANK, FLOW_PER_NODE };
 
 /* What send_op puts on the network on every rank and what recv_op waits for from every rank. */
 struct plan_flow {
@@ -197,8 +157,9 @@ static inline bool plan_attn_is_prefill(const struct plan_attn *a)
 
 const char *plan_op_kind_name(enum plan_op_kind kind);
 enum plan_op_class plan_op_kind_class(enum plan_op_kind kind);
-bool plan_op_sends(enum plan_op_kind kind); /* puts rows on the network */
-bool plan_op_recvs(enum plan_op_kind kind); /* waits for rows */
+bool plan_op_sends(enum plan_op_kind kind);             /* puts rows on the network */
+bool plan_op_recvs(enum plan_op_kind kind);             /* waits for rows */
+enum plan_flow_dir plan_op_dir(enum plan_op_kind kind); /* of a comm op */
 bool plan_op_is_expert_gemm(enum plan_op_kind kind);
 /* Works on the rows of its experts without moving them between ranks: GEMMs and what lies around
  * them. */

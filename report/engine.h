@@ -7,9 +7,8 @@
 
 #include "model/policy/policy.h"
 
-/* One line per engine, each after `indent`. num_sms: N of the GPU. decode: which kernels. Nothing
- * for `none` and for policies that no public engine has. */
-void engine_settings_print(const struct policy *p, const struct knobs *k, int num_sms, bool decode,
-                           bool blackwell, const char *indent, FILE *f);
+/* One line per engine, each after `indent`; nothing for policies without settings. ERR_NOMEM. */
+int engine_settings_print(const struct policy *p, const struct knobs *k,
+                          const struct policy_place *place, const char *indent, FILE *f);
 
 #endif

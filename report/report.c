@@ -54,18 +54,17 @@ void report_head(const struct config *c, FILE *f)
 
 int report_num_rounds(const struct grid_point *p)
 {
-    return p->policy == &policy_peo   ? p->knobs.num_rounds
-           : p->policy == &policy_eps ? p->knobs.pipeline_num
-                                      : 1;
+    return policy_knob(p->policy, &p->knobs, p->policy->rounds_knob, 1);
 }
 
 int report_num_sms(const struct grid_point *p)
 {
-    if (p->policy == &policy_sbo)
-        return p->knobs.combine_num_sms;
-    if (p->policy == &policy_peo || p->policy == &policy_eps)
-        return p->knobs.num_sms;
-    return p->ev.num_sms;
+    return policy_knob(p->policy, &p->knobs, p->policy->sms_knob, p->ev.num_sms);
+}
+
+static bool is_key(const char *key, const char *other)
+{
+    return other && !strcmp(key, other);
 }
 
 /* The knobs that a reader sets: those of the policy that are not at their default. */
@@ -78,13 +77,12 @@ void report_knob_words(const struct grid_point *p, char *buf, size_t size)
     knobs_default(p->policy, &dflt);
     for (const struct opt *o = p->policy->knobs; o->key && at < size; o++) {
         char value[64], usual[64];
-        bool main_knob = !strcmp(o->key, "num_rounds") ||
-                         (!strcmp(o->key, "num_sms") && p->policy != &policy_tbo) ||
-                         !strcmp(o->key, "combine_num_sms") || !strcmp(o->key, "pipeline_num");
+        bool main_knob =
+            is_key(o->key, p->policy->rounds_knob) || is_key(o->key, p->policy->sms_knob);
 
         opt_format(o, &p->knobs, value, sizeof value);
         opt_format(o, &dflt, usual, sizeof usual);
-        if (!strcmp(o->key, "overlap_method") || (!main_knob && !strcmp(value, usual)))
+        if (is_key(o->key, p->policy->method_knob) || (!main_knob && !strcmp(value, usual)))
             continue;
         at += (size_t)snprintf(buf + at, size - at, "%s%s=%s", at ? " " : "", o->key, value);
     }
@@ -211,8 +209,7 @@ static json_t *point_json(const struct grid *g, const struct grid_point *p)
                             json_real(ev->metrics.part_ns[i] / 1e3));
     json_object_set_new(parts, "launch", json_real(ev->metrics.launch_ns / 1e3));
     j = json_pack("{s:i,s:s,s:i,s:i,s:i,s:o,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:I,s:o}", "batch",
-                  batch, "policy", p->policy->name, "method",
-                  p->policy == &policy_peo ? p->knobs.overlap_method : 0, "num_rounds",
+                  batch, "policy", p->policy->name, "method", grid_point_method(p), "num_rounds",
                   report_num_rounds(p), "num_sms", report_num_sms(p), "knobs", knobs, "layer_us",
                   ev->layer_us, "none_us", ev->none_us, "gain_pct", ev->gain_pct, "exposed_comm_us",
                   ev->metrics.exposed_comm_ns / 1e3, "sm_util", ev->metrics.sm_util, "nvlink_util",
@@ -327,8 +324,8 @@ void report_csv_row(const struct config *c, const struct grid_point *p, const ch
     policy_knobs_text(p->policy, &p->knobs, knobs, sizeof knobs);
     vary_csv(c, p->scenario, f, false);
     fprintf(f, "%s,%d,%d,%d,%.6g,%.6g,%.6g,%.6g,%.6g,%.6g,%.6g,%.6g,%llu,%s\n",
-            name ? name : p->policy->name, p->policy == &policy_peo ? p->knobs.overlap_method : 0,
-            report_num_rounds(p), report_num_sms(p), ev->layer_us, ev->none_us, ev->gain_pct,
+            name ? name : p->policy->name, grid_point_method(p), report_num_rounds(p),
+            report_num_sms(p), ev->layer_us, ev->none_us, ev->gain_pct,
             ev->metrics.exposed_comm_ns / 1e3, ev->metrics.sm_util, ev->nvlink_util, ev->nic_util,
             ev->assumed_share, (unsigned long long)ev->events, knobs);
 }

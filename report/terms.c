@@ -4,22 +4,12 @@
 
 static enum terms_kind kind_of(enum plan_op_kind kind)
 {
-    switch (kind) {
-    case OP_DISPATCH:
-    case OP_DISPATCH_SEND:
-    case OP_DISPATCH_RECV:
-    case OP_A2A_DISPATCH:
+    switch (plan_op_traits(kind)->part) {
+    case PLAN_PART_DISPATCH:
         return TERMS_DISPATCH;
-    case OP_GEMM_UP:
-    case OP_ACT_QUANT:
-    case OP_GEMM_DOWN:
-    case OP_PERMUTE:
-    case OP_UNPERMUTE:
+    case PLAN_PART_EXPERTS:
         return TERMS_EXPERTS;
-    case OP_COMBINE:
-    case OP_COMBINE_SEND:
-    case OP_COMBINE_RECV:
-    case OP_A2A_COMBINE:
+    case PLAN_PART_COMBINE:
         return TERMS_COMBINE;
     default:
         return TERMS_OTHER;

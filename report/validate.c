@@ -63,21 +63,19 @@ static bool has_knob(const struct validate_point *p, const char *key)
 
 static int method_of(const struct validate_point *p)
 {
-    return has_knob(p, "overlap_method") ? p->knobs.overlap_method : 0;
+    return policy_knob(p->policy, &p->knobs, p->policy->method_knob, 0);
 }
 
 static int rounds_of(const struct validate_point *p)
 {
-    return has_knob(p, "num_rounds")     ? p->knobs.num_rounds
-           : has_knob(p, "pipeline_num") ? p->knobs.pipeline_num
-                                         : 1;
+    return policy_knob(p->policy, &p->knobs, p->policy->rounds_knob, 1);
 }
 
 static int sms_of(const struct validate_point *p)
 {
-    return has_knob(p, "num_sms")           ? p->knobs.num_sms
-           : has_knob(p, "combine_num_sms") ? p->knobs.combine_num_sms
-                                            : 0;
+    const char *key = p->policy->sms_knob;
+
+    return policy_knob(p->policy, &p->knobs, key ? key : "num_sms", 0);
 }
 
 static const char *gemm_name(int kind)
@@ -450,12 +448,6 @@ int validate_json(const struct validate_set *v, char **text)
     return *text ? 0 : ERR_NOMEM;
 }
 
-/* The same experts on the same bytes in the same order: these policies must agree to the bit. */
-static bool same_bits_expected(const struct policy *p)
-{
-    return p == &policy_none || p == &policy_peo || p == &policy_sbo;
-}
-
 int validate_bits(const struct validate_set *v)
 {
     int err = 0;
@@ -463,8 +455,7 @@ int validate_bits(const struct validate_set *v)
     for (size_t i = 0; i < v->num_points; i++) {
         const struct validate_point *p = &v->point[i], *none = validate_none(v, p);
 
-        if (!p->measured || !none || !same_bits_expected(p->policy) ||
-            p->gpu.hash == none->gpu.hash)
+        if (!p->measured || !none || !p->policy->same_bits || p->gpu.hash == none->gpu.hash)
             continue;
         log_error("%s at batch %d: its output differs from none's", p->policy->name, p->batch);
         err = ERR_DATA;

@@ -377,7 +377,11 @@ int sim_run(const struct plan *plan, const struct cost *cost, const struct sim_t
                     .sink = sink,
                     .W = plan->ranks,
                     .num_ops = plan->num_ops};
-    int err = sim_open(&s);
+    int err = cost->check ? cost->check(cost->self, plan) : 0;
+
+    if (err)
+        return err;
+    err = sim_open(&s);
 
     if (!err)
         err = sim_loop(&s);
@@ -396,21 +400,4 @@ int sim_run(const struct plan *plan, const struct cost *cost, const struct sim_t
     }
     sim_close(&s);
     return err;
-}
-
-static int backend_run(void *self, const struct plan *plan, struct trace_sink *sink,
-                       uint64_t *events)
-{
-    struct sim_backend *b = self;
-    struct sim_stats stats;
-    int err = sim_run(plan, b->cost, b->topo, &b->options, sink, &stats);
-
-    if (!err && events)
-        *events = stats.events;
-    return err;
-}
-
-struct backend sim_backend(struct sim_backend *b)
-{
-    return (struct backend){.name = "sim", .self = b, .run = backend_run};
 }

@@ -21,7 +21,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "trace/backend.h"
 #include "plan/cost.h"
 #include "plan/plan.h"
 #include "trace/trace.h"
@@ -59,17 +58,10 @@ struct sim_stats {
 };
 
 /* Runs the plan once. ERR_STALLED (the ops cannot all finish: logged, with the first that hangs),
- * ERR_NOMEM, or what the sink returned. plan must have passed plan_check; topo has plan->ranks
- * endpoints; off-node is what it routes over NICs. stats may be NULL. */
+ * ERR_NOMEM, what cost.check says of an op without a law, or what the sink returned. plan must have
+ * passed plan_check; topo has plan->ranks endpoints; off-node is what it routes over NICs. stats
+ * may be NULL. */
 int sim_run(const struct plan *plan, const struct cost *cost, const struct sim_topology_cfg *topo,
             const struct sim_options *options, struct trace_sink *sink, struct sim_stats *stats);
-
-/* The same as a back end; the struct lends its parts and owns nothing. */
-struct sim_backend {
-    const struct cost *cost;
-    const struct sim_topology_cfg *topo;
-    struct sim_options options;
-};
-struct backend sim_backend(struct sim_backend *b);
 
 #endif

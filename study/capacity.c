@@ -49,8 +49,8 @@ void capacity_scenario(const struct capacity_config *c, const struct capacity_po
     out->nodes = p->ep > c->base.gpus_per_node ? p->ep / c->base.gpus_per_node : 1;
     out->gpus_per_node = p->ep / out->nodes;
     out->attention = ATTENTION_ON;
-    if (c->policies[p->policy].policy == &policy_eps)
-        out->comm = COMM_CHOICE_NCCL;
+    if (c->policies[p->policy].policy->auto_comm)
+        out->comm = c->policies[p->policy].policy->auto_comm;
     if (p->decode) {
         out->phase = PHASE_OF_DECODE;
         out->tokens_per_request = 1 + n->draft_tokens;

@@ -42,6 +42,11 @@
 /* The one list of scenario keys: YAML, --set, --help, defaults, units, ranges. */
 const struct opt scenario_options[] = {
     S_STRING("model", model, "deepseek-v3", "a name in configs/models/ or a config.json"),
+    {.key = "ignore_key",
+     .type = OPT_STRING,
+     .offset = offsetof(struct scenario, ignore_key),
+     .def = "",
+     .help = "keys of the model's config.json that may be unknown, with commas between"},
     S_INT("batch", batch, 1, 1048576, "128", "tokens", "tokens per rank entering the layer"),
     S_ENUM("phase", phase, "decode|prefill", "decode", "what the batch is made of"),
     S_STRING("cluster.profile", profile, "h800", "a name in hw/profiles/ or a profile file"),
@@ -63,7 +68,7 @@ const struct opt scenario_options[] = {
              "NVLink of one GPU per direction; 0 = the profile's"),
     S_DOUBLE("cluster.oversubscription", oversubscription, 1, 64, "1", NULL,
              "a leaf's NIC bandwidth over that of its uplinks"),
-    S_ENUM("comm", comm, "auto|low_latency|normal|nccl", "auto",
+    S_ENUM("comm", comm, "auto" PLAN_COMM_CHOICES, "auto",
            "communication kernels; auto: low-latency where the batch fits its buffers"),
     S_INT("max_dispatch_tokens", max_dispatch_tokens, 1, 1048576, "256", "tokens",
           "num_max_dispatch_tokens_per_rank of the low-latency buffers"),
@@ -610,8 +615,8 @@ int config_scenario(const struct config *c, size_t index, struct scenario *out)
     err = opt_set_defaults(scenario_options, out);
     if (!err)
         err = grid_set(scenario_options, c->axes, c->num_axes, index, out);
-    if (!err && out->comm == COMM_CHOICE_AUTO && config_has_policy(c, "eps"))
-        out->comm = COMM_CHOICE_NCCL;
+    for (int i = 0; !err && i < c->num_policies && out->comm == COMM_CHOICE_AUTO; i++)
+        out->comm = c->policies[i].policy->auto_comm;
     if (err)
         scenario_free(out);
     return err;

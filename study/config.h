@@ -12,13 +12,19 @@
 #include "model/policy/policy.h"
 
 enum { PHASE_OF_DECODE, PHASE_OF_PREFILL };
-enum { COMM_CHOICE_AUTO, COMM_CHOICE_LOW_LATENCY, COMM_CHOICE_NORMAL, COMM_CHOICE_NCCL };
+/* The key `comm`: auto, or a library of plan/comm_kinds.h. */
+enum {
+    COMM_CHOICE_AUTO,
+#define COMM_CHOICE_ENUM(name, ...) COMM_CHOICE_##name,
+    PLAN_COMM_KINDS(COMM_CHOICE_ENUM)
+#undef COMM_CHOICE_ENUM
+};
 enum { ATTENTION_AUTO, ATTENTION_ON, ATTENTION_OFF };
 enum { SKEW_NORMAL, SKEW_EXPONENTIAL, SKEW_UNIFORM };
 
 /* One value for every key of a configuration except the policies. */
 struct scenario {
-    char *model;
+    char *model, *ignore_key;
     int batch, phase, layer;
     /* cluster */
     char *profile;

@@ -156,16 +156,32 @@ static int name_keep(char **kept, const char *name)
     return *kept ? 0 : ERR_NOMEM;
 }
 
-static int model_load(struct evaluator *e, const char *name)
+/* What the user asked to be let through stands beside every result. */
+static void ignored_say(const struct evaluator *e, const struct moe_model *m)
+{
+    const char *at = m->notes;
+
+    while (!e->hushed && at && *at) {
+        size_t n = strcspn(at, "\n");
+        const char *told = strstr(at, "is ignored, as asked");
+
+        if (told && told < at + n)
+            log_warn("%s: %.*s", m->name, (int)n, at);
+        at += n + (at[n] == '\n');
+    }
+}
+
+static int model_load(struct evaluator *e, const char *name, const char *ignore)
 {
     struct moe_model *m;
     int err;
 
     if (e->model_name && !strcmp(e->model_name, name))
         return 0;
-    err = moe_model_read(name, &m);
+    err = moe_model_read_but(name, ignore, &m);
     if (err)
         return err;
+    ignored_say(e, m);
     moe_model_free(e->model);
     e->model = m;
     return name_keep(&e->model_name, name);
@@ -291,17 +307,10 @@ static int routing_load(struct evaluator *e, const struct scenario *s)
 
 static enum plan_comm comm_of(const struct scenario *s)
 {
-    switch (s->comm) {
-    case COMM_CHOICE_LOW_LATENCY:
-        return COMM_LOW_LATENCY;
-    case COMM_CHOICE_NORMAL:
-        return COMM_NORMAL;
-    case COMM_CHOICE_NCCL:
-        return COMM_NCCL;
-    default:
-        return s->phase == PHASE_OF_DECODE && s->batch <= s->max_dispatch_tokens ? COMM_LOW_LATENCY
-                                                                                 : COMM_NORMAL;
-    }
+    if (s->comm != COMM_CHOICE_AUTO)
+        return (enum plan_comm)(s->comm - 1);
+    return s->phase == PHASE_OF_DECODE && s->batch <= s->max_dispatch_tokens ? COMM_LOW_LATENCY
+                                                                             : COMM_NORMAL;
 }
 
 static int num_sms_of(const struct evaluator *e)
@@ -332,7 +341,7 @@ static int context_check(const struct moe_model *m, const struct scenario *s)
 static int spec_fill(struct evaluator *e, const struct scenario *s, const struct policy *p,
                      struct layer_spec *out)
 {
-    int err = model_load(e, s->model);
+    int err = model_load(e, s->model, s->ignore_key);
 
     if (!err && with_attention(s, p))
         err = context_check(e->model, s);
@@ -403,6 +412,18 @@ static int scenario_check_keys(const struct scenario *s, char *why, size_t size)
     return ERR_INFEASIBLE;
 }
 
+/* Kernels that were not written for this GPU. */
+static int arch_check(const struct evaluator *e, const struct policy *p, char *why, size_t size)
+{
+    const struct hw_profile *profile = evaluate_profile(e);
+    int arch = (int)hw_value(profile, HW_GPU_ARCH);
+
+    if (policy_on_arch(p, arch))
+        return 0;
+    snprintf(why, size, "cluster.profile: %s has no kernels for sm_%d", p->name, arch);
+    return ERR_INFEASIBLE;
+}
+
 int evaluate_check(struct evaluator *e, const struct scenario *s, const struct policy *p,
                    const struct knobs *k, char *why, size_t size)
 {
@@ -411,6 +432,8 @@ int evaluate_check(struct evaluator *e, const struct scenario *s, const struct p
 
     if (!err)
         err = scenario_check_keys(s, why, size);
+    if (!err)
+        err = arch_check(e, p, why, size);
     return err ? err : p->check(&spec, k, why, size);
 }
 

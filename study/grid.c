@@ -6,31 +6,31 @@
 
 #include "base/err.h"
 
-/* eps: each divisor of the local experts where pipeline_num is 0, each kind of GEMM where it is
- * auto. Returns the number of candidates written. */
+/* Every combination of values for the knobs that stand at `auto`, the last row of the policy's
+ * search table changing first. Returns the number of candidates written. */
 enum { CANDIDATES_MAX = 256 };
 
-static int candidates(const struct scenario *s, const struct knobs *k, int experts,
+static int candidates(const struct policy *p, const struct layer_spec *spec, const struct knobs *k,
                       struct knobs *out)
 {
-    int local = experts / (s->nodes * s->gpus_per_node), n = 0;
+    int n = 1;
 
-    for (int pn = 1; pn <= local; pn++) {
-        if (k->pipeline_num ? pn != k->pipeline_num : local % pn != 0)
+    out[0] = *k;
+    for (const struct knob_search *s = p->search; s->key; s++) {
+        const struct opt *o = opt_find(p->knobs, s->key);
+        struct knobs before[CANDIDATES_MAX];
+        int values[CANDIDATES_MAX], num, kept = n;
+
+        if (!policy_knob_is_auto(p, k, s))
             continue;
-        for (int kinds = 0; kinds < 4 && n < CANDIDATES_MAX; kinds++) {
-            struct knobs one = *k;
-            int up = kinds & 1 ? GEMM_KIND_DENSE : GEMM_KIND_GROUP;
-            int down = kinds & 2 ? GEMM_KIND_DENSE : GEMM_KIND_GROUP;
-
-            if ((k->gate_up_gemm != GEMM_KIND_AUTO && k->gate_up_gemm != up) ||
-                (k->down_gemm != GEMM_KIND_AUTO && k->down_gemm != down))
-                continue;
-            one.pipeline_num = pn;
-            one.gate_up_gemm = up;
-            one.down_gemm = down;
-            out[n++] = one;
-        }
+        num = policy_knob_values(p, o, spec, values, CANDIDATES_MAX);
+        memcpy(before, out, (size_t)n * sizeof *out);
+        n = 0;
+        for (int i = 0; i < kept; i++)
+            for (int v = 0; v < num && n < CANDIDATES_MAX; v++) {
+                out[n] = before[i];
+                knob_set(o, &out[n++], values[v]);
+            }
     }
     return n;
 }
@@ -43,12 +43,11 @@ int grid_evaluate(struct evaluator *e, const struct scenario *s, const struct po
     struct evaluation ev;
     int n = 0, best = -1, err;
 
-    if (p != &policy_eps ||
-        (k->pipeline_num && k->gate_up_gemm != GEMM_KIND_AUTO && k->down_gemm != GEMM_KIND_AUTO))
+    if (!policy_has_auto(p, k))
         return evaluate_point(e, s, p, k, -1, out, NULL, NULL);
     err = evaluate_spec(e, s, p, &spec);
     if (!err)
-        n = candidates(s, k, spec.model->experts, tries);
+        n = candidates(p, &spec, k, tries);
     for (int i = 0; i < n && !err; i++) {
         err = evaluate_point(e, s, p, &tries[i], -1, &ev, NULL, NULL);
         if (!err && (best < 0 || ev.layer_us < out->layer_us)) {
@@ -318,10 +317,15 @@ const struct grid_point *grid_best(const struct grid *g, size_t scenario,
     return best;
 }
 
+int grid_point_method(const struct grid_point *p)
+{
+    return policy_knob(p->policy, &p->knobs, p->policy->method_knob, 0);
+}
+
 void grid_point_name(const struct grid_point *p, char *buf, size_t size)
 {
-    if (p->policy == &policy_peo)
-        snprintf(buf, size, "peo %d", p->knobs.overlap_method);
+    if (p->policy->method_knob)
+        snprintf(buf, size, "%s %d", p->policy->name, grid_point_method(p));
     else
         snprintf(buf, size, "%s", p->policy->name);
 }

@@ -51,10 +51,13 @@ void grid_free(struct grid *g); /* accepts NULL */
 /* The point with the least layer time of one policy in one scenario, or NULL. */
 const struct grid_point *grid_best(const struct grid *g, size_t scenario,
                                    const struct policy *policy);
-/* Tries what `auto` stands for (eps: PN and GEMM kinds), keeps the best in *k; then evaluates. */
+/* Tries what `auto` stands for (the policy's search table), keeps the best in *k; then evaluates.
+ */
 int grid_evaluate(struct evaluator *e, const struct scenario *s, const struct policy *p,
                   struct knobs *k, struct evaluation *out);
 
+/* The number of its method; 0 where the policy has none. */
+int grid_point_method(const struct grid_point *p);
 /* Name of a policy as a row or a line of a picture: "peo 3" with its method. */
 void grid_point_name(const struct grid_point *p, char *buf, size_t size);
 /* The rows of a scenario's table: each policy (each PEO method) with its best knobs, in the order

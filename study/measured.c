@@ -10,6 +10,7 @@ int measured_read(const struct measured_args *args, const char *const *paths, si
                   struct measured *out)
 {
     struct data_hint hint = {.system = args->system,
+                             .profile = args->profile,
                              .collective = args->collective,
                              .tokens = args->tokens,
                              .hidden = args->hidden,

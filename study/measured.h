@@ -12,6 +12,7 @@
 struct measured_args {
     bool strict;
     char *system, *collective;
+    const char *profile; /* the name of the one that the rows are for; NULL = several */
     int tokens, hidden, experts, topk, ranks, ranks_per_node;
 };
 

@@ -262,7 +262,7 @@ int pass_knobs_resolve(struct evaluator *e, const struct scenario *s, const stru
     struct scenario on = *s;
     struct evaluation ev;
 
-    if (p != &policy_eps)
+    if (!policy_has_auto(p, k))
         return 0;
     on.attention = ATTENTION_ON;
     return grid_evaluate(e, &on, p, k, &ev);
@@ -376,35 +376,17 @@ enum stage {
 
 static enum stage stage_of(enum plan_op_kind kind)
 {
-    switch (kind) {
-    case OP_ATTN_PROJ:
-    case OP_ATTN_CORE:
-    case OP_ATTN_OUT:
-    case OP_ROUTER:
-        return STAGE_ATTENTION;
-    case OP_MLP_UP:
-    case OP_MLP_ACT:
-    case OP_MLP_DOWN:
-        return STAGE_MLP;
-    case OP_GEMM_UP:
-    case OP_ACT_QUANT:
-    case OP_GEMM_DOWN:
-    case OP_PERMUTE:
-    case OP_UNPERMUTE:
-        return STAGE_EXPERTS;
-    case OP_DISPATCH:
-    case OP_DISPATCH_SEND:
-    case OP_DISPATCH_RECV:
-    case OP_A2A_DISPATCH:
-        return STAGE_DISPATCH;
-    case OP_COMBINE:
-    case OP_COMBINE_SEND:
-    case OP_COMBINE_RECV:
-    case OP_A2A_COMBINE:
-        return STAGE_COMBINE;
-    default:
-        return STAGE_OTHER;
-    }
+    static const enum stage of[PLAN_PART_COUNT] = {
+        [PLAN_PART_ATTENTION] = STAGE_ATTENTION,
+        [PLAN_PART_ROUTER] = STAGE_ATTENTION,
+        [PLAN_PART_MLP] = STAGE_MLP,
+        [PLAN_PART_EXPERTS] = STAGE_EXPERTS,
+        [PLAN_PART_DISPATCH] = STAGE_DISPATCH,
+        [PLAN_PART_COMBINE] = STAGE_COMBINE,
+        [PLAN_PART_OTHER] = STAGE_OTHER,
+    };
+
+    return of[plan_op_traits(kind)->part];
 }
 
 struct timeline {

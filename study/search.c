@@ -23,15 +23,12 @@ static int value_cmp(const void *a, const void *b)
     return *(const int *)a - *(const int *)b;
 }
 
-static int *field_of(const struct opt *o, struct knobs *k)
+/* Integers have an order, but for those that are names. */
+static bool opt_is_ordered(const struct policy *p, const struct opt *o)
 {
-    return (int *)(void *)((char *)k + o->offset);
-}
+    const struct knob_search *s = policy_knob_search(p, o->key);
 
-/* Integers have an order, but for the method's number. */
-static bool opt_is_ordered(const struct opt *o)
-{
-    return o->type == OPT_INT && strcmp(o->key, "overlap_method") != 0;
+    return o->type == OPT_INT && !(s && s->unordered);
 }
 
 static int dim_value_add(struct search_dim *d, int value)
@@ -45,20 +42,6 @@ static int dim_value_add(struct search_dim *d, int value)
     return 0;
 }
 
-/* Ints and enums are ints, bools are not: their field is a byte. */
-static int value_get(const struct opt *o, struct knobs *k)
-{
-    return o->type == OPT_BOOL ? *(bool *)(void *)field_of(o, k) : *field_of(o, k);
-}
-
-static void value_set(const struct opt *o, struct knobs *k, int value)
-{
-    if (o->type == OPT_BOOL)
-        *(bool *)(void *)field_of(o, k) = value != 0;
-    else
-        *field_of(o, k) = value;
-}
-
 static int dim_from_axis(struct search_dim *d, const struct policy *p, const struct axis *a,
                          const char *path)
 {
@@ -69,7 +52,7 @@ static int dim_from_axis(struct search_dim *d, const struct policy *p, const str
         knobs_default(p, &k);
         err = opt_set(p->knobs, &k, a->opt->key, a->values[i], "config", 0);
         if (!err)
-            err = dim_value_add(d, value_get(a->opt, &k));
+            err = dim_value_add(d, knob_get(a->opt, &k));
     }
     if (err == ERR_RANGE)
         log_error_at(path, a->line, "%s: a search takes at most %d values", a->opt->key,
@@ -77,51 +60,13 @@ static int dim_from_axis(struct search_dim *d, const struct policy *p, const str
     return err;
 }
 
-static void dim_add_range(struct search_dim *d, int from, int to, int step)
-{
-    for (int v = from; v <= to && d->num_values < SEARCH_MAX_VALUES; v += step)
-        dim_value_add(d, v);
-}
-
-static void dim_add_divisors(struct search_dim *d, int of, int from, int to)
-{
-    for (int v = from; v <= of && v <= to; v++)
-        if (of % v == 0)
-            dim_value_add(d, v);
-}
-
-/* Where a configuration leaves a knob open: values worth trying, or none (it keeps its default). */
-static void dim_from_habit(struct search_dim *d, const struct policy *p,
-                           const struct layer_spec *spec)
-{
-    static const int few_sms[] = {1, 2, 3, 4, 6, 8, 12, 16, 24, 32};
-    const char *key = d->opt->key;
-    int local = spec->model->experts / spec->ranks;
-
-    if (!strcmp(key, "overlap_method"))
-        dim_add_range(d, 1, 4, 1);
-    else if (!strcmp(key, "num_rounds"))
-        dim_add_divisors(d, local, 2, 16);
-    else if (!strcmp(key, "pipeline_num"))
-        dim_add_divisors(d, local, 1, 64);
-    else if (!strcmp(key, "num_sms") && (p != &policy_tbo || !spec->decode))
-        dim_add_range(d, 4, spec->num_sms / 2, 4);
-    else if (!strcmp(key, "combine_num_sms"))
-        for (size_t i = 0; i < sizeof few_sms / sizeof *few_sms; i++)
-            dim_value_add(d, few_sms[i]);
-    else if (!strcmp(key, "block_m"))
-        dim_add_range(d, 64, 128, 64);
-    else if (!strcmp(key, "gate_up_gemm") || !strcmp(key, "down_gemm"))
-        dim_add_range(d, GEMM_KIND_GROUP, GEMM_KIND_DENSE, 1);
-}
-
-/* `auto` in eps stands for a search of its own: here it is one, over all that is possible. */
+/* `auto` stands for a search of its own: here it is one, over all that is possible. */
 static bool axis_is_auto(const struct policy *p, const struct axis *a)
 {
-    const char *word = !strcmp(a->opt->key, "pipeline_num") ? "0" : "auto";
+    const struct knob_search *s = policy_knob_search(p, a->opt->key);
 
-    for (int i = 0; i < a->num_values && p == &policy_eps; i++)
-        if (!strcmp(a->values[i], word))
+    for (int i = 0; i < a->num_values && s && s->auto_word; i++)
+        if (!strcmp(a->values[i], s->auto_word))
             return true;
     return false;
 }
@@ -138,14 +83,14 @@ int search_space_of(struct evaluator *e, const struct config *c, const struct sc
         struct search_dim *d = &out->dim[out->num_dims];
         const struct axis *a = NULL;
 
-        *d = (struct search_dim){.opt = o, .ordered = opt_is_ordered(o)};
+        *d = (struct search_dim){.opt = o, .ordered = opt_is_ordered(cp->policy, o)};
         for (int i = 0; i < cp->num_axes; i++)
             if (cp->axes[i].opt == o && !axis_is_auto(cp->policy, &cp->axes[i]))
                 a = &cp->axes[i];
         if (a)
             err = dim_from_axis(d, cp->policy, a, c->path);
         else
-            dim_from_habit(d, cp->policy, &spec);
+            d->num_values = policy_knob_values(cp->policy, o, &spec, d->value, SEARCH_MAX_VALUES);
         if (d->ordered)
             qsort(d->value, (size_t)d->num_values, sizeof *d->value, value_cmp);
         if (d->num_values && out->num_dims < SEARCH_MAX_DIMS - 1)
@@ -178,7 +123,7 @@ static void knobs_of(const struct search_space *space, const struct point *p, st
 {
     knobs_default(space->policy, k);
     for (int i = 0; i < space->num_dims; i++)
-        value_set(space->dim[i].opt, k, space->dim[i].value[p->at[i]]);
+        knob_set(space->dim[i].opt, k, space->dim[i].value[p->at[i]]);
 }
 
 static bool point_equal(const struct search *s, const struct point *a, const struct point *b)
@@ -515,7 +460,7 @@ static void point_of(const struct search_space *space, struct knobs *k, struct p
 {
     for (int i = 0; i < space->num_dims; i++)
         for (int j = 0; j < space->dim[i].num_values; j++)
-            if (space->dim[i].value[j] == value_get(space->dim[i].opt, k))
+            if (space->dim[i].value[j] == knob_get(space->dim[i].opt, k))
                 p->at[i] = j;
 }
 

@@ -5,37 +5,11 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/log.h"
 #include "model/law/cost_coll.h"
+#include "model/law/cost_laws.h"
 #include "model/law/gemm.h"
 #include "model/law/ll.h"
-
-/* What an op's cost may rest on; one bit says whether any of the fields is without data. */
-enum basis {
-    BASIS_LL_DISPATCH,
-    BASIS_LL_DISPATCH_ROUNDS,
-    BASIS_LL_COMBINE,
-    BASIS_LL_SPLIT,
-    BASIS_LL_NODES,
-    BASIS_NORMAL,
-    BASIS_NORMAL_NODES,
-    BASIS_A2A,
-    BASIS_DENSE_BF16,
-    BASIS_DENSE_FP8,
-    BASIS_MASKED,
-    BASIS_MASKED_HBM,
-    BASIS_MASKED_SM,
-    BASIS_CONTIG,
-    BASIS_ACT,
-    BASIS_ROUTER,
-    BASIS_ATTN,
-    BASIS_COUNT
-};
-
-struct law_cost {
-    double v[HW_FIELD_COUNT];
-    bool assumed[BASIS_COUNT];
-    struct hw_profile *profile; /* for tables */
-};
 
 static bool field_assumed(const struct hw_profile *p, int id)
 {
@@ -184,22 +158,20 @@ static void combine_rows(const struct plan *plan, const struct plan_op *op, int 
 
 static enum law_part part_of(enum plan_op_kind kind)
 {
-    if (kind == OP_DISPATCH_SEND || kind == OP_COMBINE_SEND)
-        return LAW_SEND;
-    if (kind == OP_DISPATCH_RECV || kind == OP_COMBINE_RECV)
-        return LAW_RECV;
-    return LAW_FUSED;
+    return plan_op_sends(kind) && plan_op_recvs(kind) ? LAW_FUSED
+           : plan_op_sends(kind)                      ? LAW_SEND
+                                                      : LAW_RECV;
 }
 
 static bool is_combine(enum plan_op_kind kind)
 {
-    return kind == OP_COMBINE || kind == OP_COMBINE_SEND || kind == OP_COMBINE_RECV ||
-           kind == OP_A2A_COMBINE;
+    return plan_op_dir(kind) == FLOW_COMBINE;
 }
 
-static void work_low_latency(const struct law_cost *c, const struct plan *plan, int rank,
-                             const struct plan_op *op, struct cost_work *out)
+void cost_comm_low_latency(const struct law_cost *c, const struct plan *plan, int rank, int index,
+                           struct cost_work *out)
 {
+    const struct plan_op *op = &plan->ops[index];
     const struct plan_batch *batch = &plan->batches[op->batch];
     struct op_experts e = experts_of(plan, op);
     bool back = is_combine(op->kind);
@@ -265,8 +237,8 @@ static void normal_copies(const struct plan *plan, int rank, int op, struct law_
     in->copies += forwarded;
 }
 
-static void work_normal(const struct law_cost *c, const struct plan *plan, int rank, int op,
-                        struct cost_work *out)
+void cost_comm_normal(const struct law_cost *c, const struct plan *plan, int rank, int op,
+                      struct cost_work *out)
 {
     const struct plan_op *o = &plan->ops[op];
     struct law_normal in = {.combine = is_combine(o->kind),
@@ -287,9 +259,10 @@ static void work_normal(const struct law_cost *c, const struct plan *plan, int r
 
 /* Messages packed and unpacked by a rank. Of several rounds of a combine the last one alone adds up
  * what came back in all. */
-static void work_a2a(const struct law_cost *c, const struct plan *plan, int rank,
-                     const struct plan_op *op, struct cost_work *out)
+void cost_comm_a2a(const struct law_cost *c, const struct plan *plan, int rank, int index,
+                   struct cost_work *out)
 {
+    const struct plan_op *op = &plan->ops[index];
     const struct plan_batch *batch = &plan->batches[op->batch];
     struct law_a2a in = {.sms = op->sms};
     struct law_ll sent = {0};
@@ -307,21 +280,22 @@ static void work_a2a(const struct law_cost *c, const struct plan *plan, int rank
     out->assumed = c->assumed[BASIS_A2A];
 }
 
-static void work_comm(const struct law_cost *c, const struct plan *plan, int rank, int op,
-                      struct cost_work *out)
-{
-    const struct plan_op *o = &plan->ops[op];
+static const struct cost_comm_law comm_laws[COMM_IMPL_COUNT] = {
+#define COMM_LAW(comm, law, dispatch, combine, beside)                                             \
+    [COMM_##comm] = {law, {dispatch, combine}, beside},
+    COST_COMM_LAWS(COMM_LAW)
+#undef COMM_LAW
+};
 
-    switch (o->comm) {
-    case COMM_LOW_LATENCY:
-        work_low_latency(c, plan, rank, o, out);
-        return;
-    case COMM_NORMAL:
-        work_normal(c, plan, rank, op, out);
-        return;
-    default:
-        work_a2a(c, plan, rank, o, out);
-    }
+const struct cost_comm_law *cost_comm_law_of(enum plan_comm comm)
+{
+    return &comm_laws[comm];
+}
+
+void cost_op_comm(const struct law_cost *c, const struct plan *plan, int rank, int op,
+                  struct cost_work *out)
+{
+    comm_laws[plan->ops[op].comm].law(c, plan, rank, op, out);
 }
 
 static void dense_shape(const struct plan *plan, const struct plan_op *op, int m, bool quantise,
@@ -396,9 +370,10 @@ static int most_rows(const struct plan *plan, const struct plan_op *op)
     return most;
 }
 
-static void work_expert_gemm(const struct law_cost *c, const struct plan *plan, int rank,
-                             const struct plan_op *op, struct cost_work *out)
+void cost_op_expert_gemm(const struct law_cost *c, const struct plan *plan, int rank, int index,
+                         struct cost_work *out)
 {
+    const struct plan_op *op = &plan->ops[index];
     struct law_grouped in = {.layout = op->gemm,
                              .dtype = op->dtype,
                              .rows = plan->batches[op->batch].rows +
@@ -464,9 +439,10 @@ static void attn_side_add(const struct law_cost *c, const struct plan *plan,
 }
 
 /* Keys a query attends to on average: the cache, and causally half of its own request's tokens. */
-static void work_attention(const struct law_cost *c, const struct plan *plan,
-                           const struct plan_op *op, struct cost_work *out)
+void cost_op_attn_core(const struct law_cost *c, const struct plan *plan, int rank, int index,
+                       struct cost_work *out)
 {
+    const struct plan_op *op = &plan->ops[index];
     const struct plan_attn *a = &plan->attn;
     double q = fmax(a->q_tokens, 1);
     bool prefill = plan_attn_is_prefill(a), absorbed = a->kv_lora_rank > 0 && !prefill;
@@ -480,13 +456,14 @@ static void work_attention(const struct law_cost *c, const struct plan *plan,
                           .sms = op->sms,
                           .num_sms = plan->num_sms};
 
+    (void)rank;
     in.kv_bytes = op->rows / q * (a->context_len + q) * a->kv_bytes_per_token;
     law_attn_work(c->v, &in, out);
     out->assumed = c->assumed[BASIS_ATTN];
 }
 
-static void work_permute(const struct law_cost *c, const struct plan *plan, int rank, int op,
-                         struct cost_work *out)
+void cost_op_permute(const struct law_cost *c, const struct plan *plan, int rank, int op,
+                     struct cost_work *out)
 {
     const struct plan_op *o = &plan->ops[op];
     double rows = expert_rows(plan, o, rank), copies = plan_op_copies(plan, op, rank);
@@ -496,59 +473,95 @@ static void work_permute(const struct law_cost *c, const struct plan *plan, int 
     out->assumed = c->assumed[BASIS_ACT];
 }
 
-static void cost_of(void *self, const struct plan *plan, int rank, int op, struct cost_work *out)
+void cost_op_expert_act(const struct law_cost *c, const struct plan *plan, int rank, int op,
+                        struct cost_work *out)
 {
-    const struct law_cost *c = self;
     const struct plan_op *o = &plan->ops[op];
 
-    switch (o->kind) {
-    case OP_GEMM_UP:
-    case OP_GEMM_DOWN:
-        work_expert_gemm(c, plan, rank, o, out);
-        break;
-    case OP_ACT_QUANT:
-        law_act_work(c->v, expert_rows(plan, o, rank), experts_of(plan, o).num, o->n, o->dtype,
-                     o->sms, out);
-        out->assumed = c->assumed[BASIS_ACT];
-        break;
-    case OP_PERMUTE:
-    case OP_UNPERMUTE:
-        work_permute(c, plan, rank, op, out);
-        break;
-    case OP_MLP_ACT:
-        law_act_work(c->v, o->rows, 1, o->n, o->dtype, o->sms, out);
-        out->assumed = c->assumed[BASIS_ACT];
-        break;
-    case OP_ROUTER:
-        work_dense(c, plan, o, false, out);
-        law_topk_add(c->v, o->rows, o->sms, out);
-        out->assumed |= c->assumed[BASIS_ROUTER];
-        break;
-    case OP_ATTN_PROJ:
-        work_dense(c, plan, o, true, out);
-        attn_side_add(c, plan, o, out);
-        break;
-    case OP_ATTN_CORE:
-        work_attention(c, plan, o, out);
-        break;
-    case OP_MLP_UP: /* the validator's finds its input quantised */
-        work_dense(c, plan, o, c->v[HW_GROUPED_TILE_RULE] < 0.5, out);
-        break;
-    case OP_ATTN_OUT:
-        work_dense(c, plan, o, true, out);
-        break;
-    case OP_MLP_DOWN:
-    case OP_LM_HEAD:
-        work_dense(c, plan, o, false, out);
-        break;
-    case OP_ALL_REDUCE:
-    case OP_REDUCE_SCATTER:
-    case OP_ALL_GATHER:
-        cost_coll_work(c->profile, plan, o, out);
-        break;
-    default:
-        work_comm(c, plan, rank, op, out);
-    }
+    law_act_work(c->v, expert_rows(plan, o, rank), experts_of(plan, o).num, o->n, o->dtype, o->sms,
+                 out);
+    out->assumed = c->assumed[BASIS_ACT];
+}
+
+void cost_op_mlp_act(const struct law_cost *c, const struct plan *plan, int rank, int op,
+                     struct cost_work *out)
+{
+    const struct plan_op *o = &plan->ops[op];
+
+    (void)rank;
+    law_act_work(c->v, o->rows, 1, o->n, o->dtype, o->sms, out);
+    out->assumed = c->assumed[BASIS_ACT];
+}
+
+void cost_op_dense(const struct law_cost *c, const struct plan *plan, int rank, int op,
+                   struct cost_work *out)
+{
+    (void)rank;
+    work_dense(c, plan, &plan->ops[op], false, out);
+}
+
+void cost_op_router(const struct law_cost *c, const struct plan *plan, int rank, int op,
+                    struct cost_work *out)
+{
+    const struct plan_op *o = &plan->ops[op];
+
+    (void)rank;
+    work_dense(c, plan, o, false, out);
+    law_topk_add(c->v, o->rows, o->sms, out);
+    out->assumed |= c->assumed[BASIS_ROUTER];
+}
+
+void cost_op_attn_out(const struct law_cost *c, const struct plan *plan, int rank, int op,
+                      struct cost_work *out)
+{
+    (void)rank;
+    work_dense(c, plan, &plan->ops[op], true, out);
+}
+
+void cost_op_attn_proj(const struct law_cost *c, const struct plan *plan, int rank, int op,
+                       struct cost_work *out)
+{
+    (void)rank;
+    work_dense(c, plan, &plan->ops[op], true, out);
+    attn_side_add(c, plan, &plan->ops[op], out);
+}
+
+/* The validator's finds its input quantised. */
+void cost_op_mlp_up(const struct law_cost *c, const struct plan *plan, int rank, int op,
+                    struct cost_work *out)
+{
+    (void)rank;
+    work_dense(c, plan, &plan->ops[op], c->v[HW_GROUPED_TILE_RULE] < 0.5, out);
+}
+
+void cost_op_coll(const struct law_cost *c, const struct plan *plan, int rank, int op,
+                  struct cost_work *out)
+{
+    (void)rank;
+    cost_coll_work(c->profile, plan, &plan->ops[op], out);
+}
+
+static cost_law *const op_laws[OP_KIND_COUNT] = {
+#define OP_LAW(kind, law) [OP_##kind] = law,
+    COST_OP_LAWS(OP_LAW)
+#undef OP_LAW
+};
+
+static void cost_of(void *self, const struct plan *plan, int rank, int op, struct cost_work *out)
+{
+    op_laws[plan->ops[op].kind](self, plan, rank, op, out);
+}
+
+static int cost_check(void *self, const struct plan *plan)
+{
+    (void)self;
+    for (int i = 0; i < plan->num_ops; i++)
+        if (!op_laws[plan->ops[i].kind]) {
+            log_error("no law prices ops of kind %s: it needs a row in model/law/cost_laws.h",
+                      plan_op_kind_name(plan->ops[i].kind));
+            return ERR_UNSUPPORTED;
+        }
+    return 0;
 }
 
 static double sensitivity(const struct law_cost *c, enum plan_op_kind kind)
@@ -582,6 +595,34 @@ static double latency_stretch(const struct law_cost *c, const struct plan *plan,
                                (w.head.hbm_bytes + w.tail.hbm_bytes) / ns);
 }
 
+double cost_beside_warps(const struct law_cost *c, const struct plan *plan, int rank, int op,
+                         int other)
+{
+    const struct plan_op *o = &plan->ops[op];
+
+    (void)rank;
+    (void)other;
+    return law_interference_comm(c->v, (double)o->num_experts * plan->ranks, o->sms);
+}
+
+double cost_beside_low_latency(const struct law_cost *c, const struct plan *plan, int rank, int op,
+                               int other)
+{
+    if (c->v[HW_LL_KERNEL_RULE] > 0.5)
+        return latency_stretch(c, plan, rank, plan->ops[op].kind, other);
+    return cost_beside_warps(c, plan, rank, op, other);
+}
+
+double cost_beside_a2a(const struct law_cost *c, const struct plan *plan, int rank, int op,
+                       int other)
+{
+    (void)plan;
+    (void)rank;
+    (void)op;
+    (void)other;
+    return c->v[HW_INTERFERENCE_A2A];
+}
+
 static double cost_interference(void *self, const struct plan *plan, int rank, int op, int other)
 {
     const struct law_cost *c = self;
@@ -594,11 +635,7 @@ static double cost_interference(void *self, const struct plan *plan, int rank, i
     if (compute)
         return c->v[plan->ops[other].comm == COMM_NCCL ? HW_INTERFERENCE_A2A_COMPUTE
                                                        : HW_INTERFERENCE_COMPUTE];
-    if (o->comm == COMM_NCCL)
-        return c->v[HW_INTERFERENCE_A2A];
-    if (c->v[HW_LL_KERNEL_RULE] > 0.5 && o->comm == COMM_LOW_LATENCY)
-        return latency_stretch(c, plan, rank, o->kind, other);
-    return law_interference_comm(c->v, (double)o->num_experts * plan->ranks, o->sms);
+    return comm_laws[o->comm].beside(c, plan, rank, op, other);
 }
 
 int cost_open(const struct hw_profile *profile, struct cost *out)
@@ -618,6 +655,7 @@ int cost_open(const struct hw_profile *profile, struct cost *out)
                          .graph_gap_ns = c->v[HW_LAUNCH_GRAPH_GAP_US] * 1e3,
                          .cross_stream_ns = c->v[HW_LAUNCH_CROSS_STREAM_US] * 1e3,
                          .eager_launch_ns = c->v[HW_LAUNCH_EAGER_US] * 1e3,
+                         .check = cost_check,
                          .work = cost_of,
                          .interference = cost_interference};
     return 0;

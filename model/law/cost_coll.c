@@ -2,14 +2,23 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/err.h"
+
+void cost_coll_table(const char *name, int ranks, char *buf, size_t size)
+{
+    if (strncmp(name, "ar_", 3) == 0)
+        snprintf(buf, size, "allreduce.%s.%d", name + 3, ranks);
+    else
+        snprintf(buf, size, "nccl.%s.%d", name, ranks);
+}
 
 static const struct hw_table *table_of(const struct hw_profile *p, const char *name, int ranks)
 {
     char full[64];
 
-    snprintf(full, sizeof full, "nccl.%s.%d", name, ranks);
+    cost_coll_table(name, ranks, full, sizeof full);
     return hw_table_find(p, full);
 }
 
@@ -42,19 +51,57 @@ int cost_coll_ns(const struct hw_profile *p, const char *name, int ranks, double
     return 0;
 }
 
-static const char *coll_name(enum plan_op_kind kind)
+/* Bytes each GPU puts on its NIC: a ring crosses `nodes` nodes with all their NICs in use; of an
+ * all-to-all's, what is for other nodes. */
+static double wire_bytes(const char *name, double bytes, int ranks, int nodes)
 {
-    return kind == OP_ALL_REDUCE       ? "all_reduce"
-           : kind == OP_REDUCE_SCATTER ? "reduce_scatter"
-                                       : "all_gather";
+    double off = bytes * (nodes - 1) / nodes, share = off / ((double)ranks / nodes);
+
+    if (strcmp(name, "all_to_all") == 0)
+        return off;
+    return strcmp(name, "all_reduce") == 0 ? 2 * share : share;
 }
 
-/* Bytes each GPU puts on its NIC when a ring crosses `nodes` nodes with all its NICs in use. */
-static double wire_bytes(enum plan_op_kind kind, double bytes, int ranks, int nodes)
+static double nic_ns(const struct hw_profile *p, const char *name, int ranks, int nodes,
+                     double bytes)
 {
-    double share = bytes * (nodes - 1) / nodes / ((double)ranks / nodes);
+    double nic = hw_value(p, HW_NET_NIC_GBITPS) / 8 * hw_value(p, HW_NET_NICS_PER_GPU) *
+                 hw_value(p, HW_NET_NIC_EFF);
 
-    return kind == OP_ALL_REDUCE ? 2 * share : share;
+    return wire_bytes(name, bytes, ranks, nodes) / nic +
+           2 * (nodes - 1) * hw_value(p, HW_NET_NIC_LAT_US) * 1e3;
+}
+
+int cost_coll_nodes_ns(const struct hw_profile *p, const char *name, int ranks, int nodes,
+                       double bytes, double *ns, bool *outside, bool *assumed)
+{
+    int rc = 0, inside = ranks / nodes;
+
+    *ns = 0;
+    *outside = *assumed = false;
+    if (inside > 1)
+        rc = cost_coll_ns(p, name, inside, bytes, ns, outside, assumed);
+    if (rc == 0 && nodes > 1) {
+        *ns += nic_ns(p, name, ranks, nodes, bytes);
+        *assumed = true;
+    }
+    return rc;
+}
+
+/* Whose own all-reduce engines take in the sizes it was measured for, if it is the faster one. */
+#define ENGINE_ALL_REDUCE "ar_sglang"
+
+static void engine_all_reduce(const struct hw_profile *p, int ranks, double bytes, double *ns,
+                              bool *assumed)
+{
+    bool outside, guessed;
+    double own;
+
+    if (cost_coll_ns(p, ENGINE_ALL_REDUCE, ranks, bytes, &own, &outside, &guessed) == 0 &&
+        !outside && own < *ns) {
+        *ns = own;
+        *assumed = guessed;
+    }
 }
 
 void cost_coll_work(const struct hw_profile *p, const struct plan *plan, const struct plan_op *op,
@@ -62,7 +109,9 @@ void cost_coll_work(const struct hw_profile *p, const struct plan *plan, const s
 {
     int per_node = plan->ranks_per_node, ranks = op->coll_ranks, nodes = 1;
     double ns = 0, floor_ns = 0, full = hw_value(p, HW_COLL_NUM_SMS);
+    double bytes = (double)op->coll_bytes;
     bool outside = false, assumed = true;
+    const char *name = plan_op_kind_name(op->kind);
 
     if (ranks > per_node) {
         nodes = (ranks + per_node - 1) / per_node;
@@ -71,21 +120,18 @@ void cost_coll_work(const struct hw_profile *p, const struct plan *plan, const s
     *out = (struct cost_work){.grid = op->sms, .waves = 1, .push_GBps = 1, .rendezvous = true};
     out->hbm_GBps = hw_value(p, HW_GPU_HBM_GBPS);
     if (ranks > 1) {
-        if (cost_coll_ns(p, coll_name(op->kind), ranks, (double)op->coll_bytes, &ns, &outside,
-                         &assumed))
-            ns = 1e4 + (double)op->coll_bytes / hw_value(p, HW_NET_NVLINK_GBPS);
+        if (cost_coll_ns(p, name, ranks, bytes, &ns, &outside, &assumed))
+            ns = 1e4 + bytes / hw_value(p, HW_NET_NVLINK_GBPS);
         else
-            cost_coll_ns(p, coll_name(op->kind), ranks, 512, &floor_ns, &outside, &assumed);
+            cost_coll_ns(p, name, ranks, 512, &floor_ns, &outside, &assumed);
     }
     /* Fewer CTAs than the library would take slow the part above the latency floor. */
     floor_ns = fmin(floor_ns, ns);
     ns = floor_ns + (ns - floor_ns) * fmax(1, full / op->sms);
+    if (op->kind == OP_ALL_REDUCE && ranks > 1)
+        engine_all_reduce(p, ranks, bytes, &ns, &assumed);
     if (nodes > 1) {
-        double nic = hw_value(p, HW_NET_NIC_GBITPS) / 8 * hw_value(p, HW_NET_NICS_PER_GPU) *
-                     hw_value(p, HW_NET_NIC_EFF);
-
-        ns += wire_bytes(op->kind, (double)op->coll_bytes, op->coll_ranks, nodes) / nic +
-              2 * (nodes - 1) * hw_value(p, HW_NET_NIC_LAT_US) * 1e3;
+        ns += nic_ns(p, name, op->coll_ranks, nodes, bytes);
         assumed = true;
     }
     out->head.fixed_ns = ns;

@@ -2,22 +2,13 @@
 
 #include <stdio.h>
 
-static bool is_combine(enum plan_op_kind kind)
-{
-    return kind == OP_COMBINE || kind == OP_COMBINE_SEND || kind == OP_COMBINE_RECV ||
-           kind == OP_A2A_COMBINE;
-}
+#include "model/law/cost_laws.h"
 
 /* The name under which `calibrate` stored the range; NULL: no law of its own. */
 static const char *law_name(const struct plan_op *op)
 {
-    if (plan_op_kind_class(op->kind) == OP_CLASS_COMM) {
-        if (op->comm == COMM_LOW_LATENCY)
-            return is_combine(op->kind) ? "ll_combine" : "ll_dispatch";
-        if (op->comm == COMM_NORMAL)
-            return is_combine(op->kind) ? "normal_combine" : "normal_dispatch";
-        return NULL;
-    }
+    if (plan_op_kind_class(op->kind) == OP_CLASS_COMM)
+        return cost_comm_law_of(op->comm)->range[plan_op_dir(op->kind)];
     if (plan_op_is_expert_gemm(op->kind) && op->gemm == GEMM_MASKED)
         return "grouped_masked";
     if (plan_op_is_expert_gemm(op->kind) && op->gemm == GEMM_CONTIGUOUS)
@@ -50,7 +41,8 @@ static bool check_comm(const struct hw_profile *p, const struct plan *plan,
            check(p, law, "experts", plan->experts, why, size) ||
            check(p, law, "topk", b->routing->topk, why, size) ||
            check(p, law, "ranks", plan->ranks, why, size) ||
-           (op->comm == COMM_NORMAL && check(p, law, "num_sms", op->sms, why, size));
+           (plan_comm_traits(op->comm)->sms == COMM_SMS_HELD &&
+            check(p, law, "num_sms", op->sms, why, size));
 }
 
 bool cost_range_outside(const struct hw_profile *profile, const struct plan *plan, int op,

@@ -40,6 +40,7 @@ struct law_grouped {
     int expected_m; /* masked: rows per group the caller expects; 0 = their mean */
     int block_m;    /* the validator's kernel: rows of a tile, forced; 0 = its own choice */
     int sms, num_sms;
+    const struct law_tile *tile; /* DeepGEMM's, chosen before; NULL = chosen here */
     bool sustained; /* the GPU has been busy for over 70 ms: tensor clocks have fallen */
 };
 /* The validator's own grouped GEMM by GROUPED_TILE_RULE, m rows expected in the fullest group. 1:

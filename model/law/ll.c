@@ -26,18 +26,20 @@ int law_ll_combine_grid(int experts, int tokens, int sms)
     return tokens > 0 ? max_int(by_experts, ceil_div(tokens, ceil_div(tokens, sms))) : by_experts;
 }
 
-static double off_node_ranks(const struct law_ll *in)
+/* Experts on other nodes. Each gets one count or flag over the NIC from every rank, so this and not
+ * the number of ranks is what a kernel waits for longer the farther it reaches. */
+static double off_node_experts(const struct law_ll *in)
 {
-    return fmax(in->ranks - in->ranks_per_node, 0);
+    return in->experts * fmax(1 - (double)in->ranks_per_node / in->ranks, 0);
 }
 
 static double dispatch_fixed_ns(const double *v, const struct law_ll *in)
 {
-    double far = off_node_ranks(in);
+    double far = off_node_experts(in);
 
     return v[HW_LL_DISP_FIXED_US] * 1e3 + v[HW_LL_DISP_EXPERT_NS] * in->experts +
            v[HW_LL_DISP_KIB_NS] * in->hidden / 1024 + v[HW_LL_DISP_TOPK_NS] * in->topk +
-           (far > 0 ? v[HW_LL_DISP_NODE_US] * 1e3 + v[HW_LL_DISP_RANK_NS] * far : 0);
+           (far > 0 ? v[HW_LL_DISP_NODE_US] * 1e3 + v[HW_LL_DISP_FLAG_NS] * far : 0);
 }
 
 /* Share of the tokens that have an expert in this round, if experts are chosen evenly. */
@@ -74,9 +76,18 @@ static void dispatch_send(const double *v, const struct law_ll *in, struct cost_
                          in->rows_off_node > 0 ? ceil(tokens * share / ctas) * busy_ns : 0);
 }
 
+/* A fused kernel copies each expert's rows as soon as their count has come, so those that come over
+ * the NIC, many times slower than HBM, are copied while others are still on their way. */
+static double rows_left_to_copy(const struct law_ll *in)
+{
+    double near = fmin((double)in->ranks_per_node / in->ranks, 1);
+
+    return in->rows_recv * (in->part == LAW_FUSED ? near : 1);
+}
+
 static void dispatch_recv(const double *v, const struct law_ll *in, struct cost_work *out)
 {
-    double bytes = 2 * in->rows_recv * in->message_bytes;
+    double bytes = 2 * rows_left_to_copy(in) * in->message_bytes;
     double sm_share = fmin(1, 1.0 * out->grid * v[HW_GPU_SM_HBM_GBPS] /
                                   (v[HW_LL_DISP_COPY_EFF] * v[HW_GPU_HBM_GBPS]));
 
@@ -120,11 +131,12 @@ void law_ll_dispatch(const double *v, const struct law_ll *in, struct cost_work 
 
 static double combine_fixed_ns(const double *v, const struct law_ll *in)
 {
-    double far = off_node_ranks(in);
+    double far = off_node_experts(in);
 
     return v[HW_LL_COMB_FIXED_US] * 1e3 + v[HW_LL_COMB_EXPERT_NS] * in->experts +
+           (in->experts > in->sms ? v[HW_LL_COMB_GROUP_US] * 1e3 : 0) +
            v[HW_LL_COMB_KIB_NS] * in->hidden / 1024 + v[HW_LL_COMB_TOPK_NS] * in->topk +
-           (far > 0 ? v[HW_LL_COMB_NODE_US] * 1e3 + v[HW_LL_COMB_RANK_NS] * far : 0);
+           (far > 0 ? v[HW_LL_COMB_NODE_US] * 1e3 + v[HW_LL_COMB_FLAG_NS] * far : 0);
 }
 
 static void combine_send(const double *v, const struct law_ll *in, struct cost_work *out)
@@ -162,6 +174,15 @@ void law_ll_combine(const double *v, const struct law_ll *in, struct cost_work *
     if (in->part != LAW_SEND)
         combine_recv(v, in, out);
     split_fixed(in->part, combine_fixed_ns(v, in), v[HW_LL_COMB_RECV_SHARE], out);
+}
+
+double law_touched(double total, double per, int topk)
+{
+    double miss = 1;
+
+    for (int i = 0; i < topk; i++)
+        miss *= fmax(total - per - i, 0) / (total - i);
+    return total / per * (1 - miss);
 }
 
 /* The fields of normal dispatch and combine stand in the same order. */
@@ -204,12 +225,28 @@ static double normal_sm_ns(const double *v, const struct law_normal *in)
            in->rdma_rows * normal_field(v, in, HW_NORMAL_DISP_RDMA_NS);
 }
 
+/* A channel (two SMs) hands a chunk of tokens from stage to stage: sender, NIC, forwarder,
+ * receiver. Until its first chunk is through, the stages' times add up; from then on only the
+ * slowest shows.
+ */
+static double normal_fill_ns(const double *v, const struct law_normal *in)
+{
+    double per_channel = in->tokens / fmax(in->sms / 2.0, 1);
+
+    return normal_field(v, in, HW_NORMAL_DISP_FILL_NS) *
+           fmin(per_channel, normal_field(v, in, HW_NORMAL_DISP_FILL_TOKENS));
+}
+
+#define NIC_CORNER 4 /* SM time and NIC time, as in cost_saturate */
+
 void law_normal_work(const double *v, const struct law_normal *in, struct cost_work *out)
 {
     double nic_GBps = v[HW_NET_NIC_GBITPS] / 8 * v[HW_NET_NICS_PER_GPU] *
                       normal_field(v, in, HW_NORMAL_DISP_NIC_EFF);
     double most_GBps = normal_field(v, in, HW_NORMAL_DISP_PUSH_EFF) * v[HW_NET_NVLINK_GBPS];
-    double sm_ns = normal_sm_ns(v, in) / in->sms, far = normal_far_ranks(in);
+    double sm_ns =
+        normal_sm_ns(v, in) / pow(in->sms, normal_field(v, in, HW_NORMAL_DISP_SMS_POWER));
+    double far = normal_far_ranks(in);
     double fixed_us = normal_field(v, in, HW_NORMAL_DISP_FIXED_US);
 
     if (far > 0)
@@ -222,7 +259,8 @@ void law_normal_work(const double *v, const struct law_normal *in, struct cost_w
     if (in->copies > 0 && sm_ns > 0)
         out->push_GBps = cost_saturate(in->copies * in->copy_bytes / sm_ns, most_GBps);
     if (far > 0)
-        out->issue_ns = fmax(sm_ns, in->rdma_rows * in->copy_bytes / nic_GBps);
+        out->issue_ns = law_corner(sm_ns, in->rdma_rows * in->copy_bytes / nic_GBps, NIC_CORNER) +
+                        normal_fill_ns(v, in);
 }
 
 void law_a2a_work(const double *v, const struct law_a2a *in, struct cost_work *out)

@@ -15,6 +15,26 @@ static const struct opt eps_knobs[] = {
     KNOB_END,
 };
 
+static const struct knob_search eps_search[] = {
+    {.key = "pipeline_num",
+     .values = KNOB_DIVISORS,
+     .from = 1,
+     .to = EPS_MAX_GROUPS,
+     .auto_word = "0"},
+    {.key = "num_sms", .from = 4, .step = 4},
+    {.key = "down_gemm",
+     .from = GEMM_KIND_GROUP,
+     .to = GEMM_KIND_DENSE,
+     .step = 1,
+     .auto_word = "auto"},
+    {.key = "gate_up_gemm",
+     .from = GEMM_KIND_GROUP,
+     .to = GEMM_KIND_DENSE,
+     .step = 1,
+     .auto_word = "auto"},
+    KNOB_SEARCH_END,
+};
+
 static int eps_check(const struct layer_spec *spec, const struct knobs *k, char *why, size_t size)
 {
     int err = layer_check(spec, k, why, size), local = spec->model->experts / spec->ranks;
@@ -85,10 +105,28 @@ static int eps_build(const struct layer_spec *spec, const struct knobs *k, struc
     return layer_finish(&b, out);
 }
 
+static void eps_headline(const struct knobs *k, char *buf, size_t size)
+{
+    snprintf(buf, size, ", PN %d, %d SMs", k->pipeline_num, k->num_sms);
+}
+
+static void eps_settings(const struct knobs *k, const struct policy_place *place, FILE *f)
+{
+    (void)k;
+    (void)place;
+    fprintf(f, "no public engine has EPS-MoE's pipeline (arXiv 2410.12247)\n");
+}
+
 const struct policy policy_eps = {
     .name = "eps",
     .summary = "EPS-MoE: expert groups pipelined, all-to-all beside GroupGemm or DenseGemm",
     .knobs = eps_knobs,
+    .auto_comm = 1 + COMM_NCCL,
+    .rounds_knob = "pipeline_num",
+    .sms_knob = "num_sms",
+    .search = eps_search,
+    .headline = eps_headline,
+    .settings = eps_settings,
     .check = eps_check,
     .build = eps_build,
 };

@@ -20,10 +20,11 @@ int layer_infeasible(char *why, size_t size, const char *fmt, ...)
 
 int layer_check(const struct layer_spec *spec, const struct knobs *k, char *why, size_t size)
 {
+    const struct plan_comm_traits *comm = plan_comm_traits(spec->comm);
     const struct moe_model *m = spec->model;
 
     (void)k;
-    if (spec->comm != COMM_LOW_LATENCY && spec->normal_num_sms > spec->num_sms)
+    if (comm->sms == COMM_SMS_HELD && spec->normal_num_sms > spec->num_sms)
         return layer_infeasible(why, size, "normal_num_sms %d is above the GPU's %d SMs",
                                 spec->normal_num_sms, spec->num_sms);
     if (spec->attention && spec->attention_tp > 1 && spec->ranks % spec->attention_tp)
@@ -36,7 +37,7 @@ int layer_check(const struct layer_spec *spec, const struct knobs *k, char *why,
                                 "%d experts are not divisible by EP %d (cluster.nodes times "
                                 "cluster.gpus_per_node)",
                                 m->experts, spec->ranks);
-    if (spec->comm == COMM_LOW_LATENCY && spec->tokens > spec->max_dispatch_tokens)
+    if (comm->buffers == COMM_BUFFERS_BOUND && spec->tokens > spec->max_dispatch_tokens)
         return layer_infeasible(why, size,
                                 "batch %d is above max_dispatch_tokens %d of the low-latency "
                                 "buffers",
@@ -276,10 +277,20 @@ int layer_lm_head(struct layer_builder *b, int stream, int sms, int rows, int af
     return add(b, &op, after);
 }
 
+static const struct plan_comm_traits *comm_of(const struct layer_builder *b)
+{
+    return plan_comm_traits(b->spec->comm);
+}
+
+static bool is_a2a(const struct layer_builder *b)
+{
+    return comm_of(b)->kernels == COMM_KERNELS_A2A;
+}
+
 static int message_bytes(const struct layer_spec *spec, enum plan_flow_dir dir,
                          enum plan_dtype dtype)
 {
-    if (spec->comm == COMM_LOW_LATENCY)
+    if (plan_comm_traits(spec->comm)->message == COMM_MESSAGE_ROW)
         return cost_message_bytes(dir, dtype, spec->model->hidden);
     return cost_copy_bytes(dir, dtype, spec->model->hidden, spec->model->topk);
 }
@@ -288,8 +299,7 @@ static struct plan_op comm_op(const struct layer_builder *b, enum plan_op_kind k
                               struct layer_round r, int stream, int sms)
 {
     int local = b->spec->model->experts / b->spec->ranks, each = local / r.num_rounds;
-    bool dispatch = kind == OP_DISPATCH || kind == OP_DISPATCH_SEND || kind == OP_DISPATCH_RECV ||
-                    kind == OP_A2A_DISPATCH;
+    bool back = plan_op_traits(kind)->part == PLAN_PART_COMBINE;
 
     return (struct plan_op){
         .kind = kind,
@@ -301,7 +311,7 @@ static struct plan_op comm_op(const struct layer_builder *b, enum plan_op_kind k
         .first_expert = r.round * each,
         .num_experts = each,
         .n = b->spec->model->hidden,
-        .dtype = dispatch ? b->spec->dispatch_dtype : b->spec->combine_dtype,
+        .dtype = back ? b->spec->combine_dtype : b->spec->dispatch_dtype,
         .comm = b->spec->comm,
     };
 }
@@ -315,15 +325,13 @@ static void flow_of(struct layer_builder *b, int send_op, int recv_op)
     if (b->err)
         return;
     o = &b->plan->ops[send_op];
-    f.dir = o->kind == OP_DISPATCH || o->kind == OP_DISPATCH_SEND || o->kind == OP_A2A_DISPATCH
-                ? FLOW_DISPATCH
-                : FLOW_COMBINE;
-    f.dedup = b->spec->comm == COMM_NORMAL ? FLOW_PER_NODE : FLOW_PER_EXPERT;
+    f.dir = plan_op_dir(o->kind);
+    f.dedup = comm_of(b)->dedup;
     f.batch = o->batch;
     f.first_expert = o->first_expert;
     f.num_experts = o->num_experts;
     f.bytes_per_row = message_bytes(b->spec, f.dir, o->dtype);
-    f.bytes_per_flag = b->spec->comm == COMM_NCCL ? 0 : 4;
+    f.bytes_per_flag = comm_of(b)->flag_bytes;
     add_flow(b, &f);
 }
 
@@ -341,14 +349,14 @@ static int add_fused(struct layer_builder *b, enum plan_op_kind kind, struct lay
 
 int layer_dispatch(struct layer_builder *b, int stream, int sms, int after)
 {
-    enum plan_op_kind kind = b->spec->comm == COMM_NCCL ? OP_A2A_DISPATCH : OP_DISPATCH;
+    enum plan_op_kind kind = is_a2a(b) ? OP_A2A_DISPATCH : OP_DISPATCH;
 
     return add_fused(b, kind, whole, stream, sms, after);
 }
 
 int layer_combine(struct layer_builder *b, int stream, int sms, int after)
 {
-    enum plan_op_kind kind = b->spec->comm == COMM_NCCL ? OP_A2A_COMBINE : OP_COMBINE;
+    enum plan_op_kind kind = is_a2a(b) ? OP_A2A_COMBINE : OP_COMBINE;
 
     return add_fused(b, kind, whole, stream, sms, after);
 }
@@ -451,7 +459,7 @@ int layer_ffn(struct layer_builder *b, struct layer_round r, int stream, const s
     struct plan_op in = permute_op(b, OP_PERMUTE, r, stream, f->act_sms);
     struct plan_op out = permute_op(b, OP_UNPERMUTE, r, stream, f->act_sms);
 
-    if (b->spec->comm != COMM_NORMAL)
+    if (comm_of(b)->rows != COMM_ROWS_COPIES)
         return expert_gemms(b, r, stream, f, after, also_after);
     add(b, &in, after);
     layer_also_after(b, also_after, DEP_END);
@@ -476,14 +484,14 @@ int layer_collective(struct layer_builder *b, enum plan_op_kind kind, int stream
 
 int layer_comm_all(const struct layer_builder *b)
 {
-    bool held = b->spec->comm == COMM_NORMAL || b->spec->comm == COMM_NCCL;
+    bool held = comm_of(b)->sms == COMM_SMS_HELD;
 
     return held && b->spec->normal_num_sms < b->sms_all ? b->spec->normal_num_sms : b->sms_all;
 }
 
 enum plan_gemm layer_default_gemm(const struct layer_spec *spec)
 {
-    return spec->comm == COMM_LOW_LATENCY ? GEMM_MASKED : GEMM_CONTIGUOUS;
+    return plan_comm_traits(spec->comm)->rows == COMM_ROWS_PACKED ? GEMM_MASKED : GEMM_CONTIGUOUS;
 }
 
 /* With tensor-parallel attention every rank of the group ends with all the group's tokens, partly

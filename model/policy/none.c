@@ -7,6 +7,9 @@ static const struct opt none_knobs[] = {
     KNOB_END,
 };
 
+/* The baseline is as it is set. */
+static const struct knob_search none_search[] = {KNOB_SEARCH_END};
+
 static int none_check(const struct layer_spec *spec, const struct knobs *k, char *why, size_t size)
 {
     if (k->split_phases && spec->comm != COMM_LOW_LATENCY)
@@ -70,6 +73,8 @@ const struct policy policy_none = {
     .name = "none",
     .summary = "no overlap: dispatch, experts, combine one after another with all SMs",
     .knobs = none_knobs,
+    .same_bits = true,
+    .search = none_search,
     .check = none_check,
     .build = none_build,
 };

@@ -23,6 +23,13 @@ static const struct opt peo_knobs[] = {
     KNOB_END,
 };
 
+static const struct knob_search peo_search[] = {
+    {.key = "overlap_method", .from = 1, .to = 4, .step = 1, .unordered = true},
+    {.key = "num_rounds", .values = KNOB_DIVISORS, .from = 2, .to = 16},
+    {.key = "num_sms", .from = 4, .step = 4},
+    KNOB_SEARCH_END,
+};
+
 struct peo {
     struct layer_builder b;
     int R, N;
@@ -219,10 +226,45 @@ static int peo_build(const struct layer_spec *spec, const struct knobs *k, struc
     return layer_finish(&p.b, out);
 }
 
+static void peo_headline(const struct knobs *k, char *buf, size_t size)
+{
+    snprintf(buf, size, ", %d rounds, %d SMs", k->num_rounds, k->num_sms);
+}
+
+/* Names as in DeepEP pull request 492 (arguments of low_latency_dispatch and low_latency_combine),
+ * RTP-LLM f3ede8e11 (fields of its MoE configuration) and SGLang pull request 13442 (a draft that
+ * was closed: fields of its PEO executor). */
+static void peo_settings(const struct knobs *k, const struct policy_place *place, FILE *f)
+{
+    int n = k->num_sms, gemm = place->num_sms - (k->overlap_method == 3 ? 2 * n : n);
+    int send_sms = first_set(k->deepep_send_num_sms, n);
+    int recv_sms = first_set(k->deepep_recv_num_sms, n);
+
+    fprintf(f,
+            "DeepEP pull 492: use_expert_overlap=True num_rounds=%d send_num_sms=%d "
+            "recv_num_sms=%d (rounds that overlap nothing: %d)\n",
+            k->num_rounds, send_sms, recv_sms, place->num_sms);
+    if (send_sms == n && recv_sms == n && k->launch_order == LAUNCH_RTP_LLM)
+        fprintf(f, "RTP-LLM f3ede8e11: enable_peo_level=%d num_peo_rounds=%d deep_ep_num_sm=%d\n",
+                k->overlap_method, k->num_rounds, n);
+    fprintf(f,
+            "SGLang pull 13442: overlap_method=%d num_rounds=%d num_deepep_send_sms=%d "
+            "num_deepep_recv_sms=%d num_up_deepgemm_sms=%d num_down_deepgemm_sms=%d\n",
+            k->overlap_method, k->num_rounds, send_sms, recv_sms,
+            first_set(k->up_deepgemm_num_sms, gemm), first_set(k->down_deepgemm_num_sms, gemm));
+}
+
 const struct policy policy_peo = {
     .name = "peo",
     .summary = "Per Expert Overlap (DeepEP 492): experts in rounds, four overlap methods",
     .knobs = peo_knobs,
+    .same_bits = true,
+    .method_knob = "overlap_method",
+    .rounds_knob = "num_rounds",
+    .sms_knob = "num_sms",
+    .search = peo_search,
+    .headline = peo_headline,
+    .settings = peo_settings,
     .check = peo_check,
     .build = peo_build,
 };

@@ -9,6 +9,12 @@ static const struct opt sbo_knobs[] = {
     KNOB_END,
 };
 
+static const struct knob_search sbo_search[] = {
+    {.key = "combine_num_sms", .values = KNOB_LIST, .list = {1, 2, 3, 4, 6, 8, 12, 16, 24, 32}},
+    {.key = "block_m", .from = 64, .to = 128, .step = 64},
+    KNOB_SEARCH_END,
+};
+
 static int sbo_check(const struct layer_spec *spec, const struct knobs *k, char *why, size_t size)
 {
     if (spec->comm != COMM_LOW_LATENCY)
@@ -67,11 +73,24 @@ static int sbo_build(const struct layer_spec *spec, const struct knobs *k, struc
     return layer_finish(&b, out);
 }
 
+/* SGLang pull request 9660 (merged). The variable's default is 3 on Hopper and 32 on Blackwell. */
+static void sbo_settings(const struct knobs *k, const struct policy_place *place, FILE *f)
+{
+    fprintf(f, "SGLang (pull 9660): --enable-single-batch-overlap");
+    if (k->combine_num_sms != (place->blackwell ? 32 : 3))
+        fprintf(f, " with SGLANG_DEEPEP_LL_COMBINE_SEND_NUM_SMS=%d", k->combine_num_sms);
+    fprintf(f, "\n");
+}
+
 const struct policy policy_sbo = {
     .name = "sbo",
     .summary =
         "Single Batch Overlap: shared expert beside the dispatch, combine beside the down GEMM",
     .knobs = sbo_knobs,
+    .same_bits = true,
+    .sms_knob = "combine_num_sms",
+    .search = sbo_search,
+    .settings = sbo_settings,
     .check = sbo_check,
     .build = sbo_build,
 };

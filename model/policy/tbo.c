@@ -9,6 +9,11 @@ static const struct opt tbo_knobs[] = {
     KNOB_END,
 };
 
+static const struct knob_search tbo_search[] = {
+    {.key = "num_sms", .from = 4, .step = 4, .prefill = true},
+    KNOB_SEARCH_END,
+};
+
 #define TBO_STAGES 6
 
 static int tbo_check(const struct layer_spec *spec, const struct knobs *k, char *why, size_t size)
@@ -191,10 +196,22 @@ static int tbo_build(const struct layer_spec *spec, const struct knobs *k, struc
     return layer_finish(&t.b, out);
 }
 
+/* SGLang pull request 4068 (merged); in prefill DeepEP's normal kernels take their SMs from
+ * --deepep-config or Buffer.set_num_sms. */
+static void tbo_settings(const struct knobs *k, const struct policy_place *place, FILE *f)
+{
+    fprintf(f, "SGLang (pull 4068): --enable-two-batch-overlap");
+    if (!place->decode)
+        fprintf(f, "; DeepEP: Buffer.set_num_sms(%d)", k->num_sms);
+    fprintf(f, "\n");
+}
+
 const struct policy policy_tbo = {
     .name = "tbo",
     .summary = "two-batch overlap: two half batches take turns",
     .knobs = tbo_knobs,
+    .search = tbo_search,
+    .settings = tbo_settings,
     .spans_layers = true,
     .check = tbo_check,
     .build = tbo_build,

@@ -162,6 +162,28 @@ static void yaml_faults_say_one_line(void **state)
     CHECK_FAILS(doc_parse_yaml("a: 1\0b", 6, "x.yaml", &d), ERR_PARSE, "control");
 }
 
+/* A published config.json has "time_step_limit": [0.0, Infinity]. */
+static void json_takes_the_numbers_that_python_writes(void **state)
+{
+    struct doc *d;
+    long long v;
+
+    (void)state;
+    assert_int_equal(json("{\"a\": [0.0, Infinity], \"b\": NaN,\n\"c\": -Infinity, "
+                          "\"d\": \"NaN \\\" Infinity\", \"e\": 7}",
+                          &d),
+                     0);
+    assert_null(doc_get(d->root, "a")->child->next->text);
+    assert_int_equal(doc_get(d->root, "b")->num_children, 0);
+    assert_null(doc_get(d->root, "c")->text);
+    assert_string_equal(doc_get(d->root, "d")->text, "NaN \" Infinity");
+    assert_int_equal(doc_get(d->root, "e")->line, 2);
+    assert_int_equal(doc_to_int(doc_get(d->root, "e"), &v), 0);
+    assert_int_equal(v, 7);
+    doc_free(d);
+    CHECK_FAILS(json("{\"a\": Infinityy}", &d), ERR_PARSE, "x.json:1:");
+}
+
 static void json_faults_say_one_line(void **state)
 {
     struct doc *d;
@@ -258,6 +280,7 @@ int main(void)
         cmocka_unit_test(numbers_and_booleans),
         cmocka_unit_test(windows_files_are_read),
         cmocka_unit_test(yaml_faults_say_one_line),
+        cmocka_unit_test(json_takes_the_numbers_that_python_writes),
         cmocka_unit_test(json_faults_say_one_line),
         cmocka_unit_test(yaml_bomb_is_refused),
         cmocka_unit_test(size_depth_and_count_are_bounded),

@@ -237,7 +237,7 @@ static void test_reads_deepep_low_latency_log(void **state)
 
 static void test_reads_deepep_normal_logs(void **state)
 {
-    struct data_hint hint = {.system = "h100", .ranks = 16};
+    struct data_hint hint = {.system = "h100", .ranks = 16}, one_node = {.ranks = 8};
     struct data_set *set = parsed(
         "[config] num_tokens=4096, hidden=7168, num_topk_groups=4, num_topk=8\n"
         "[tuning] SMs 24, NVL chunk 4, RDMA chunk 4: 36 + 900 us, 40.1 GB/s (RDMA), 120 GB/s (NVL) "
@@ -262,7 +262,7 @@ static void test_reads_deepep_normal_logs(void **state)
         "[tuning] Best dispatch (FP8): SMs 24, NVL chunk 8, 328.17 GB/s (NVL), t: 501.90 us\n"
         "[tuning] Best dispatch (BF16): SMs 24, NVL chunk 8, transmit: 900.5 us, notify: 0.00 "
         "us, BW: 0.00 GB/s (RDMA), 300.0 GB/s (NVL)\n",
-        NULL);
+        &one_node);
     assert_int_equal(set->n, 2);
     assert_true(fabs(set->rows[0].latency_us - 501.9) < 1e-9);
     assert_true(fabs(set->rows[1].latency_us - 900.5) < 1e-9);
@@ -345,7 +345,7 @@ static void test_counts_what_it_leaves_aside(void **state)
     hw_profile_free(p);
 }
 
-static void test_legacy_hopper_rows_go_with_h100(void **state)
+static void test_hopper_rows_go_with_h100_and_h200(void **state)
 {
     struct hw_profile *p;
 
@@ -357,6 +357,9 @@ static void test_legacy_hopper_rows_go_with_h100(void **state)
     assert_false(predict_system(p, "h200"));
     hw_profile_free(p);
     assert_int_equal(hw_profile_read("h200", &p), 0);
+    assert_true(predict_system(p, "hopper"));
+    hw_profile_free(p);
+    assert_int_equal(hw_profile_read("h800", &p), 0);
     assert_false(predict_system(p, "hopper"));
     hw_profile_free(p);
 }
@@ -574,7 +577,7 @@ int main(void)
         cmocka_unit_test(test_reads_nccl_tests_table),
         cmocka_unit_test(test_reads_nccl_tests_json),
         cmocka_unit_test(test_counts_what_it_leaves_aside),
-        cmocka_unit_test(test_legacy_hopper_rows_go_with_h100),
+        cmocka_unit_test(test_hopper_rows_go_with_h100_and_h200),
         cmocka_unit_test(test_json_holds_the_promised_keys),
         cmocka_unit_test(test_rows_file_has_a_line_per_prediction),
         cmocka_unit_test(test_ten_thousand_rows_are_quick),

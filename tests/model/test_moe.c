@@ -123,7 +123,7 @@ static void layer_patterns(void **state)
         const char *rule;
         int moe_layers, first_dense;
     } cases[] = {
-        {",\"first_k_dense_replace\":1", 3, 1},  {",\"decoder_sparse_step\":2", 2, 0},
+        {",\"first_k_dense_replace\":1", 3, 1},  {",\"decoder_sparse_step\":2", 2, 1},
         {",\"mlp_only_layers\":[0,3,99]", 2, 1}, {",\"moe_layer_freq\":[0,0,1,1]", 2, 2},
         {",\"moe_layer_freq\":2", 2, 0},
     };

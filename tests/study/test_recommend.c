@@ -198,6 +198,7 @@ static void break_even_is_between(void **state)
 
 static void settings_use_the_engines_names(void **state)
 {
+    const struct policy_place place = {.num_sms = 78, .decode = true};
     struct knobs k;
     char *text = NULL;
     size_t len;
@@ -208,7 +209,7 @@ static void settings_use_the_engines_names(void **state)
     k.overlap_method = 3;
     k.num_rounds = 4;
     k.num_sms = 16;
-    engine_settings_print(&policy_peo, &k, 78, true, false, "", f);
+    assert_int_equal(engine_settings_print(&policy_peo, &k, &place, "", f), 0);
     fclose(f);
     assert_non_null(strstr(text, "DeepEP pull 492: use_expert_overlap=True num_rounds=4 "
                                  "send_num_sms=16 recv_num_sms=16"));

@@ -1,0 +1,61 @@
+/* plan/comm_kinds.h: every communication library that dispatch and combine may stand for, one row
+ * with what is true of its kernels. A new one is a row here and its laws in model/law/cost_laws.h.
+ *
+ * Columns: name, text (the value of the key `comm`), dedup, bytes of a flag, message, kernels,
+ * SMs, buffers
+ *   dedup    copies sent of a token: EXPERT (one per expert chosen), RANK or NODE
+ *   flag     bytes of one count or flag per (expert, rank)
+ *   message  ROW: one expert's, without top-k; COPY: a token's, with its top-k indices and weights
+ *   kernels  DEEPEP (dispatch, combine, and their halves) or A2A (pack, all-to-all, unpack as one)
+ *   rows     PACKED: kernels write and read the layout that masked grouped GEMMs want; COPIES: a
+ *            permute and an un-permute stand around contiguous GEMMs; INSIDE: those are part of the
+ * op SMs      GRID: as many as a schedule gives; HELD: normal_num_sms throughout buffers  BOUND:
+ * sized by max_dispatch_tokens, which bounds the batch; FREE */
+#ifndef PEOSIM_PLAN_COMM_KINDS_H
+#define PEOSIM_PLAN_COMM_KINDS_H
+
+#include <stdbool.h>
+
+/* clang-format off */
+#define PLAN_COMM_KINDS(X)                                                                         \
+    X(LOW_LATENCY, "low_latency", EXPERT, 4, ROW,  DEEPEP, PACKED, GRID, BOUND)                    \
+    X(NORMAL,      "normal",      NODE,   4, COPY, DEEPEP, COPIES, HELD, FREE)                     \
+    X(NCCL,        "nccl",        EXPERT, 0, COPY, A2A,    INSIDE, HELD, FREE)
+/* clang-format on */
+
+/* Which communication library a comm op stands for. */
+enum plan_comm {
+#define PLAN_COMM_ENUM(name, ...) COMM_##name,
+    PLAN_COMM_KINDS(PLAN_COMM_ENUM)
+#undef PLAN_COMM_ENUM
+        COMM_IMPL_COUNT
+};
+
+/* "low_latency|normal|nccl", for option tables. */
+#define PLAN_COMM_TEXTS_ROW(name, text, ...) "|" text
+#define PLAN_COMM_CHOICES                    PLAN_COMM_KINDS(PLAN_COMM_TEXTS_ROW)
+
+/* Copies sent: one per chosen expert, per destination rank, or per destination node (+ forwarding).
+ */
+enum plan_flow_dedup { FLOW_PER_EXPERT, FLOW_PER_RANK, FLOW_PER_NODE };
+enum plan_comm_message { COMM_MESSAGE_ROW, COMM_MESSAGE_COPY };
+enum plan_comm_kernels { COMM_KERNELS_DEEPEP, COMM_KERNELS_A2A };
+enum plan_comm_rows { COMM_ROWS_PACKED, COMM_ROWS_COPIES, COMM_ROWS_INSIDE };
+enum plan_comm_sms { COMM_SMS_GRID, COMM_SMS_HELD };
+enum plan_comm_buffers { COMM_BUFFERS_FREE, COMM_BUFFERS_BOUND };
+
+struct plan_comm_traits {
+    const char *text;
+    enum plan_flow_dedup dedup;
+    int flag_bytes;
+    enum plan_comm_message message;
+    enum plan_comm_kernels kernels;
+    enum plan_comm_rows rows;
+    enum plan_comm_sms sms;
+    enum plan_comm_buffers buffers;
+};
+
+/* Of a library below COMM_IMPL_COUNT. */
+const struct plan_comm_traits *plan_comm_traits(enum plan_comm comm);
+
+#endif
