@@ -41,6 +41,7 @@ enum data_law {
     DATA_V2_DISPATCH, /* DeepEP V2, with its copy epilogue; coll = "", "expanded" or "cached" */
     DATA_V2_COMBINE,  /* with its reduce epilogue; coll = "" or "reduced" */
     DATA_A2A_NVL,     /* exchange over one NVLink domain; coll: which part; bytes: of one copy */
+    DATA_PEO,         /* a kernel of a PEO layer, maybe beside others; coll: its op */
     DATA_SHOWN,       /* kernels that no law of ours has: read and counted, not predicted */
     DATA_LAW_COUNT
 };
@@ -62,6 +63,9 @@ struct data_row {
     int expected_m;         /* grouped: rows per group as the caller says; 0 = rows */
     bool sustained;         /* under load for so long that clocks have fallen */
     bool deepgemm;          /* grouped: a sweep of DeepGEMM over SMs, not of our own kernels */
+    double beside;          /* DATA_PEO: share of its time with a kernel of the other class */
+    bool unpaired;          /* DATA_PEO: that is a GEMM without clusters */
+    int beside_ctas;        /* DATA_PEO, GEMM: of the kernel it started beside; 0 = none */
     int block_m;            /* grouped: rows of a tile, forced; 0 = the kernel's own choice */
     enum plan_dtype dtype;
     double bytes;       /* messages (local copies included), or the collective's size */

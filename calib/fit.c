@@ -28,7 +28,7 @@
 const char *fit_cv_name(enum fit_cv cv)
 {
     static const char *const names[] = {"none", "a shape left out", "an EP size left out",
-                                        "an SM or group count left out"};
+                                        "an SM or group count left out", "a batch left out"};
 
     return (unsigned)cv < FIT_CV_COUNT ? names[cv] : "?";
 }
@@ -245,6 +245,8 @@ static bool row_key_equal(enum fit_cv cv, const struct data_row *a, const struct
     switch (cv) {
     case FIT_CV_RANKS:
         return a->ranks == b->ranks;
+    case FIT_CV_TOKENS:
+        return a->tokens == b->tokens;
     case FIT_CV_SMS:
         return a->num_sms == b->num_sms && a->groups == b->groups;
     default:

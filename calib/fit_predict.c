@@ -259,6 +259,25 @@ static double beside_us(const struct data_row *r, double slow)
     return r->overlap_us > 0 ? r->alone_us + r->overlap_us * (1 - 1 / slow) : r->alone_us * slow;
 }
 
+/* A kernel of a PEO layer: what it takes alone, and more while others run beside it. */
+static double peo_ns(const double *v, const struct data_row *r)
+{
+    bool back = strncmp(r->coll, "combine", 7) == 0;
+    int first = back && r->part == DATA_SEND ? HW_INTERFERENCE_LL_COMB_SEND
+                : r->part == DATA_SEND       ? HW_INTERFERENCE_LL_DISP_SEND
+                                             : HW_INTERFERENCE_LL_DISP_RECV;
+    double slow;
+
+    if (r->num_draws > 0) {
+        slow = r->beside_ctas > 0 ? law_interference_place(v, r->beside_ctas) : 1;
+        slow *= 1 + r->beside * (v[HW_INTERFERENCE_COMPUTE] - 1);
+        return grouped_ns(v, r, r->n, r->k, r->rows) * slow;
+    }
+    slow = law_interference_ll(v, v[first], law_ll_grid(r->experts / r->rounds, sms_of(v, r)),
+                               r->unpaired && !back && r->part == DATA_SEND);
+    return low_latency_ns(v, r, back, 1) * (1 + r->beside * (slow - 1));
+}
+
 static double router_ns(const double *v, const struct data_row *r)
 {
     struct cost_work w = {.hbm_GBps = v[HW_GPU_HBM_GBPS]};
@@ -358,6 +377,8 @@ static double row_us(const struct predictor *p, const struct data_row *r)
                                             : beside_us(r, v[HW_INTERFERENCE_A2A_COMPUTE]);
     case DATA_STRETCH:
         return r->alone_us * stretch_ratio(v, r);
+    case DATA_PEO:
+        return peo_ns(v, r) / 1e3;
     case DATA_ROUTER:
         return router_ns(v, r) / 1e3;
     case DATA_A2A:

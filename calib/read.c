@@ -19,6 +19,7 @@ const char *data_law_name(enum data_law law)
         [DATA_LL_COMBINE] = "ll_combine",
         [DATA_NORMAL_DISPATCH] = "normal_dispatch",
         [DATA_NORMAL_COMBINE] = "normal_combine",
+        [DATA_PEO] = "peo",
         [DATA_MASKED] = "grouped_masked",
         [DATA_CONTIGUOUS] = "grouped_contiguous",
         [DATA_DENSE_BF16] = "gemm_bf16",

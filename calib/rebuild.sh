@@ -25,7 +25,7 @@ fit() { # profile flags...
         "$data/deepep_readme.csv" "$data/public_deepep_v1_ll.csv" "$data/public_deepep_v1_normal.csv" \
         "$data/nccl_229.csv" "$data/custom_allreduce.csv" "$data/a2a_nvl.csv" "$data/grouped_gemm.csv" \
         "$data/deepgemm_h200_masked.csv" "$data/deepgemm_h200_burst.csv" \
-        "$data/deepgemm_h200_sustained.csv" \
+        "$data/deepgemm_h200_sustained.csv" "$data/peo_h200x4_spans.csv" \
         "$data/moe_ffn_masked.csv" "$data/gemm.csv"
 }
 

@@ -59,6 +59,10 @@ enum hw_scale { HW_SCALE_SAME, HW_SCALE_NVLINK, HW_SCALE_HBM, HW_SCALE_FP8, HW_S
     X(LL_DISP_COPY_EFF,    "ll.dispatch_copy_eff", "",       0.02, 1,  0.8,         SAME, "receive copy: share of nominal HBM bandwidth with a full grid") \
     X(LL_DISP_NODE_US,     "ll.dispatch_node_us", "us",      0, 1000,  0.1,         SAME, "more when ranks are on other nodes") \
     X(LL_DISP_FLAG_NS,     "ll.dispatch_flag_ns", "ns",      0, 1e5,   70,          SAME, "more per expert on other nodes: its count over the NIC") \
+    X(LL_DISP_SEND_SHARE,  "ll.dispatch_send_share", "",     0, 2,     0,           SAME, "share of the fixed time that a send kernel of its own takes; 0 = what the receive leaves") \
+    X(LL_DISP_ROUND_TOKEN_NS, "ll.dispatch_round_token_ns", "ns", 0, 1e5, 2000,     SAME, "sends in rounds, one CTA: one token, looked at in every round") \
+    X(LL_DISP_ROUND_MSG_NS, "ll.dispatch_round_msg_ns", "ns", 0, 1e5,  290,         SAME, "the same, more per message of the token in the round") \
+    X(LL_DISP_ROUND_CAST_NS, "ll.dispatch_round_cast_ns", "ns", 0, 1e5, 500,        SAME, "the same, more in the round that casts") \
     X(LL_COMB_FIXED_US,    "ll.combine_fixed_us", "us",      0, 1000,  6.4,         SAME, "fused low-latency combine: start, grid barrier, flags") \
     X(LL_COMB_EXPERT_NS,   "ll.combine_expert_ns", "ns",     0, 1000,  1,           SAME, "more per expert of the round") \
     X(LL_COMB_GROUP_US,    "ll.combine_group_us", "us",      0, 1000,  0.5,         SAME, "more where a CTA serves several experts") \
@@ -70,6 +74,8 @@ enum hw_scale { HW_SCALE_SAME, HW_SCALE_NVLINK, HW_SCALE_HBM, HW_SCALE_FP8, HW_S
     X(LL_COMB_TOKEN_NS,    "ll.combine_token_ns", "ns",      0, 1e5,   1200,        SAME, "receive, one CTA: one token's reduction") \
     X(LL_COMB_TOKEN_KIB_NS, "ll.combine_token_KiB_ns", "ns", 0, 1e5,   25,          SAME, "the same, more per 1024 channels and chosen expert") \
     X(LL_COMB_READ_EFF,    "ll.combine_read_eff", "",        0.02, 1,  0.8,         SAME, "receive: share of nominal HBM bandwidth with a full grid") \
+    X(LL_COMB_SEND_SHARE,  "ll.combine_send_share", "",      0, 2,     0,           SAME, "share of the fixed time that a send kernel of its own takes; 0 = what the receive leaves") \
+    X(LL_COMB_SEND_EFF,    "ll.combine_send_eff", "",        0, 2,     0,           SAME, "a send kernel of its own: most that all CTAs push, as a share of nominal NVLink; 0 = combine_push_eff") \
     X(LL_COMB_NODE_US,     "ll.combine_node_us",  "us",      0, 1000,  8,           SAME, "more when ranks are on other nodes") \
     X(LL_COMB_FLAG_NS,     "ll.combine_flag_ns",  "ns",      0, 1e5,   30,          SAME, "more per expert on other nodes: its flag over the NIC") \
     X(NORMAL_DISP_FIXED_US,  "normal.dispatch_fixed_us", "us", 0, 1000, 20, SAME, "normal dispatch: launch, barrier and first chunk") \
@@ -211,6 +217,12 @@ enum hw_scale { HW_SCALE_SAME, HW_SCALE_NVLINK, HW_SCALE_HBM, HW_SCALE_FP8, HW_S
     X(INTERFERENCE_COMPUTE, "interference.compute", "",      1, 10,    1.03,        SAME, "a compute kernel beside a communication kernel is this much slower") \
     X(INTERFERENCE_COMM,   "interference.comm",   "",        1, 10,    1.05,        SAME, "a communication kernel beside a compute kernel is this much slower") \
     X(INTERFERENCE_COMM_GROUP, "interference.comm_group", "", 0, 5, 0.02,         SAME, "the same, more with the experts that one of its CTAs serves, to the power 0.8") \
+    X(INTERFERENCE_LL_DISP_SEND, "interference.ll_dispatch_send", "", 0, 10, 0.2,   SAME, "ll.kernel_rule 0: a dispatch send on 16 CTAs beside a compute kernel is so much slower, in parts") \
+    X(INTERFERENCE_LL_DISP_RECV, "interference.ll_dispatch_recv", "", 0, 10, 0.35,  SAME, "the same: a receive") \
+    X(INTERFERENCE_LL_COMB_SEND, "interference.ll_combine_send", "", 0, 10, 0.4,    SAME, "the same: a combine send") \
+    X(INTERFERENCE_LL_POWER, "interference.ll_power", "",    0, 8,     1.5,         SAME, "the same: by which power of 16 / CTAs that falls") \
+    X(INTERFERENCE_UNPAIRED, "interference.unpaired", "",    0, 10,    0.6,         SAME, "a dispatch send's clusters beside a GEMM without clusters: so much slower again") \
+    X(INTERFERENCE_PLACE,  "interference.place",  "",        0, 10,    0.18,        SAME, "a grouped GEMM that begins beside a low-latency kernel on 16 CTAs takes so much longer, in parts, to its end") \
     X(INTERFERENCE_A2A,    "interference.a2a",    "",        1, 10,    1.05,        SAME, "a library all-to-all, packing included, beside a compute kernel is this much slower") \
     X(INTERFERENCE_A2A_COMPUTE, "interference.a2a_compute", "", 1, 10, 1.03,       SAME, "a compute kernel beside a library all-to-all is this much slower") \
     X(INTERFERENCE_SMS_POWER, "interference.sms_power", "",  0.1, 16, 2.4,         SAME, "ll.kernel_rule 1: by which power of its share of the SMs a compute kernel stretches memory latency") \

@@ -36,6 +36,11 @@ static int waves_of(double waves)
     return waves < 1 ? 1 : waves > 1e9 ? 1000000000 : (int)waves;
 }
 
+bool law_grouped_unclustered(int groups, int m, int n, int sms)
+{
+    return (int64_t)groups * ceil_int(m, 128) * ceil_int(n, 192) <= sms;
+}
+
 /* What is fitted of one GEMM kernel. */
 struct kernel {
     double fixed_ns, tile_ns, kblock_ns, load_ns, hbm_GBps, corner;

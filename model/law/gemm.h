@@ -32,6 +32,10 @@ struct law_grouped;
  * deepgemm_h200_tiles.csv. */
 struct law_tile law_deepgemm_tile(const struct law_grouped *in, int m);
 
+/* Will DeepGEMM run it without clusters? It does where one wave takes all tiles; that is so where
+ * its widest tiles fit into one. */
+bool law_grouped_unclustered(int groups, int m, int n, int sms);
+
 struct law_grouped {
     enum plan_gemm layout; /* GEMM_MASKED or GEMM_CONTIGUOUS */
     enum plan_dtype dtype; /* of the operands; the output is BF16 */
