@@ -2,6 +2,8 @@
 
 #include <math.h>
 
+#include "model/attn.h"
+
 /* Rings of the normal kernels in DeepEP's shipped configurations: tokens per channel and peer. */
 #define NVL_RECV_TOKENS  512
 #define RDMA_RECV_TOKENS 128
@@ -37,38 +39,84 @@ double memory_normal_bytes(int hidden, int ranks, int ranks_per_node, int num_sm
     return bytes;
 }
 
-/* MLA keeps its down projections whole on every rank; what has heads is split. */
-static double attention_params(const struct moe_model *m, int tp)
+static double bytes_of(const struct memory_spec *s, enum moe_part part, double params)
 {
-    double whole = 0;
-
-    if (m->attention == MOE_ATTN_MLA)
-        whole = (double)m->hidden * (m->q_lora_rank + m->kv_lora_rank + m->qk_rope_head_dim);
-    return whole + (moe_params_attention(m) - whole) / tp;
+    return s->typed ? params * s->model->part[part].bytes_per_param
+                    : memory_weight_bytes(params, s->weight_dtype);
 }
 
-static double kv_elements(const struct moe_model *m, int tp)
+static double attention_bytes(const struct memory_spec *s, const struct moe_layer *l, int tp)
 {
-    double split = m->attention == MOE_ATTN_MLA ? 1 : fmin(tp, m->kv_heads);
+    struct attn_shape a = attn_of_rank(&l->attn, tp);
 
-    return moe_kv_elements(m) / split;
+    return bytes_of(s, MOE_ATTN_IN, attn_params_in(&a)) +
+           bytes_of(s, MOE_ATTN_OUT, attn_params_out(&a));
+}
+
+/* Copies of experts that the model holds besides its own. */
+static int redundant(const struct moe_model *m)
+{
+    int own = 0;
+
+    for (int i = 0; i < m->num_kinds; i++)
+        if (m->layer[i].experts > own && m->layer[i].experts <= m->experts)
+            own = m->layer[i].experts;
+    return m->experts - own;
+}
+
+/* `count` layers of one kind. */
+static void layer_add(const struct memory_spec *s, const struct moe_layer *l, int count, int tp,
+                      struct memory_sum *out)
+{
+    double local = ceil((double)(l->experts + redundant(s->model)) / s->ranks);
+
+    out->attention += count * attention_bytes(s, l, tp);
+    out->dense += count * (bytes_of(s, MOE_DENSE, moe_layer_dense(l)) + 2 * s->model->mix_params);
+    if (!l->experts)
+        return;
+    out->experts += count * local * bytes_of(s, MOE_EXPERTS, moe_layer_expert(l));
+    out->shared += count * (bytes_of(s, MOE_SHARED, moe_layer_shared(l)) + 2 * moe_layer_gate(l));
+}
+
+/* The kind that most MoE layers are: what drafts tokens is taken to be alike. */
+static const struct moe_layer *main_layer(const struct moe_model *m)
+{
+    const struct moe_layer *best = NULL;
+
+    for (int i = 0; i < m->num_kinds; i++)
+        if (m->layer[i].experts && (!best || m->layer[i].count > best->count))
+            best = &m->layer[i];
+    return best;
 }
 
 static void weights_sum(const struct memory_spec *s, int tp, struct memory_sum *out)
 {
     const struct moe_model *m = s->model;
-    double table = 2.0 * m->vocab * m->hidden / tp, local = ceil((double)m->experts / s->ranks);
-    int dense = m->num_layers - m->moe_layers, moe = m->moe_layers + s->mtp_layers;
+    double table = 2.0 * m->vocab * m->hidden / tp;
 
-    out->attention = (m->num_layers + s->mtp_layers) *
-                     memory_weight_bytes(attention_params(m, tp), s->weight_dtype);
-    out->dense = dense * memory_weight_bytes(3.0 * m->hidden * m->dense_inter, s->weight_dtype) +
-                 s->mtp_layers * memory_weight_bytes(2.0 * m->hidden * m->hidden, s->weight_dtype);
-    out->experts = moe * local * memory_weight_bytes(moe_params_expert(m), s->weight_dtype);
-    out->shared = moe * (memory_weight_bytes(moe_params_shared(m), s->weight_dtype) +
-                         2.0 * m->hidden * m->experts);
+    for (int i = 0; i < m->num_kinds; i++)
+        layer_add(s, &m->layer[i], m->layer[i].count, tp, out);
+    layer_add(s, main_layer(m), s->mtp_layers, tp, out);
+    out->dense += s->mtp_layers * bytes_of(s, MOE_DENSE, 2.0 * m->hidden * m->hidden);
     out->embedding = table * (m->tied_embeddings ? 1 : 2);
     out->weights = out->attention + out->dense + out->experts + out->shared + out->embedding;
+}
+
+/* One request's cache and state on a rank of tp, over all layers. */
+static double request_bytes(const struct memory_spec *s, int tp)
+{
+    const struct moe_model *m = s->model;
+    double sum = 0;
+
+    for (int i = -1; i < m->num_kinds; i++) {
+        const struct moe_layer *l = i < 0 ? main_layer(m) : &m->layer[i];
+        struct attn_shape a = attn_of_rank(&l->attn, tp);
+
+        sum +=
+            (i < 0 ? s->mtp_layers : l->count) *
+            (attn_cache_bytes(&a, s->context_len, s->kv_bytes_per_element) + attn_state_bytes(&a));
+    }
+    return sum;
 }
 
 /* Expert rows of one step: low-latency kernels have room for all tokens of all ranks in every local
@@ -90,7 +138,8 @@ static double activations(const struct memory_spec *s, int tp)
         m->attention == MOE_ATTN_MLA ? (s->decode ? 0 : heads) : fmax(1, (double)m->kv_heads / tp);
     double attn = (double)s->tokens * tp * 2 * (heads * (qk + v) + kv_heads * (qk + v));
     /* FP8 rows in, BF16 gate and up, FP8 product, BF16 rows out. */
-    double ffn = expert_rows(s) * (m->hidden + 4.0 * m->inter + m->inter + 2.0 * m->hidden);
+    double ffn =
+        expert_rows(s) * (m->expert_hidden + 4.0 * m->inter + m->inter + 2.0 * m->expert_hidden);
 
     logits = (s->decode ? (double)s->tokens : fmax(1, s->requests)) * tp * m->vocab / tp * 4;
     return fmax(attn, fmax(ffn, logits)) + 3 * 2.0 * s->tokens * m->hidden;
@@ -103,14 +152,13 @@ void memory_sum(const struct memory_spec *s, struct memory_sum *out)
 
     *out = (struct memory_sum){.reserve = s->reserve_bytes, .capacity = s->capacity_bytes};
     weights_sum(s, tp, out);
-    out->kv = (double)s->requests * tp * s->context_len * kv_elements(m, tp) *
-              s->kv_bytes_per_element * (m->num_layers + s->mtp_layers);
+    out->kv = (double)s->requests * tp * request_bytes(s, tp);
     if (plan_comm_traits(s->comm)->buffers == COMM_BUFFERS_BOUND)
-        out->buffers =
-            memory_low_latency_bytes(m->hidden, m->experts, s->ranks, s->max_dispatch_tokens);
+        out->buffers = memory_low_latency_bytes(m->expert_hidden, m->experts, s->ranks,
+                                                s->max_dispatch_tokens);
     else
         out->buffers =
-            memory_normal_bytes(m->hidden, s->ranks, s->ranks_per_node, s->normal_num_sms);
+            memory_normal_bytes(m->expert_hidden, s->ranks, s->ranks_per_node, s->normal_num_sms);
     out->activations = activations(s, tp);
     out->total = out->weights + out->kv + out->buffers + out->activations + out->reserve;
 }

@@ -20,6 +20,7 @@ struct memory_spec {
     enum plan_comm comm;
     int normal_num_sms;
     enum plan_dtype weight_dtype; /* of GEMM weights; embedding, gate and head are BF16 */
+    bool typed;                   /* each part in the type that the model's file says instead */
     double kv_bytes_per_element;
     int mtp_layers;        /* prediction layers in use */
     double reserve_bytes;  /* runtime, graphs, libraries, fragmentation */
@@ -28,7 +29,8 @@ struct memory_spec {
 
 struct memory_sum {
     double attention, dense, experts, shared, embedding; /* weights */
-    double kv, buffers, activations, reserve;
+    double kv;                                           /* KV cache, index keys and states */
+    double buffers, activations, reserve;
     double weights, total, capacity;
 };
 

@@ -277,16 +277,18 @@ static void flat_fill(struct moe_model *m, const struct moe_layer *l)
 {
     const struct attn_shape *a = &l->attn;
 
-    m->experts = l->experts ? l->experts : 1;
-    m->topk = l->topk ? l->topk : 1;
-    m->inter = l->inter ? l->inter : 1;
-    m->zero_experts = l->zero_experts;
-    m->expert_hidden = l->expert_hidden;
     m->matrices = l->matrices;
-    m->shared_inter = l->shared_inter;
-    m->beside_inter = l->experts ? l->dense_inter : 0;
-    if (!l->experts)
+    if (l->experts) { /* a layer without them keeps the model's, which its plan does not read */
+        m->experts = l->experts;
+        m->topk = l->topk;
+        m->inter = l->inter;
+        m->zero_experts = l->zero_experts;
+        m->expert_hidden = l->expert_hidden;
+        m->shared_inter = l->shared_inter;
+        m->beside_inter = l->dense_inter;
+    } else {
         m->dense_inter = l->dense_inter;
+    }
     m->attn = *a;
     m->attention = a->kind == ATTN_MLA || a->kind == ATTN_DSA ? MOE_ATTN_MLA
                    : a->kv_heads == a->heads                  ? MOE_ATTN_MHA

@@ -113,7 +113,7 @@ static int nics_read(struct capacity *k)
 int capacity_open(const struct capacity_config *c, struct capacity **out)
 {
     struct capacity *k = calloc(1, sizeof *k);
-    int err = k ? moe_model_read(c->base.model, &k->model) : ERR_NOMEM;
+    int err = k ? moe_model_read_but(c->base.model, c->base.ignore_key, &k->model) : ERR_NOMEM;
 
     *out = NULL;
     if (!err) {
@@ -312,8 +312,7 @@ static void first_token(const struct capacity *k, const struct capacity_config *
     double passes = ceil(prompt_of(&c->num) / p->size), pass_ms = p->at_us / 1e3;
     double nic =
         fmin(k->nic_GBps[d->gpu] * (1 - d->nic_util), k->nic_GBps[p->gpu] * (1 - p->nic_util));
-    double kv_bytes = (double)moe_kv_elements(k->model) * (c->base.kv_dtype ? 1 : 2) *
-                      k->model->num_layers * c->num.isl;
+    double kv_bytes = moe_cache_bytes(k->model, c->num.isl, evaluate_kv_bytes(&c->base, k->model));
 
     out->wait_ms = pass_ms * c->num.percentile / 100;
     out->prefill_ms = passes * pass_ms;

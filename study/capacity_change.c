@@ -109,7 +109,7 @@ static void attention_down(struct capacity_config *c, struct hw_profile *p)
 static void kv_other(struct capacity_config *c, struct hw_profile *p)
 {
     (void)p;
-    c->base.kv_dtype = !c->base.kv_dtype;
+    c->base.kv_dtype = c->base.kv_dtype == KV_FP8 ? KV_BF16 : KV_FP8;
 }
 
 static void overhead(struct capacity_config *c, struct hw_profile *p)

@@ -518,7 +518,7 @@ static int check(struct capacity_config *c)
         return fault(c, "prefill.ep and prefill.tokens: name at least one value each");
     err = traffic_check(c);
     if (!err)
-        err = moe_model_read(c->base.model, &m);
+        err = moe_model_read_but(c->base.model, c->base.ignore_key, &m);
     if (err)
         return err;
     err = context_check(c, m);

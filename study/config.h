@@ -23,6 +23,9 @@ enum { ATTENTION_AUTO, ATTENTION_ON, ATTENTION_OFF };
 enum { SKEW_NORMAL, SKEW_EXPONENTIAL, SKEW_UNIFORM };
 
 /* One value for every key of a configuration except the policies. */
+enum { KV_AUTO, KV_BF16, KV_FP8 };                      /* attention.kv_dtype */
+enum { GEMM_TYPE_AUTO, GEMM_TYPE_BF16, GEMM_TYPE_FP8 }; /* gemm_dtype, expert_dtype; more follow */
+
 struct scenario {
     char *model, *ignore_key;
     int batch, phase, layer;
@@ -33,7 +36,7 @@ struct scenario {
     double nic_Gbitps, nics_per_gpu, nvlink_GBps, oversubscription, spine_latency_us;
     /* kernels */
     int comm, max_dispatch_tokens, normal_num_sms;
-    int dispatch_dtype, combine_dtype, gemm_dtype;
+    int dispatch_dtype, combine_dtype, gemm_dtype, expert_dtype;
     /* attention */
     int attention, context_len, prompt_len, cached_len, tokens_per_request, attention_tp, kv_dtype;
     /* routing */

@@ -25,7 +25,9 @@
 struct evaluator {
     bool hushed; /* another process says what is skipped */
     struct moe_model *model;
-    struct moe_model placed; /* the model with redundant experts counted */
+    struct moe_model view;   /* the model as if all layers were of the kind asked for */
+    struct moe_model placed; /* the same with redundant experts counted */
+    int kind;                /* of layer; -1 = those of most MoE layers */
     char *model_name;
     struct hw_profile *profile; /* as read, with the scenario's overrides applied in cost */
     char *profile_name;
@@ -51,7 +53,15 @@ struct evaluator {
 int evaluator_open(struct evaluator **out)
 {
     *out = calloc(1, sizeof **out);
-    return *out ? 0 : ERR_NOMEM;
+    if (!*out)
+        return ERR_NOMEM;
+    (*out)->kind = -1;
+    return 0;
+}
+
+void evaluator_use_layer(struct evaluator *e, int kind)
+{
+    e->kind = kind;
 }
 
 static void baseline_forget(struct evaluator *e)
@@ -194,6 +204,14 @@ static int model_load(struct evaluator *e, const char *name, const char *ignore)
     return name_keep(&e->model_name, name);
 }
 
+int evaluate_model(struct evaluator *e, const struct scenario *s, const struct moe_model **out)
+{
+    int err = model_load(e, s->model, s->ignore_key);
+
+    *out = err ? NULL : e->model;
+    return err;
+}
+
 static int profile_load(struct evaluator *e, const char *name)
 {
     struct hw_profile *p;
@@ -269,9 +287,22 @@ static int routing_move(const struct scenario *s, const struct moe_model *m,
     return err;
 }
 
+/* Choices beyond the experts that compute: sent nowhere. */
+static void zero_experts_mask(struct plan_routing *r, int experts)
+{
+    size_t n = (size_t)r->ranks * (size_t)r->tokens * (size_t)r->topk;
+
+    if (r->experts == experts)
+        return;
+    for (size_t i = 0; i < n; i++)
+        if (r->expert[i] >= experts)
+            r->expert[i] = -1;
+    r->experts = experts;
+}
+
 static int routing_load(struct evaluator *e, const struct scenario *s)
 {
-    const struct moe_model *m = e->model;
+    const struct moe_model *m = &e->view;
     bool balanced;
     int experts;
     struct routing_spec spec = {
@@ -293,13 +324,18 @@ static int routing_load(struct evaluator *e, const struct scenario *s)
     /* Perfect balance is over the experts' places, whatever lives there. */
     balanced = spec.kind == ROUTING_BALANCED;
     experts = m->experts + (balanced ? s->redundant_experts : 0);
+    if (m->zero_experts) /* all are chosen among; those without weights are masked below */
+        spec.n_group = spec.topk_group = 1;
     snprintf(key, sizeof key, "%d %.17g %.17g %.17g %s %d %lu %lu %d %d | %d %d %d %d %d | %d %d",
              spec.kind, spec.sigma, spec.exponent, spec.rank_skew, spec.path ? spec.path : "",
              spec.layer, spec.seed, spec.draw, spec.n_group, spec.topk_group, ranks_of(s),
-             s->gpus_per_node, s->batch, experts, m->topk, s->placement, s->redundant_experts);
+             s->gpus_per_node, s->batch, experts + m->zero_experts, m->topk, s->placement,
+             s->redundant_experts);
     if (e->routing && !strcmp(key, e->routing_key))
         return 0;
-    err = routing_make(&spec, ranks_of(s), s->batch, experts, m->topk, &r);
+    err = routing_make(&spec, ranks_of(s), s->batch, experts + m->zero_experts, m->topk, &r);
+    if (!err)
+        zero_experts_mask(r, experts);
     if (!err && !balanced && (s->placement || s->redundant_experts))
         err = routing_move(s, m, &spec, r);
     if (err) {
@@ -344,6 +380,39 @@ static int context_check(const struct moe_model *m, const struct scenario *s)
     return ERR_CONFIG;
 }
 
+double evaluate_kv_bytes(const struct scenario *s, const struct moe_model *m)
+{
+    if (s->kv_dtype == KV_AUTO && m->kv_bytes_per_element > 0)
+        return m->kv_bytes_per_element;
+    return s->kv_dtype == KV_FP8 ? 1 : 2;
+}
+
+static enum plan_dtype gemm_type(int choice)
+{
+    static const enum plan_dtype types[] = {DTYPE_FP8,   DTYPE_BF16, DTYPE_FP8,  DTYPE_NVFP4,
+                                            DTYPE_MXFP4, DTYPE_W4A8, DTYPE_W4A16};
+
+    return types[choice];
+}
+
+/* A type that the scenario states holds for all parts; of experts alone, for them alone. What is
+ * said so is put into the model too, whose bytes memory counts. */
+static void types_fill(const struct scenario *s, struct moe_model *m, struct layer_spec *out)
+{
+    out->gemm_dtype = gemm_type(s->gemm_dtype);
+    out->typed = (m->quantised && s->gemm_dtype == GEMM_TYPE_AUTO) || s->expert_dtype;
+    for (int p = 0; p < MOE_HEAD; p++)
+        if (!m->quantised || s->gemm_dtype != GEMM_TYPE_AUTO)
+            m->part[p] = (struct moe_weights){out->gemm_dtype, moe_dtype_bytes(out->gemm_dtype)};
+    if (s->expert_dtype) {
+        enum plan_dtype type = gemm_type(s->expert_dtype);
+
+        m->part[MOE_EXPERTS] = (struct moe_weights){type, moe_dtype_bytes(type)};
+    }
+    for (int p = 0; p < MOE_PARTS; p++)
+        out->part_dtype[p] = m->part[p].dtype;
+}
+
 /* All of a spec that needs no routing. */
 static int spec_fill(struct evaluator *e, const struct scenario *s, const struct policy *p,
                      struct layer_spec *out)
@@ -358,11 +427,12 @@ static int spec_fill(struct evaluator *e, const struct scenario *s, const struct
         err = profile_change(e, s);
     if (err)
         return err;
-    e->placed = *e->model;
+    e->view = e->kind < 0 ? *e->model : moe_model_of_layer(e->model, e->kind);
+    e->placed = e->view;
     e->placed.experts += s->redundant_experts;
     *out = (struct layer_spec){
         .model = &e->placed,
-        .router_experts = e->model->experts,
+        .router_experts = e->view.experts,
         .ranks = ranks_of(s),
         .ranks_per_node = s->gpus_per_node,
         .num_sms = num_sms_of(e),
@@ -371,7 +441,6 @@ static int spec_fill(struct evaluator *e, const struct scenario *s, const struct
         .comm = comm_of(s),
         .dispatch_dtype = s->dispatch_dtype ? DTYPE_FP8 : DTYPE_BF16,
         .combine_dtype = (enum plan_dtype)s->combine_dtype,
-        .gemm_dtype = s->gemm_dtype ? DTYPE_FP8 : DTYPE_BF16,
         .max_dispatch_tokens = s->max_dispatch_tokens,
         .normal_num_sms = s->normal_num_sms,
         .attention =
@@ -379,10 +448,11 @@ static int spec_fill(struct evaluator *e, const struct scenario *s, const struct
         .context_len = s->phase == PHASE_OF_DECODE ? s->context_len : s->cached_len,
         .q_tokens = s->phase == PHASE_OF_DECODE ? s->tokens_per_request : s->prompt_len,
         .attention_tp = s->attention_tp,
-        .kv_bytes_per_element = s->kv_dtype ? 1 : 2,
+        .kv_bytes_per_element = evaluate_kv_bytes(s, e->model),
         .layers = p->spans_layers ? SPAN_LAYERS : 1,
         .period_layers = p->spans_layers ? SPAN_PERIOD : 1,
     };
+    types_fill(s, &e->placed, out);
     return 0;
 }
 

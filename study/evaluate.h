@@ -45,6 +45,15 @@ void evaluator_use_profile(struct evaluator *e, const struct hw_profile *profile
 void evaluator_emulate(struct evaluator *e, const struct sim_emulation *emulation);
 void evaluator_what_if(struct evaluator *e, const struct whatif *what); /* NULL = none */
 
+/* Layers of one kind stand for the model from now on (struct moe_model's layer[]); -1: those of
+ * most MoE layers, as at first. */
+void evaluator_use_layer(struct evaluator *e, int kind);
+/* The model of a scenario, borrowed until the next call with another. */
+int evaluate_model(struct evaluator *e, const struct scenario *s, const struct moe_model **out);
+
+/* Bytes of one element of the KV cache: as the scenario says, else the model's file, else BF16. */
+double evaluate_kv_bytes(const struct scenario *s, const struct moe_model *m);
+
 /* Can this point run? 0; ERR_INFEASIBLE with a sentence in why; or another (logged) error. */
 int evaluate_check(struct evaluator *e, const struct scenario *s, const struct policy *p,
                    const struct knobs *k, char *why, size_t size);

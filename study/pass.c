@@ -107,7 +107,8 @@ static int spec_of(struct evaluator *e, const struct scenario *s, const struct p
 {
     int err = evaluate_spec(e, s, p, out);
 
-    out->attention = true;
+    if (!err) /* Nemotron's layers of experts have no attention */
+        out->attention = out->model->attn.kind != ATTN_NONE;
     return err;
 }
 
@@ -195,43 +196,94 @@ static int plain_section(struct evaluator *e, const struct scenario *s, bool end
 
 static int layers_of(struct evaluator *e, const struct scenario *s, struct pass_layers *out)
 {
-    struct layer_spec spec;
-    int err = evaluate_spec(e, s, &policy_none, &spec);
+    const struct moe_model *m;
+    int err = evaluate_model(e, s, &m);
 
     if (!err)
-        pass_layers_of(spec.model, s->phase == PHASE_OF_DECODE ? s->tokens_per_request - 1 : 0,
-                       out);
+        pass_layers_of(m, s->phase == PHASE_OF_DECODE ? s->tokens_per_request - 1 : 0, out);
     return err;
 }
 
-static void moe_add(struct pass_result *r, const struct section *moe, const struct pass_layers *n)
+/* Calls `each` for every kind of layer, with the evaluator set to it. */
+static int kinds_each(struct evaluator *e, const struct scenario *s,
+                      int (*each)(void *self, const struct moe_layer *l), void *self)
 {
-    section_add(r, PASS_MOE, moe, n->moe);
-    result_add(r, PASS_MTP, &moe->steady, n->mtp);
-    r->layer_us = moe->steady.layer_ns / 1e3;
-    r->extra_us = r->part_us[PASS_MOE] - n->moe * r->layer_us;
-    r->num_moe = n->moe + n->mtp;
-    r->exposed_us = r->num_moe * moe->steady.exposed_comm_ns / 1e3;
-    r->sm_util = moe->steady.sm_util;
-    r->nic_util = moe->ev.nic_util;
-    r->nvlink_util = moe->ev.nvlink_util;
-    r->assumed_share = moe->ev.assumed_share;
+    const struct moe_model *m;
+    int err = evaluate_model(e, s, &m);
+
+    for (int i = 0; !err && i < m->num_kinds; i++) {
+        evaluator_use_layer(e, i);
+        err = each(self, &m->layer[i]);
+    }
+    evaluator_use_layer(e, -1);
+    return err;
 }
 
-/* What does not depend on who chooses which expert. */
-static int plain_add(struct evaluator *e, const struct scenario *s, const struct pass_layers *n,
-                     struct pass_result *r)
+/* One pass in the making: what its kinds of layers add to. */
+struct passing {
+    struct evaluator *e;
+    const struct scenario *s;
+    const struct policy *p;
+    const struct knobs *k;
+    bool all;
+    struct pass_result *r;
+    struct section moe; /* of most MoE layers */
+    int moe_count;
+    double steady_us; /* all MoE layers, each at its steady period */
+};
+
+static void moe_add(struct passing *g, const struct section *moe, int count)
+{
+    section_add(g->r, PASS_MOE, moe, count);
+    g->steady_us += count * moe->steady.layer_ns / 1e3;
+    g->r->exposed_us += count * moe->steady.exposed_comm_ns / 1e3;
+    if (count > g->moe_count) {
+        g->moe = *moe;
+        g->moe_count = count;
+    }
+}
+
+static int kind_add(void *self, const struct moe_layer *l)
+{
+    struct passing *g = self;
+    struct section sec;
+    int err;
+
+    if (l->experts) {
+        err = moe_section(g->e, g->s, g->p, g->k, l->count, g->all, &sec);
+        if (!err)
+            moe_add(g, &sec, l->count);
+        return err;
+    }
+    err = plain_section(g->e, g->s, false, l->count, &sec);
+    if (!err)
+        section_add(g->r, PASS_DENSE, &sec, l->count);
+    return err;
+}
+
+/* Drafting layers are as most MoE layers, and what stands for all of these. */
+static void moe_finish(struct passing *g, const struct pass_layers *n)
+{
+    struct pass_result *r = g->r;
+    const struct trace_metrics *steady = &g->moe.steady;
+
+    result_add(r, PASS_MTP, steady, n->mtp);
+    r->layer_us = g->steady_us / n->moe;
+    r->extra_us = r->part_us[PASS_MOE] - n->moe * r->layer_us;
+    r->num_moe = n->moe + n->mtp;
+    r->exposed_us += n->mtp * steady->exposed_comm_ns / 1e3;
+    r->sm_util = steady->sm_util;
+    r->nic_util = g->moe.ev.nic_util;
+    r->nvlink_util = g->moe.ev.nvlink_util;
+    r->assumed_share = g->moe.ev.assumed_share;
+}
+
+static int ends_add(struct evaluator *e, const struct scenario *s, const struct pass_layers *n,
+                    struct pass_result *r)
 {
     struct section sec;
-    int err = 0;
+    int err = plain_section(e, s, true, 1, &sec);
 
-    if (n->dense > 0) {
-        err = plain_section(e, s, false, n->dense, &sec);
-        if (!err)
-            section_add(r, PASS_DENSE, &sec, n->dense);
-    }
-    if (!err)
-        err = plain_section(e, s, true, 1, &sec);
     if (!err) {
         section_add(r, PASS_ENDS, &sec, 1);
         result_add(r, PASS_MTP, &sec.whole, n->mtp);
@@ -242,17 +294,17 @@ static int plain_add(struct evaluator *e, const struct scenario *s, const struct
 int pass_run(struct evaluator *e, const struct scenario *s, const struct policy *p,
              const struct knobs *k, bool all, struct pass_result *out)
 {
+    struct passing g = {.e = e, .s = s, .p = p, .k = k, .all = all, .r = out};
     struct pass_layers n;
-    struct section moe;
     int err = layers_of(e, s, &n);
 
     *out = (struct pass_result){0};
     if (!err)
-        err = moe_section(e, s, p, k, n.moe, all, &moe);
+        err = kinds_each(e, s, kind_add, &g);
     if (!err)
-        moe_add(out, &moe, &n);
+        moe_finish(&g, &n);
     if (!err)
-        err = plain_add(e, s, &n, out);
+        err = ends_add(e, s, &n, out);
     return err;
 }
 
@@ -295,6 +347,18 @@ static int steps_draw(const double *layer_us, int draws, int layers, double rest
     return err;
 }
 
+static bool single_kind(struct evaluator *e, const struct scenario *s)
+{
+    const struct moe_model *m;
+    int kinds = 0;
+
+    if (evaluate_model(e, s, &m))
+        return true;
+    for (int i = 0; i < m->num_kinds; i++)
+        kinds += m->layer[i].experts > 0;
+    return kinds == 1;
+}
+
 int pass_run_spread(struct evaluator *e, const struct scenario *s, const struct policy *p,
                     const struct knobs *k, int draws, struct pass_result *mean,
                     struct pass_spread *spread)
@@ -303,18 +367,23 @@ int pass_run_spread(struct evaluator *e, const struct scenario *s, const struct 
     struct scenario step = *s;
     struct pass_layers n;
     struct section moe;
+    double first_us = 0;
     int err = layer_us ? pass_run(e, s, p, k, false, mean) : ERR_NOMEM;
 
     if (!err)
         err = layers_of(e, s, &n);
-    if (!err)
-        layer_us[0] = mean->layer_us;
-    for (int d = 1; d < draws && !err; d++) {
+    /* Layers of most MoE layers' kind; others are taken to vary as they do. */
+    for (int d = 0; d < draws && !err; d++) {
         step.draw = s->draw + d;
         step.seed = s->seed + d; /* another layer: other experts are popular */
-        err = moe_section(e, &step, p, k, n.moe, false, &moe);
+        if (d > 0 || !single_kind(e, s))
+            err = moe_section(e, &step, p, k, n.moe, false, &moe);
+        else
+            moe.steady.layer_ns = mean->layer_us * 1e3;
+        if (!err && d == 0)
+            first_us = moe.steady.layer_ns / 1e3;
         if (!err)
-            layer_us[d] = moe.steady.layer_ns / 1e3;
+            layer_us[d] = moe.steady.layer_ns / 1e3 * mean->layer_us / first_us;
     }
     if (!err) {
         rest_us = mean->step_us - mean->num_moe * mean->layer_us;
@@ -355,6 +424,7 @@ int pass_memory(struct evaluator *e, const struct scenario *s, int requests, dou
         .comm = layer.comm,
         .normal_num_sms = s->normal_num_sms,
         .weight_dtype = layer.gemm_dtype,
+        .typed = layer.typed,
         .kv_bytes_per_element = layer.kv_bytes_per_element,
         .mtp_layers = decode && s->tokens_per_request > 1 ? 1 : 0,
         .reserve_bytes = reserve_GB * 1e9,
@@ -504,20 +574,42 @@ static int moe_timeline(struct timeline *t, struct evaluator *e, const struct sc
     return err;
 }
 
+struct kinds_timeline {
+    struct timeline *t;
+    const struct passing *g;
+    int drafting, moe_left; /* layers that draft tokens follow the last MoE layers */
+};
+
+static int kind_timeline(void *self, const struct moe_layer *l)
+{
+    struct kinds_timeline *k = self;
+    const struct passing *g = k->g;
+
+    if (!l->experts)
+        return plain_timeline(k->t, g->e, g->s, false, l->count);
+    k->moe_left -= l->count;
+    return moe_timeline(k->t, g->e, g->s, g->p, g->k,
+                        l->count + (k->moe_left == 0 ? k->drafting : 0));
+}
+
+/* Layers of a kind stand together, kinds in the order in which they first appear. */
 int pass_timeline(struct evaluator *e, const struct scenario *s, const struct policy *p,
                   const struct knobs *k, struct trace_log **out)
 {
     struct timeline t = {0};
+    struct passing g = {.e = e, .s = s, .p = p, .k = k};
     struct pass_layers n;
     int err = layers_of(e, s, &n);
+    struct kinds_timeline kinds = {.t = &t, .g = &g};
 
     *out = NULL;
     if (!err)
         err = trace_log_new(&t.log, "sim");
-    if (!err && n.dense > 0)
-        err = plain_timeline(&t, e, s, false, n.dense);
-    if (!err)
-        err = moe_timeline(&t, e, s, p, k, n.moe + n.mtp);
+    if (!err) {
+        kinds.drafting = n.mtp;
+        kinds.moe_left = n.moe;
+        err = kinds_each(e, s, kind_timeline, &kinds);
+    }
     if (!err)
         err = plain_timeline(&t, e, s, true, 1);
     if (err) {

@@ -1,3 +1,4 @@
+#include "model/law/four_bit.h"
 #include "model/law/cost.h"
 
 #include <math.h>
@@ -324,6 +325,8 @@ static void work_dense(const struct law_cost *c, const struct plan *plan, const 
     dense_shape(plan, op, op->rows, quantise, &in);
     law_dense_work(c->v, &in, out);
     out->assumed = c->assumed[dense_basis(op)];
+    if (law_is_four_bit(op->dtype))
+        law_four_bit(c->v, op->dtype, (double)op->n * op->k, plan->num_sms, out);
 }
 
 /* One library GEMM per expert, one after another; each pays its own start and leaves its own last
@@ -342,6 +345,8 @@ static void work_expert_sequence(const struct law_cost *c, const struct plan *pl
             continue;
         dense_shape(plan, op, m, false, &in);
         law_dense_work(c->v, &in, &one);
+        if (law_is_four_bit(op->dtype))
+            law_four_bit(c->v, op->dtype, (double)op->n * op->k, plan->num_sms, &one);
         if (one.grid > out->grid)
             out->grid = one.grid;
         out->head.fixed_ns +=
@@ -353,7 +358,7 @@ static void work_expert_sequence(const struct law_cost *c, const struct plan *pl
     }
     if (out->waves == 0)
         out->waves = 1;
-    out->assumed = c->assumed[dense_basis(op)];
+    out->assumed = c->assumed[dense_basis(op)] || law_is_four_bit(op->dtype);
 }
 
 static int most_rows(const struct plan *plan, const struct plan_op *op)
@@ -368,6 +373,16 @@ static int most_rows(const struct plan *plan, const struct plan_op *op)
             most = rows > most ? rows : most;
         }
     return most;
+}
+
+/* Of the experts that have rows. */
+static double weights_read(const struct law_grouped *in)
+{
+    double groups = 0;
+
+    for (int g = 0; g < in->groups; g++)
+        groups += in->rows[g] > 0;
+    return groups * in->n * in->k;
 }
 
 void cost_op_expert_gemm(const struct law_cost *c, const struct plan *plan, int rank, int index,
@@ -399,6 +414,8 @@ void cost_op_expert_gemm(const struct law_cost *c, const struct plan *plan, int 
         out->assumed |=
             c->assumed[out->head.hbm_bytes > out->head.sm_ns * out->hbm_GBps ? BASIS_MASKED_HBM
                                                                              : BASIS_MASKED_SM];
+    if (law_is_four_bit(op->dtype))
+        law_four_bit(c->v, op->dtype, weights_read(&in), plan->num_sms, out);
 }
 
 double cost_norm_bytes(int hidden)

@@ -78,7 +78,11 @@ static int eps_layer(struct layer_builder *b, int main_stream, int compute, int 
         last = layer_a2a_combine(b, (struct layer_round){j, PN}, comm, k->num_sms, gemm[j]);
         sent = next;
     }
-    if (b->knobs->shared_expert == SHARED_AFTER_COMBINE && b->spec->model->shared_inter) {
+    if (b->spec->model->expert_hidden && b->spec->model->expert_hidden != b->spec->model->hidden) {
+        layer_latent_up(b, main_stream, b->sms_all, last);
+        last = -1;
+    }
+    if (b->knobs->shared_expert == SHARED_AFTER_COMBINE && layer_has_shared(b->spec)) {
         layer_shared(b, main_stream, b->sms_all, last);
         last = -1;
     }

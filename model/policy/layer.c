@@ -153,19 +153,37 @@ static int tokens(const struct layer_builder *b)
     return b->err ? 0 : b->plan->batches[b->batch].num_tokens;
 }
 
-static int add_dense(struct layer_builder *b, enum plan_op_kind kind, int stream, int sms, int rows,
-                     int n, int k, int after)
+static enum plan_dtype part_dtype(const struct layer_builder *b, enum moe_part part)
+{
+    return b->spec->typed ? b->spec->part_dtype[part] : b->spec->gemm_dtype;
+}
+
+int layer_dense_op(struct layer_builder *b, enum plan_op_kind kind, enum moe_part part, int stream,
+                   int sms, const int shape[3], int after)
 {
     struct plan_op op = {.kind = kind,
                          .stream = stream,
                          .sms = sms,
-                         .rows = rows,
-                         .n = n,
-                         .k = k,
-                         .dtype = b->spec->gemm_dtype,
+                         .rows = shape[0],
+                         .n = shape[1],
+                         .k = shape[2],
+                         .dtype = part_dtype(b, part),
                          .gemm = GEMM_DENSE};
 
     return add(b, &op, after);
+}
+
+static enum moe_part part_of(enum plan_op_kind kind)
+{
+    return kind == OP_ATTN_OUT                            ? MOE_ATTN_OUT
+           : kind == OP_ATTN_PROJ || kind == OP_ATTN_CORE ? MOE_ATTN_IN
+                                                          : MOE_HEAD;
+}
+
+static int add_dense(struct layer_builder *b, enum plan_op_kind kind, int stream, int sms, int rows,
+                     int n, int k, int after)
+{
+    return layer_dense_op(b, kind, part_of(kind), stream, sms, (int[3]){rows, n, k}, after);
 }
 
 /* Width of everything that the attention projections produce from the hidden state. */
@@ -217,36 +235,67 @@ int layer_attention(struct layer_builder *b, int stream, int sms, int after)
     return layer_attn_core(b, stream, sms, -1);
 }
 
+static int latent_down(struct layer_builder *b, int stream, int sms, int router)
+{
+    const struct moe_model *m = b->spec->model;
+
+    if (m->expert_hidden == m->hidden || m->expert_hidden == 0)
+        return router;
+    return layer_dense_op(b, OP_MLP_UP, MOE_HEAD, stream, sms,
+                          (int[3]){tokens(b), m->expert_hidden, m->hidden}, -1);
+}
+
+int layer_latent_up(struct layer_builder *b, int stream, int sms, int after)
+{
+    const struct moe_model *m = b->spec->model;
+
+    if (m->expert_hidden == m->hidden || m->expert_hidden == 0)
+        return after;
+    return layer_dense_op(b, OP_MLP_DOWN, MOE_HEAD, stream, sms,
+                          (int[3]){tokens(b), m->hidden, m->expert_hidden}, after);
+}
+
 int layer_router(struct layer_builder *b, int stream, int sms, int after)
 {
-    int experts = b->spec->router_experts ? b->spec->router_experts : b->spec->model->experts;
+    const struct moe_model *m = b->spec->model;
+    int experts =
+        (b->spec->router_experts ? b->spec->router_experts : m->experts) + m->zero_experts;
     int op =
         add_dense(b, OP_ROUTER, stream, sms, tokens(b), experts, b->spec->model->hidden, after);
 
     if (op >= 0) /* the gate stays in BF16 whatever the experts' type */
         b->plan->ops[op].dtype = DTYPE_BF16;
-    return op;
+    return latent_down(b, stream, sms, op);
 }
 
-static int add_mlp(struct layer_builder *b, int stream, int sms, int inter, int after)
+static int add_mlp(struct layer_builder *b, enum moe_part part, int stream, int sms, int inter,
+                   int after)
 {
-    int hidden = b->spec->model->hidden, rows = tokens(b);
+    const struct moe_model *m = b->spec->model;
+    int rows = tokens(b), up = (m->matrices == 2 ? 1 : 2) * inter;
 
-    add_dense(b, OP_MLP_UP, stream, sms, rows, 2 * inter, hidden, after);
-    add_dense(b, OP_MLP_ACT, stream, sms, rows, inter, 0, -1);
-    return add_dense(b, OP_MLP_DOWN, stream, sms, rows, hidden, inter, -1);
+    layer_dense_op(b, OP_MLP_UP, part, stream, sms, (int[3]){rows, up, m->hidden}, after);
+    layer_dense_op(b, OP_MLP_ACT, part, stream, sms, (int[3]){rows, inter, 0}, -1);
+    return layer_dense_op(b, OP_MLP_DOWN, part, stream, sms, (int[3]){rows, m->hidden, inter}, -1);
 }
 
 int layer_shared(struct layer_builder *b, int stream, int sms, int after)
 {
-    if (!b->spec->model->shared_inter)
-        return -1;
-    return add_mlp(b, stream, sms, b->spec->model->shared_inter, after);
+    const struct moe_model *m = b->spec->model;
+    int last = -1;
+
+    if (m->shared_inter)
+        last = add_mlp(b, MOE_SHARED, stream, sms, m->shared_inter, after);
+    if (m->beside_inter)
+        last = add_mlp(b, MOE_DENSE, stream, sms, m->beside_inter, last < 0 ? after : -1);
+    return last;
 }
 
 int layer_dense_mlp(struct layer_builder *b, int stream, int sms, int after)
 {
-    return add_mlp(b, stream, sms, b->spec->model->dense_inter, after);
+    if (!b->spec->model->dense_inter)
+        return -1;
+    return add_mlp(b, MOE_DENSE, stream, sms, b->spec->model->dense_inter, after);
 }
 
 int layer_embedding(struct layer_builder *b, int stream, int sms, int after)
@@ -287,12 +336,18 @@ static bool is_a2a(const struct layer_builder *b)
     return comm_of(b)->kernels == COMM_KERNELS_A2A;
 }
 
+/* Models made by hand in tests do not say it. */
+static int expert_hidden(const struct moe_model *m)
+{
+    return m->expert_hidden ? m->expert_hidden : m->hidden;
+}
+
 static int message_bytes(const struct layer_spec *spec, enum plan_flow_dir dir,
                          enum plan_dtype dtype)
 {
     if (plan_comm_traits(spec->comm)->message == COMM_MESSAGE_ROW)
-        return cost_message_bytes(dir, dtype, spec->model->hidden);
-    return cost_copy_bytes(dir, dtype, spec->model->hidden, spec->model->topk);
+        return cost_message_bytes(dir, dtype, expert_hidden(spec->model));
+    return cost_copy_bytes(dir, dtype, expert_hidden(spec->model), spec->model->topk);
 }
 
 static struct plan_op comm_op(const struct layer_builder *b, enum plan_op_kind kind,
@@ -415,7 +470,7 @@ static struct plan_op expert_op(const struct layer_builder *b, enum plan_op_kind
     struct plan_op op = comm_op(b, kind, r, stream, sms);
 
     op.cooperative = false;
-    op.dtype = b->spec->gemm_dtype;
+    op.dtype = part_dtype(b, MOE_EXPERTS);
     return op;
 }
 
@@ -425,7 +480,7 @@ static struct plan_op permute_op(const struct layer_builder *b, enum plan_op_kin
 {
     struct plan_op op = expert_op(b, kind, r, stream, sms);
 
-    op.n = b->spec->model->hidden;
+    op.n = expert_hidden(b->spec->model);
     op.dtype = kind == OP_PERMUTE ? b->spec->dispatch_dtype : DTYPE_BF16;
     return op;
 }
@@ -433,12 +488,13 @@ static struct plan_op permute_op(const struct layer_builder *b, enum plan_op_kin
 static int expert_gemms(struct layer_builder *b, struct layer_round r, int stream,
                         const struct layer_ffn *f, int after, int also_after)
 {
-    int inter = b->spec->model->inter, hidden = b->spec->model->hidden;
+    const struct moe_model *m = b->spec->model;
+    int inter = m->inter, hidden = expert_hidden(m);
     struct plan_op up = expert_op(b, OP_GEMM_UP, r, stream, f->up_sms);
     struct plan_op act = expert_op(b, OP_ACT_QUANT, r, stream, f->act_sms);
     struct plan_op down = expert_op(b, OP_GEMM_DOWN, r, stream, f->down_sms);
 
-    up.n = 2 * inter;
+    up.n = (m->matrices == 2 ? 1 : 2) * inter;
     up.k = hidden;
     up.gemm = f->up_gemm;
     act.n = inter;
@@ -467,19 +523,25 @@ int layer_ffn(struct layer_builder *b, struct layer_round r, int stream, const s
     return add(b, &out, -1);
 }
 
-int layer_collective(struct layer_builder *b, enum plan_op_kind kind, int stream, int sms,
-                     int64_t bytes, int after)
+int layer_collective_over(struct layer_builder *b, enum plan_op_kind kind, int stream, int sms,
+                          int64_t bytes, int ranks, int after)
 {
     struct plan_op op = {.kind = kind,
                          .stream = stream,
                          .sms = sms,
                          .coll_bytes = bytes,
-                         .coll_ranks = b->spec->attention_tp,
+                         .coll_ranks = ranks,
                          .dtype = DTYPE_BF16,
                          .cooperative = true,
                          .comm = COMM_NCCL};
 
     return add(b, &op, after);
+}
+
+int layer_collective(struct layer_builder *b, enum plan_op_kind kind, int stream, int sms,
+                     int64_t bytes, int after)
+{
+    return layer_collective_over(b, kind, stream, sms, bytes, b->spec->attention_tp, after);
 }
 
 int layer_comm_all(const struct layer_builder *b)
@@ -514,13 +576,14 @@ int layer_head(struct layer_builder *b, int stream, int sms, int after)
                                     layer_tp_bytes(b), -1);
     }
     last = layer_router(b, stream, sms, after);
-    if (b->knobs->shared_expert == SHARED_BEFORE_DISPATCH && b->spec->model->shared_inter)
+    if (b->knobs->shared_expert == SHARED_BEFORE_DISPATCH && layer_has_shared(b->spec))
         last = layer_shared(b, stream, sms, -1);
     return last;
 }
 
 void layer_tail(struct layer_builder *b, int stream, int sms)
 {
+    layer_latent_up(b, stream, sms, -1);
     if (b->knobs->shared_expert == SHARED_AFTER_COMBINE)
         layer_shared(b, stream, sms, -1);
     if (b->spec->attention && b->spec->attention_tp > 1)

@@ -34,7 +34,11 @@ int layer_attention(struct layer_builder *b, int stream, int sms, int after);
 int layer_attn_proj(struct layer_builder *b, int stream, int sms, int after);
 int layer_attn_core(struct layer_builder *b, int stream, int sms, int after);
 int layer_router(struct layer_builder *b, int stream, int sms, int after);
+/* The shared experts, and the dense FFN beside the experts where the model has one; -1: neither. */
 int layer_shared(struct layer_builder *b, int stream, int sms, int after);
+/* Experts on a smaller hidden: their input (behind the router) and, behind the combine, their sum
+ * back to the hidden size. Nothing where the model has no such width. */
+int layer_latent_up(struct layer_builder *b, int stream, int sms, int after);
 int layer_dense_mlp(struct layer_builder *b, int stream, int sms, int after);
 /* Look-up of the tokens' embeddings, as the element-wise kernel that moves the same bytes; and the
  * output projection of `rows` tokens to the vocabulary, split over the attention's ranks, BF16. */
@@ -75,6 +79,12 @@ int layer_ffn(struct layer_builder *b, struct layer_round r, int stream, const s
               int after, int also_after);
 int layer_collective(struct layer_builder *b, enum plan_op_kind kind, int stream, int sms,
                      int64_t bytes, int after);
+/* The same over any number of ranks. */
+int layer_collective_over(struct layer_builder *b, enum plan_op_kind kind, int stream, int sms,
+                          int64_t bytes, int ranks, int after);
+/* A dense op of any shape, with the type that this part of the model has. */
+int layer_dense_op(struct layer_builder *b, enum plan_op_kind kind, enum moe_part part, int stream,
+                   int sms, const int shape[3], int after); /* rows, n, k */
 /* Bytes of one collective over the attention group's tokens (BF16). */
 int64_t layer_tp_bytes(const struct layer_builder *b);
 /* Makes the op added last wait for `on` too. */
@@ -83,6 +93,11 @@ void layer_also_after(struct layer_builder *b, int on, enum plan_dep_kind kind);
  * op (layer_head) or nothing. */
 int layer_head(struct layer_builder *b, int stream, int sms, int after);
 void layer_tail(struct layer_builder *b, int stream, int sms);
+/* Is there anything for layer_shared? */
+static inline bool layer_has_shared(const struct layer_spec *spec)
+{
+    return spec->model->shared_inter > 0 || spec->model->beside_inter > 0;
+}
 /* SMs that communication ops hold where the schedule says N. */
 int layer_comm_all(const struct layer_builder *b);
 enum plan_gemm layer_default_gemm(const struct layer_spec *spec);

@@ -51,6 +51,8 @@ struct layer_spec {
     bool decode;
     enum plan_comm comm; /* low-latency, normal or NCCL kernels */
     enum plan_dtype dispatch_dtype, combine_dtype, gemm_dtype;
+    bool typed; /* part_dtype holds, as the model's file says; else gemm_dtype for all */
+    enum plan_dtype part_dtype[MOE_PARTS];
     int max_dispatch_tokens; /* num_max_dispatch_tokens_per_rank of the low-latency buffers */
     int normal_num_sms;      /* SMs that normal kernels hold where a policy says "all" */
     bool attention;          /* put attention in the layer */
@@ -60,7 +62,7 @@ struct layer_spec {
     int period_layers;           /* of which the last ones give the steady period */
     int router_experts; /* what the gate scores; 0 = the model's (fewer than with redundant experts)
                          */
-    bool dense;         /* a dense layer (first_k_dense_replace): attention and MLP, no experts */
+    bool dense;         /* a layer without experts: attention, and a dense FFN where it has one */
 };
 
 /* Where a configuration leaves a knob open: the values that a search tries. */

@@ -56,6 +56,7 @@ static void sbo_layer(struct layer_builder *b, int main_stream, int comm)
     down = layer_ffn(b, whole, main_stream, &f, -1, -1);
     combined = signalled_combine(b, comm, down - 1, down);
     layer_combine_recv(b, main_stream, N, &combined, 1, combined);
+    layer_latent_up(b, main_stream, N, -1);
 }
 
 static int sbo_build(const struct layer_spec *spec, const struct knobs *k, struct plan **out)

@@ -72,6 +72,7 @@ static void decode_stage(struct tbo *t, int half, int layer, int stage)
         break;
     case 4:
         layer_combine_recv(&t->b, m, N, &t->sent[half], 1, -1);
+        layer_latent_up(&t->b, m, N, -1);
         break;
     default:
         break;
@@ -120,6 +121,7 @@ static void prefill_combine(struct tbo *t, int x, int layer)
 {
     enter(t, x, layer);
     t->combined[x] = layer_combine(&t->b, t->comm, t->comm_sms, t->mlp[x]);
+    t->combined[x] = layer_latent_up(&t->b, t->main_stream, t->compute_sms, t->combined[x]);
 }
 
 static void prefill_shared(struct tbo *t, int x, int layer)

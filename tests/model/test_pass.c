@@ -107,6 +107,78 @@ static void plans_do_the_closed_form(void **state)
     scenario_free(&s);
 }
 
+/* Layers of several kinds: each is planned as itself, and the sum is the closed form. */
+static void kinds_of_layers_add_up(void **state)
+{
+    static const char *const names[] = {"gpt-oss-20b", "llama-4-maverick", "deepseek-v2-lite"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        struct scenario s = scenario_make(names[i], PHASE_OF_DECODE, 32, 1, 8);
+        struct plan_routing none = {.ranks = 8, .tokens = 32, .topk = 1, .experts = 8};
+        const struct moe_model *m;
+        struct evaluator *e;
+        struct layer_spec spec;
+        struct plan *plan;
+        struct pass_work w;
+        struct knobs k;
+        double flops = 0;
+
+        none.expert = malloc(8 * 32 * sizeof *none.expert);
+        assert_non_null(none.expert);
+        memset(none.expert, 0xff, 8 * 32 * sizeof *none.expert);
+        knobs_default(&policy_none, &k);
+        assert_int_equal(evaluator_open(&e), 0);
+        assert_int_equal(evaluate_model(e, &s, &m), 0);
+        assert_true(m->num_kinds >= 2);
+        for (int l = 0; l < m->num_kinds; l++) {
+            evaluator_use_layer(e, l);
+            assert_int_equal(evaluate_spec(e, &s, &policy_none, &spec), 0);
+            spec.attention = true;
+            spec.dense = !m->layer[l].experts;
+            if (spec.dense)
+                spec.routing = &none;
+            assert_int_equal(policy_none.build(&spec, &k, &plan), 0);
+            flops += m->layer[l].count * plan_total_flops(plan);
+            plan_free(plan);
+        }
+        assert_int_equal(pass_ends_build(&spec, 32, &plan), 0);
+        flops += plan_total_flops(plan);
+        plan_free(plan);
+        pass_work_of(m, 1, true, DTYPE_FP8, 2, &w);
+        near(flops / (8 * 32), w.linear_flops, 1e-3);
+        free(none.expert);
+        evaluator_close(e);
+        scenario_free(&s);
+    }
+}
+
+/* Four bits: half the bytes of the experts' weights in memory and in time, none elsewhere. */
+static void four_bits_halve_the_experts(void **state)
+{
+    struct scenario s = scenario_make("mixtral-8x22b", PHASE_OF_DECODE, 1, 1, 8);
+    struct memory_spec spec;
+    struct memory_sum eight, four;
+    struct evaluation a, b;
+    struct evaluator *e;
+    struct knobs k;
+
+    (void)state;
+    knobs_default(&policy_none, &k);
+    assert_int_equal(evaluator_open(&e), 0);
+    assert_int_equal(pass_memory(e, &s, 1, 1024, 4, &spec, &eight), 0);
+    assert_int_equal(evaluate_point(e, &s, &policy_none, &k, -1, &a, NULL, NULL), 0);
+    s.expert_dtype = 3; /* nvfp4 */
+    assert_int_equal(pass_memory(e, &s, 1, 1024, 4, &spec, &four), 0);
+    assert_int_equal(evaluate_point(e, &s, &policy_none, &k, -1, &b, NULL, NULL), 0);
+    near(four.experts / eight.experts, 0.5625, 1e-3);
+    near(four.attention, eight.attention, 1e-9);
+    near(b.metrics.kind_ns[OP_GEMM_UP] / a.metrics.kind_ns[OP_GEMM_UP], 0.5625, 0.1);
+    near(b.metrics.kind_ns[OP_GEMM_DOWN] / a.metrics.kind_ns[OP_GEMM_DOWN], 0.5625, 0.15);
+    evaluator_close(e);
+    scenario_free(&s);
+}
+
 static double sum_of(const struct pass_result *r)
 {
     double us = r->launch_us;
@@ -266,6 +338,8 @@ int main(void)
         cmocka_unit_test(closed_forms_follow_the_parameters),
         cmocka_unit_test(attention_by_hand),
         cmocka_unit_test(plans_do_the_closed_form),
+        cmocka_unit_test(kinds_of_layers_add_up),
+        cmocka_unit_test(four_bits_halve_the_experts),
         cmocka_unit_test(step_equals_its_critical_path),
         cmocka_unit_test(repeating_agrees_with_all_layers),
         cmocka_unit_test(drafted_tokens),
