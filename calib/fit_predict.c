@@ -117,7 +117,8 @@ static double kernel_ns(const double *v, const struct cost_work *w)
 /* The mean over the draws of the rows, all of which a masked GEMM meets with one tile. */
 static double grouped_ns(const double *v, const struct data_row *r, int n, int k, int expected_m)
 {
-    struct law_grouped in = {.layout = r->law == DATA_CONTIGUOUS ? GEMM_CONTIGUOUS : GEMM_MASKED,
+    bool contiguous = r->law == DATA_CONTIGUOUS || r->law == DATA_FFN_CONTIGUOUS;
+    struct law_grouped in = {.layout = contiguous ? GEMM_CONTIGUOUS : GEMM_MASKED,
                              .dtype = r->dtype,
                              .groups = r->num_local,
                              .n = n,
@@ -155,13 +156,33 @@ static double act_rows_ns(const double *v, const struct data_row *r)
     return kernel_ns(v, &w);
 }
 
+/* Rows per expert of the rank, as the callers state them. */
+static int mean_rows(const struct data_row *r)
+{
+    double sum = 0;
+
+    for (int i = 0; i < r->num_draws * r->num_local; i++)
+        sum += r->expert_rows[i];
+    return (int)fmax(ceil(sum / r->num_draws / r->num_local), 1);
+}
+
+/* Scattering FP8 rows to their experts and gathering BF16 ones back. */
+static double scatter_ns(const double *v, const struct data_row *r)
+{
+    double rows = (double)mean_rows(r) * r->num_local;
+    struct cost_work w;
+
+    law_copy_work(v, rows, rows * r->hidden * 6.0, sms_of(v, r), &w);
+    return kernel_ns(v, &w) + v[HW_ACT_FIXED_US] * 1e3;
+}
+
 static double ffn_ns(const double *v, const struct data_row *r)
 {
-    int64_t all = (int64_t)r->tokens * r->ranks * r->topk;
-    int expected = (int)((all + r->experts - 1) / r->experts);
+    int expected = mean_rows(r);
 
     return grouped_ns(v, r, 2 * r->inter, r->hidden, expected) + act_rows_ns(v, r) +
-           grouped_ns(v, r, r->hidden, r->inter, expected) + 2e3 * v[HW_LAUNCH_GRAPH_GAP_US];
+           grouped_ns(v, r, r->hidden, r->inter, expected) + 2e3 * v[HW_LAUNCH_GRAPH_GAP_US] +
+           (r->law == DATA_FFN_CONTIGUOUS ? scatter_ns(v, r) : v[HW_GROUPED_ENGINE_US] * 1e3);
 }
 
 static double dense_ns(const double *v, const struct data_row *r)
@@ -347,6 +368,7 @@ static double row_us(const struct predictor *p, const struct data_row *r)
     case DATA_CONTIGUOUS:
         return grouped_ns(v, r, r->n, r->k, r->expected_m > 0 ? r->expected_m : r->rows) / 1e3;
     case DATA_FFN:
+    case DATA_FFN_CONTIGUOUS:
         return ffn_ns(v, r) / 1e3;
     case DATA_DENSE_BF16:
     case DATA_DENSE_FP8:

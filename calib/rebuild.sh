@@ -26,7 +26,7 @@ fit() { # profile flags...
         "$data/nccl_229.csv" "$data/custom_allreduce.csv" "$data/a2a_nvl.csv" "$data/grouped_gemm.csv" \
         "$data/deepgemm_h200_masked.csv" "$data/deepgemm_h200_burst.csv" \
         "$data/deepgemm_h200_sustained.csv" "$data/peo_h200x4_spans.csv" \
-        "$data/moe_ffn_masked.csv" "$data/gemm.csv"
+        "$data/moe_ffn_masked.csv" "$data/moe_ffn.csv" "$data/gemm.csv" "$data/gemm_kernels.csv"
 }
 
 for p in h100 h800 h20 b200 b300 gb200 gb300; do

@@ -52,17 +52,15 @@ enum hw_scale { HW_SCALE_SAME, HW_SCALE_NVLINK, HW_SCALE_HBM, HW_SCALE_FP8, HW_S
     X(LL_DISP_TOPK_NS,     "ll.dispatch_topk_ns", "ns",      0, 5000,  55,          SAME, "more per chosen expert of a token") \
     X(LL_DISP_TOKEN_NS,    "ll.dispatch_token_ns", "ns",     0, 1e5,   1450,        SAME, "one CTA: one token's cast and messages") \
     X(LL_DISP_TOKEN_KIB_NS, "ll.dispatch_token_KiB_ns", "ns", 0, 1e5,  140,         SAME, "the same, more per 1024 channels") \
-    X(LL_DISP_WALK_SHARE,  "ll.dispatch_walk_share", "",     0, 1,     0.15,        SAME, "share of that token time spent on a token that has no expert in the round") \
-    X(LL_DISP_CAST_SHARE,  "ll.dispatch_cast_share", "",     0, 1,     0.35,        SAME, "share of that token time spent on the FP8 cast (first round only)") \
+    X(LL_DISP_CAST_SHARE,  "ll.dispatch_cast_share", "",     0, 1,     0.35,        SAME, "share of that token time spent on the FP8 cast") \
     X(LL_DISP_PUSH_EFF,    "ll.dispatch_push_eff", "",       0.02, 2,  0.8,         SAME, "most that all CTAs push, as a share of nominal NVLink (local copies count)") \
     X(LL_DISP_RECV_SHARE,  "ll.dispatch_recv_share", "",     0, 1,     0.35,        SAME, "share of the fixed time that belongs to the receive kernel") \
     X(LL_DISP_COPY_EFF,    "ll.dispatch_copy_eff", "",       0.02, 1,  0.8,         SAME, "receive copy: share of nominal HBM bandwidth with a full grid") \
     X(LL_DISP_NODE_US,     "ll.dispatch_node_us", "us",      0, 1000,  0.1,         SAME, "more when ranks are on other nodes") \
     X(LL_DISP_FLAG_NS,     "ll.dispatch_flag_ns", "ns",      0, 1e5,   70,          SAME, "more per expert on other nodes: its count over the NIC") \
-    X(LL_DISP_SEND_SHARE,  "ll.dispatch_send_share", "",     0, 2,     0,           SAME, "share of the fixed time that a send kernel of its own takes; 0 = what the receive leaves") \
+    X(LL_DISP_SEND_SHARE,  "ll.dispatch_send_share", "",     0, 2,     0.75,           SAME, "share of the fixed time that a send kernel of its own takes; 0 = what the receive leaves") \
     X(LL_DISP_ROUND_TOKEN_NS, "ll.dispatch_round_token_ns", "ns", 0, 1e5, 2000,     SAME, "sends in rounds, one CTA: one token, looked at in every round") \
-    X(LL_DISP_ROUND_MSG_NS, "ll.dispatch_round_msg_ns", "ns", 0, 1e5,  290,         SAME, "the same, more per message of the token in the round") \
-    X(LL_DISP_ROUND_CAST_NS, "ll.dispatch_round_cast_ns", "ns", 0, 1e5, 500,        SAME, "the same, more in the round that casts") \
+    X(LL_DISP_ROUND_CAST_NS, "ll.dispatch_round_cast_ns", "ns", 0, 1e5, 400,        SAME, "the same, more in the round that casts, at 7168 channels") \
     X(LL_COMB_FIXED_US,    "ll.combine_fixed_us", "us",      0, 1000,  6.4,         SAME, "fused low-latency combine: start, grid barrier, flags") \
     X(LL_COMB_EXPERT_NS,   "ll.combine_expert_ns", "ns",     0, 1000,  1,           SAME, "more per expert of the round") \
     X(LL_COMB_GROUP_US,    "ll.combine_group_us", "us",      0, 1000,  0.5,         SAME, "more where a CTA serves several experts") \
@@ -74,8 +72,7 @@ enum hw_scale { HW_SCALE_SAME, HW_SCALE_NVLINK, HW_SCALE_HBM, HW_SCALE_FP8, HW_S
     X(LL_COMB_TOKEN_NS,    "ll.combine_token_ns", "ns",      0, 1e5,   1200,        SAME, "receive, one CTA: one token's reduction") \
     X(LL_COMB_TOKEN_KIB_NS, "ll.combine_token_KiB_ns", "ns", 0, 1e5,   25,          SAME, "the same, more per 1024 channels and chosen expert") \
     X(LL_COMB_READ_EFF,    "ll.combine_read_eff", "",        0.02, 1,  0.8,         SAME, "receive: share of nominal HBM bandwidth with a full grid") \
-    X(LL_COMB_SEND_SHARE,  "ll.combine_send_share", "",      0, 2,     0,           SAME, "share of the fixed time that a send kernel of its own takes; 0 = what the receive leaves") \
-    X(LL_COMB_SEND_EFF,    "ll.combine_send_eff", "",        0, 2,     0,           SAME, "a send kernel of its own: most that all CTAs push, as a share of nominal NVLink; 0 = combine_push_eff") \
+    X(LL_COMB_SEND_SHARE,  "ll.combine_send_share", "",      0, 2,     0.83,           SAME, "share of the fixed time that a send kernel of its own takes; 0 = what the receive leaves") \
     X(LL_COMB_NODE_US,     "ll.combine_node_us",  "us",      0, 1000,  8,           SAME, "more when ranks are on other nodes") \
     X(LL_COMB_FLAG_NS,     "ll.combine_flag_ns",  "ns",      0, 1e5,   30,          SAME, "more per expert on other nodes: its flag over the NIC") \
     X(NORMAL_DISP_FIXED_US,  "normal.dispatch_fixed_us", "us", 0, 1000, 20, SAME, "normal dispatch: launch, barrier and first chunk") \
@@ -197,6 +194,7 @@ enum hw_scale { HW_SCALE_SAME, HW_SCALE_NVLINK, HW_SCALE_HBM, HW_SCALE_FP8, HW_S
     X(CONTIG_CORNER,        "grouped.contiguous_corner", "", 1, 20, 3, SAME, "contiguous layout: how sharply SM time and HBM time of a wave add") \
     X(CONTIG_SM_GBPS,       "grouped.contiguous_sm_GBps", "GB/s", 1, 1000, 96, SAME, "contiguous layout: most HBM bandwidth that one SM draws") \
     X(GROUPED_BF16_GAIN,    "grouped.bf16_gain", "", 0.3, 3, 1.08, SAME, "BF16: share of the nominal rate, above that of FP8") \
+    X(GROUPED_ENGINE_US,    "grouped.engine_us", "us", 0, 1000, 0, SAME, "what an engine's masked expert layer takes besides its three kernels (scales laid out anew); only measured layers of engines count it") \
     X(GROUPED_SUSTAINED,    "grouped.sustained", "", 0.3, 1, 0.79, SAME, "rate of the tensor cores under sustained load (over 70 ms, as in prefill), of that in bursts") \
     X(MASKED_GROUP_NS,       "grouped.masked_group_ns", "ns", 0, 1e5, 63, SAME, "masked layout: each group, with rows or without") \
     X(GROUPED_TILE_RULE,    "grouped.tile_rule", "", 0, 2, 0, SAME, "which tile a grouped GEMM takes: 0 DeepGEMM's rule, 1 the validator's own kernel up to 2026-11-21, 2 as it is now") \

@@ -26,8 +26,7 @@ static void basis_mark(struct law_cost *c, const struct hw_profile *p)
         {BASIS_LL_DISPATCH, HW_LL_DISP_FIXED_US},
         {BASIS_LL_DISPATCH, HW_LL_DISP_TOKEN_NS},
         {BASIS_LL_DISPATCH, HW_LL_DISP_PUSH_EFF},
-        {BASIS_LL_DISPATCH_ROUNDS, HW_LL_DISP_WALK_SHARE},
-        {BASIS_LL_DISPATCH_ROUNDS, HW_LL_DISP_CAST_SHARE},
+        {BASIS_LL_DISPATCH_ROUNDS, HW_LL_DISP_ROUND_TOKEN_NS},
         {BASIS_LL_COMBINE, HW_LL_COMB_FIXED_US},
         {BASIS_LL_COMBINE, HW_LL_COMB_CTA_GBPS},
         {BASIS_LL_COMBINE, HW_LL_COMB_PUSH_EFF},
@@ -57,6 +56,9 @@ static void basis_mark(struct law_cost *c, const struct hw_profile *p)
 
     for (size_t i = 0; i < sizeof rests / sizeof *rests; i++)
         c->assumed[rests[i].basis] |= field_assumed(p, rests[i].field);
+    /* The validator's own sends in rounds rest on another field than DeepEP's. */
+    if (p->f[HW_LL_KERNEL_RULE].value > 0.5)
+        c->assumed[BASIS_LL_DISPATCH_ROUNDS] = field_assumed(p, HW_LL_DISP_CAST_SHARE);
 }
 
 int cost_message_bytes(enum plan_flow_dir dir, enum plan_dtype dtype, int hidden)

@@ -49,7 +49,7 @@ static void dispatch_round_send(const double *v, const struct law_ll *in, struct
 {
     double near = (in->rows_sent - in->rows_off_node) * in->message_bytes;
     double token_ns = v[HW_LL_DISP_ROUND_TOKEN_NS] +
-                      v[HW_LL_DISP_ROUND_MSG_NS] * in->topk / in->num_rounds * in->hidden / 7168 +
+                      in->message_bytes / v[HW_NET_PUSH_SM_GBPS] * in->topk / in->num_rounds +
                       (in->cast ? v[HW_LL_DISP_ROUND_CAST_NS] * in->hidden / 7168 : 0);
     double own_ns = ceil((double)in->tokens / out->grid) * token_ns;
 
@@ -156,11 +156,11 @@ static double combine_fixed_ns(const double *v, const struct law_ll *in)
 static void combine_send(const double *v, const struct law_ll *in, struct cost_work *out)
 {
     int senders = law_ll_grid(in->experts, in->sms);
-    bool alone = in->part == LAW_SEND && v[HW_LL_COMB_SEND_EFF] > 0;
+    /* A fused kernel's ranks all receive too and reach less than what any kernel does alone. */
+    double most_GBps =
+        in->part == LAW_SEND ? law_nvlink_GBps(v) : v[HW_LL_COMB_PUSH_EFF] * v[HW_NET_NVLINK_GBPS];
 
-    out->push_GBps =
-        cost_saturate(senders * v[HW_LL_COMB_CTA_GBPS],
-                      v[alone ? HW_LL_COMB_SEND_EFF : HW_LL_COMB_PUSH_EFF] * v[HW_NET_NVLINK_GBPS]);
+    out->push_GBps = cost_saturate(senders * v[HW_LL_COMB_CTA_GBPS], most_GBps);
     out->issue_ns =
         fmax(in->rows_off_node * v[HW_NET_NIC_MSG_NS],
              in->rows_off_node * in->message_bytes / (senders * v[HW_LL_COMB_CTA_GBPS]));

@@ -328,7 +328,7 @@ static void test_parts_of_a_dispatch_are_told_apart(void **state)
 
     (void)state;
     hw_field_set(truth, HW_LL_DISP_RECV_SHARE, 0.45, 0, HW_MEASURED, "t");
-    hw_field_set(truth, HW_LL_DISP_WALK_SHARE, 0.3, 0, HW_MEASURED, "t");
+    hw_field_set(truth, HW_LL_DISP_ROUND_TOKEN_NS, 3000, 0, HW_MEASURED, "t");
     hw_field_set(truth, HW_LL_DISP_CAST_SHARE, 0.2, 0, HW_MEASURED, "t");
     predictor_init(&predictor, truth);
     text_add(t, "kind,dtype,num_sms,tokens,experts,rounds,round,hidden,inter,rows,groups,n,k,topk,"
@@ -362,7 +362,7 @@ static void test_parts_of_a_dispatch_are_told_apart(void **state)
     assert_string_equal(report.law[0].law, "ll_dispatch_parts");
     assert_true(report.law[0].in_sample.p90_ape < 0.05);
     assert_true(fabs(hw_value(p, HW_LL_DISP_RECV_SHARE) - 0.45) < 0.1);
-    assert_true(fabs(hw_value(p, HW_LL_DISP_WALK_SHARE) - 0.3) < 0.1);
+    assert_true(fabs(hw_value(p, HW_LL_DISP_ROUND_TOKEN_NS) / 3000 - 1) < 0.1);
     data_free(set);
     free(t);
     hw_profile_free(truth);
