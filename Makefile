@@ -108,16 +108,24 @@ format-check:
 SHARE = $(DESTDIR)$(PREFIX)/share/peosim
 install: peosim
 	install -D -m 755 peosim $(DESTDIR)$(PREFIX)/bin/peosim
-	install -d $(SHARE)/hw/profiles $(SHARE)/configs/models $(SHARE)/configs/capacity $(SHARE)/plots
+	install -d $(SHARE)/hw/profiles $(SHARE)/configs/models $(SHARE)/configs/serve $(SHARE)/configs/capacity $(SHARE)/plots
 	install -m 644 -t $(SHARE)/hw/profiles $(wildcard hw/profiles/*.yaml)
 	install -m 644 -t $(SHARE)/configs $(wildcard configs/*.yaml)
 	install -m 644 -t $(SHARE)/configs/models $(wildcard configs/models/*.json)
+	install -m 644 -t $(SHARE)/configs/serve $(wildcard configs/serve/*.yaml)
 	install -m 644 -t $(SHARE)/configs/capacity $(wildcard configs/capacity/*.yaml)
 	install -m 644 -t $(SHARE)/plots $(wildcard plots/*.gp)
 	install -d $(SHARE)/report/page $(SHARE)/report/vendor
 	install -m 644 -t $(SHARE)/report/page $(wildcard report/page/*)
 	install -m 644 -t $(SHARE)/report/vendor $(wildcard report/vendor/*)
 	install -m 644 -t $(SHARE) LICENSE
+	install -d $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/bash-completion/completions \
+		$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	./peosim man >$(DESTDIR)$(PREFIX)/share/man/man1/peosim.1
+	for c in $$(./peosim help | sed -n 's/^  \([a-z]*\) .*/\1/p'); do \
+		./peosim man $$c >$(DESTDIR)$(PREFIX)/share/man/man1/peosim-$$c.1 || exit 1; done
+	./peosim completion bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/peosim
+	./peosim completion fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/peosim.fish
 
 clean:
 	rm -rf build build-clang build-asan build-fuzz peosim
@@ -263,3 +271,9 @@ gpu-speed: gpu
 
 -include $(shell find $(GPU_BUILD) -name '*.d' 2>/dev/null)
 .PHONY: gpu gpu-test gpu-sanitize gpu-speed
+
+# A wheel for pip, self-contained but for glibc: dist/peosim-*.whl (see packaging/).
+wheel:
+	@./setup.sh install wheel
+	@packaging/wheel.sh
+.PHONY: wheel

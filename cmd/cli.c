@@ -6,10 +6,11 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "study/config.h"
 
-static const struct opt common[] = {
+const struct opt common_options[] = {
     {.key = "output_dir",
      .type = OPT_STRING,
      .offset = offsetof(struct cli, output_dir),
@@ -57,7 +58,7 @@ static const struct opt *flag_find(const char *name, const struct opt *extra, vo
         return NULL;
     for (size_t i = 0; i <= n; i++)
         key[i] = name[i] == '-' ? '_' : name[i];
-    o = opt_find(common, key);
+    o = opt_find(common_options, key);
     *where = cli;
     if (!o && extra) {
         o = opt_find(extra, key);
@@ -74,7 +75,7 @@ static int unknown_flag(const char *name, const struct opt *extra)
     names[n++] = "set";
     names[n++] = "help";
     names[n++] = "seed";
-    for (const struct opt *o = common; o->key; o++)
+    for (const struct opt *o = common_options; o->key; o++)
         names[n++] = o->key;
     for (const struct opt *o = extra; o && o->key && n < 100; o++)
         names[n++] = o->key;
@@ -162,7 +163,8 @@ static int flag_read(struct cli *cli, int argc, char **argv, int *i, const struc
         return set_add(cli, value, false);
     if (!o)
         return key_flag(cli, name, value);
-    return opt_set(o == opt_find(common, o->key) ? common : extra, where, o->key, value, "--", 0)
+    return opt_set(o == opt_find(common_options, o->key) ? common_options : extra, where, o->key,
+                   value, "--", 0)
                ? ERR_USAGE
                : 0;
 }
@@ -171,7 +173,7 @@ int cli_parse(struct cli *cli, int argc, char **argv, const struct opt *extra, v
 {
     int err = 0;
 
-    opt_set_defaults(common, cli);
+    opt_set_defaults(common_options, cli);
     if (extra)
         opt_set_defaults(extra, target);
     for (int i = 1; i < argc && !err && !cli->help; i++) {
@@ -196,15 +198,36 @@ int cli_parse(struct cli *cli, int argc, char **argv, const struct opt *extra, v
     return err;
 }
 
+/* A shipped configuration's name stands for its file, as models and profiles do. */
+int cli_find_config(struct cli *cli)
+{
+    static const char *const places[] = {"configs/%s.yaml", "configs/capacity/%s.yaml"};
+    char name[512], *path;
+
+    if (access(cli->words[0], F_OK) == 0 || strchr(cli->words[0], '.'))
+        return 0;
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        snprintf(name, sizeof name, places[i], cli->words[0]);
+        if (file_find_shipped(name, &path) == 0) {
+            cli->owned[cli->num_owned++] = path;
+            cli->words[0] = path;
+            return 0;
+        }
+    }
+    return 0; /* reading it says that there is no such file */
+}
+
 int cli_parse_config(struct cli *cli, int argc, char **argv, const struct opt *extra, void *target)
 {
     int err = cli_parse(cli, argc, argv, extra, target);
 
     if (!err && cli->help) {
-        cli_help(cmd_find(argv[0]), extra, true);
+        cli_help(cmd_find(argv[0]));
     } else if (!err && cli->num_words != 1) {
         log_error("peosim %s takes one configuration file", argv[0]);
         err = ERR_USAGE;
+    } else if (!err) {
+        err = cli_find_config(cli);
     }
     return err;
 }
@@ -213,17 +236,21 @@ void cli_free(struct cli *cli)
 {
     for (int i = 0; i < cli->num_owned; i++)
         free(cli->owned[i]);
-    opt_free_strings(common, cli);
+    opt_free_strings(common_options, cli);
 }
 
-void cli_help(const struct cmd *cmd, const struct opt *extra, bool keys)
+void cli_help(const struct cmd *cmd)
 {
     printf("Usage: peosim %s %s\n\n%s\n\nFlags (--flag VALUE or --flag=VALUE):\n", cmd->name,
            cmd->usage, cmd->summary);
-    if (extra)
-        opt_print_help(extra, stdout);
-    opt_print_help(common, stdout);
-    if (!keys)
+    if (cmd->flags)
+        opt_print_help(cmd->flags, stdout);
+    opt_print_help(common_options, stdout);
+    if (cmd->examples[0])
+        printf("\nExamples:\n");
+    for (size_t i = 0; i < 3 && cmd->examples[i]; i++)
+        printf("  %s\n", cmd->examples[i]);
+    if (!cmd->keys)
         return;
     printf("\nKeys of a configuration, also --set KEY=VALUE or --KEY=VALUE (V1,V2 is a list):\n");
     opt_print_help(scenario_options, stdout);

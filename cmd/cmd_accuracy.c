@@ -20,7 +20,7 @@ struct accuracy_args {
     bool groups, markdown, overwrite;
 };
 
-static const struct opt accuracy_opts[] = {
+const struct opt accuracy_options[] = {
     {.key = "profile",
      .type = OPT_STRING,
      .offset = offsetof(struct accuracy_args, profile),
@@ -219,10 +219,10 @@ int cmd_accuracy(int argc, char **argv)
     struct accuracy_args args = {0};
     struct results *results = calloc(1, sizeof *results);
     struct cli cli = {0};
-    int rc = results ? cli_parse(&cli, argc, argv, accuracy_opts, &args) : ERR_NOMEM;
+    int rc = results ? cli_parse(&cli, argc, argv, accuracy_options, &args) : ERR_NOMEM;
 
     if (rc == 0 && cli.help) {
-        cli_help(cmd_find("accuracy"), accuracy_opts, false);
+        cli_help(cmd_find(argv[0]));
     } else if (rc == 0 && cli.num_words == 0) {
         log_error("accuracy: which files? (peosim accuracy --help)");
         rc = ERR_USAGE;
@@ -231,7 +231,7 @@ int cmd_accuracy(int argc, char **argv)
     } else if (rc == 0) {
         rc = run(&args, &cli, results);
     }
-    opt_free_strings(accuracy_opts, &args);
+    opt_free_strings(accuracy_options, &args);
     cli_free(&cli);
     free(results);
     return rc;

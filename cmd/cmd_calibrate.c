@@ -24,7 +24,7 @@ struct calibrate_args {
     int starts, seed, gpu;
 };
 
-static const struct opt calibrate_opts[] = {
+const struct opt calibrate_options[] = {
     {.key = "from",
      .type = OPT_STRING,
      .offset = offsetof(struct calibrate_args, from),
@@ -347,10 +347,10 @@ int cmd_calibrate(int argc, char **argv)
     struct calibrate_args args = {0};
     struct fit_report *report = calloc(1, sizeof *report);
     struct cli cli = {0};
-    int rc = report ? cli_parse(&cli, argc, argv, calibrate_opts, &args) : ERR_NOMEM;
+    int rc = report ? cli_parse(&cli, argc, argv, calibrate_options, &args) : ERR_NOMEM;
 
     if (rc == 0 && cli.help) {
-        cli_help(cmd_find("calibrate"), calibrate_opts, false);
+        cli_help(cmd_find(argv[0]));
     } else if (rc == 0 && !args.profile) {
         log_error("calibrate: which --profile? (peosim calibrate --help)");
         rc = ERR_USAGE;
@@ -365,7 +365,7 @@ int cmd_calibrate(int argc, char **argv)
         if (rc == 0 && (!args.gpu || fits_here()))
             rc = run(&args, &cli, report);
     }
-    opt_free_strings(calibrate_opts, &args);
+    opt_free_strings(calibrate_options, &args);
     cli_free(&cli);
     free(report);
     return rc;

@@ -22,7 +22,7 @@ struct flags {
     bool restart;
 };
 
-static const struct opt flag_options[] = {
+const struct opt capacity_flags[] = {
     {.key = "restart",
      .type = OPT_BOOL,
      .offset = offsetof(struct flags, restart),
@@ -340,7 +340,7 @@ static int run(struct cli *cli, const struct flags *flags)
 
 static void help(void)
 {
-    cli_help(cmd_find("capacity"), flag_options, false);
+    cli_help(cmd_find("capacity"));
     printf("\nKeys of the question, also --set KEY=VALUE:\n");
     opt_print_help(capacity_options, stdout);
     printf("\nLists (V1,V2 with --set):\n");
@@ -356,7 +356,7 @@ int cmd_capacity(int argc, char **argv)
 {
     struct cli cli = {0};
     struct flags flags = {0};
-    int err = cli_parse(&cli, argc, argv, flag_options, &flags);
+    int err = cli_parse(&cli, argc, argv, capacity_flags, &flags);
 
     if (!err && cli.help) {
         help();
@@ -364,7 +364,9 @@ int cmd_capacity(int argc, char **argv)
         log_error("peosim capacity takes one file with a traffic");
         err = ERR_USAGE;
     } else if (!err) {
-        err = run(&cli, &flags);
+        err = cli_find_config(&cli);
+        if (!err)
+            err = run(&cli, &flags);
     }
     cli_free(&cli);
     return err;

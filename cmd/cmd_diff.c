@@ -20,7 +20,7 @@ struct diff_args {
     double tolerance_us, tolerance_pct;
 };
 
-static const struct opt diff_opts[] = {
+const struct opt diff_options[] = {
     {.key = "map",
      .type = OPT_STRING,
      .offset = offsetof(struct diff_args, map),
@@ -69,7 +69,7 @@ static void diff_usage(FILE *f)
           "A, B: spans.csv or trace.json of peosim, or a torch-profiler trace (JSON, unpacked).\n"
           "Without --map all kernels of a torch-profiler trace are kept under their own names.\n\n",
           f);
-    opt_print_help(diff_opts, f);
+    opt_print_help(diff_options, f);
     fputs("\nop kinds for --map:", f);
     for (int k = 0; k < OP_KIND_COUNT; k++)
         fprintf(f, "%s%s", k % 6 ? " " : "\n  ", plan_op_kind_name((enum plan_op_kind)k));
@@ -88,7 +88,7 @@ static int diff_flag(struct diff_args *a, int argc, char **argv, int *i)
     for (char *c = key; *c; c++)
         if (*c == '-')
             *c = '_';
-    o = opt_find(diff_opts, key);
+    o = opt_find(diff_options, key);
     if (!value && o && o->type == OPT_BOOL)
         value = "true";
     else if (!value && o && *i + 1 < argc)
@@ -97,12 +97,12 @@ static int diff_flag(struct diff_args *a, int argc, char **argv, int *i)
         log_error("%s wants a value", argv[*i]);
         return ERR_USAGE;
     }
-    return opt_set(diff_opts, a, key, value ? value : "", "command line", 0) ? ERR_USAGE : 0;
+    return opt_set(diff_options, a, key, value ? value : "", "command line", 0) ? ERR_USAGE : 0;
 }
 
 static int diff_parse(struct diff_args *a, int argc, char **argv)
 {
-    int num = 0, err = opt_set_defaults(diff_opts, a);
+    int num = 0, err = opt_set_defaults(diff_options, a);
 
     for (int i = 1; i < argc && !err; i++) {
         if (!strncmp(argv[i], "--", 2) && argv[i][2]) {
@@ -250,6 +250,6 @@ int cmd_diff(int argc, char **argv)
         diff_usage(stdout);
     else if (!err)
         err = diff_run(&args);
-    opt_free_strings(diff_opts, &args);
+    opt_free_strings(diff_options, &args);
     return err;
 }

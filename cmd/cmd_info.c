@@ -206,7 +206,7 @@ int cmd_info(int argc, char **argv)
     int err = cli_parse(&cli, argc, argv, NULL, NULL);
 
     if (!err && cli.help)
-        cli_help(cmd_find("info"), NULL, false);
+        cli_help(cmd_find(argv[0]));
     else if (!err && cli.num_words == 0)
         err = info_list();
     else if (!err && cli.num_words == 2 && !strcmp(cli.words[0], "model"))

@@ -17,7 +17,7 @@ struct microbench_args {
     bool quick, experimental_gin;
 };
 
-static const struct opt microbench_opts[] = {
+const struct opt microbench_options[] = {
     {.key = "gpus",
      .type = OPT_INT,
      .offset = offsetof(struct microbench_args, gpus),
@@ -104,13 +104,13 @@ int cmd_microbench(int argc, char **argv)
     struct microbench_args args = {0};
     int err;
 
-    opt_set_defaults(microbench_opts, &args);
-    err = cli_parse(&cli, argc, argv, microbench_opts, &args);
+    opt_set_defaults(microbench_options, &args);
+    err = cli_parse(&cli, argc, argv, microbench_options, &args);
     if (!err && cli.help)
-        cli_help(cmd_find("microbench"), microbench_opts, false);
+        cli_help(cmd_find(argv[0]));
     else if (!err)
         err = microbench(&args, argc, argv);
-    opt_free_strings(microbench_opts, &args);
+    opt_free_strings(microbench_options, &args);
     cli_free(&cli);
     return err;
 }

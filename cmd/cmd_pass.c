@@ -23,7 +23,7 @@ struct pass_flags {
     bool all_layers;
 };
 
-static const struct opt pass_options[] = {
+const struct opt pass_options[] = {
     {.key = "acceptance",
      .type = OPT_DOUBLE,
      .offset = offsetof(struct pass_flags, acceptance),

@@ -20,7 +20,7 @@ struct flags {
     int draws;
 };
 
-static const struct opt flag_options[] = {
+const struct opt recommend_options[] = {
     {.key = "draws",
      .type = OPT_INT,
      .offset = offsetof(struct flags, draws),
@@ -371,7 +371,7 @@ int cmd_recommend(int argc, char **argv)
 {
     struct cli cli = {0};
     struct flags flags = {0};
-    int err = cli_parse_config(&cli, argc, argv, flag_options, &flags);
+    int err = cli_parse_config(&cli, argc, argv, recommend_options, &flags);
 
     if (!err && !cli.help)
         err = recommend(&cli, &flags);

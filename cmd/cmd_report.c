@@ -12,7 +12,7 @@ struct report_flags {
     char *out;
 };
 
-static const struct opt report_flags[] = {
+const struct opt report_options[] = {
     {.key = "out",
      .type = OPT_STRING,
      .offset = offsetof(struct report_flags, out),
@@ -46,10 +46,10 @@ int cmd_report(int argc, char **argv)
 {
     struct cli cli = {0};
     struct report_flags flags = {0};
-    int err = cli_parse(&cli, argc, argv, report_flags, &flags);
+    int err = cli_parse(&cli, argc, argv, report_options, &flags);
 
     if (!err && cli.help)
-        cli_help(cmd_find(argv[0]), report_flags, false);
+        cli_help(cmd_find(argv[0]));
     else if (!err && cli.num_words != 1) {
         log_error("report takes one folder of results: peosim report results/NAME");
         err = ERR_USAGE;

@@ -287,7 +287,7 @@ struct run_flags {
     bool html;
 };
 
-static const struct opt run_flags[] = {
+const struct opt run_options[] = {
     {.key = "confidence",
      .type = OPT_INT,
      .offset = offsetof(struct run_flags, confidence),
@@ -342,7 +342,7 @@ int cmd_run(int argc, char **argv)
 {
     struct cli cli = {0};
     struct run_flags flags = {0};
-    int err = cli_parse_config(&cli, argc, argv, run_flags, &flags);
+    int err = cli_parse_config(&cli, argc, argv, run_options, &flags);
 
     if (!err && !cli.help)
         err = run(&cli, &flags);

@@ -23,7 +23,7 @@ struct flags {
     bool yes, restart;
 };
 
-static const struct opt flag_options[] = {
+const struct opt sweep_options[] = {
     {.key = "yes",
      .type = OPT_BOOL,
      .offset = offsetof(struct flags, yes),
@@ -332,7 +332,7 @@ int cmd_sweep(int argc, char **argv)
 {
     struct cli cli = {0};
     struct sweep s = {.cli = &cli};
-    int err = cli_parse_config(&cli, argc, argv, flag_options, &s.flags);
+    int err = cli_parse_config(&cli, argc, argv, sweep_options, &s.flags);
 
     if (!err && !cli.help)
         err = sweep(&s);

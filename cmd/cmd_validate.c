@@ -30,7 +30,7 @@ struct validate_args {
 };
 
 #define FIELD(name) .key = #name, .offset = offsetof(struct validate_args, name)
-static const struct opt validate_opts[] = {
+const struct opt validate_options[] = {
     {FIELD(repeats), .type = OPT_INT, .min = 3, .max = 10000, .def = "30",
      .help = "samples of a layer's time"},
     {FIELD(layers), .type = OPT_INT, .min = 2, .max = 64, .def = "4",
@@ -663,11 +663,11 @@ int cmd_validate(int argc, char **argv)
     struct validate_args args = {0};
     int err;
 
-    opt_set_defaults(validate_opts, &args);
-    err = cli_parse_config(&cli, argc, argv, validate_opts, &args);
+    opt_set_defaults(validate_options, &args);
+    err = cli_parse_config(&cli, argc, argv, validate_options, &args);
     if (!err && !cli.help)
         err = validate(&cli, &args, argc, argv);
-    opt_free_strings(validate_opts, &args);
+    opt_free_strings(validate_options, &args);
     cli_free(&cli);
     return err;
 }

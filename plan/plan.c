@@ -92,6 +92,9 @@ void plan_free(struct plan *plan)
     if (!plan)
         return;
     plan_counts_free(plan->counts);
+    if (plan->own_routing)
+        free(plan->own_routing->expert);
+    free(plan->own_routing);
     free(plan->streams);
     free(plan->ops);
     free(plan->deps);

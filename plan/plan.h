@@ -146,7 +146,8 @@ struct plan {
     int num_flows, cap_flows;
     struct plan_batch *batches;
     int num_batches;
-    struct plan_counts *counts; /* those that are its own, or NULL */
+    struct plan_counts *counts;       /* those that are its own, or NULL */
+    struct plan_routing *own_routing; /* a table that its policy made; freed with it, or NULL */
 };
 
 /* Prompts are attended to by expanded heads, a few tokens by absorbed MLA. */

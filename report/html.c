@@ -439,7 +439,7 @@ static int put_file(const char *name, FILE *out)
 
     for (size_t i = 0; i < 2 && err; i++) {
         snprintf(path, sizeof path, "%s/%s", rooms[i], name);
-        err = file_find_shipped(path, &found);
+        err = file_find_installed(path, &found);
     }
     if (err) {
         log_error("the page's file %s is not shipped with this program", name);
@@ -487,7 +487,7 @@ int html_write(const char *folder, FILE *out)
     int err = data_of(folder, &data);
 
     if (!err) {
-        err = file_find_shipped("report/page/page.html", &path);
+        err = file_find_installed("report/page/page.html", &path);
         if (err)
             log_error("the page's file page.html is not shipped with this program");
     }

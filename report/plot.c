@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -88,26 +87,25 @@ static int collect(int fd, char *said, size_t size)
  * caches are written there if anywhere. */
 static int spawn(char **argv, const char *program, const char *work, int say_fd, pid_t *pid)
 {
-    posix_spawn_file_actions_t actions;
     char home[4200], cache[4200];
     char *env[] = {"PATH=/usr/local/bin:/usr/bin:/bin", "LC_ALL=C.UTF-8", home, cache, NULL};
-    int err = posix_spawn_file_actions_init(&actions);
+    int null = open("/dev/null", O_RDONLY | O_CLOEXEC), err = null < 0 ? errno : 0;
 
     if (err)
         return err;
     snprintf(home, sizeof home, "HOME=%s", work);
     snprintf(cache, sizeof cache, "XDG_CACHE_HOME=%s", work);
-    /* stdout is for results: what gnuplot prints goes with its complaints. */
-    err = posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-    if (!err)
-        err = posix_spawn_file_actions_adddup2(&actions, say_fd, STDOUT_FILENO);
-    if (!err)
-        err = posix_spawn_file_actions_adddup2(&actions, say_fd, STDERR_FILENO);
-    if (!err)
-        err = posix_spawn_file_actions_addchdir_np(&actions, work);
-    if (!err)
-        err = posix_spawn(pid, program, &actions, NULL, argv, env);
-    posix_spawn_file_actions_destroy(&actions);
+    /* fork, not posix_spawn, which can change the folder only from glibc 2.29 on. stdout is for
+     * results: what gnuplot prints goes with its complaints. */
+    *pid = fork();
+    if (*pid == 0) {
+        if (dup2(null, STDIN_FILENO) >= 0 && dup2(say_fd, STDOUT_FILENO) >= 0 &&
+            dup2(say_fd, STDERR_FILENO) >= 0 && chdir(work) == 0)
+            execve(program, argv, env);
+        _exit(127);
+    }
+    err = *pid < 0 ? errno : 0;
+    close(null);
     return err;
 }
 
@@ -295,7 +293,7 @@ int plot_draw(const char *name, const char *csv, const char *out, const char *ti
         argv[n++] = text[i] = printable(i ? extra[i - 1] : title);
     argv[n] = NULL;
     err = work_open(csv, out, &work);
-    /* posix_spawn takes char *const[] but does not change the strings. */
+    /* execve takes char *const[] but does not change the strings. */
     if (!err)
         err = run(program, (char **)argv, work, script);
     if (!err)

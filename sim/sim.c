@@ -82,7 +82,7 @@ struct run *sim_run_new(struct sim *s)
 void sim_run_free(struct sim *s, struct run *r)
 {
     if (r->phase != PHASE_ENDED || r->flags[0].node.at != SIM_HEAP_OUT ||
-        r->flags[1].node.at != SIM_HEAP_OUT || r->post_link || r->out_flows)
+        r->flags[1].node.at != SIM_HEAP_OUT || r->out_flows)
         return;
     s->run_of[cell(s, r->rank, r->op)] = SIM_NO_RUN;
     free(r->out);
@@ -119,7 +119,7 @@ static void order_ops(struct sim *s)
     for (int f = 0; f < p->num_flows; f++) {
         s->send_flow[p->flows[f].send_op] = f;
         for (int rank = 0; rank < s->W; rank++)
-            s->recv_left[(size_t)p->flows[f].recv_op * s->W + rank] += s->W;
+            sim_flow_gate_raise(s->net, gate_recv(s, p->flows[f].recv_op, rank), s->W);
     }
 }
 
@@ -181,7 +181,7 @@ static int sim_alloc(struct sim *s)
     s->follower_op = calloc(ops, sizeof *s->follower_op);
     s->followed_op = calloc(ops, sizeof *s->followed_op);
     s->send_flow = calloc(ops, sizeof *s->send_flow);
-    s->recv_left = calloc(cells, sizeof *s->recv_left);
+    s->legs = calloc(W, sizeof *s->legs);
     s->met = calloc(cells, sizeof *s->met);
     s->end_ns = malloc(cells * sizeof *s->end_ns);
     s->issue_ns = calloc(cells, sizeof *s->issue_ns);
@@ -190,8 +190,8 @@ static int sim_alloc(struct sim *s)
     s->fwd = calloc(W, sizeof *s->fwd);
     s->dirty_ranks = calloc(W, sizeof *s->dirty_ranks);
     if (!s->ranks || !s->streams || !s->stream_ops || !s->stream_first || !s->follower_op ||
-        !s->followed_op || !s->send_flow || !s->recv_left || !s->met || !s->end_ns ||
-        !s->issue_ns || !s->run_of || !s->rows || !s->fwd || !s->dirty_ranks)
+        !s->followed_op || !s->send_flow || !s->legs || !s->met || !s->end_ns || !s->issue_ns ||
+        !s->run_of || !s->rows || !s->fwd || !s->dirty_ranks)
         return ERR_NOMEM;
     return 0;
 }
@@ -208,6 +208,8 @@ static int sim_open(struct sim *s)
         err = jitter_init(s);
     if (!err)
         err = sim_flow_net_open(&cfg, &s->net);
+    if (!err)
+        err = sim_flow_gates_make(s->net, 2 * (uint32_t)s->W * (uint32_t)s->num_ops);
     if (!err)
         err = sim_topology_open(s->topo_cfg, s->net, &s->topo);
     if (!err)
@@ -242,7 +244,7 @@ static void sim_close(struct sim *s)
     free(s->follower_op);
     free(s->followed_op);
     free(s->send_flow);
-    free(s->recv_left);
+    free(s->legs);
     free(s->met);
     free(s->end_ns);
     free(s->issue_ns);
@@ -270,7 +272,7 @@ static void timer_expire(struct sim *s, struct timer *t)
         struct run *r = sim_heap_entry(&t->node, struct run, timer.node);
 
         r->posting = false;
-        if (r->phase != PHASE_ISSUE || !r->held_flows)
+        if (r->phase != PHASE_ISSUE || !sends_held(s, r))
             run_next(s, r);
         break;
     }
@@ -322,13 +324,18 @@ static double rate_of(struct sim *s, uint32_t link)
     return link ? sim_link_rate_GBps(s->net, link) : 0;
 }
 
+static bool counts(const struct sim *s)
+{
+    return s->options.counter_rank >= 0 && s->options.counter_rank < s->W && s->sink->counter;
+}
+
 static void counters(struct sim *s)
 {
     int rank = s->options.counter_rank;
     uint32_t nics = s->topo_cfg->nics_per_node / s->topo_cfg->per_node;
     double nic = 0;
 
-    if (rank < 0 || rank >= s->W || !s->sink->counter)
+    if (!counts(s))
         return;
     for (uint32_t n = 0; n < (nics ? nics : 1); n++)
         nic += rate_of(s, sim_topology_nic(s->topo, (uint32_t)rank, n, true));
@@ -337,7 +344,8 @@ static void counters(struct sim *s)
     counter_emit(s, 2, nic);
 }
 
-/* Flows first: at one time, what was sent arrives before anything new begins. */
+/* Where rates are counted, every change of them is looked at, whether it is an event or not. Flows
+ * first: at one time, what was sent arrives before anything new begins. */
 static int sim_loop(struct sim *s)
 {
     int total = s->W * s->num_ops;
@@ -346,7 +354,9 @@ static int sim_loop(struct sim *s)
     while (!s->err && s->done < total) {
         struct sim_heap_node *node = sim_heap_peek(&s->heap);
         struct sim_flow_event e;
-        int got = sim_flow_pop(s->net, node ? node->t_ns : INFINITY, &e);
+        double next_ns = node ? node->t_ns : INFINITY;
+        bool looks = counts(s) && sim_flow_next_ns(s->net) < next_ns;
+        int got = sim_flow_pop(s->net, looks ? sim_flow_next_ns(s->net) : next_ns, &e);
 
         if (got < 0)
             return got;
@@ -354,6 +364,8 @@ static int sim_loop(struct sim *s)
         if (got) {
             s->now_ns = e.t_ns;
             flow_event(s, &e);
+        } else if (looks) {
+            s->now_ns = sim_flow_now_ns(s->net);
         } else if (node) {
             s->now_ns = node->t_ns;
             sim_heap_pop(&s->heap);

@@ -83,61 +83,121 @@ static void pace_begin(struct sim *s, const struct run *r)
 
 /* The receiver waits for what was stored and for the queue, whose end is known: a flow without
  * bytes brings the news. */
-static int pace_start(struct sim *s, struct run *r, int dst, const struct sim_flow_spec *stored)
+static int pace_start(struct sim *s, struct run *r, int dst, double stored_bytes)
 {
     const struct pace *p = &s->pace[r->rank];
     double left_ns = p->from_ns + pace_bytes(s, r, dst) / s->options.emulation.pace_GBps;
-    struct sim_flow_spec spec = *stored;
+    struct sim_flow_spec spec = {
+        .links = &p->link,
+        .link_count = 1,
+        .events = SIM_FLOW_DELIVERED,
+        .cap_GBps = INFINITY,
+        .latency_ns = fmax(left_ns - s->now_ns, 0) + s->options.emulation.pace_latency_ns,
+        .tag = (uint64_t)cell(s, r->rank, r->op) * (uint64_t)s->W + (uint64_t)dst,
+    };
 
-    spec.links = &p->link;
-    spec.link_count = 1;
-    spec.bytes = 0;
-    spec.latency_ns = fmax(left_ns - s->now_ns, 0) + s->options.emulation.pace_latency_ns;
-    spec.events = SIM_FLOW_DELIVERED;
-    s->nic_bytes += stored->bytes;
+    s->nic_bytes += stored_bytes;
     if (r->out) {
         r->out[dst]++;
         r->out_flows++;
     } else {
-        s->recv_left[(size_t)group_of(s, r->op)->recv_op * s->W + dst]++;
+        sim_flow_gate_raise(s->net, gate_recv(s, group_of(s, r->op)->recv_op, dst), 1);
     }
     return sim_flow_start(s->net, &spec);
 }
 
-/* The flow's path: the run's own limit first, then the fabric's links. */
-static void flow_start(struct sim *s, struct run *r, int dst, double bytes)
+/* A path that is in no plane of the net: its flow tells its events itself. */
+static int link_flow_start(struct sim *s, struct run *r, int dst, const struct sim_flow_leg *leg)
 {
     struct sim_path path;
     uint32_t links[SIM_FLOW_PATH_MAX];
-    struct sim_flow_spec spec = {.links = links, .cap_GBps = INFINITY, .bytes = bytes};
-    uint32_t own;
-    bool off_node;
-    int err;
+    struct sim_flow_spec spec = {
+        .links = links, .cap_GBps = INFINITY, .bytes = leg->bytes, .tag = leg->tag};
 
     path_of(s, r->rank, dst, &path);
-    off_node = path.kind == SIM_PATH_NIC;
-    own = off_node ? r->post_link : r->push_link;
-    if (own)
-        links[spec.link_count++] = own;
+    if (leg->limit)
+        links[spec.link_count++] = leg->limit;
     for (uint32_t i = 0; i < path.link_count; i++)
         links[spec.link_count++] = path.links[i];
     spec.latency_ns = path.latency_ns;
-    spec.events = off_node ? SIM_FLOW_DELIVERED : SIM_FLOW_DELIVERED | SIM_FLOW_DRAINED;
-    spec.tag = (uint64_t)cell(s, r->rank, r->op) * (uint64_t)s->W + (uint64_t)dst;
-    if (off_node) {
-        r->posted_flows++;
+    spec.events = SIM_FLOW_DELIVERED | (leg->drain != SIM_FLOW_NO_GATE ? SIM_FLOW_DRAINED : 0u);
+    return sim_flow_start(s->net, &spec);
+}
+
+/* Legs gathered so far start. */
+static int legs_flush(struct sim *s)
+{
+    uint32_t count = s->num_legs;
+
+    s->num_legs = 0;
+    return count ? sim_flow_legs_start(s->net, s->legs, count) : 0;
+}
+
+/* Where a flow stands in the planes; false: nowhere. */
+static bool place_of(const struct sim *s, int src, int dst, struct sim_place *place)
+{
+    bool local = same_gpu(s, src, dst);
+    bool some =
+        sim_topology_place(s->topo, (uint32_t)src, local ? (uint32_t)src : (uint32_t)dst, place);
+
+    if (!some && local)
+        place->kind = SIM_PATH_LOCAL;
+    return some;
+}
+
+static void flow_start(struct sim *s, struct run *r, int dst, double bytes)
+{
+    struct sim_place place = {.kind = SIM_PATH_NIC};
+    bool placed = place_of(s, r->rank, dst, &place), off_node;
+    struct sim_flow_leg *leg = &s->legs[s->num_legs];
+    int err = 0;
+
+    if (!placed)
+        off_node = sim_off_node(s, r->rank, dst);
+    else
+        off_node = place.kind == SIM_PATH_NIC;
+    *leg = (struct sim_flow_leg){
+        .plane = place.plane,
+        .out = place.out,
+        .in = place.in,
+        .limit = off_node ? r->post_link : r->push_link,
+        .bytes = bytes,
+        .latency_ns = place.latency_ns,
+        .drain = off_node ? SIM_FLOW_NO_GATE : gate_held(s, r->rank, r->op),
+        .arrive = r->out ? SIM_FLOW_NO_GATE : gate_recv(s, group_of(s, r->op)->recv_op, dst),
+        .who = (uint32_t)cell(s, r->rank, r->op),
+        .events = r->out ? SIM_FLOW_DELIVERED : 0,
+        .tag = (uint64_t)cell(s, r->rank, r->op) * (uint64_t)s->W + (uint64_t)dst,
+    };
+    if (off_node)
         s->nic_bytes += bytes;
-    } else {
-        r->held_flows++;
-        s->nvlink_bytes += path.kind == SIM_PATH_LOCAL ? 0 : bytes;
-    }
+    else if (place.kind != SIM_PATH_LOCAL)
+        s->nvlink_bytes += bytes;
+    if (leg->drain != SIM_FLOW_NO_GATE)
+        sim_flow_gate_raise(s->net, leg->drain, 1);
     if (r->out) {
         r->out[dst]++;
         r->out_flows++;
     }
-    err = sim_flow_start(s->net, &spec);
+    if (placed) {
+        s->num_legs++;
+    } else {
+        struct sim_flow_leg alone = *leg;
+
+        err = legs_flush(s);
+        if (!err)
+            err = link_flow_start(s, r, dst, &alone);
+    }
     if (!err && s->pace && r->rank != dst)
-        err = pace_start(s, r, dst, &spec);
+        err = pace_start(s, r, dst, bytes);
+    if (err)
+        sim_fail(s, err);
+}
+
+static void flows_go(struct sim *s)
+{
+    int err = legs_flush(s);
+
     if (err)
         sim_fail(s, err);
 }
@@ -185,7 +245,9 @@ static void limits_open(struct sim *s, struct run *r, double off_node, double nv
     r->push_link = own_link(s, push);
     r->push_slow = 1;
     work_dirty(s, r->rank); /* what runs beside it slows the push too */
-    if (off_node > 0 && r->w.issue_ns > 0)
+    /* Posting that is faster than all NICs of the GPU holds nothing back. */
+    r->posts = off_node > 0 && r->w.issue_ns > 0;
+    if (r->posts && off_node / r->w.issue_ns < sim_topology_nics_GBps(s->topo))
         r->post_link = own_link(s, off_node / r->w.issue_ns);
     r->push_floor_ns = (nvlink + local) / push;
     r->nvlink_floor_ns = s->topo_cfg->nvlink_GBps > 0 ? nvlink / s->topo_cfg->nvlink_GBps : 0;
@@ -215,6 +277,7 @@ void send_begin(struct sim *s, struct run *r)
     for (int dst = 0; dst < s->W && !s->err; dst++)
         if (s->rows[dst] || s->fwd[dst])
             flow_start(s, r, dst, flow_bytes(group_of(s, r->op), s->rows[dst], s->fwd[dst]));
+    flows_go(s);
     r->posting = off_node > 0 && r->w.issue_ns > 0;
     if (r->posting)
         sim_timer_set(s, &r->timer, s->now_ns + r->w.issue_ns);
@@ -249,9 +312,10 @@ static void units_send(struct sim *s, struct run *r, int ready)
         if (s->rows[dst])
             flow_start(s, r, dst, flow_bytes(g, s->rows[dst], 0));
     }
+    flows_go(s);
     all = plan_op_rows(s->plan, r->op, r->rank, NULL);
     r->sent_units = ready;
-    r->posting = r->post_link && r->w.issue_ns > 0;
+    r->posting = r->posts && r->w.issue_ns > 0;
     if (r->posting)
         sim_timer_set(s, &r->timer, s->now_ns + r->w.issue_ns * rows / all);
 }
@@ -266,7 +330,7 @@ bool units_step(struct sim *s, struct run *r)
     if (ready > r->sent_units)
         units_send(s, r, ready);
     run_enter(s, r, PHASE_ISSUE);
-    return r->posting || r->held_flows > 0;
+    return r->posting || sends_held(s, r);
 }
 
 void issue_account(struct sim *s, struct run *r)
@@ -308,24 +372,20 @@ static void flags_begin(struct sim *s, struct run *r)
 
 void send_finish(struct sim *s, struct run *r)
 {
-    sim_link_remove(s->net, r->push_link);
-    r->push_link = 0;
+    sim_link_retire(s->net, r->push_link);
+    if (r->post_link)
+        sim_link_retire(s->net, r->post_link);
+    r->push_link = r->post_link = 0;
     r->sent_all = true;
-    if (r->post_link && !r->posted_flows) {
-        sim_link_remove(s->net, r->post_link);
-        r->post_link = 0;
-    }
     flags_begin(s, r);
 }
 
-static void deliver(struct sim *s, int src, int op, int dst)
+/* The last of what a receive waits for has come. */
+static void arrived(struct sim *s, int src, int op, int dst)
 {
-    int recv_op = group_of(s, op)->recv_op, id;
+    int id = s->run_of[cell(s, dst, group_of(s, op)->recv_op)];
     struct run *r;
 
-    if (--s->recv_left[(size_t)recv_op * s->W + dst] > 0)
-        return;
-    id = s->run_of[cell(s, dst, recv_op)];
     if (id == SIM_NO_RUN)
         return;
     r = run_at(s, id);
@@ -334,6 +394,17 @@ static void deliver(struct sim *s, int src, int op, int dst)
     r->data_rank = src;
     r->data_op = op;
     run_next(s, r);
+}
+
+static void deliver(struct sim *s, int src, int op, int dst)
+{
+    int last = sim_flow_gate_drop(s->net, gate_recv(s, group_of(s, op)->recv_op, dst),
+                                  (uint32_t)cell(s, src, op));
+
+    if (last < 0)
+        sim_fail(s, last);
+    else if (last)
+        arrived(s, src, op, dst);
 }
 
 void send_flags(struct sim *s, struct run *r, int off_node)
@@ -359,41 +430,51 @@ void send_flags(struct sim *s, struct run *r, int off_node)
     sim_run_free(s, r);
 }
 
+/* All that held the SMs of a send has left. */
 static void drained(struct sim *s, struct run *r)
 {
-    if (--r->held_flows == 0 && !r->posting && r->phase == PHASE_ISSUE)
+    if (!r->posting && r->phase == PHASE_ISSUE)
         run_next(s, r);
 }
 
-/* The limit on posting goes with the last off-node flow; by then nothing else needs the run. */
-static void posted_arrived(struct sim *s, struct run *r)
+static void gate_event(struct sim *s, const struct sim_flow_event *e)
 {
-    if (--r->posted_flows == 0 && r->post_link && r->sent_all) {
-        sim_link_remove(s->net, r->post_link);
-        r->post_link = 0;
+    int cells = s->W * s->num_ops, gate = (int)e->tag, id;
+
+    if (gate < cells) {
+        arrived(s, (int)e->who / s->num_ops, (int)e->who % s->num_ops, gate % s->W);
+        return;
     }
+    id = s->run_of[gate - cells];
+    if (id != SIM_NO_RUN)
+        drained(s, run_at(s, id));
 }
 
 void flow_event(struct sim *s, const struct sim_flow_event *e)
 {
     int dst = (int)(e->tag % (uint64_t)s->W);
     size_t c = (size_t)(e->tag / (uint64_t)s->W);
-    int rank = (int)(c / (size_t)s->num_ops), op = (int)(c % (size_t)s->num_ops);
-    int id = s->run_of[c];
-    struct run *r = id == SIM_NO_RUN ? NULL : run_at(s, id);
-    bool last = true; /* more may follow to this peer until all units are sent */
+    int rank = (int)(c / (size_t)s->num_ops), op = (int)(c % (size_t)s->num_ops), last;
+    struct run *r;
 
+    if (e->kind == SIM_FLOW_GATE) {
+        gate_event(s, e);
+        return;
+    }
+    r = s->run_of[c] == SIM_NO_RUN ? NULL : run_at(s, s->run_of[c]);
     if (e->kind == SIM_FLOW_DRAINED) {
-        if (r)
+        last = sim_flow_gate_drop(s->net, gate_held(s, rank, op), 0);
+        if (last < 0)
+            sim_fail(s, last);
+        else if (last && r)
             drained(s, r);
         return;
     }
+    last = true; /* more may follow to this peer until all units are sent */
     if (r && r->out) {
         r->out_flows--;
         last = --r->out[dst] == 0 && r->sent_all;
     }
-    if (r && r->posted_flows && sim_off_node(s, rank, dst))
-        posted_arrived(s, r);
     if (last)
         deliver(s, rank, op, dst);
     if (r)
@@ -402,7 +483,7 @@ void flow_event(struct sim *s, const struct sim_flow_event *e)
 
 bool recv_complete(struct sim *s, struct run *r)
 {
-    return s->recv_left[(size_t)r->op * s->W + r->rank] <= 0;
+    return sim_flow_gate_open(s->net, gate_recv(s, r->op, r->rank));
 }
 
 /* Time in a wait: before the last sender began to send it is waiting for a peer, then for bytes. */

@@ -164,7 +164,7 @@ static bool issue_begin(struct sim *s, struct run *r)
         return false;
     send_begin(s, r);
     if (s->followed_op[r->op] < 0)
-        return r->posting || r->held_flows > 0;
+        return r->posting || sends_held(s, r);
     run_enter(s, r, PHASE_UNITS);
     return units_step(s, r);
 }

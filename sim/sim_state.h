@@ -72,9 +72,7 @@ struct run {
     bool hbm_bound;
     double sm_ns; /* with interference and jitter */
     /* sending */
-    int held_flows;   /* NVLink and local flows not drained: they hold its SMs */
-    int posted_flows; /* off-node flows not drained */
-    bool posting;
+    bool posts, posting; /* off-node messages: to be posted at all; being posted */
     uint32_t push_link, post_link;
     double push_slow;                      /* by what others slow the push link now */
     double push_floor_ns, nvlink_floor_ns; /* what its own SMs, its NVLink would take alone */
@@ -129,13 +127,14 @@ struct sim {
     int *follower_op;               /* per op: the op that waits for its units, or -1 */
     int *followed_op;               /* per op: the op whose units it follows, or -1 */
     int *send_flow;                 /* per op: its flow group, or -1 */
-    int *recv_left;                 /* [op*W + rank]: senders not yet delivered */
-    int *met;                       /* [op*W + group]: ranks that reached a collective */
-    double *end_ns;                 /* [rank*num_ops + op]: -1 until ended */
-    double *issue_ns;               /* [rank*num_ops + op]: when a send began to issue */
-    int *run_of;                    /* [rank*num_ops + op]: run or SIM_NO_RUN */
-    double *jitter;                 /* [rank*num_ops + op] or NULL */
-    struct run **chunks;            /* runs never move */
+    struct sim_flow_leg *legs;      /* scratch [W]: what a send is about to start */
+    uint32_t num_legs;
+    int *met;            /* [op*W + group]: ranks that reached a collective */
+    double *end_ns;      /* [rank*num_ops + op]: -1 until ended */
+    double *issue_ns;    /* [rank*num_ops + op]: when a send began to issue */
+    int *run_of;         /* [rank*num_ops + op]: run or SIM_NO_RUN */
+    double *jitter;      /* [rank*num_ops + op] or NULL */
+    struct run **chunks; /* runs never move */
     int num_chunks, cap_chunks, free_run, num_runs;
     struct pace *pace; /* [W] emulated: what each rank sends to others, or NULL */
     int *rows, *fwd;   /* scratch [W] */
@@ -158,6 +157,21 @@ static inline size_t cell(const struct sim *s, int rank, int op)
 static inline const struct plan_op *op_of(const struct sim *s, const struct run *r)
 {
     return &s->plan->ops[r->op];
+}
+
+/* Gates of the net: senders that a receive on a rank still waits for, and what still holds the SMs
+ * of a send: its flows to NVLink peers and to itself. */
+static inline uint32_t gate_recv(const struct sim *s, int op, int rank)
+{
+    return (uint32_t)op * (uint32_t)s->W + (uint32_t)rank;
+}
+static inline uint32_t gate_held(const struct sim *s, int rank, int op)
+{
+    return (uint32_t)s->W * (uint32_t)s->num_ops + (uint32_t)cell(s, rank, op);
+}
+static inline bool sends_held(const struct sim *s, const struct run *r)
+{
+    return !sim_flow_gate_open(s->net, gate_held(s, r->rank, r->op));
 }
 
 /* sim.c */

@@ -16,11 +16,14 @@ struct sim_topology {
     struct sim_topology_cfg cfg;
     struct sim_flow_net *net;
     uint32_t nodes, leaf_groups, rails;
-    struct pair *nvlink; /* per endpoint */
-    struct pair *pcie;   /* per endpoint */
-    struct pair *nic;    /* per node and number in the node */
-    struct pair *leaf;   /* per leaf group and rail (TREE: one rail) */
+    struct pair *nvlink;              /* per endpoint */
+    struct pair *pcie;                /* per endpoint */
+    struct pair *nic;                 /* per node and number in the node */
+    struct pair *leaf;                /* per leaf group and rail (TREE: one rail) */
+    uint32_t nvlink_plane, nic_plane; /* the first of one per domain; NO_PLANE: none */
 };
+
+#define NO_PLANE UINT32_MAX
 
 static bool rate_ok(double x)
 {
@@ -112,6 +115,48 @@ static int links_add(struct sim_topology *t)
     return pairs_add(t->net, &t->leaf, leaf_count(t), leaf_GBps);
 }
 
+static int plane_add(struct sim_topology *t, const struct pair *pairs, uint32_t count)
+{
+    uint32_t *out = malloc(2 * count * sizeof *out);
+    int plane = ERR_NOMEM;
+
+    for (uint32_t i = 0; out && i < count; i++) {
+        out[i] = pairs[i].out;
+        out[count + i] = pairs[i].in;
+    }
+    if (out)
+        plane = sim_flow_plane_add(t->net, out, out + count, count);
+    free(out);
+    return plane;
+}
+
+/* A plane per NVLink domain, and one of all NICs, where paths are a link out and a link in. */
+static int planes_add(struct sim_topology *t)
+{
+    const struct sim_topology_cfg *c = &t->cfg;
+    bool detours = c->fabric == SIM_FABRIC_RAIL && c->pxn;
+    int plane;
+
+    t->nvlink_plane = t->nic_plane = NO_PLANE;
+    for (uint32_t at = 0; c->nvlink_GBps > 0 && !detours && at < c->endpoints;
+         at += c->per_domain) {
+        uint32_t left = c->endpoints - at;
+
+        plane = plane_add(t, t->nvlink + at, left < c->per_domain ? left : c->per_domain);
+        if (plane < 0)
+            return plane;
+        if (at == 0)
+            t->nvlink_plane = (uint32_t)plane;
+    }
+    if (!nic_count(t) || c->pcie_GBps > 0 || c->fabric != SIM_FABRIC_FLAT)
+        return 0;
+    plane = plane_add(t, t->nic, nic_count(t));
+    if (plane < 0)
+        return plane;
+    t->nic_plane = (uint32_t)plane;
+    return 0;
+}
+
 int sim_topology_open(const struct sim_topology_cfg *cfg, struct sim_flow_net *net,
                       struct sim_topology **topology)
 {
@@ -133,6 +178,8 @@ int sim_topology_open(const struct sim_topology_cfg *cfg, struct sim_flow_net *n
     t->leaf_groups = (t->nodes + per_leaf - 1) / per_leaf;
     t->rails = cfg->fabric == SIM_FABRIC_RAIL && cfg->nics_per_node ? cfg->nics_per_node : 1;
     rc = links_add(t);
+    if (!rc)
+        rc = planes_add(t);
     if (rc) {
         sim_topology_close(t);
         return rc;
@@ -244,6 +291,42 @@ void sim_topology_path(const struct sim_topology *t, uint32_t src, uint32_t dst,
     } else {
         path_fabric(t, src, dst, path);
     }
+}
+
+bool sim_topology_place(const struct sim_topology *t, uint32_t src, uint32_t dst,
+                        struct sim_place *place)
+{
+    const struct sim_topology_cfg *c = &t->cfg;
+    uint32_t domain = src / c->per_domain;
+
+    if (c->nvlink_GBps > 0 && domain == dst / c->per_domain) {
+        *place = (struct sim_place){.kind = src == dst ? SIM_PATH_LOCAL : SIM_PATH_NVLINK,
+                                    .plane = t->nvlink_plane + domain,
+                                    .out = src - domain * c->per_domain,
+                                    .in = dst - domain * c->per_domain,
+                                    .latency_ns = c->nvlink_latency_ns};
+        if (src == dst) {
+            place->in = SIM_FLOW_NO_PORT;
+            place->latency_ns = 0;
+        }
+        return t->nvlink_plane != NO_PLANE;
+    }
+    if (src == dst || t->nic_plane == NO_PLANE)
+        return false;
+    *place =
+        (struct sim_place){.kind = SIM_PATH_NIC,
+                           .plane = t->nic_plane,
+                           .out = src / c->per_node * c->nics_per_node + nic_of(t, src, src + dst),
+                           .in = dst / c->per_node * c->nics_per_node + nic_of(t, dst, src + dst),
+                           .latency_ns = c->nic_latency_ns};
+    return true;
+}
+
+double sim_topology_nics_GBps(const struct sim_topology *t)
+{
+    uint32_t nics = t->cfg.nics_per_node / t->cfg.per_node;
+
+    return t->cfg.nic_GBps * (nics ? nics : 1);
 }
 
 double sim_topology_wire_bytes(const struct sim_topology *t, enum sim_path_kind kind, double bytes,

@@ -62,6 +62,18 @@ int sim_topology_open(const struct sim_topology_cfg *cfg, struct sim_flow_net *n
 /* Removes the links; no flow may be on them. NULL is fine. */
 void sim_topology_close(struct sim_topology *topology);
 
+/* Where a path stands in the planes of the net (sim/flow/flow.h). */
+struct sim_place {
+    enum sim_path_kind kind;
+    uint32_t plane, out, in; /* in is SIM_FLOW_NO_PORT for SIM_PATH_LOCAL */
+    double latency_ns;
+};
+/* False where the path is no more than links: over PCIe, leaves, or other rails' GPUs. */
+bool sim_topology_place(const struct sim_topology *topology, uint32_t src, uint32_t dst,
+                        struct sim_place *place);
+/* What one endpoint can send over all of its NICs. */
+double sim_topology_nics_GBps(const struct sim_topology *topology);
+
 /* The path from src to dst, both < endpoints. */
 void sim_topology_path(const struct sim_topology *topology, uint32_t src, uint32_t dst,
                        struct sim_path *path);

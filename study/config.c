@@ -117,10 +117,11 @@ const struct opt scenario_options[] = {
     S_DOUBLE("skew.start_us", skew_us, 0, 1e6, "0", "us", "scale of the ranks' start times"),
     S_DOUBLE("skew.jitter", jitter, 0, 2, "0", NULL,
              "log-normal spread of every op's own duration"),
-    S_ENUM("simulation.fidelity", fidelity, "exact|coalesced", "coalesced",
-           "bandwidth sharing: exact, or completions taken together within the tolerance"),
+    S_ENUM("simulation.fidelity", fidelity, "exact|fast", "fast",
+           "bandwidth sharing: exact at every event, or over short epochs (docs/flow-engine.md)"),
     S_DOUBLE("simulation.tolerance", tolerance, 0, 0.1, "0.01", NULL,
-             "coalesced: relative tolerance of rates and completions; 0 = the flow engine's own"),
+             "fast, on fabrics with leaves: relative tolerance of completions taken together; 0 = "
+             "the flow engine's own"),
     {.key = NULL},
 };
 

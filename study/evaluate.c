@@ -13,10 +13,15 @@
 #include "model/placement.h"
 #include "model/routing.h"
 
-/* Layers simulated where a policy spans layers: the first fill the pipeline, the last are measured.
+/* Layers of a plan where a policy spans layers: the first fill the pipeline, the last are measured.
  */
 #define SPAN_LAYERS 4
 #define SPAN_PERIOD 2
+/* A point's plan gets layers enough for two periods to compare, and twice as many as long as these
+ * differ by more than STEADY_WITHIN. */
+#define STEADY_LAYERS 6
+#define STEADY_MOST   24
+#define STEADY_WITHIN 2e-3
 /* Room for a scenario as text. */
 #define KEY_SIZE 4096
 /* A link that is never the limit. */
@@ -24,6 +29,8 @@
 
 struct evaluator {
     bool hushed; /* another process says what is skipped */
+    bool unsteady_said;
+    int span_layers; /* of the plans that are made now; 0: SPAN_LAYERS */
     struct moe_model *model;
     struct moe_model view;   /* the model as if all layers were of the kind asked for */
     struct moe_model placed; /* the same with redundant experts counted */
@@ -348,12 +355,35 @@ static int routing_load(struct evaluator *e, const struct scenario *s)
     return 0;
 }
 
-static enum plan_comm comm_of(const struct scenario *s)
+/* DeepEP's low-latency kernels are compiled for these hidden sizes and for so many choices. */
+static const int low_latency_hidden[] = {2048, 2560, 3072, 4096, 5120, 6144, 7168, 8192};
+enum { LOW_LATENCY_TOPK = 11 };
+
+/* The smallest hidden size that the kernels have and `hidden` can be padded to; 0: none. */
+static int low_latency_padded(int hidden)
 {
+    for (size_t i = 0; i < sizeof low_latency_hidden / sizeof *low_latency_hidden; i++)
+        if (low_latency_hidden[i] >= hidden)
+            return low_latency_hidden[i];
+    return 0;
+}
+
+static bool low_latency_takes(const struct moe_model *m)
+{
+    return low_latency_padded(m->expert_hidden) == m->expert_hidden && m->topk <= LOW_LATENCY_TOPK;
+}
+
+/* auto: low-latency kernels where the batch fits their buffers and they take the model. */
+static enum plan_comm comm_of(const struct evaluator *e, const struct scenario *s)
+{
+    bool own = hw_value(evaluate_profile(e), HW_LL_KERNEL_RULE) > 0.5;
+
     if (s->comm != COMM_CHOICE_AUTO)
         return (enum plan_comm)(s->comm - 1);
-    return s->phase == PHASE_OF_DECODE && s->batch <= s->max_dispatch_tokens ? COMM_LOW_LATENCY
-                                                                             : COMM_NORMAL;
+    return s->phase == PHASE_OF_DECODE && s->batch <= s->max_dispatch_tokens &&
+                   (own || low_latency_takes(&e->view))
+               ? COMM_LOW_LATENCY
+               : COMM_NORMAL;
 }
 
 static int num_sms_of(const struct evaluator *e)
@@ -438,7 +468,7 @@ static int spec_fill(struct evaluator *e, const struct scenario *s, const struct
         .num_sms = num_sms_of(e),
         .tokens = s->batch,
         .decode = s->phase == PHASE_OF_DECODE,
-        .comm = comm_of(s),
+        .comm = comm_of(e, s),
         .dispatch_dtype = s->dispatch_dtype ? DTYPE_FP8 : DTYPE_BF16,
         .combine_dtype = (enum plan_dtype)s->combine_dtype,
         .max_dispatch_tokens = s->max_dispatch_tokens,
@@ -449,11 +479,19 @@ static int spec_fill(struct evaluator *e, const struct scenario *s, const struct
         .q_tokens = s->phase == PHASE_OF_DECODE ? s->tokens_per_request : s->prompt_len,
         .attention_tp = s->attention_tp,
         .kv_bytes_per_element = evaluate_kv_bytes(s, e->model),
-        .layers = p->spans_layers ? SPAN_LAYERS : 1,
+        .layers = !p->spans_layers ? 1
+                  : e->span_layers ? e->span_layers
+                                   : SPAN_LAYERS,
         .period_layers = p->spans_layers ? SPAN_PERIOD : 1,
     };
     types_fill(s, &e->placed, out);
     return 0;
+}
+
+int evaluate_shape(struct evaluator *e, const struct scenario *s, const struct policy *p,
+                   struct layer_spec *out)
+{
+    return spec_fill(e, s, p, out);
 }
 
 int evaluate_spec(struct evaluator *e, const struct scenario *s, const struct policy *p,
@@ -501,6 +539,41 @@ static int arch_check(const struct evaluator *e, const struct policy *p, char *w
     return ERR_INFEASIBLE;
 }
 
+/* What DeepEP's kernels refuse; the validator's own take any. */
+static int kernels_check(const struct evaluator *e, const struct layer_spec *spec, char *why,
+                         size_t size)
+{
+    const struct moe_model *m = spec->model;
+    int padded = low_latency_padded(m->expert_hidden);
+
+    if (hw_value(evaluate_profile(e), HW_LL_KERNEL_RULE) > 0.5)
+        return 0;
+    if (spec->comm == COMM_NORMAL && spec->normal_num_sms % 2) {
+        snprintf(why, size,
+                 "DeepEP's normal kernels take an even number of SMs, and normal_num_sms is %d: "
+                 "%d or %d",
+                 spec->normal_num_sms, spec->normal_num_sms - 1, spec->normal_num_sms + 1);
+        return ERR_INFEASIBLE;
+    }
+    if (spec->comm != COMM_LOW_LATENCY || low_latency_takes(m))
+        return 0;
+    if (m->topk > LOW_LATENCY_TOPK)
+        snprintf(why, size,
+                 "DeepEP's low-latency kernels take top-%d at most, and %s has top-%d: comm "
+                 "normal or nccl instead",
+                 LOW_LATENCY_TOPK, m->name, m->topk);
+    else if (padded)
+        snprintf(why, size,
+                 "DeepEP's low-latency kernels have no hidden size %d: pad it to %d in the "
+                 "model's file, or comm normal or nccl",
+                 m->expert_hidden, padded);
+    else
+        snprintf(why, size,
+                 "DeepEP's low-latency kernels have no hidden size %d: comm normal or nccl instead",
+                 m->expert_hidden);
+    return ERR_INFEASIBLE;
+}
+
 int evaluate_check(struct evaluator *e, const struct scenario *s, const struct policy *p,
                    const struct knobs *k, char *why, size_t size)
 {
@@ -511,6 +584,8 @@ int evaluate_check(struct evaluator *e, const struct scenario *s, const struct p
         err = scenario_check_keys(s, why, size);
     if (!err)
         err = arch_check(e, p, why, size);
+    if (!err)
+        err = kernels_check(e, &spec, why, size);
     return err ? err : p->check(&spec, k, why, size);
 }
 
@@ -666,6 +741,14 @@ static void topology_of(const struct evaluator *e, const struct scenario *s,
         out->per_domain = out->endpoints;
 }
 
+/* The fast engine knows links between two ports; uplinks of leaves are shared otherwise. */
+static enum sim_flow_fidelity fidelity_of(const struct scenario *s)
+{
+    if (!s->fidelity)
+        return SIM_FLOW_EXACT;
+    return s->fabric == SIM_FABRIC_FLAT ? SIM_FLOW_FAST : SIM_FLOW_COALESCED;
+}
+
 int evaluate_simulate(struct evaluator *e, const struct scenario *s, const struct plan *plan,
                       int counter_rank, struct evaluation *out, struct trace **trace_out)
 {
@@ -677,7 +760,7 @@ int evaluate_simulate(struct evaluator *e, const struct scenario *s, const struc
     struct sim_stats stats;
     struct sim_options options = {
         .emulation = e->emulation,
-        .fidelity = s->fidelity ? SIM_FLOW_COALESCED : SIM_FLOW_EXACT,
+        .fidelity = fidelity_of(s),
         .tolerance = s->tolerance,
         .eager = s->eager,
         .jitter_sigma = e->what.no_jitter ? 0 : s->jitter,
@@ -719,6 +802,71 @@ int evaluate_simulate(struct evaluator *e, const struct scenario *s, const struc
     return err;
 }
 
+static double layer_end_ns(const struct trace *trace, const struct plan *plan, int rank, int layer)
+{
+    double end_ns = 0;
+
+    for (size_t i = 0; i < trace->num_spans; i++)
+        if (trace->spans[i].rank == rank && plan->ops[trace->spans[i].op].layer == layer)
+            end_ns = fmax(end_ns, trace->spans[i].end_ns);
+    return end_ns;
+}
+
+/* By how much the period measured differs from the one before it, as a part of it; 0 for plans
+ * without periods. */
+static double period_change(const struct plan *plan, const struct trace *trace, int rank)
+{
+    double before, last;
+    int from, to;
+
+    if (!plan_period(plan, &from, &to) || 2 * from < to)
+        return 0;
+    last = layer_end_ns(trace, plan, rank, to) - layer_end_ns(trace, plan, rank, from);
+    before = layer_end_ns(trace, plan, rank, from) - layer_end_ns(trace, plan, rank, 2 * from - to);
+    return last > 0 ? fabs(before / last - 1) : 0;
+}
+
+static void unsteady_note(struct evaluator *e, const struct plan *plan, double change)
+{
+    if (!e->hushed && !e->unsteady_said)
+        log_note("%s over %d layers is not steady yet: its last two periods differ by %.1f%%",
+                 plan->policy, plan->num_layers, 100 * change);
+    e->unsteady_said = true;
+}
+
+/* Builds with `build`, and simulates with more and more layers until the period repeats. *plan and
+ * *trace are the caller's to free, also after an error; there is a trace where it is wanted, or
+ * where periods are compared. */
+static int steady_simulate(struct evaluator *e, const struct scenario *s, const struct policy *p,
+                           int (*build)(struct evaluator *e, const struct scenario *s,
+                                        const struct policy *p, const struct knobs *k,
+                                        struct plan **plan),
+                           const struct knobs *k, int counter_rank, bool wanted,
+                           struct evaluation *out, struct trace **trace, struct plan **plan)
+{
+    bool traced = wanted || p->spans_layers;
+    double change = 1;
+    int err = 0;
+
+    for (int layers = STEADY_LAYERS; layers <= STEADY_MOST && change > STEADY_WITHIN && !err;
+         layers *= 2) {
+        plan_free(*plan);
+        trace_free(*trace);
+        *plan = NULL;
+        *trace = NULL;
+        e->span_layers = layers;
+        err = build(e, s, p, k, plan);
+        e->span_layers = 0;
+        if (!err)
+            err = evaluate_simulate(e, s, *plan, counter_rank, out, traced ? trace : NULL);
+        if (!err)
+            change = !*trace ? 0 : period_change(*plan, *trace, out->metrics.slowest_rank);
+    }
+    if (!err && change > STEADY_WITHIN)
+        unsteady_note(e, *plan, change);
+    return err;
+}
+
 static int baseline_key(const struct scenario *s, int shared_expert, char key[KEY_SIZE])
 {
     int at = snprintf(key, KEY_SIZE, "shared=%d ", shared_expert);
@@ -726,14 +874,23 @@ static int baseline_key(const struct scenario *s, int shared_expert, char key[KE
     return scenario_text(s, key + at, (size_t)(KEY_SIZE - at));
 }
 
+static int baseline_build(struct evaluator *e, const struct scenario *s, const struct policy *p,
+                          const struct knobs *k, struct plan **plan)
+{
+    struct layer_spec spec;
+    int err = evaluate_spec(e, s, p, &spec);
+
+    return err ? err : policy_none.build(&spec, k, plan);
+}
+
 /* `none` with the same ops: with attention and as a steady period where the policy is so. A point
  * that is this baseline itself brings its time, own_us. */
 static int baseline(struct evaluator *e, const struct scenario *s, const struct policy *p,
                     const struct knobs *k, double own_us, double *none_us)
 {
-    struct layer_spec spec;
     struct knobs none;
     struct evaluation ev = {0};
+    struct trace *trace = NULL;
     struct plan *plan = NULL;
     char key[KEY_SIZE];
     bool own = p == &policy_none && !k->split_phases;
@@ -746,11 +903,8 @@ static int baseline(struct evaluator *e, const struct scenario *s, const struct 
     knobs_default(&policy_none, &none);
     none.shared_expert = k->shared_expert;
     if (!err && !own)
-        err = evaluate_spec(e, s, p, &spec);
-    if (!err && !own)
-        err = policy_none.build(&spec, &none, &plan);
-    if (!err && !own)
-        err = evaluate_simulate(e, s, plan, -1, &ev, NULL);
+        err = steady_simulate(e, s, p, baseline_build, &none, -1, false, &ev, &trace, &plan);
+    trace_free(trace);
     plan_free(plan);
     if (err)
         return err;
@@ -766,15 +920,18 @@ int evaluate_point(struct evaluator *e, const struct scenario *s, const struct p
                    struct trace **trace, struct plan **plan_out)
 {
     struct plan *plan = NULL;
+    struct trace *traced = NULL;
     struct routing_stats routing;
-    int err = evaluate_plan(e, s, p, k, &plan);
+    int err;
 
     memset(out, 0, sizeof *out);
-    if (!err)
-        err = evaluate_simulate(e, s, plan, counter_rank < -1 ? -1 : counter_rank, out,
-                                counter_rank < -1 ? NULL : trace);
-    if (!err && counter_rank < -1)
-        err = evaluate_simulate(e, s, plan, out->metrics.slowest_rank, out, trace);
+    err = steady_simulate(e, s, p, evaluate_plan, k, counter_rank < -1 ? -1 : counter_rank,
+                          trace != NULL, out, &traced, &plan);
+    if (!err && counter_rank < -1) {
+        trace_free(traced);
+        traced = NULL;
+        err = evaluate_simulate(e, s, plan, out->metrics.slowest_rank, out, &traced);
+    }
     if (!err)
         err = baseline(e, s, p, k, out->layer_us, &out->none_us);
     if (!err) {
@@ -782,6 +939,10 @@ int evaluate_point(struct evaluator *e, const struct scenario *s, const struct p
         routing_stats_of(e->routing, ranks_of(s), &routing);
         out->max_over_mean_rank = routing.max_over_mean_rank;
     }
+    if (err || !trace)
+        trace_free(traced);
+    else
+        *trace = traced;
     if (err || !plan_out)
         plan_free(plan);
     else

@@ -76,6 +76,9 @@ int evaluate_simulate(struct evaluator *e, const struct scenario *s, const struc
 /* What a scenario resolves to, valid until the next call with another scenario. */
 int evaluate_spec(struct evaluator *e, const struct scenario *s, const struct policy *p,
                   struct layer_spec *out);
+/* The same without routing, which takes its time to make. */
+int evaluate_shape(struct evaluator *e, const struct scenario *s, const struct policy *p,
+                   struct layer_spec *out);
 const struct hw_profile *evaluate_profile(const struct evaluator *e);
 
 /* Reads what all scenarios of a config name, so that mistakes surface before anything runs, and

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "study/pass.h"
 
 /* Every combination of values for the knobs that stand at `auto`, the last row of the policy's
  * search table changing first. Returns the number of candidates written. */
@@ -284,6 +285,8 @@ int grid_run(const struct config *c, int jobs,
         g->points = calloc(g->num_points, sizeof *g->points);
         err = g->points ? evaluate_config(e, c, NULL) : ERR_NOMEM;
     }
+    if (!err)
+        err = pass_memory_warn(e, c);
     evaluator_close(e);
     if (!err)
         err = grid_work_run(&work, jobs);

@@ -407,7 +407,7 @@ int pass_memory(struct evaluator *e, const struct scenario *s, int requests, dou
 {
     struct layer_spec layer;
     bool decode = s->phase == PHASE_OF_DECODE;
-    int err = evaluate_spec(e, s, &policy_none, &layer);
+    int err = evaluate_shape(e, s, &policy_none, &layer);
 
     if (err)
         return err;
@@ -431,6 +431,47 @@ int pass_memory(struct evaluator *e, const struct scenario *s, int requests, dou
         .capacity_bytes = hw_value(evaluate_profile(e), HW_GPU_HBM_GB) * 1e9,
     };
     memory_sum(spec, sum);
+    return 0;
+}
+
+#define WARN_RESERVE_GB 4 /* as `pass` has it by default */
+
+static int scenario_memory(struct evaluator *e, const struct scenario *s, struct memory_sum *sum)
+{
+    struct memory_spec spec;
+    bool decode = s->phase == PHASE_OF_DECODE;
+    double context =
+        decode ? s->context_len + s->tokens_per_request : s->cached_len + s->prompt_len;
+
+    return pass_memory(e, s, pass_requests(s), context, WARN_RESERVE_GB, &spec, sum);
+}
+
+int pass_memory_warn(struct evaluator *e, const struct config *c)
+{
+    struct memory_sum sum, worst = {0};
+    size_t n = config_num_scenarios(c), over = 0;
+    char text[160], profile[64] = "";
+    int err = 0, batch = 0;
+
+    for (size_t i = 0; i < n && !err; i++) {
+        struct scenario s;
+
+        err = config_scenario(c, i, &s);
+        if (!err)
+            err = scenario_memory(e, &s, &sum);
+        if (!err && sum.total > sum.capacity && !over++) {
+            worst = sum;
+            batch = s.batch;
+            snprintf(profile, sizeof profile, "%s", s.profile);
+        }
+        scenario_free(&s);
+    }
+    if (err || !over)
+        return err;
+    memory_text(&worst, text, sizeof text);
+    log_warn("%zu of %zu scenarios do not fit their GPUs, batch %d on %s: %s; layers are simulated "
+             "all the same, `peosim pass` refuses them",
+             over, n, batch, profile, text);
     return 0;
 }
 

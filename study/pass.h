@@ -51,6 +51,9 @@ double pass_spread_at(const struct pass_spread *spread, double percentile);
 /* Memory of one GPU in this scenario. requests: on this GPU. */
 int pass_memory(struct evaluator *e, const struct scenario *s, int requests, double context_len,
                 double reserve_GB, struct memory_spec *spec, struct memory_sum *sum);
+/* Says once (a warning) that the model and its requests do not fit the GPUs of scenarios whose
+ * layers are simulated all the same: layers are studied on fewer GPUs than a model needs. */
+int pass_memory_warn(struct evaluator *e, const struct config *c);
 int pass_requests(const struct scenario *s); /* of one rank in the step */
 
 /* The timeline of a whole pass on its slowest rank, every layer simulated: one lane per stage

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "study/pass.h"
 #include "base/log.h"
 #include "base/stats.h"
 #include "study/draws.h"
@@ -237,6 +238,8 @@ static int check(const struct config *c)
     }
     if (!err)
         err = evaluate_config(e, c, NULL);
+    if (!err)
+        err = pass_memory_warn(e, c);
     evaluator_close(e);
     return err;
 }

@@ -33,6 +33,14 @@ for config in configs/*.yaml; do
     echo "ok $name"
 done
 
+# Every shipped model has a cluster that it runs on.
+for model in configs/models/*.json; do
+    name=$(basename "$model" .json)
+    "$peosim" pass "configs/serve/$name.yaml" --no-plots --quiet --output-dir "$out/p" >"$out/p.txt" 2>"$out/p.err" ||
+        fail "configs/serve/$name.yaml: $(cat "$out/p.err")"
+done
+echo "ok configs/serve"
+
 # --json and --csv carry the same points as the files.
 "$peosim" run configs/qwen_ep16.yaml --set batch=4 --no-plots --output-dir "$out/c" --json >"$out/c.json" &&
     cmp -s "$out/c.json" "$out/c/summary.json" || fail "--json differs from summary.json"

@@ -35,8 +35,10 @@ int layer_check(const struct layer_spec *spec, const struct knobs *k, char *why,
     if (m->experts % spec->ranks)
         return layer_infeasible(why, size,
                                 "%d experts are not divisible by EP %d (cluster.nodes times "
-                                "cluster.gpus_per_node)",
-                                m->experts, spec->ranks);
+                                "cluster.gpus_per_node): placement.kind balanced with %d more "
+                                "placement.redundant_experts makes it %d",
+                                m->experts, spec->ranks, spec->ranks - m->experts % spec->ranks,
+                                m->experts + spec->ranks - m->experts % spec->ranks);
     if (comm->buffers == COMM_BUFFERS_BOUND && spec->tokens > spec->max_dispatch_tokens)
         return layer_infeasible(why, size,
                                 "batch %d is above max_dispatch_tokens %d of the low-latency "

@@ -9,7 +9,8 @@
     X(peo)                                                                                         \
     X(sbo)                                                                                         \
     X(tbo)                                                                                         \
-    X(eps)
+    X(eps)                                                                                         \
+    X(tp)
 /* clang-format on */
 
 #endif

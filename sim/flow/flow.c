@@ -29,7 +29,7 @@ static int array_grow(struct sim_flow_net *net, void *array, size_t size, size_t
 }
 
 /* The same for what is laid out by cache lines. */
-static int lines_grow(struct sim_flow_net *net, void *array, size_t size, size_t from, size_t to)
+int net_lines_grow(struct sim_flow_net *net, void *array, size_t size, size_t from, size_t to)
 {
     size_t bytes = (to * size + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
     void *old, *grown = aligned_alloc(CACHE_LINE, bytes);
@@ -46,7 +46,7 @@ static int lines_grow(struct sim_flow_net *net, void *array, size_t size, size_t
     return 0;
 }
 
-#define GROW_LINES(net, array, from, to) lines_grow(net, &(array), sizeof *(array), from, to)
+#define GROW_LINES(net, array, from, to) net_lines_grow(net, &(array), sizeof *(array), from, to)
 #define GROW(net, array, from, to)       array_grow(net, &(array), sizeof *(array), from, to)
 
 /* Room for links. Arrays that grew stay grown when a later one fails: room is only ever too much.
@@ -163,13 +163,14 @@ static int net_init(struct sim_flow_net *net, const struct sim_flow_cfg *cfg)
     for (int i = 0; i < LANES; i++)
         net->lanes[i].head = NONE;
     sim_heap_open(&net->late);
+    sim_heap_open(&net->gates_due);
     if ((rc = links_reserve(net, links)) || (rc = flows_reserve(net, cfg->flows_hint)))
         return rc;
     net->rank[ORDER_FIRST - 1] = -1; /* below any level */
     net->link_count = LINK_FIRST;
     link_init(net, LINK_NONE, 0, 0);
     link_init(net, LINK_CAP, 0, 0);
-    return 0;
+    return cfg->fidelity == SIM_FLOW_FAST ? pairs_open(net) : 0;
 }
 
 int sim_flow_net_open(const struct sim_flow_cfg *cfg, struct sim_flow_net **out)
@@ -200,6 +201,12 @@ void sim_flow_net_close(struct sim_flow_net *net)
     for (uint32_t i = 0; i < net->long_count; i++)
         free(net->long_blocks[i]);
     sim_heap_close(&net->late);
+    sim_heap_close(&net->gates_due);
+    pairs_close(net->pairs);
+    for (uint32_t i = 0; i < net->plane_count; i++)
+        free(net->planes[i].out);
+    free(net->planes);
+    free(net->gates);
     free(net->others);
     free(net->hot);
     free(net->links);
@@ -269,6 +276,10 @@ int sim_link_capacity_set(struct sim_flow_net *net, uint32_t link, double capaci
     net->hot[link].capacity = capacity_GBps;
     if (net->links[link].ceiling < capacity_GBps)
         net->links[link].ceiling = capacity_GBps;
+    if (net->pairs && pairs_has(net->pairs, link)) {
+        pairs_capacity_changed(net, link);
+        return 0;
+    }
     link_mark(net, link);
     net->unsolved = true;
     return 0;
@@ -282,6 +293,9 @@ int sim_link_remove(struct sim_flow_net *net, uint32_t link)
 
     if (!link_ok(net, link) || net->links[link].all_count)
         return ERR_RANGE;
+    if (net->pairs && !pairs_limit_remove(net, link, false))
+        return ERR_RANGE;
+    net->links[link].retired = false;
     net->hot[link].level = INFINITY;
     order_settle(net, link);
     last = net->order[--net->order_end];
@@ -297,11 +311,25 @@ int sim_link_remove(struct sim_flow_net *net, uint32_t link)
     return 0;
 }
 
+int sim_link_retire(struct sim_flow_net *net, uint32_t link)
+{
+    if (!link_ok(net, link))
+        return ERR_RANGE;
+    if (net->pairs && !pairs_limit_remove(net, link, true))
+        return 0;
+    if (!net->links[link].all_count)
+        return sim_link_remove(net, link);
+    net->links[link].retired = true;
+    return 0;
+}
+
 double sim_link_rate_GBps(struct sim_flow_net *net, uint32_t link)
 {
     const struct link_hot *h = &net->hot[link];
 
     assert(link_ok(net, link));
+    if (net->pairs && pairs_has(net->pairs, link))
+        return pairs_rate_GBps(net, link);
     if (net->unsolved)
         rates_solve(net);
     return h->members ? net->others[link] + h->members * h->level : net->others[link];
@@ -310,6 +338,8 @@ double sim_link_rate_GBps(struct sim_flow_net *net, uint32_t link)
 uint32_t sim_link_flow_count(const struct sim_flow_net *net, uint32_t link)
 {
     assert(link_ok(net, link));
+    if (net->pairs && pairs_has(net->pairs, link))
+        return pairs_flow_count(net, link);
     return net->links[link].all_count;
 }
 
@@ -483,6 +513,7 @@ static void flow_init(struct sim_flow_net *net, uint32_t id, const struct sim_fl
     f->start_ns = net->now_ns;
     f->latency_ns = s->latency_ns;
     f->tag = s->tag;
+    f->drain = f->arrive = SIM_FLOW_NO_GATE;
     f->links = (uint8_t)s->link_count;
     f->events = (uint8_t)s->events;
     sim_heap_node_init(&f->delivery);
@@ -493,7 +524,8 @@ static void flow_init(struct sim_flow_net *net, uint32_t id, const struct sim_fl
     }
 }
 
-int sim_flow_start(struct sim_flow_net *net, const struct sim_flow_spec *s)
+/* Of a flow that the spec describes; *id may be NULL. */
+static int flow_start(struct sim_flow_net *net, const struct sim_flow_spec *s, struct flow **out)
 {
     struct hop *path = NULL;
     uint32_t id;
@@ -511,6 +543,7 @@ int sim_flow_start(struct sim_flow_net *net, const struct sim_flow_spec *s)
     net->flows_free = flow_at(net, id)->next;
     flow_at(net, id)->path = path ? path : flow_at(net, id)->hops;
     flow_init(net, id, s);
+    *out = flow_at(net, id);
     net->undelivered++;
     net->stats.flows_started++;
     net->stats.bytes_started += s->bytes;
@@ -528,6 +561,80 @@ int sim_flow_start(struct sim_flow_net *net, const struct sim_flow_spec *s)
     return 0;
 }
 
+int sim_flow_start(struct sim_flow_net *net, const struct sim_flow_spec *s)
+{
+    struct flow *f;
+
+    for (uint32_t i = 0; net->pairs && i < s->link_count && i < SIM_FLOW_PATH_MAX; i++)
+        if (pairs_has(net->pairs, s->links[i]))
+            return ERR_RANGE; /* such links know flows as legs only */
+    return flow_start(net, s, &f);
+}
+
+/* A leg as the exact engine sees it. */
+static int leg_start(struct sim_flow_net *net, const struct sim_flow_leg *leg)
+{
+    const struct ports *p = &net->planes[leg->plane];
+    struct sim_flow_spec s = {.events = leg->events,
+                              .bytes = leg->bytes,
+                              .cap_GBps = INFINITY,
+                              .latency_ns = leg->latency_ns,
+                              .tag = leg->tag};
+    uint32_t links[3];
+    struct flow *f;
+    int err;
+
+    s.links = links;
+    if (leg->limit)
+        links[s.link_count++] = leg->limit;
+    if (leg->in != SIM_FLOW_NO_PORT) {
+        links[s.link_count++] = p->out[leg->out];
+        links[s.link_count++] = p->in[leg->in];
+    }
+    err = flow_start(net, &s, &f);
+    if (err)
+        return err;
+    f->drain = leg->drain;
+    f->arrive = leg->arrive;
+    f->who = leg->who;
+    return 0;
+}
+
+int sim_flow_legs_start(struct sim_flow_net *net, const struct sim_flow_leg *legs, uint32_t count)
+{
+    int err = 0;
+
+    if (net->pairs)
+        return pairs_start(net, legs, count);
+    for (uint32_t i = 0; i < count && !err; i++)
+        err = leg_start(net, &legs[i]);
+    return err;
+}
+
+int sim_flow_plane_add(struct sim_flow_net *net, const uint32_t *out, const uint32_t *in,
+                       uint32_t ports)
+{
+    struct ports *planes;
+    struct ports p = {malloc(2 * ports * sizeof *out), NULL, ports};
+
+    if (net->pairs) {
+        free(p.out);
+        return pairs_plane_add(net, out, in, ports);
+    }
+    planes = realloc(net->planes, (net->plane_count + 1) * sizeof *planes);
+    if (planes)
+        net->planes = planes;
+    if (!planes || !p.out) {
+        free(p.out);
+        return ERR_NOMEM;
+    }
+    p.in = p.out + ports;
+    memcpy(p.out, out, ports * sizeof *out);
+    memcpy(p.in, in, ports * sizeof *in);
+    planes[net->plane_count] = p;
+    return (int)net->plane_count++;
+}
+
 static void flow_drain(struct sim_flow_net *net, uint32_t id)
 {
     struct flow *f = flow_at(net, id);
@@ -536,6 +643,9 @@ static void flow_drain(struct sim_flow_net *net, uint32_t id)
     others_add(net, f, -flow_rate(net, f));
     member_remove(net, id);
     flow_unlink(net, id);
+    for (uint32_t i = 0; i < f->links; i++)
+        if (net->links[f->path[i].link].retired && !net->links[f->path[i].link].all_count)
+            sim_link_remove(net, f->path[i].link);
     if (took_ns > net->longest_ns)
         net->longest_ns = took_ns;
     done_add(net, id);
@@ -784,10 +894,12 @@ static double delivery_next_ns(const struct sim_flow_net *net, int *lane)
     return t_ns;
 }
 
-static void delivery_take(struct sim_flow_net *net, int lane, struct sim_flow_event *event)
+/* Whether the flow reports it. */
+static bool delivery_take(struct sim_flow_net *net, int lane, struct sim_flow_event *event)
 {
     uint32_t id;
     struct flow *f;
+    bool reports;
 
     if (lane < 0) {
         f = sim_heap_entry(sim_heap_pop(&net->late), struct flow, delivery);
@@ -799,8 +911,12 @@ static void delivery_take(struct sim_flow_net *net, int lane, struct sim_flow_ev
         if (f->next != NONE)
             lane_head_set(net, &net->lanes[lane], f->next);
     }
-    *event = (struct sim_flow_event){net->now_ns, f->tag, SIM_FLOW_DELIVERED};
+    *event = (struct sim_flow_event){net->now_ns, f->tag, SIM_FLOW_DELIVERED, 0};
+    reports = f->events & SIM_FLOW_DELIVERED;
+    if (f->arrive != SIM_FLOW_NO_GATE)
+        net_gate_drop(net, f->arrive, net->now_ns, f->who);
     flow_free(net, id);
+    return reports;
 }
 
 /* Counts the next drained flow, sends it on, and says whether it reports that. */
@@ -814,10 +930,12 @@ static bool done_take(struct sim_flow_net *net, struct sim_flow_event *event)
         flow_prefetch(net, net->done[net->done_at + 4]);
     if (net->done_at == net->done_count)
         net->done_at = net->done_count = 0;
-    *event = (struct sim_flow_event){net->now_ns, f->tag, SIM_FLOW_DRAINED};
+    *event = (struct sim_flow_event){net->now_ns, f->tag, SIM_FLOW_DRAINED, 0};
     net->stats.flows_drained++;
     net->stats.bytes_drained += f->bytes;
-    if (f->events & SIM_FLOW_DELIVERED)
+    if (f->drain != SIM_FLOW_NO_GATE)
+        net_gate_drop(net, f->drain, net->now_ns, f->who);
+    if (f->events & SIM_FLOW_DELIVERED || f->arrive != SIM_FLOW_NO_GATE)
         delivery_add(net, id);
     else
         flow_free(net, id);
@@ -844,11 +962,62 @@ static double next_ns_find(struct sim_flow_net *net, int *lane)
     return net->drain_ns;
 }
 
-double sim_flow_next_ns(struct sim_flow_net *net)
+static double exact_next_ns(struct sim_flow_net *net)
 {
     int lane;
 
     return net->done_at < net->done_count ? net->now_ns : next_ns_find(net, &lane);
+}
+
+double sim_flow_next_ns(struct sim_flow_net *net)
+{
+    double next_ns = fmin(exact_next_ns(net), net_gate_next_ns(net));
+
+    if (net->pairs)
+        next_ns = fmin(next_ns, fmin(pairs_event_ns(net->pairs), pairs_next_ns(net->pairs)));
+    return fmax(next_ns, net->now_ns);
+}
+
+/* A step that was no event. */
+enum { STEP_MORE = 2 };
+
+/* Does what comes next at or before until_ns: 1 if that is an event, STEP_MORE if not, 0 if nothing
+ * is left there. */
+static int exact_step(struct sim_flow_net *net, double until_ns, struct sim_flow_event *event)
+{
+    double next_ns;
+    int lane;
+
+    if (net->done_at < net->done_count)
+        return done_take(net, event) ? 1 : STEP_MORE;
+    next_ns = next_ns_find(net, &lane);
+    if (next_ns > until_ns || next_ns == INFINITY)
+        return 0;
+    assert(next_ns >= net->now_ns);
+    net->now_ns = next_ns;
+    if (lane >= -1) {
+        net->stats.flows_delivered++;
+        return delivery_take(net, lane, event) ? 1 : STEP_MORE;
+    }
+    due_drain(net);
+    return STEP_MORE;
+}
+
+/* The same where planes have their own time. Of equal times, what has happened is told first. */
+static int fast_step(struct sim_flow_net *net, double until_ns, struct sim_flow_event *event)
+{
+    double event_ns = pairs_event_ns(net->pairs), act_ns = pairs_next_ns(net->pairs);
+    double exact_ns = exact_next_ns(net), next_ns = fmin(event_ns, fmin(act_ns, exact_ns));
+
+    if (next_ns > until_ns || next_ns == INFINITY)
+        return 0;
+    if (event_ns <= next_ns) {
+        pairs_event_take(net, event);
+        return 1;
+    }
+    if (exact_ns <= next_ns)
+        return exact_step(net, exact_ns, event);
+    return pairs_act(net) ? ERR_NOMEM : STEP_MORE;
 }
 
 int sim_flow_pop(struct sim_flow_net *net, double until_ns, struct sim_flow_event *event)
@@ -856,28 +1025,22 @@ int sim_flow_pop(struct sim_flow_net *net, double until_ns, struct sim_flow_even
     if (!(until_ns >= net->now_ns))
         return ERR_RANGE;
     for (;;) {
-        double next_ns;
-        int lane;
+        double gate_ns = net_gate_next_ns(net), step_ns = fmin(gate_ns, until_ns);
+        int got = 0;
 
-        if (net->done_at < net->done_count) {
-            if (done_take(net, event))
-                return 1;
+        if (gate_ns > net->now_ns)
+            got = net->pairs ? fast_step(net, step_ns, event) : exact_step(net, step_ns, event);
+        if (got == STEP_MORE)
             continue;
-        }
-        next_ns = next_ns_find(net, &lane);
-        if (next_ns > until_ns || next_ns == INFINITY) {
-            if (until_ns < INFINITY)
-                net->now_ns = until_ns;
-            return 0;
-        }
-        assert(next_ns >= net->now_ns);
-        net->now_ns = next_ns;
-        if (lane >= -1) {
-            delivery_take(net, lane, event);
-            net->stats.flows_delivered++;
+        if (got)
+            return got;
+        if (gate_ns <= until_ns && gate_ns < INFINITY) {
+            net_gate_take(net, event);
             return 1;
         }
-        due_drain(net);
+        if (until_ns < INFINITY)
+            net->now_ns = until_ns;
+        return 0;
     }
 }
 

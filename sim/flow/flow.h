@@ -15,19 +15,21 @@
  * Most changes pass no other level; a sweep over the links in the order of their levels then solves
  * and tells each in a few instructions.
  *
- * Two fidelities:
+ * Three fidelities:
  *   exact      levels are solved to 1e-12 at every event.
- *   coalesced  drains are taken together: what is done waits for company for up to 0.7 tolerance
- * of the time since the youngest member of its bottleneck started, and a flow may be drained early
- * by up to `tolerance` of its own duration; the bytes not carried, or carried in excess, are owed
- * by or credited to the flows that stay on that bottleneck. The last flows of a link leave together
- * when they are done on average, and otherwise at most a quarter of `tolerance` early, so that the
- * end of a link's work is kept. A level is told to other links only when it is off by more than
- * `tolerance`, and a flow changes its bottleneck only for one that is lower by twice that. No link
- * is loaded above 1 + 3 tolerances of its capacity (fuzzed). The makespan stays within 0.5% of
- * exact at the default tolerance: tested on skewed, uniform, incast and hot-and-cold traffic
- * (tests/sim/test_flow.c), not proven; over 120 skewed all-to-alls among 8 to 64 endpoints the
- * worst was 0.41%, the root mean square 0.09%. Single flows may be off by several percent.
+ *   fast       flows between ports of a plane (sim_flow_plane_add) are served pair by pair over
+ * short epochs (docs/flow-engine.md); flows on other links are served exactly. What is owed when an
+ * epoch ends is paid in the next, so that full links carry their capacity. coalesced  for links
+ * that are in no plane, drains are taken together: what is done waits for company for up to 0.7
+ * tolerance of the time since the youngest member of its bottleneck started, and a flow may be
+ * drained early by up to `tolerance` of its own duration; the bytes not carried, or carried in
+ * excess, are owed by or credited to the flows that stay on that bottleneck. The last flows of a
+ * link leave together when they are done on average, and otherwise at most a quarter of `tolerance`
+ * early. A level is told to other links only when it is off by more than `tolerance`, and a flow
+ * changes its bottleneck only for one that is lower by twice that. No link is loaded above 1 + 3
+ * tolerances of its capacity (fuzzed). Over 120 skewed all-to-alls among 8 to 64 endpoints the
+ * makespan was off by 0.41% at worst, 0.09% root mean square (tests/sim/test_flow.c); single flows
+ * may be off by several percent.
  *
  * One thread per net; any number of nets. At one time deliveries come before drains, each in the
  * order in which the flows were started. Units are ns, bytes and GB/s (1e9 bytes/s) throughout.
@@ -43,7 +45,10 @@ struct sim_flow_net;
 
 enum { SIM_FLOW_PATH_MAX = 8 };
 
-enum sim_flow_fidelity { SIM_FLOW_EXACT, SIM_FLOW_COALESCED };
+enum sim_flow_fidelity { SIM_FLOW_EXACT, SIM_FLOW_COALESCED, SIM_FLOW_FAST };
+
+#define SIM_FLOW_NO_GATE UINT32_MAX
+#define SIM_FLOW_NO_PORT UINT32_MAX
 
 /* The default relative tolerance of coalesced mode. */
 #define SIM_FLOW_TOLERANCE 1e-2
@@ -55,8 +60,8 @@ struct sim_flow_cfg {
     uint32_t flows_hint;
 };
 
-/* Which events a flow reports; 0 reports nothing. */
-enum { SIM_FLOW_DRAINED = 1, SIM_FLOW_DELIVERED = 2 };
+/* Which events a flow reports; 0 reports nothing. SIM_FLOW_GATE is a gate's. */
+enum { SIM_FLOW_DRAINED = 1, SIM_FLOW_DELIVERED = 2, SIM_FLOW_GATE = 4 };
 
 struct sim_flow_spec {
     const uint32_t *links; /* read during the call only; no link twice */
@@ -71,7 +76,20 @@ struct sim_flow_spec {
 struct sim_flow_event {
     double t_ns;
     uint64_t tag;
-    unsigned kind; /* SIM_FLOW_DRAINED or SIM_FLOW_DELIVERED */
+    unsigned kind; /* SIM_FLOW_DRAINED, SIM_FLOW_DELIVERED; SIM_FLOW_GATE: tag is the gate */
+    uint32_t who;  /* SIM_FLOW_GATE: of what came last */
+};
+
+/* A flow between two ports of a plane (sim_flow_plane_add), under a limit of the sender's own. */
+struct sim_flow_leg {
+    uint32_t plane, out, in; /* in SIM_FLOW_NO_PORT: it stays there and meets only the limit */
+    uint32_t limit;          /* a link that only flows from this port cross; 0: none */
+    double bytes;            /* > 0 */
+    double latency_ns;
+    uint32_t drain, arrive; /* gates it takes down by one; SIM_FLOW_NO_GATE: none */
+    uint32_t who;
+    unsigned events; /* as in sim_flow_spec, and told besides what the gates tell */
+    uint64_t tag;
 };
 
 struct sim_flow_stats {
@@ -108,6 +126,25 @@ double sim_link_drained_bytes(const struct sim_flow_net *net, uint32_t link);
  * thousands of starts at one instant cost one solution. ERR_RANGE for a bad spec, ERR_NOMEM; after
  * an error the net is as before. */
 int sim_flow_start(struct sim_flow_net *net, const struct sim_flow_spec *spec);
+
+/* A plane of ports, each with a link out and a link in (links without latency, in one plane only).
+ * Returns its number, or ERR_NOMEM. */
+int sim_flow_plane_add(struct sim_flow_net *net, const uint32_t *out, const uint32_t *in,
+                       uint32_t ports);
+/* Starts many flows at the current time. ERR_NOMEM; ERR_RANGE for a limit shared by ports. */
+int sim_flow_legs_start(struct sim_flow_net *net, const struct sim_flow_leg *legs, uint32_t count);
+/* Removes the link as soon as no undrained flow crosses it. */
+int sim_link_retire(struct sim_flow_net *net, uint32_t link);
+
+/* Gates: counters, all 0 when made, that flows take down; one that comes to 0 is an event, at the
+ * time of the last drain or arrival that it counted. Once per net. ERR_NOMEM. */
+int sim_flow_gates_make(struct sim_flow_net *net, uint32_t count);
+/* That many more are to come. A gate whose event has been reported may be raised again. */
+void sim_flow_gate_raise(struct sim_flow_net *net, uint32_t gate, int by);
+/* One has come now, without a flow: 1 if it was the last of all, and then there is no event. */
+int sim_flow_gate_drop(struct sim_flow_net *net, uint32_t gate, uint32_t who);
+/* Whether all that it was raised by has come by now. */
+bool sim_flow_gate_open(const struct sim_flow_net *net, uint32_t gate);
 
 /* The current time. It only ever moves forward, by sim_flow_pop and sim_flow_advance. */
 double sim_flow_now_ns(const struct sim_flow_net *net);

@@ -52,6 +52,7 @@ struct flow {
     double bytes;
     double latency_ns;
     uint64_t tag;
+    uint32_t drain, arrive, who;   /* gates, and what they are told */
     struct sim_heap_node delivery; /* seq is the order of starts */
     uint32_t id;
 };
@@ -89,7 +90,7 @@ struct link {
     double start_last_ns; /* coalesced: no member started later, */
     double finish_last;   /* none finishes later, */
     double finish_mean;   /* and this is the mean, or once was */
-    bool rounded;
+    bool rounded, retired;
 };
 
 /* Flows that wait to be delivered and have the same latency: first in, first out. */
@@ -103,6 +104,19 @@ struct lane {
 struct ranked {
     double key;
     uint32_t id;
+};
+
+/* Counts down; in the heap of those that are due once it is at 0. */
+struct gate {
+    struct sim_heap_node node;
+    double last_ns; /* the latest of what it counted */
+    int left;
+    uint32_t who;
+};
+
+/* Links of a plane, in exact mode. */
+struct ports {
+    uint32_t *out, *in, count;
 };
 
 struct sim_flow_net {
@@ -159,10 +173,44 @@ struct sim_flow_net {
     struct lane lanes[LANES];
     struct sim_heap late; /* deliveries that found no lane */
 
+    struct gate *gates;
+    uint32_t gate_count;
+    struct sim_heap gates_due;
+    struct ports *planes;
+    uint32_t plane_count;
+    struct pairs *pairs; /* the fast fidelity's; NULL else */
+
     double busy_since_ns, longest_ns;
     struct sim_flow_stats stats;
     size_t memory;
 };
+
+/* flow.c: a longer array, laid out by cache lines; what is new is zero. */
+int net_lines_grow(struct sim_flow_net *net, void *array, size_t size, size_t from, size_t to);
+
+/* gates.c: one less to come, at or after now. */
+int net_gate_drop(struct sim_flow_net *net, uint32_t gate, double t_ns, uint32_t who);
+double net_gate_next_ns(const struct sim_flow_net *net);
+void net_gate_take(struct sim_flow_net *net, struct sim_flow_event *event);
+
+/* pairs*.c */
+int pairs_open(struct sim_flow_net *net);
+void pairs_close(struct pairs *f);
+int pairs_plane_add(struct sim_flow_net *net, const uint32_t *out, const uint32_t *in,
+                    uint32_t ports);
+int pairs_start(struct sim_flow_net *net, const struct sim_flow_leg *legs, uint32_t count);
+/* Whether the link is one of a plane's ports, or a limit there. */
+bool pairs_has(const struct pairs *f, uint32_t link);
+void pairs_capacity_changed(struct sim_flow_net *net, uint32_t link);
+/* False while flows cross the limit. */
+bool pairs_limit_remove(struct sim_flow_net *net, uint32_t link, bool retire);
+double pairs_rate_GBps(struct sim_flow_net *net, uint32_t link);
+uint32_t pairs_flow_count(const struct sim_flow_net *net, uint32_t link);
+/* When something is next to be done; does it, and may push events. */
+double pairs_next_ns(const struct pairs *f);
+int pairs_act(struct sim_flow_net *net);
+double pairs_event_ns(const struct pairs *f);
+void pairs_event_take(struct sim_flow_net *net, struct sim_flow_event *event);
 
 static inline struct flow *flow_at(const struct sim_flow_net *net, uint32_t id)
 {

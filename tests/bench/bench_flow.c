@@ -1,7 +1,7 @@
 /* build/bench_flow [--simgrid PROGRAM] [--simgrid-most N] [--most N] [--exact-most N]
  *
- * The flow engine on skewed all-to-alls of growing size, exact and coalesced; the makespan error of
- * coalesced on other traffic; the start-staggered all-to-alls of an expert-parallel layer; and,
+ * The flow engine on skewed all-to-alls of growing size, exact and fast; the makespan error of fast
+ * on other traffic; the start-staggered all-to-alls of an expert-parallel layer; and,
  * given the S4U program, SimGrid on the same sizes in the same run. Medians of n runs. */
 #include <errno.h>
 #include <math.h>
@@ -68,31 +68,71 @@ static double *sizes_make(uint32_t hosts, enum traffic traffic)
     return bytes;
 }
 
-/* Egress of host i at 2i after the first link, ingress at 2i + 1, 50 GB/s each. */
+/* Ports with a link each way. */
+static uint32_t plane_make(struct sim_flow_net *net, uint32_t ports, double GBps)
+{
+    uint32_t *out = calloc(2 * ports, sizeof *out);
+    int plane = ERR_NOMEM;
+
+    for (uint32_t i = 0; out && i < 2 * ports; i++) {
+        int link = sim_link_add(net, GBps, 0);
+
+        if (link < 0)
+            die(link);
+        out[i % 2 * ports + i / 2] = (uint32_t)link;
+    }
+    if (out)
+        plane = sim_flow_plane_add(net, out, out + ports, ports);
+    free(out);
+    if (plane < 0)
+        die(plane);
+    return (uint32_t)plane;
+}
+
+static struct sim_flow_leg leg_of(uint32_t plane, uint32_t src, uint32_t dst, double bytes,
+                                  double latency_ns, uint64_t tag)
+{
+    return (struct sim_flow_leg){.plane = plane,
+                                 .out = src,
+                                 .in = dst,
+                                 .bytes = bytes,
+                                 .latency_ns = latency_ns,
+                                 .drain = SIM_FLOW_NO_GATE,
+                                 .arrive = SIM_FLOW_NO_GATE,
+                                 .events = SIM_FLOW_DELIVERED,
+                                 .tag = tag};
+}
+
 static struct measure a2a_measure(uint32_t hosts, const double *bytes, enum sim_flow_fidelity how)
 {
     struct sim_flow_cfg cfg = {.fidelity = how, .links_hint = 2 * hosts};
     struct sim_flow_net *net;
     struct sim_flow_event event;
+    struct sim_flow_leg *legs;
     struct measure m = {0};
     double start_s = cpu_s();
+    uint32_t plane;
     int rc = sim_flow_net_open(&cfg, &net);
 
     if (rc)
         die(rc);
-    for (uint32_t i = 0; i < 2 * hosts; i++)
-        if ((rc = sim_link_add(net, 50, i % 2 ? 0 : 5000)) < 0)
-            die(rc);
+    plane = plane_make(net, hosts, 50);
+    legs = calloc(hosts, sizeof *legs);
+    if (!legs)
+        die(ERR_NOMEM);
     for (uint32_t src = 0; src < hosts; src++) {
+        uint32_t count = 0;
+
         for (uint32_t dst = 0; dst < hosts; dst++) {
             double b = bytes[(size_t)src * hosts + dst];
-            uint32_t path[] = {2 + 2 * src, 3 + 2 * dst};
-            struct sim_flow_spec spec = {path, 2, SIM_FLOW_DELIVERED, b, INFINITY, 0, src};
 
-            if (src != dst && b > 0 && (rc = sim_flow_start(net, &spec)))
-                die(rc);
+            if (src != dst && b > 0)
+                legs[count++] = leg_of(plane, src, dst, b, 5000, src);
         }
+        if ((rc = sim_flow_legs_start(net, legs, count)))
+            die(rc);
     }
+    free(legs);
     while ((rc = sim_flow_pop(net, INFINITY, &event)) == 1) {
         m.makespan_ns = event.t_ns;
         m.events++;
@@ -147,8 +187,8 @@ static void row_print(uint32_t hosts, const char *how, const struct measure *m, 
 static void table_a2a(uint32_t most, uint32_t exact_most)
 {
     static const uint32_t SIZES[] = {16, 32, 64, 128, 256, 320, 512, 1024};
-    struct measure last[2] = {0};
-    uint32_t last_hosts[2] = {0};
+    struct measure last[SIM_FLOW_FAST + 1] = {0};
+    uint32_t last_hosts[SIM_FLOW_FAST + 1] = {0};
 
     puts("skewed all-to-all, 50 GB/s full-duplex NICs");
     printf("%6s %-10s %9s %10s %12s %9s %9s %8s %10s %10s %4s\n", "hosts", "fidelity", "events",
@@ -156,7 +196,7 @@ static void table_a2a(uint32_t most, uint32_t exact_most)
     for (size_t i = 0; i < sizeof SIZES / sizeof *SIZES && SIZES[i] <= most; i++) {
         double *bytes = sizes_make(SIZES[i], SKEWED), exact_ns = NAN;
 
-        for (int how = SIM_FLOW_EXACT; how <= SIM_FLOW_COALESCED; how++) {
+        for (int how = SIM_FLOW_EXACT; how <= SIM_FLOW_FAST; how += SIM_FLOW_FAST) {
             double exponent = NAN;
             struct measure m;
             int runs;
@@ -169,11 +209,11 @@ static void table_a2a(uint32_t most, uint32_t exact_most)
             if (last_hosts[how])
                 exponent =
                     log(m.seconds / last[how].seconds) / log((double)SIZES[i] / last_hosts[how]);
-            row_print(SIZES[i], how == SIM_FLOW_EXACT ? "exact" : "coalesced", &m, runs, exponent);
+            row_print(SIZES[i], how == SIM_FLOW_EXACT ? "exact" : "fast", &m, runs, exponent);
             if (how == SIM_FLOW_EXACT)
                 exact_ns = m.makespan_ns;
             else if (!isnan(exact_ns))
-                printf("%6s coalesced makespan off by %+.4f%%\n", "",
+                printf("%6s fast makespan off by %+.4f%%\n", "",
                        100 * (m.makespan_ns / exact_ns - 1));
             last[how] = m;
             last_hosts[how] = SIZES[i];
@@ -184,16 +224,16 @@ static void table_a2a(uint32_t most, uint32_t exact_most)
 
 static void table_traffic(void)
 {
-    puts("\nmakespan of coalesced against exact");
+    puts("\nmakespan of fast against exact");
     for (uint32_t hosts = 16; hosts <= 256; hosts *= 4) {
         for (int traffic = 0; traffic < TRAFFICS; traffic++) {
             double *bytes = sizes_make(hosts, traffic);
             struct measure exact = a2a_measure(hosts, bytes, SIM_FLOW_EXACT);
-            struct measure coalesced = a2a_measure(hosts, bytes, SIM_FLOW_COALESCED);
+            struct measure fast = a2a_measure(hosts, bytes, SIM_FLOW_FAST);
 
-            printf("%6u %-8s exact %10.3f ms, coalesced %10.3f ms, makespan %+.4f%%\n", hosts,
-                   TRAFFIC_NAMES[traffic], exact.seconds * 1e3, coalesced.seconds * 1e3,
-                   100 * (coalesced.makespan_ns / exact.makespan_ns - 1));
+            printf("%6u %-8s exact %10.3f ms, fast %10.3f ms, makespan %+.4f%%\n", hosts,
+                   TRAFFIC_NAMES[traffic], exact.seconds * 1e3, fast.seconds * 1e3,
+                   100 * (fast.makespan_ns / exact.makespan_ns - 1));
             free(bytes);
         }
     }
@@ -218,50 +258,49 @@ static int batch_rise(const void *pa, const void *pb)
 }
 
 /* A layer's traffic: every rank sends to every other, 4 rounds out and 4 back, each at a time of
- * its own. Links of rank r: NVLink out and in, NIC out and in, and one that limits what a kernel
- * injects if `injection`. */
-static void batch_start(struct sim_flow_net *net, uint32_t ranks, const struct batch *b,
-                        bool injection, uint64_t *state)
+ * its own; with `limits` what a send stores over NVLink passes a limit of its own. */
+static void batch_start(struct sim_flow_net *net, const uint32_t *planes, uint32_t ranks,
+                        const struct batch *b, bool limits, struct sim_flow_leg *legs,
+                        uint64_t *state)
 {
-    uint32_t each = injection ? 5 : 4, src = b->rank;
+    uint32_t src = b->rank, node = src / PER_NODE, count = 0;
+    int limit = limits ? sim_link_add(net, 200, 0) : 0, rc;
 
+    if (limit < 0)
+        die(limit);
     for (uint32_t dst = 0; dst < ranks; dst++) {
-        bool near = src / PER_NODE == dst / PER_NODE;
-        uint32_t path[] = {2 + each * src + (near ? 0 : 2), 2 + each * dst + (near ? 1 : 3),
-                           2 + each * src + 4};
-        struct sim_flow_spec spec = {path,
-                                     injection ? 3 : 2,
-                                     SIM_FLOW_DELIVERED,
-                                     floor(2e5 * exp(0.4 * ref_gauss(state))),
-                                     INFINITY,
-                                     near ? 1000 : 5000,
-                                     src};
-        int rc = src == dst ? 0 : sim_flow_start(net, &spec);
+        bool near = node == dst / PER_NODE;
+        double bytes = floor(2e5 * exp(0.4 * ref_gauss(state)));
 
-        if (rc)
-            die(rc);
+        if (src == dst)
+            continue;
+        legs[count] =
+            near ? leg_of(planes[1 + node], src % PER_NODE, dst % PER_NODE, bytes, 1000, src)
+                 : leg_of(planes[0], src, dst, bytes, 5000, src);
+        legs[count++].limit = near ? (uint32_t)limit : 0;
     }
+    if ((rc = sim_flow_legs_start(net, legs, count)) ||
+        (limit && (rc = sim_link_retire(net, (uint32_t)limit))))
+        die(rc);
 }
 
-static struct measure layer_measure(uint32_t ranks, enum sim_flow_fidelity how, bool injection)
+static struct measure layer_measure(uint32_t ranks, enum sim_flow_fidelity how, bool limits)
 {
     struct sim_flow_cfg cfg = {.fidelity = how};
-    uint32_t batches = ranks * ROUNDS * DIRECTIONS;
+    uint32_t batches = ranks * ROUNDS * DIRECTIONS, nodes = ranks / PER_NODE;
     struct batch *b = calloc(batches, sizeof *b);
+    struct sim_flow_leg *legs = calloc(ranks, sizeof *legs);
+    uint32_t *planes = calloc(1 + nodes, sizeof *planes);
     struct sim_flow_net *net;
     struct sim_flow_event event;
     uint64_t state = 5;
     struct measure m = {0};
     double start_s = cpu_s();
 
-    if (!b || sim_flow_net_open(&cfg, &net))
+    if (!b || !legs || !planes || sim_flow_net_open(&cfg, &net))
         die(ERR_NOMEM);
-    for (uint32_t r = 0; r < ranks; r++) {
-        double capacities[] = {350, 350, 50, 50, 330};
-
-        for (int i = 0; i < (injection ? 5 : 4); i++)
-            sim_link_add(net, capacities[i], 0);
-    }
+    for (uint32_t i = 0; i <= nodes; i++)
+        planes[i] = i ? plane_make(net, PER_NODE, 350) : plane_make(net, ranks, 50);
     for (uint32_t i = 0; i < batches; i++) {
         uint32_t round = i / ranks;
 
@@ -274,11 +313,13 @@ static struct measure layer_measure(uint32_t ranks, enum sim_flow_fidelity how, 
             m.events++;
         }
         if (i < batches)
-            batch_start(net, ranks, &b[i], injection, &state);
+            batch_start(net, planes, ranks, &b[i], limits, legs, &state);
     }
     m.seconds = cpu_s() - start_s;
     sim_flow_stats_get(net, &m.stats);
     sim_flow_net_close(net);
+    free(planes);
+    free(legs);
     free(b);
     return m;
 }
@@ -287,20 +328,20 @@ static void table_layer(void)
 {
     puts("\nstaggered layer: 4 rounds out and 4 back, 8 ranks a node, starts jittered by 400 ns");
     for (uint32_t ranks = 64; ranks <= 320; ranks += 256) {
-        for (int injection = 0; injection < 2; injection++) {
+        for (int limits = 0; limits < 2; limits++) {
             double exact_ns = NAN;
 
-            for (int how = SIM_FLOW_EXACT; how <= SIM_FLOW_COALESCED; how++) {
+            for (int how = SIM_FLOW_EXACT; how <= SIM_FLOW_FAST; how += SIM_FLOW_FAST) {
                 struct measure m;
 
                 if (ranks > 64 && how == SIM_FLOW_EXACT)
                     continue;
-                layer_measure(ranks, how, injection);
-                m = layer_measure(ranks, how, injection);
+                layer_measure(ranks, how, limits);
+                m = layer_measure(ranks, how, limits);
                 printf("%6u %-10s %-12s %9llu events %10.3f ms %8.0f ns/event %6.1f levels/ev"
                        " %6.1f moves/ev %llu refills",
-                       ranks, how == SIM_FLOW_EXACT ? "exact" : "coalesced",
-                       injection ? "3-link paths" : "2-link paths", (unsigned long long)m.events,
+                       ranks, how == SIM_FLOW_EXACT ? "exact" : "fast",
+                       limits ? "with limits" : "no limits", (unsigned long long)m.events,
                        m.seconds * 1e3, m.seconds * 1e9 / (double)m.events,
                        (double)m.stats.levels_solved / (double)m.events,
                        (double)m.stats.moves / (double)m.events,

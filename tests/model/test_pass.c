@@ -153,6 +153,42 @@ static void kinds_of_layers_add_up(void **state)
     }
 }
 
+/* Tensor-parallel experts do the work of `none`, whoever shares an expert. */
+static void tp_does_the_same_work(void **state)
+{
+    static const int groups[] = {0, 1, 2, 4};
+    struct scenario s = scenario_make("qwen3-30b", PHASE_OF_DECODE, 32, 1, 8);
+    struct evaluator *e;
+    struct layer_spec spec;
+    struct plan *plan;
+    struct knobs k;
+    char why[200];
+    double flops;
+
+    (void)state;
+    assert_int_equal(evaluator_open(&e), 0);
+    assert_int_equal(evaluate_spec(e, &s, &policy_none, &spec), 0);
+    knobs_default(&policy_none, &k);
+    assert_int_equal(policy_none.build(&spec, &k, &plan), 0);
+    flops = plan_total_flops(plan);
+    plan_free(plan);
+    for (size_t i = 0; i < sizeof groups / sizeof *groups; i++) {
+        knobs_default(&policy_tp, &k);
+        k.own[0] = groups[i];
+        k.own[2] = 1; /* reduce_scatter: gates see their own tokens only */
+        assert_int_equal(policy_tp.check(&spec, &k, why, sizeof why), 0);
+        assert_int_equal(policy_tp.build(&spec, &k, &plan), 0);
+        near(plan_total_flops(plan) / flops, 1, 1e-9);
+        assert_null(plan_op_of_kind(plan, OP_DISPATCH));
+        assert_non_null(plan_op_of_kind(plan, OP_REDUCE_SCATTER));
+        plan_free(plan);
+    }
+    k.own[0] = 3;
+    assert_int_equal(policy_tp.check(&spec, &k, why, sizeof why), ERR_INFEASIBLE);
+    evaluator_close(e);
+    scenario_free(&s);
+}
+
 /* Four bits: half the bytes of the experts' weights in memory and in time, none elsewhere. */
 static void four_bits_halve_the_experts(void **state)
 {
@@ -340,6 +376,7 @@ int main(void)
         cmocka_unit_test(plans_do_the_closed_form),
         cmocka_unit_test(kinds_of_layers_add_up),
         cmocka_unit_test(four_bits_halve_the_experts),
+        cmocka_unit_test(tp_does_the_same_work),
         cmocka_unit_test(step_equals_its_critical_path),
         cmocka_unit_test(repeating_agrees_with_all_layers),
         cmocka_unit_test(drafted_tokens),

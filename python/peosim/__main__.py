@@ -1,0 +1,3 @@
+from peosim import main
+
+main()

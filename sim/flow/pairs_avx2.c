@@ -1,0 +1,31 @@
+/* The same loops for x86 processors with 8 lanes of floats. Everything that is not ours is included
+ * before the compiler is told so. */
+#include "sim/flow/pairs.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2"))), apply_to = function)
+#else
+#pragma GCC target("avx2")
+#endif
+#ifndef __AVX2__
+#define __AVX2__ 1
+#endif
+#include "sim/flow/pairs_code.h"
+
+const struct pairs_code *pairs_code_avx2(void)
+{
+    static const struct pairs_code code = {pairs_fill, pairs_need, pairs_ending, pairs_advance};
+
+    return __builtin_cpu_supports("avx2") ? &code : NULL;
+}
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
+#else
+const struct pairs_code *pairs_code_avx2(void)
+{
+    return NULL;
+}
+#endif

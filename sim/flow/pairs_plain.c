@@ -1,0 +1,8 @@
+#include "sim/flow/pairs_code.h"
+
+const struct pairs_code *pairs_code_plain(void)
+{
+    static const struct pairs_code code = {pairs_fill, pairs_need, pairs_ending, pairs_advance};
+
+    return &code;
+}
