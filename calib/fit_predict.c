@@ -114,7 +114,18 @@ static double kernel_ns(const double *v, const struct cost_work *w)
     return law_alone_ns(w, &t);
 }
 
-/* The mean over the draws of the rows, all of which a masked GEMM meets with one tile. */
+/* Rows of the first draw with each group padded to 128: what the contiguous layout holds. */
+static int aligned_rows(const struct data_row *r)
+{
+    int64_t rows = 0;
+
+    for (int i = 0; i < r->num_local; i++)
+        rows += (r->expert_rows[i] + 127) / 128 * 128;
+    return rows < 1 ? 1 : rows > INT32_MAX / 2 ? INT32_MAX / 2 : (int)rows;
+}
+
+/* The mean over the draws of the rows, all met with one tile: a masked GEMM chooses it by what its
+ * caller expects, a contiguous one by all rows, which hardly differ from draw to draw. */
 static double grouped_ns(const double *v, const struct data_row *r, int n, int k, int expected_m)
 {
     bool contiguous = r->law == DATA_CONTIGUOUS || r->law == DATA_FFN_CONTIGUOUS;
@@ -131,8 +142,8 @@ static double grouped_ns(const double *v, const struct data_row *r, int n, int k
     struct law_tile tile;
     double sum = 0;
 
-    if (in.layout == GEMM_MASKED && expected_m > 0) {
-        tile = law_deepgemm_tile(&in, expected_m);
+    if (expected_m > 0 && in.groups > 0) {
+        tile = law_deepgemm_tile(&in, contiguous ? aligned_rows(r) : expected_m);
         in.tile = &tile;
     }
     for (int d = 0; d < r->num_draws; d++) {
