@@ -11,7 +11,7 @@ ALL_CFLAGS = -std=c11 -D_GNU_SOURCE $(WARN) $(OPT) -ffp-contract=off -I. $(SAN) 
 LDLIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null || echo -lyaml -lgsl -lgslcblas -ljansson) -lmd -lm -lpthread
 # MPI spreads `peosim sweep` over machines and passes NCCL's id: used where it is installed, left out
 # with `make MPI=`.
-MPI ?= $(firstword $(shell for p in ompi-c mpich; do pkg-config --exists $$p && echo $$p; done))
+MPI ?= $(firstword $(shell for p in ompi-c mpich; do pkg-config --exists $$p 2>/dev/null && echo $$p; done))
 ifneq ($(MPI),)
 MPI_CFLAGS := -DPEOSIM_MPI $(patsubst -I%,-isystem %,$(shell pkg-config --cflags-only-I $(MPI)))
 LDLIBS += $(shell pkg-config --libs $(MPI))
@@ -69,7 +69,11 @@ $(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(BUILD)/libpeosim.a
 	$(Q)$(LINK) $(LDLIBS)
 
 tests: $(TESTS) $(FUZZ)
-check: tests $(if $(wildcard cmd/main.c),$(BUILD)/peosim)
+# Two steps here too: what is missing is named before a compiler meets it.
+check:
+	@./setup.sh need test
+	@$(MAKE) --no-print-directory run-tests
+run-tests: tests $(BUILD)/peosim
 	@CC="$(CC)" tests/run.sh $(BUILD)
 
 # Two steps, so that the second sees what the first has installed.
@@ -131,7 +135,7 @@ clean:
 	rm -rf build build-clang build-asan build-fuzz peosim
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
-.PHONY: all deps tests check test demo asan libfuzzer golden-update format format-check install clean
+.PHONY: all deps tests check run-tests test demo asan libfuzzer golden-update format format-check install clean
 .SECONDARY:
 
 # Programs to measure with, at the end of the build folder: build/a2a SIZES.csv runs the flow engine on
@@ -200,8 +204,12 @@ NVCC = $(CUDA_HOME)/bin/nvcc
 GPU_ARCH := -gencode=arch=compute_90a,code=sm_90a
 NVCCFLAGS ?= -O3 -std=c++17 -Xcompiler -Wall,-Wextra,-Wno-unused-parameter
 GPU_INCLUDE := -isystem $(CUDA_HOME)/include $(if $(NCCL_HOME),-isystem $(NCCL_HOME)/include)
-GPU_LIBS = $(if $(NCCL_HOME),-L$(NCCL_HOME)/lib) -L$(CUDA_HOME)/lib64 -L$(CUDA_HOME)/lib -L/usr/local/lib \
-	-lnccl -lcublasLt -lcudart_static -ldl -lrt
+# The wheel nvidia-nccl-cu13 has libnccl.so.2 alone, in a folder that no loader knows.
+NCCL_LIB = $(if $(NCCL_HOME),-L$(NCCL_HOME)/lib -Wl$(COMMA)-rpath$(COMMA)$(abspath $(NCCL_HOME))/lib \
+	$(if $(wildcard $(NCCL_HOME)/lib/libnccl.so),-lnccl,-l:libnccl.so.2),-lnccl)
+COMMA := ,
+GPU_LIBS = -L$(CUDA_HOME)/lib64 -L$(CUDA_HOME)/lib -L/usr/local/lib \
+	$(NCCL_LIB) -lcublasLt -lcudart_static -ldl -lrt
 # Headers of CUDA 13's CUPTI, from the toolkit; the library itself is looked for at run time.
 CUPTI_HEADER := $(shell grep -ls CUpti_ActivityKernel10 $(CUDA_HOME)/include/cupti_activity.h \
 	$(CUDA_HOME)/extras/CUPTI/include/cupti_activity.h)
@@ -255,7 +263,10 @@ $(GPU_BUILD)/tests/gpu/%: $(GPU_BUILD)/tests/gpu/%.o $(GPU_TEST_COMMON) $(GPU_KE
 
 $(GPU_BUILD)/tests/gpu/test_cupti: $(GPU_BUILD)/validate/gpu_cupti.o
 
-gpu: $(GPU_BUILD)/peosim $(GPU_TESTS) $(GPU_BENCHES)
+gpu:
+	@./setup.sh need-gpu "$(CUDA_HOME)" "$(NCCL_HOME)"
+	@$(MAKE) --no-print-directory gpu-half
+gpu-half: $(GPU_BUILD)/peosim $(GPU_TESTS) $(GPU_BENCHES)
 	@cp -f $< peosim
 
 # Each test says "skipped" where there is no GPU.
@@ -270,7 +281,7 @@ gpu-speed: gpu
 	@tests/gpu/speed.sh speed.csv $(GPU_BUILD)
 
 -include $(shell find $(GPU_BUILD) -name '*.d' 2>/dev/null)
-.PHONY: gpu gpu-test gpu-sanitize gpu-speed
+.PHONY: gpu gpu-half gpu-test gpu-sanitize gpu-speed
 
 # A wheel for pip, self-contained but for glibc: dist/peosim-*.whl (see packaging/).
 wheel:

@@ -2,6 +2,8 @@
 # What peosim needs, and whether it is here.
 #   setup.sh show               one line per dependency found
 #   setup.sh install PURPOSE    installs what is missing for build, demo, test or ci (apt only)
+#   setup.sh need PURPOSE       only names it, and fails where anything is
+#   setup.sh need-gpu CUDA_HOME [NCCL_HOME]    why `make gpu` cannot work here, in one line
 set -u
 
 # name | how to see it | Debian and Ubuntu package | purposes | what for
@@ -101,8 +103,42 @@ install() {
             install --no-install-recommends $missing || exit 1
 }
 
+NCCL_LEAST=2.28.9
+# Why the GPU half cannot be built here, in one line, or nothing. $1: CUDA_HOME, $2: NCCL_HOME or "".
+need_gpu() {
+    cuda=$1 nccl=${2:-}
+    if [ ! -x "$cuda/bin/nvcc" ]; then
+        echo "make gpu: there is no nvcc in $cuda/bin: install CUDA 13, or say where it is with CUDA_HOME="
+        return 1
+    fi
+    for dir in "$nccl/include" "$cuda/include" /usr/local/include /usr/include; do
+        [ -e "$dir/nccl.h" ] && break
+    done
+    if [ ! -e "$dir/nccl.h" ]; then
+        echo "make gpu: there is no nccl.h: install NCCL $NCCL_LEAST or newer, or say where it is with NCCL_HOME="
+        return 1
+    fi
+    have=$(sed -n 's/^#define NCCL_\(MAJOR\|MINOR\|PATCH\)  *\([0-9]*\).*/\2/p' "$dir/nccl.h" |
+        tr '\n' . | sed 's/\.$//')
+    if [ "$(printf '%s\n' "$NCCL_LEAST" "$have" | sort -V | head -n 1)" != "$NCCL_LEAST" ]; then
+        echo "make gpu: NCCL $have of $dir is too old: its device API is used as of $NCCL_LEAST (NCCL_HOME= names another)"
+        return 1
+    fi
+}
+
+# Names what is missing, installs nothing.
+need() {
+    missing=$(missing_for "$1") || exit 2
+    [ -z "$missing" ] && return
+    echo "make: missing packages (Debian and Ubuntu names): $missing"
+    echo "make: \`make test\` installs them; by hand: apt-get install $missing"
+    exit 1
+}
+
 case ${1:-} in
 show) show ;;
+need) need "${2:-build}" ;;
+need-gpu) need_gpu "${2:-/usr/local/cuda}" "${3:-}" ;;
 install) install "${2:-build}" ;;
-*) sed -n '2,4s/^# \{0,1\}//p' "$0" && exit 2 ;;
+*) sed -n '2,6s/^# \{0,1\}//p' "$0" && exit 2 ;;
 esac

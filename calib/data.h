@@ -68,6 +68,9 @@ struct data_row {
     bool unpaired;          /* DATA_PEO: that is a GEMM without clusters */
     int beside_ctas;        /* DATA_PEO, GEMM: of the kernel it started beside; 0 = none */
     int block_m;            /* grouped: rows of a tile, forced; 0 = the kernel's own choice */
+    double skew;            /* grouped: expert_rows by a power law of this exponent; the kernel was
+                               told each expert's rows */
+    int hot_rows;           /* low latency: most messages for one expert from one rank; 0 = even */
     enum plan_dtype dtype;
     double bytes;       /* messages (local copies included), or the collective's size */
     double latency_us;  /* measured */

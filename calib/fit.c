@@ -59,7 +59,8 @@ static double param_value(const struct problem *p, int i, double q)
 
 static double param_transform(const struct problem *p, int i, double value)
 {
-    double share = (log(value) - p->lo[i]) / (p->hi[i] - p->lo[i]);
+    /* A field that stands at 0 is off: it starts in the middle, not at the edge. */
+    double share = value > 0 ? (log(value) - p->lo[i]) / (p->hi[i] - p->lo[i]) : 0.5;
 
     share = fmin(fmax(share, 1e-3), 1 - 1e-3);
     return log(share / (1 - share));
@@ -835,9 +836,13 @@ static int fit_solve(struct problem *q, const struct fit_options *o, struct fit_
 /* Which of the kernels that the field tells apart these rows are of: all are fitted. */
 static int fit_rule(struct problem *q, const struct fit_options *o, struct fit_result *out)
 {
+    /* Rules differ by more than starts do: each is tried from one, the best then from all. */
+    struct fit_options one = *o;
+    double min, max, least = HUGE_VAL, best = 0;
     struct problem start = *q;
-    double min, max, least = HUGE_VAL;
     int rc = 0;
+
+    one.starts = 0;
 
     hw_field_bounds((enum hw_field_id)q->law->rule, &min, &max);
     for (double rule = min; rule <= max && rc == 0; rule++) {
@@ -845,14 +850,15 @@ static int fit_rule(struct problem *q, const struct fit_options *o, struct fit_r
         struct fit_result result;
 
         other.predictor.v[q->law->rule] = rule;
-        rc = fit_solve(&other, o, &result);
+        rc = fit_solve(&other, &one, &result);
         if (rc == 0 && problem_loss(&other) < least) {
             least = problem_loss(&other);
-            *q = other;
-            *out = result;
+            best = rule;
         }
     }
-    return rc;
+    *q = start;
+    q->predictor.v[q->law->rule] = best;
+    return rc ? rc : fit_solve(q, o, out);
 }
 
 static int fit_store(struct hw_profile *p, const struct fit_law *law, struct data_set *const *sets,

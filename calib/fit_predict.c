@@ -53,7 +53,8 @@ static double low_latency_ns(const double *v, const struct data_row *r, bool bac
                         .message_bytes = cost_message_bytes(back ? FLOW_COMBINE : FLOW_DISPATCH,
                                                             r->dtype, r->hidden),
                         .ranks = r->ranks,
-                        .ranks_per_node = per_node};
+                        .ranks_per_node = per_node,
+                        .hot_rows = r->hot_rows};
     double rows = (double)r->tokens * r->topk / r->rounds;
     struct law_traffic t = {0};
     struct cost_work w;
@@ -156,6 +157,12 @@ static double grouped_ns(const double *v, const struct data_row *r, int n, int k
     return sum / r->num_draws;
 }
 
+/* 0 where the caller knows the rows of each group (tile rule 3) and states no mean. */
+static int expected_rows(const struct data_row *r)
+{
+    return r->skew > 0 ? 0 : r->expected_m > 0 ? r->expected_m : r->rows;
+}
+
 static double act_rows_ns(const double *v, const struct data_row *r)
 {
     double sum = 0;
@@ -249,7 +256,7 @@ static double attn_side_ns(const double *v, const struct data_row *r)
 
 static double push_ns(const double *v, const struct data_row *r)
 {
-    return 1e3 * v[HW_NET_NVLINK_LAT_US] +
+    return 1e3 * (v[HW_NET_NVLINK_LAT_US] + v[HW_NET_PUSH_FIXED_US]) +
            r->bytes / cost_saturate(sms_of(v, r) * v[HW_NET_PUSH_SM_GBPS], law_nvlink_GBps(v));
 }
 
@@ -323,7 +330,7 @@ static double a2a_ns(const double *v, const struct data_row *r)
 {
     double rows = (double)r->tokens * r->topk, round = rows / r->rounds;
     bool back = strcmp(r->coll, "combine") == 0, last = r->round + 1 >= r->rounds;
-    struct law_a2a in = {sms_of(v, r), round, !back ? round : last ? rows : 0};
+    struct law_a2a in = {sms_of(v, r), r->hidden, round, !back ? round : last ? rows : 0};
     struct cost_work w;
 
     law_a2a_work(v, &in, &w);
@@ -377,7 +384,7 @@ static double row_us(const struct predictor *p, const struct data_row *r)
         return normal_ns(v, r) / 1e3;
     case DATA_MASKED:
     case DATA_CONTIGUOUS:
-        return grouped_ns(v, r, r->n, r->k, r->expected_m > 0 ? r->expected_m : r->rows) / 1e3;
+        return grouped_ns(v, r, r->n, r->k, expected_rows(r)) / 1e3;
     case DATA_FFN:
     case DATA_FFN_CONTIGUOUS:
         return ffn_ns(v, r) / 1e3;

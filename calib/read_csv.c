@@ -7,6 +7,7 @@
 
 #include "base/arena.h"
 #include "base/err.h"
+#include "base/skew.h"
 #include "base/log.h"
 #include "calib/read_cells.h"
 #include "calib/read_comm.h"
@@ -487,8 +488,8 @@ static void bench_group(const char *kind, struct data_row *r)
     switch (r->law) {
     case DATA_LL_DISPATCH:
     case DATA_LL_COMBINE:
-        snprintf(r->group, sizeof r->group, "%s E%d R%d %dSM", kind, r->experts, r->rounds,
-                 r->num_sms);
+        snprintf(r->group, sizeof r->group, "%s E%d R%d %dSM%s", kind, r->experts, r->rounds,
+                 r->num_sms, r->skew > 0 ? " skewed" : "");
         break;
     case DATA_MASKED:
     case DATA_CONTIGUOUS:
@@ -496,7 +497,9 @@ static void bench_group(const char *kind, struct data_row *r)
     case DATA_DENSE_FP8:
     case DATA_DENSE_BLOCK:
         snprintf(r->group, sizeof r->group, "%s %dx%d %dSM%s", kind, r->n, r->k, r->num_sms,
-                 r->block_m > 0 ? " counted" : "");
+                 r->block_m > 0 ? " counted"
+                 : r->skew > 0  ? " skewed"
+                                : "");
         break;
     case DATA_ATTN_CORE:
         snprintf(r->group, sizeof r->group, "%s %d heads, %d keys", kind, r->groups, r->tokens);
@@ -563,6 +566,20 @@ static int poisson_rows(struct data_set *set, struct data_row *r)
     return 0;
 }
 
+/* Rows of a GEMM's experts: all alike, or as base/skew.h spreads them. */
+static int rows_known(struct data_set *set, struct data_row *r)
+{
+    int rows[SKEW_MAX_EXPERTS];
+    int rc = draw_spread(set, r, r->rows, false);
+
+    if (rc == 0 && r->skew > 0 && r->groups <= SKEW_MAX_EXPERTS) {
+        skew_rows(r->groups, r->rows * r->groups, r->skew, INT32_MAX, rows);
+        for (int i = 0; i < r->groups; i++)
+            r->expert_rows[i] = rows[i];
+    }
+    return rc;
+}
+
 /* What the two kernels of an interference are: the one slowed is the row's. */
 static void bench_interference(struct cells *c, const char *slowed, struct data_row *r)
 {
@@ -614,6 +631,8 @@ static void read_bench(struct cells *c, struct data_row *r)
     r->ranks = (int)cell_optional(c, "ranks", 4096);
     r->bytes = cell_optional(c, "bytes", 1e13);
     r->block_m = (int)cell_optional(c, "block_m", 256);
+    r->skew = cell_optional(c, "skew", 10);
+    r->hot_rows = (int)cell_optional(c, "hot_rows", 1 << 24);
     r->alone_us = cell_optional(c, "alone_us", CELL_MAX_US);
     r->overlap_us = cell_optional(c, "overlap_us", CELL_MAX_US);
     r->wait_us = cell_optional(c, "wait_us", CELL_MAX_US);
@@ -631,7 +650,7 @@ static void read_bench(struct cells *c, struct data_row *r)
         r->num_local = r->experts / r->ranks;
     bench_group(kind->name, r);
     if (!c->err && (r->law == DATA_MASKED || r->law == DATA_CONTIGUOUS) &&
-        draw_spread(c->set, r, r->rows, false) != 0)
+        rows_known(c->set, r) != 0)
         c->err = true;
     if (!c->err && is_interference(r->law))
         bench_interference(c, dtype, r);

@@ -95,10 +95,13 @@ void read_deepgemm(struct cells *c, struct data_row *r)
     const char *note = cell_text(c, "note"), *hint = strstr(note, "expected_m=");
     struct deepgemm_blocks b;
 
-    r->law = DATA_LAW_COUNT;
-    if (deepgemm_is_other(cell_text(c, "kernel"), cell_text(c, "distribution"), note))
-        return;
     system_of(c, r);
+    if (deepgemm_is_other(cell_text(c, "kernel"), cell_text(c, "distribution"), note)) {
+        r->law = DATA_SHOWN;
+        cell_latency(c, "latency_us", r);
+        snprintf(r->group, sizeof r->group, "%.40s", cell_text(c, "kernel"));
+        return;
+    }
     deepgemm_kernel_of(c, r);
     r->groups = cell_int(c, "groups", 1, 1 << 14);
     r->n = cell_int(c, "n", 1, 1 << 20);

@@ -2,6 +2,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include <jansson.h>
+
 #include "base/err.h"
 #include "base/log.h"
 #include "cmd/cmd.h"
@@ -200,6 +202,22 @@ static int info_list(void)
     return 0;
 }
 
+/* Does a file hold one JSON value and nothing else? Of any size, so not through base/doc.h. */
+static int info_json(const char *path)
+{
+    json_error_t fault;
+    json_t *root = json_load_file(path, JSON_DECODE_ANY, &fault);
+
+    if (!root) {
+        log_error_at(path, fault.line, "%s", fault.text);
+        return ERR_PARSE;
+    }
+    printf("%s: JSON, %zu members\n", path,
+           json_is_array(root) ? json_array_size(root) : json_object_size(root));
+    json_decref(root);
+    return 0;
+}
+
 int cmd_info(int argc, char **argv)
 {
     struct cli cli = {0};
@@ -215,8 +233,11 @@ int cmd_info(int argc, char **argv)
         err = info_profile(cli.words[1]);
     else if (!err && cli.num_words == 2 && !strcmp(cli.words[0], "policy"))
         err = info_policy(cli.words[1]);
+    else if (!err && cli.num_words == 2 && !strcmp(cli.words[0], "json"))
+        err = info_json(cli.words[1]);
     else if (!err) {
-        log_error("peosim info takes nothing, or: model NAME, profile NAME, policy NAME");
+        log_error(
+            "peosim info takes nothing, or: model NAME, profile NAME, policy NAME, json FILE");
         err = ERR_USAGE;
     }
     cli_free(&cli);

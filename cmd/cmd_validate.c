@@ -635,6 +635,8 @@ static int validate(struct cli *cli, struct validate_args *args, int argc, char 
         err = set_open(&x);
     if (!err)
         err = ranks_of(&x);
+    if (!err)
+        evaluator_fold(x.evaluator, args->gpus);
     x.skip = x.set.num_points ? calloc(x.set.num_points, 1) : NULL;
     if (!err)
         err = x.skip ? evaluate_config(x.evaluator, x.config, x.skip) : ERR_NOMEM;

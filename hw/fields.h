@@ -28,6 +28,7 @@ enum hw_scale { HW_SCALE_SAME, HW_SCALE_NVLINK, HW_SCALE_HBM, HW_SCALE_FP8, HW_S
     X(GPU_USD_PER_HOUR,    "gpu.usd_per_hour",    "USD/h",   0, 1000,  0,           SAME, "price of one GPU; 0 = not given") \
     X(NET_NVLINK_GBPS,     "net.nvlink_GBps",     "GB/s",    1, 10000, HW_REQUIRED, SAME, "NVLink of one GPU per direction, nominal") \
     X(NET_NVLINK_EFF,      "net.nvlink_eff",      "",        0.1, 1,   0.86,        SAME, "share of it that any kernel or copy engine reaches") \
+    X(NET_PUSH_FIXED_US,   "net.push_fixed_us",   "us",      0, 100,   1.5,         SAME, "a kernel of plain stores to a peer: start and drain") \
     X(NET_PUSH_SM_GBPS,    "net.push_sm_GBps",    "GB/s",    0.5, 1000, 43,        SAME, "most that one SM's plain stores push to a peer") \
     X(NET_NVLINK_LAT_US,   "net.nvlink_lat_us",   "us",      0, 100,   0.7,         SAME, "one way, store to visible flag") \
     X(NET_HOST_GPUS,       "net.host_gpus",       "GPUs",    1, 1024,  8,           SAME, "GPUs of one host; an NVLink domain may span several") \
@@ -45,6 +46,8 @@ enum hw_scale { HW_SCALE_SAME, HW_SCALE_NVLINK, HW_SCALE_HBM, HW_SCALE_FP8, HW_S
     X(LL_DISP_COUNT_NS,    "ll.dispatch_count_ns", "ns",     0, 1e4,   10,          SAME, "rule 1: every CTA counts the choices of all tokens beside its sends: one choice") \
     X(LL_DISP_CORNER,      "ll.dispatch_corner",  "",        0, 16,    3,           SAME, "rule 1: how sharply counting and sending add, (a^c + b^c)^(1/c): c less 1 with 16 CTAs, falling with the root of their number") \
     X(LL_DISP_RECV_GBPS,   "ll.dispatch_recv_cta_GBps", "GB/s", 0.5, 1000, 28,      SAME, "rule 1: most that one CTA unpacks") \
+    X(LL_DISP_GROUP_GBPS,  "ll.dispatch_group_GBps", "GB/s", 0.5, 1000, 60,     SAME, "rule 1: most that a CTA unpacks of one expert's messages from one rank") \
+    X(LL_DISP_SPREAD_US,   "ll.dispatch_spread_us", "us",    0, 100,   2,       SAME, "rule 1: a receive whose CTAs share full channels: their look at each other") \
     X(LL_COMB_ROW_NS,      "ll.combine_row_ns",   "ns",      0, 1e5,   2400,        SAME, "rule 1: one row on its way through a CTA") \
     X(LL_DISP_FIXED_US,    "ll.dispatch_fixed_us", "us",     0, 1000,  6.6,         SAME, "fused low-latency dispatch: start, grid barrier, counts, flags") \
     X(LL_DISP_EXPERT_NS,   "ll.dispatch_expert_ns", "ns",    0, 1000,  12,          SAME, "more per expert of the round (counting, flags)") \
@@ -113,6 +116,7 @@ enum hw_scale { HW_SCALE_SAME, HW_SCALE_NVLINK, HW_SCALE_HBM, HW_SCALE_FP8, HW_S
     X(A2A_CTA_GBPS,        "a2a.cta_GBps",        "GB/s",    0.5, 500, 22,          SAME, "most that one CTA pushes") \
     X(A2A_PUSH_EFF,        "a2a.push_eff",        "",        0.02, 1,  0.75,        SAME, "most that all CTAs push, as a share of nominal NVLink") \
     X(A2A_ROW_NS,          "a2a.row_ns",          "ns",      0, 1e5,   300,         SAME, "packing and unpacking, one CTA: one row") \
+    X(A2A_ROW_SHARE,       "a2a.row_share",       "",        0, 1,     0.8,         SAME, "share of a2a.row_ns, which is of hidden size 7168, that grows with the hidden size") \
     X(NVL_1S_DISP_FIXED_US, "nvl.one_sided_dispatch_fixed_us", "us", 0, 1000, 14, SAME, "one-sided exchange over NVLink, dispatch: launch, flags and first row, inside a host") \
     X(NVL_1S_DISP_HOST_US,  "nvl.one_sided_dispatch_host_us", "us", 0, 1000, 2, SAME, "more when the domain spans hosts") \
     X(NVL_1S_DISP_DOUBLE_US, "nvl.one_sided_dispatch_double_us", "us", 0, 1000, 1.5, SAME, "more for every doubling of the ranks beyond a host") \
@@ -193,15 +197,19 @@ enum hw_scale { HW_SCALE_SAME, HW_SCALE_NVLINK, HW_SCALE_HBM, HW_SCALE_FP8, HW_S
     X(MASKED_SM_GBPS,       "grouped.masked_sm_GBps", "GB/s", 1, 1000, 85, SAME, "masked layout: most HBM bandwidth that one SM draws") \
     X(CONTIG_CORNER,        "grouped.contiguous_corner", "", 1, 20, 3, SAME, "contiguous layout: how sharply SM time and HBM time of a wave add") \
     X(CONTIG_SM_GBPS,       "grouped.contiguous_sm_GBps", "GB/s", 1, 1000, 96, SAME, "contiguous layout: most HBM bandwidth that one SM draws") \
-    X(GROUPED_BF16_GAIN,    "grouped.bf16_gain", "", 0.3, 3, 1.08, SAME, "BF16: share of the nominal rate, above that of FP8") \
+    X(DEEPGEMM_BF16_GAIN,   "grouped.deepgemm_bf16_gain", "", 0.3, 3, 1.08, SAME, "tile rule 0: BF16: share of the nominal rate, above that of FP8") \
     X(GROUPED_ENGINE_US,    "grouped.engine_us", "us", 0, 1000, 0, SAME, "what an engine's masked expert layer takes besides its three kernels (scales laid out anew); only measured layers of engines count it") \
     X(GROUPED_SUSTAINED,    "grouped.sustained", "", 0.3, 1, 0.79, SAME, "rate of the tensor cores under sustained load (over 70 ms, as in prefill), of that in bursts") \
     X(MASKED_GROUP_NS,       "grouped.masked_group_ns", "ns", 0, 1e5, 63, SAME, "masked layout: each group, with rows or without") \
-    X(GROUPED_TILE_RULE,    "grouped.tile_rule", "", 0, 2, 0, SAME, "which tile a grouped GEMM takes: 0 DeepGEMM's rule, 1 the validator's own kernel up to 2026-11-21, 2 as it is now") \
+    X(GROUPED_TILE_RULE,    "grouped.tile_rule", "", 0, 3, 0, SAME, "which tile a grouped GEMM takes: 0 DeepGEMM's rule, 1 the validator's own kernel up to 2026-11-21, 2 with halved tiles, 3 also with tiles by each expert's rows") \
+    X(GROUPED_BF16_GAIN,    "grouped.bf16_gain", "", 0, 1, 0.05, SAME, "tile rule 1 to 3: BF16, which needs no scales, comes this much nearer to its nominal rate") \
+    X(GROUPED_COUNTED_LOSS, "grouped.counted_loss", "", 0, 2, 0.05, SAME, "tile rule 1 to 3: tiles that are counted when done take this much longer") \
+    X(GROUPED_LOW_LOSS,     "grouped.low_loss", "", 0, 2, 0.05, SAME, "tile rule 3: tiles of 64 rows, whose products are narrow, take this much longer") \
+    X(GROUPED_MIXED_LOSS,   "grouped.mixed_loss", "", 0, 1, 0.05, SAME, "tile rule 3: tiles of experts with many rows take this much longer beside others with few") \
     X(GROUPED_SPLIT_LOSS,   "grouped.split_loss", "", 0, 1, 0.05, SAME, "tile rule 2, FP8: a kernel that may halve tiles takes this much longer for whole ones") \
-    X(GROUPED_POWER_DROP,    "grouped.power_drop", "", 0, 0.9, 0.13, SAME, "tile rules 1 and 2: how much slower an SM is when all run") \
+    X(GROUPED_POWER_DROP,    "grouped.power_drop", "", 0, 0.9, 0.13, SAME, "tile rules 1 to 3: how much slower an SM is when all run") \
     X(ACT_FIXED_US,        "act.fixed_us",        "us",      0, 1000,  2.0,         SAME, "SiLU*mul and quantisation: start and drain") \
-    X(ACT_HBM_EFF,         "act.hbm_eff",         "",        0.02, 1,  0.6,         SAME, "share of nominal HBM bandwidth") \
+    X(ACT_HBM_EFF,         "act.hbm_eff",         "",        0.02, 4,  0.6,         SAME, "share of nominal HBM bandwidth") \
     X(ACT_ROW_NS,          "act.row_ns",          "ns",      0, 1e5,   300,         SAME, "one CTA: one row besides its bytes") \
     X(ACT_GROUP_NS,        "act.group_ns",        "ns",      0, 1e5,   0,           SAME, "one expert besides its rows (where they lie)") \
     X(ACT_SM_GBPS,         "act.sm_GBps",         "GB/s",    0, 1000,  0,           SAME, "most that one SM moves in it; 0 = gpu.sm_hbm_GBps") \

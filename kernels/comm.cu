@@ -184,7 +184,8 @@ static int open_counters(struct kernels_comm *comm, unsigned char *peers[SLOTS_M
     const struct slots *s = &comm->slots;
     size_t experts = (size_t)s->shape.experts, locals = (size_t)s->experts_local;
     size_t words64 = locals + 2 * experts, words32 = 6 * experts + 1 + COMM_TICKETS;
-    size_t parity_bytes = slots_align(8 * words64 + 4 * words32, 256);
+    size_t spread_at = slots_align(8 * words64 + 4 * words32, 256);
+    size_t parity_bytes = spread_at + slots_align(sizeof(struct comm_spread), 256);
     size_t bytes = SLOTS_PARITIES * parity_bytes + 256;
     int err = COMM_CUDA(cudaMalloc(&comm->counters, bytes));
     if (err == 0)
@@ -212,6 +213,7 @@ static int open_counters(struct kernels_comm *comm, unsigned char *peers[SLOTS_M
         d->combine_send_seq = d->combine_sent + experts;
         d->combine_recv_seq = d->combine_send_seq + experts;
         d->tickets = d->combine_recv_seq + 1;
+        d->spread = (struct comm_spread *)((unsigned char *)d->dispatch_alloc + spread_at);
     }
     return COMM_CUDA(cudaDeviceSynchronize());
 }

@@ -155,10 +155,15 @@ struct dispatch_args {
     struct kernels_row_source *sources; /* [El][M] */
     int *rows;                          /* [El] */
     int2 *segments;                     /* [El][V]: x first row, y rows, of each virtual source */
+    int hot_rows; /* messages expected in the fullest channel of the round (an expert's, from one
+                     source): from KERNELS_SPREAD_FROM on all CTAs of the receive share the full
+                     ones, at the price of a look at each other. Affects speed only; 0: few */
     struct kernels_pacing pacing;
     struct kernels_delay delay;
     struct kernel_stamp *stamp; /* device or NULL; wait: what a CTA's slowest warp group waited */
 };
+
+enum { KERNELS_SPREAD_FROM = 64 };
 
 /* Each returns 0, ERR_RANGE, ERR_INFEASIBLE (grid) or ERR_GPU. Peers in reach of NVLink are sent to
  * by stores, others by GIN in kernels of its own behind these (kernels/gin.h); fused kernels are

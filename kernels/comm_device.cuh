@@ -27,13 +27,28 @@ struct comm_device {
     unsigned int *combine_send_seq;     /* [channels] */
     unsigned int *combine_recv_seq;     /* [1] */
     unsigned int *tickets;              /* [COMM_TICKETS] CTAs that have finished */
+    struct comm_spread *spread;         /* [1] of a dispatch receive with full channels */
     unsigned long long *gin_seen;       /* [2][experts] of dispatch channels, of combine experts */
     unsigned long long *nic_free_ns;    /* [1] paced mode: when the emulated NIC falls idle */
     unsigned long long *status;         /* [1] 0, or the first wait that failed */
     unsigned long long timeout_ns;
 };
 
-#define COMM_TICKETS 2 /* 0: combine receive, 1: combine send for SBO */
+/* 0: combine receive, 1: combine send for SBO, 2: dispatch receive that spreads */
+#define COMM_TICKETS 3
+
+/* The queue of a dispatch receive: parts of channels with many messages, which any CTA may unpack.
+ * One receive of a parity runs at a time; the last CTA makes the queue ready for the next. */
+enum { COMM_SPREAD_ROWS = 32, COMM_SPREAD_PARTS = 8192 };
+struct comm_spread {
+    unsigned int sequence; /* receives so far */
+    unsigned int put, taken, claimed;
+    unsigned int ready[COMM_SPREAD_PARTS]; /* the sequence number of the receive it is of */
+    struct {
+        int channel, row; /* row: of the channel's first message in the packed tensor */
+        int first, count; /* messages */
+    } part[COMM_SPREAD_PARTS];
+};
 
 struct comm_pacing_device {
     double ns_per_byte;

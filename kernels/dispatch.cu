@@ -22,6 +22,7 @@ struct dispatch_params {
     int warp_groups;
     int stores;  /* 16-byte stores instead of bulk copies */
     int buffers; /* warps that relay staged bodies, each with a buffer of its own */
+    int spread;  /* full channels are shared by all CTAs of the receive */
 };
 
 struct dispatch_smem {
@@ -30,7 +31,10 @@ struct dispatch_smem {
     int vsrc[2][32];
     unsigned long long claimed[32]; /* mbarriers: the rows of a warp group are known */
     int group_base[32], group_count[32];
+    int group_rest[32]; /* the group's own messages: those before this one, */
+    int group_tail[32]; /* and those from this one on; the queue has what is between */
     unsigned long long wait_ns;
+    int queue_part;                        /* the CTA's next part of the queue, or -1 */
     unsigned int total[SLOTS_MAX_EXPERTS]; /* messages of all CTAs, per expert of the round */
     unsigned int mine[SLOTS_MAX_EXPERTS];  /* messages of this CTA */
     struct {
@@ -403,6 +407,57 @@ static __device__ void send_part(const struct dispatch_params &p, unsigned char 
     publish_counts(p, sm, since_ns);
 }
 
+/* By one thread: what a channel has beyond COMM_SPREAD_ROWS messages goes to the queue, as far as
+ * there is room. Returns how many parts. */
+static __device__ int queue_put(const struct dispatch_params &p, int channel, int row, int count)
+{
+    struct comm_spread *q = p.c.spread;
+    int parts = (count - 1) / COMM_SPREAD_ROWS, fit = 0;
+    if (parts > 0) {
+        unsigned int at = atomicAdd(&q->put, (unsigned int)parts), sequence = q->sequence + 1;
+        fit = max(min(parts, COMM_SPREAD_PARTS - (int)at), 0);
+        for (int i = 0; i < fit; i++) {
+            int first = (i + 1) * COMM_SPREAD_ROWS;
+            q->part[at + i].channel = channel;
+            q->part[at + i].row = row;
+            q->part[at + i].first = first;
+            q->part[at + i].count = min(COMM_SPREAD_ROWS, count - first);
+        }
+        fence_gpu(); /* the messages too, which this thread has seen arrive */
+        for (int i = 0; i < fit; i++)
+            *(volatile unsigned int *)&q->ready[at + i] = sequence;
+    }
+    add_acq_rel_gpu(&q->claimed, 1);
+    return fit;
+}
+
+/* By one thread of a CTA: the next part, or -1 once all channels are known and none is left. */
+static __device__ int queue_take(const struct dispatch_params &p)
+{
+    struct comm_spread *q = p.c.spread;
+    unsigned long long start_ns = stamp_now_ns();
+    unsigned int at = atomicAdd(&q->taken, 1u), sequence = q->sequence + 1;
+    int polls = 0;
+    while (at < COMM_SPREAD_PARTS && load_acquire_gpu(&q->ready[at]) != sequence) {
+        if (load_acquire_gpu(&q->claimed) == (unsigned int)p.experts_round &&
+            at >= load_acquire_gpu(&q->put))
+            return -1;
+        if ((++polls & 63) == 0 && wait_expired(&p.c, start_ns))
+            return -1;
+    }
+    return at < COMM_SPREAD_PARTS ? (int)at : -1;
+}
+
+/* By one thread of each CTA when it is done. */
+static __device__ void queue_leave(const struct dispatch_params &p)
+{
+    struct comm_spread *q = p.c.spread;
+    if (!ticket_last(&p.c.tickets[2]))
+        return;
+    q->put = q->taken = q->claimed = 0;
+    q->sequence++;
+}
+
 /* By one thread of a warp group: waits for a channel's messages and reserves their rows. */
 static __device__ void claim_rows(const struct dispatch_params &p, struct dispatch_smem *sm,
                                   int group, int local, int vsrc)
@@ -426,6 +481,14 @@ static __device__ void claim_rows(const struct dispatch_params &p, struct dispat
     p.a.segments[channel] = make_int2((int)base, (int)count);
     sm->group_base[group] = (int)base;
     sm->group_count[group] = (int)count;
+    sm->group_rest[group] = sm->group_tail[group] = (int)count;
+    if (p.spread) {
+        int parts = queue_put(p, channel, (int)base, (int)count);
+        if (parts > 0) {
+            sm->group_rest[group] = COMM_SPREAD_ROWS;
+            sm->group_tail[group] = min((1 + parts) * COMM_SPREAD_ROWS, (int)count);
+        }
+    }
     mbarrier_arrive(&sm->claimed[group]);
 }
 
@@ -464,13 +527,13 @@ static __device__ __forceinline__ void unpack_part(const struct dispatch_params 
     }
 }
 
-/* The messages of one channel to their rows, by the warps of a group. Long rows are split so that
- * a warp has all of its part in flight at once. */
-static __device__ void unpack_rows(const struct dispatch_params &p, int local, int vsrc, int base,
-                                   int count, int warp, int warps)
+/* `count` messages of one channel, from the first-th on, to rows from base on, by the warps of a
+ * group. Long rows are split so that a warp has all of its part in flight at once. */
+static __device__ void unpack_rows(const struct dispatch_params &p, int local, int vsrc, int first,
+                                   int base, int count, int warp, int warps)
 {
     const struct slots *s = &p.c.slots;
-    const unsigned char *in = p.c.self + slots_dispatch_message(s, p.a.parity, local, vsrc, 0);
+    const unsigned char *in = p.c.self + slots_dispatch_message(s, p.a.parity, local, vsrc, first);
     size_t row0 = (size_t)local * (size_t)s->rows_max;
     int parts = ((int)s->payload_bytes / 16 + 255) / 256;
     if (count > 0 && warps / count > parts)
@@ -478,6 +541,27 @@ static __device__ void unpack_rows(const struct dispatch_params &p, int local, i
     for (int i = warp; i < count * parts; i += warps)
         unpack_part(p, in + (size_t)(i / parts) * s->message_bytes, row0, base + i / parts,
                     i % parts, parts);
+}
+
+/* What is left of full channels, by whole CTAs. */
+static __device__ void unpack_queue(const struct dispatch_params &p, struct dispatch_smem *sm)
+{
+    const struct comm_spread *q = p.c.spread;
+    int vranks = p.c.slots.shape.vranks;
+    for (;;) {
+        __syncthreads();
+        if (threadIdx.x == 0)
+            sm->queue_part = queue_take(p);
+        __syncthreads();
+        int at = sm->queue_part;
+        if (at < 0)
+            break;
+        int channel = q->part[at].channel, first = q->part[at].first;
+        unpack_rows(p, channel / vranks, channel % vranks, first, q->part[at].row + first,
+                    q->part[at].count, threadIdx.x / 32, blockDim.x / 32);
+    }
+    if (threadIdx.x == 0)
+        queue_leave(p);
 }
 
 static __device__ void recv_part(const struct dispatch_params &p, unsigned char *smem)
@@ -496,9 +580,13 @@ static __device__ void recv_part(const struct dispatch_params &p, unsigned char 
         if (thread == 0)
             claim_rows(p, sm, group, local, vsrc);
         mbarrier_wait(&sm->claimed[group], 0);
-        unpack_rows(p, local, vsrc, sm->group_base[group], sm->group_count[group], thread / 32,
+        int base = sm->group_base[group], tail = sm->group_tail[group];
+        unpack_rows(p, local, vsrc, 0, base, sm->group_rest[group], thread / 32, width / 32);
+        unpack_rows(p, local, vsrc, tail, base + tail, sm->group_count[group] - tail, thread / 32,
                     width / 32);
     }
+    if (p.spread)
+        unpack_queue(p, sm);
     __syncthreads();
     if (threadIdx.x == 0)
         stamp_wait(p.a.stamp, sm->wait_ns);
@@ -552,6 +640,7 @@ static int dispatch_launch(const struct dispatch_args *args, bool send, bool rec
         return err;
     p.warp_groups = grid.warp_groups;
     p.stores = args->copy == KERNELS_COPY_STORES;
+    p.spread = recv && args->hot_rows >= KERNELS_SPREAD_FROM;
     int stride = (int)(s->body_bytes + 127) / 128 * 128;
     int buffers = DISPATCH_BULK_SMEM / stride;
     p.buffers = buffers < DISPATCH_BUFFERS ? buffers : DISPATCH_BUFFERS;

@@ -32,7 +32,7 @@ constexpr int SCALE_PAD = 4; /* floats after A's scales of a K block: B's scale,
 constexpr int RASTER_ROWS = 2048;
 
 /* Named barriers; 0 is __syncthreads. */
-enum { BAR_CONSUMERS = 1 };
+enum { BAR_CONSUMERS = 1, BAR_CLASSES };
 
 struct gemm_params {
     const int *rows;
@@ -52,8 +52,11 @@ struct gemm_params {
     bool stream_b; /* weights are read once: let them leave the L2 first */
 };
 
-/* What a variant of the kernel keeps in shared memory. */
-template <enum gemm_dtype DTYPE, int BLOCK_M, int BLOCK_N, int K_STEP, int STAGES> struct layout {
+/* The tiles of a variant of the kernel, and what it keeps of them in shared memory. */
+template <enum gemm_dtype DTYPE, int BLOCK_M, int BLOCK_N, bool SPLIT, int K_STEP, int STAGES>
+struct layout {
+    static constexpr int m = BLOCK_M, n = BLOCK_N, k_step = K_STEP, stages = STAGES;
+    static constexpr bool split = SPLIT;
     static constexpr bool scaled = DTYPE == GEMM_FP8;
     static constexpr int block_k = scaled ? BLOCK_K_BYTES : BLOCK_K_BYTES / 2;
     /* A comes in boxes of rows; those past the expert's last row stay behind. */
@@ -62,12 +65,15 @@ template <enum gemm_dtype DTYPE, int BLOCK_M, int BLOCK_N, int K_STEP, int STAGE
     static constexpr int b_bytes = BLOCK_N * BLOCK_K_BYTES;
     static constexpr int tile_bytes = K_STEP * (a_bytes + b_bytes);
     static constexpr int scale_floats = scaled ? K_STEP * (BLOCK_M + SCALE_PAD) : 0;
-    static constexpr int bytes = STAGES * (tile_bytes + scale_floats * 4 + 2 * 8) + 1024;
+    static constexpr int data_bytes = STAGES * (tile_bytes + scale_floats * 4);
+    static constexpr int barrier_bytes = STAGES * 2 * 8;
     /* Each consumer warpgroup owns msub blocks of 64 rows by wn columns of the tile. */
     static constexpr int wn = BLOCK_M == 64 ? BLOCK_N / 2 : BLOCK_N;
     static constexpr int msub = BLOCK_M == 256 ? 2 : 1;
     /* A tile of 256 x 128 or 128 x 256 may be halved to 128 x 128. */
     static constexpr bool wide = BLOCK_N == 256;
+    /* Of B's two scales in a wide tile of 64 rows each warpgroup uses one. */
+    static constexpr int b_scales = wide ? 2 : 1;
 };
 
 /* A place in the ring of stages. A full barrier is waited for with `parity`, an empty one with its
@@ -95,42 +101,61 @@ struct tile {
 /* What the launch has to do, in shared memory. */
 struct problem {
     int rows[GROUPED_GEMM_MAX_EXPERTS];
-    int row_blocks; /* of all experts */
+    int row_blocks; /* of all experts, or of those with many rows */
+    int few;        /* experts with few rows, where they are a class of their own */
 };
 
-/* Gives a CTA its tiles, in order. All roles of the CTA walk alike. Inside an expert the row blocks
- * run fastest, in bands of RASTER_ROWS rows: CTAs that run together share B's tile and a band of A
- * in the L2. SPLIT: when the last pass over the CTAs would leave half of them idle or more, its
- * tiles are halved: an element's sum does not know of it. */
-template <int BLOCK_M, int BLOCK_N, bool SPLIT> struct tile_walk {
+/* Experts of one class: those with more than `above` rows and at most `most`. */
+struct expert_class {
+    int above, most;
+    int before; /* tiles that the CTAs have taken before the first of these */
+};
+
+/* Gives a CTA its tiles of a class of experts, in order. All roles of the CTA walk alike. Inside an
+ * expert the row blocks run fastest, in bands of RASTER_ROWS rows: CTAs that run together share B's
+ * tile and a band of A in the L2. CLASSES: of one class alone. With L::split: when the last pass
+ * over the CTAs would leave half of them idle or more, its tiles are halved: an element's sum does
+ * not know of it. */
+template <class L, bool CLASSES = false> struct tile_walk {
     const int *rows;
+    struct expert_class of;
     int expert_count;
     int n_blocks;
-    int next;  /* the number of the next tile, a half counting as one */
-    int whole; /* tiles before the first half */
+    int next;             /* the number of the next tile, a half counting as one */
+    int left = INT32_MAX; /* with CLASSES: tiles that may be taken */
+    int whole;            /* tiles before the first half */
     int expert = 0;
     int base = 0; /* tiles before this expert, none halved */
 
-    __device__ tile_walk(const struct problem &all, const gemm_params &p)
-        : rows(all.rows), expert_count(p.expert_count), n_blocks(p.n / BLOCK_N), next(blockIdx.x)
+    __device__ tile_walk(const struct problem &all, const gemm_params &p, struct expert_class c)
+        : rows(all.rows), of(c), expert_count(p.expert_count), n_blocks(p.n / L::n)
     {
-        const int tiles = all.row_blocks * n_blocks, rest = tiles % (int)gridDim.x;
-        whole = SPLIT && 2 * rest <= (int)gridDim.x ? tiles - rest : tiles;
+        const int ctas = gridDim.x, tiles = all.row_blocks * n_blocks, rest = tiles % ctas;
+        next = CLASSES ? ((int)blockIdx.x + ctas - c.before % ctas) % ctas : blockIdx.x;
+        whole = L::split && 2 * rest <= ctas ? tiles - rest : tiles;
+    }
+
+    __device__ __forceinline__ int row_blocks() const
+    {
+        const int count = rows[expert];
+        if (!CLASSES)
+            return (count + L::m - 1) / L::m;
+        return count > of.above && count <= of.most ? (count + L::m - 1) / L::m : 0;
     }
 
     __device__ __forceinline__ void place(tile &t, int local, int m_blocks)
     {
-        constexpr int band = RASTER_ROWS / BLOCK_M;
+        constexpr int band = RASTER_ROWS / L::m;
         const int first = local / (band * n_blocks) * band;
         const int height = min(band, m_blocks - first);
         const int inside = local - first * n_blocks;
         const int second = (next - whole) % 2; /* half of a tile */
         t.expert = expert;
-        t.m0 = (first + inside % height) * BLOCK_M;
-        t.n0 = inside / height * BLOCK_N;
-        t.end = min(rows[expert], t.m0 + BLOCK_M);
-        t.half = SPLIT && next >= whole;
-        if (t.half && BLOCK_M == 256) {
+        t.m0 = (first + inside % height) * L::m;
+        t.n0 = inside / height * L::n;
+        t.end = min(rows[expert], t.m0 + L::m);
+        t.half = L::split && next >= whole;
+        if (t.half && L::m == 256) {
             t.m0 += second * 128;
             t.end = min(t.end, t.m0 + 128);
         } else if (t.half) {
@@ -140,12 +165,14 @@ template <int BLOCK_M, int BLOCK_N, bool SPLIT> struct tile_walk {
 
     __device__ __forceinline__ bool take(tile &t)
     {
-        while (expert < expert_count) {
-            const int m_blocks = (rows[expert] + BLOCK_M - 1) / BLOCK_M;
-            const int index = next < whole ? next : whole + (next - whole) / 2;
+        while ((!CLASSES || left > 0) && expert < expert_count) {
+            const int m_blocks = row_blocks();
+            const int index = !L::split || next < whole ? next : whole + (next - whole) / 2;
             if (index - base < m_blocks * n_blocks) {
                 place(t, index - base, m_blocks);
                 next += gridDim.x;
+                if (CLASSES)
+                    left--;
                 if (t.m0 < t.end)
                     return true;
             } else {
@@ -162,15 +189,24 @@ struct barriers {
     uint64_t *empty;
 };
 
-template <class L, int BLOCK_M, int BLOCK_N, bool SPLIT, int K_STEP, int STAGES>
-__device__ void produce_tiles(const CUtensorMap *map_a, const CUtensorMap *map_b,
-                              const gemm_params &p, const struct problem &all, uint8_t *tiles,
-                              barriers bars)
+/* The ring of stages of one layout in shared memory. */
+struct stages {
+    uint8_t *tiles;
+    float *scales;
+    barriers bars;
+};
+
+/* One thread. */
+template <class L, class WALK>
+__device__ __forceinline__ void produce_tiles(const CUtensorMap *map_a, const CUtensorMap *map_b,
+                                              const gemm_params &p, WALK &walk, ring<L::stages> &at,
+                                              const struct stages &at_smem, bool stream_b)
 {
+    constexpr int K_STEP = L::k_step;
     const uint64_t policy_a = l2_policy(false);
-    const uint64_t policy_b = l2_policy(p.stream_b);
-    tile_walk<BLOCK_M, BLOCK_N, SPLIT> walk(all, p);
-    ring<STAGES> at;
+    const uint64_t policy_b = l2_policy(stream_b);
+    uint8_t *const tiles = at_smem.tiles;
+    const barriers bars = at_smem.bars;
     tile t;
     while (walk.take(t)) {
         const int expert = p.first_expert + t.expert;
@@ -199,13 +235,14 @@ __device__ void produce_tiles(const CUtensorMap *map_a, const CUtensorMap *map_b
 }
 
 /* One warp. Rows past the expert's count get no scale: what they multiply is never stored. */
-template <class L, int BLOCK_M, int BLOCK_N, bool SPLIT, int K_STEP, int STAGES>
-__device__ void produce_scales(const gemm_params &p, const struct problem &all, float *scales,
-                               barriers bars)
+template <class L, class WALK>
+__device__ __forceinline__ void produce_scales(const gemm_params &p, WALK &walk,
+                                               ring<L::stages> &at, const struct stages &at_smem)
 {
+    constexpr int K_STEP = L::k_step, BLOCK_M = L::m;
     const int lane = threadIdx.x % 32;
-    tile_walk<BLOCK_M, BLOCK_N, SPLIT> walk(all, p);
-    ring<STAGES> at;
+    float *const scales = at_smem.scales;
+    const barriers bars = at_smem.bars;
     tile t;
     while (walk.take(t)) {
         const int expert = p.first_expert + t.expert;
@@ -225,8 +262,8 @@ __device__ void produce_scales(const gemm_params &p, const struct problem &all, 
                     if (i + lane < valid)
                         copy_float_async(dst + i + lane, src + (long long)i * p.a_scale_row_stride);
                 }
-                if (lane == 0)
-                    copy_float_async(dst + BLOCK_M, b + kb + s);
+                if (lane < L::b_scales)
+                    copy_float_async(dst + BLOCK_M + lane, b + lane * p.k_blocks + kb + s);
             }
             /* Counts as this lane's arrival once its copies above have landed. */
             asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(
@@ -278,15 +315,17 @@ struct operands {
     int a_offset; /* of the warpgroup's first row in A's tile, in bytes */
     int b_offset; /* of its first column in B's tile */
     int row;      /* this lane's first row in the tile; the other one is 8 below */
+    int b_scale;  /* of a wide tile's two, the warpgroup's */
 };
 
 /* One warpgroup's part of a tile, FP8: sum += scale_a * scale_b * (block of 128 channels). ACTIVE
  * of its blocks of 64 rows hold valid rows. While one warpgroup adds, the other keeps the tensor
  * core busy. */
-template <class L, int BLOCK_M, int K_STEP, int STAGES, int ACTIVE>
+template <class L, int ACTIVE>
 __device__ __forceinline__ void multiply_scaled(float (&sum)[L::msub][L::wn / 2],
-                                                const operands &in, ring<STAGES> &at)
+                                                const operands &in, ring<L::stages> &at)
 {
+    constexpr int K_STEP = L::k_step, BLOCK_M = L::m;
     clear(sum);
     for (int kb = 0; kb < in.k_blocks; kb += K_STEP) {
         const uint8_t *stage = in.tiles + at.stage * L::tile_bytes;
@@ -309,8 +348,9 @@ __device__ __forceinline__ void multiply_scaled(float (&sum)[L::msub][L::wn / 2]
                 for (int i = 0; i < 4; i++)
                     wgmma<GEMM_FP8, L::wn>(block, a + 2 * i, b + 2 * i, i > 0);
                 wgmma_commit();
-                const float scale_lo = scale[in.row + m * 64] * scale[BLOCK_M];
-                const float scale_hi = scale[in.row + m * 64 + 8] * scale[BLOCK_M];
+                const float scale_b = scale[BLOCK_M + (L::b_scales > 1 ? in.b_scale : 0)];
+                const float scale_lo = scale[in.row + m * 64] * scale_b;
+                const float scale_hi = scale[in.row + m * 64 + 8] * scale_b;
                 wgmma_wait<0>();
                 wgmma_pin(block);
                 if (s == K_STEP - 1 && m == ACTIVE - 1)
@@ -323,10 +363,11 @@ __device__ __forceinline__ void multiply_scaled(float (&sum)[L::msub][L::wn / 2]
 }
 
 /* The same in BF16: the tensor core accumulates over all of K; one stage stays in flight. */
-template <class L, int K_STEP, int STAGES, int ACTIVE, int MSUB, int COUNT>
+template <class L, int ACTIVE, int MSUB, int COUNT>
 __device__ __forceinline__ void multiply_plain(float (&sum)[MSUB][COUNT], const operands &in,
-                                               ring<STAGES> &at)
+                                               ring<L::stages> &at)
 {
+    constexpr int K_STEP = L::k_step;
     int previous = 0;
     clear(sum);
 #pragma unroll
@@ -364,14 +405,14 @@ __device__ __forceinline__ void multiply_plain(float (&sum)[MSUB][COUNT], const 
     stage_release(&in.bars.empty[previous]);
 }
 
-template <enum gemm_dtype DTYPE, class L, int BLOCK_M, int K_STEP, int STAGES, int ACTIVE>
+template <class L, int ACTIVE>
 __device__ __forceinline__ void multiply(float (&sum)[L::msub][L::wn / 2], const operands &in,
-                                         ring<STAGES> &at)
+                                         ring<L::stages> &at)
 {
-    if constexpr (DTYPE == GEMM_FP8)
-        multiply_scaled<L, BLOCK_M, K_STEP, STAGES, ACTIVE>(sum, in, at);
+    if constexpr (L::scaled)
+        multiply_scaled<L, ACTIVE>(sum, in, at);
     else
-        multiply_plain<L, K_STEP, STAGES, ACTIVE>(sum, in, at);
+        multiply_plain<L, ACTIVE>(sum, in, at);
 }
 
 __device__ __forceinline__ uint32_t pack_bf16(float lo, float hi)
@@ -443,28 +484,31 @@ __device__ __forceinline__ void store_tile(const float (&sum)[MSUB][COUNT], cons
 }
 
 /* The half of a large tile, 64 rows per warpgroup. */
-template <enum gemm_dtype DTYPE, class L, int BLOCK_M, int K_STEP, int STAGES>
+template <class L>
 __device__ __forceinline__ void consume_half(float (&sum)[L::msub][L::wn / 2], const gemm_params &p,
-                                             const tile &t, const operands &in, ring<STAGES> &at)
+                                             const tile &t, const operands &in, ring<L::stages> &at)
 {
     const bool none = t.m0 + in.row / 64 * 64 >= t.end;
     if (none) {
-        multiply<DTYPE, L, BLOCK_M, K_STEP, STAGES, 0>(sum, in, at);
+        multiply<L, 0>(sum, in, at);
     } else if constexpr (L::wide) {
         float(&part)[1][64] = reinterpret_cast<float(&)[1][64]>(sum);
-        multiply_plain<L, K_STEP, STAGES, 1>(part, in, at);
+        multiply_plain<L, 1>(part, in, at);
         store_tile(part, p, t, in.row, 0, 1);
     } else {
-        multiply<DTYPE, L, BLOCK_M, K_STEP, STAGES, 1>(sum, in, at);
+        multiply<L, 1>(sum, in, at);
         store_tile(sum, p, t, in.row, 0, 1);
     }
 }
 
-template <enum gemm_dtype DTYPE, class L, int BLOCK_M, int BLOCK_N, bool SPLIT, int K_STEP,
-          int STAGES>
-__device__ void consume(const gemm_params &p, const struct problem &all, const uint8_t *tiles,
-                        const float *scales, barriers bars)
+template <class L, class WALK>
+__device__ __forceinline__ void consume(const gemm_params &p, WALK &walk, ring<L::stages> &at,
+                                        const struct stages &at_smem)
 {
+    constexpr int BLOCK_M = L::m;
+    const uint8_t *const tiles = at_smem.tiles;
+    const float *const scales = at_smem.scales;
+    const barriers bars = at_smem.bars;
     /* The shuffle tells the compiler that a warp shares one value, which keeps descriptors uniform;
      * so does it that a tile's shape changes none of them inside a multiplication. */
     const int group = __shfl_sync(~0u, threadIdx.x / WARPGROUP, 0);
@@ -477,84 +521,214 @@ __device__ void consume(const gemm_params &p, const struct problem &all, const u
                          p.k_blocks,
                          row_offset * BLOCK_K_BYTES,
                          col * BLOCK_K_BYTES,
-                         row_offset + lane_row};
+                         row_offset + lane_row,
+                         group};
     const operands in_half = {
-        tiles, scales, bars, p.k_blocks, group * 64 * BLOCK_K_BYTES, 0, group * 64 + lane_row};
-    tile_walk<BLOCK_M, BLOCK_N, SPLIT> walk(all, p);
-    ring<STAGES> at;
+        tiles, scales, bars, p.k_blocks, group * 64 * BLOCK_K_BYTES, 0, group * 64 + lane_row, 0};
     tile t;
     while (walk.take(t)) {
         float sum[L::msub][L::wn / 2];
         const int valid = t.end - t.m0 - row_offset;
-        if (SPLIT && t.half) {
-            consume_half<DTYPE, L, BLOCK_M, K_STEP, STAGES>(sum, p, t, in_half, at);
+        if (L::split && t.half) {
+            if constexpr (L::split)
+                consume_half<L>(sum, p, t, in_half, at);
             continue;
         }
         if (valid > 64 * (L::msub - 1))
-            multiply<DTYPE, L, BLOCK_M, K_STEP, STAGES, L::msub>(sum, in, at);
+            multiply<L, L::msub>(sum, in, at);
         else if (L::msub > 1 && valid > 0)
-            multiply<DTYPE, L, BLOCK_M, K_STEP, STAGES, 1>(sum, in, at);
+            multiply<L, 1>(sum, in, at);
         else
-            multiply<DTYPE, L, BLOCK_M, K_STEP, STAGES, 0>(sum, in, at);
+            multiply<L, 0>(sum, in, at);
         store_tile(sum, p, t, in.row, col, L::msub);
         if (p.tile_done != NULL)
             tile_report<BLOCK_M>(p, t, p.first_expert + t.expert);
     }
+}
+
+/* All threads. Counts the row blocks of the experts with more than `above` rows, after thread 0 has
+ * zeroed the count. */
+template <class L>
+__device__ __forceinline__ void problem_load(struct problem *all, const gemm_params &p, int above)
+{
+    for (int i = threadIdx.x; i < p.expert_count; i += THREADS) {
+        const int rows = max(0, min(p.rows[p.first_expert + i], p.max_rows));
+        all->rows[i] = rows;
+        if (rows > above)
+            atomicAdd(&all->row_blocks, (rows + L::m - 1) / L::m);
+        else if (rows > 0)
+            atomicAdd(&all->few, 1);
+    }
+}
+
+/* Where a layout's ring lies; the memory barriers of two layouts lie one behind the other. */
+template <class L>
+__device__ __forceinline__ struct stages stages_at(uint8_t *tiles, uint64_t *bars)
+{
+    struct stages s;
+    s.tiles = tiles;
+    s.scales = reinterpret_cast<float *>(tiles + L::stages * L::tile_bytes);
+    s.bars.full = bars;
+    s.bars.empty = bars + L::stages;
+    return s;
+}
+
+template <class L> __device__ __forceinline__ void barriers_init(const barriers &bars)
+{
+    for (int i = 0; i < L::stages; i++) {
+        mbarrier_init(&bars.full[i], L::scaled ? 1 + 32 : 1);
+        mbarrier_init(&bars.empty[i], CONSUMERS / 32);
+    }
+}
+
+constexpr int ALIGNMENT = 1024; /* the swizzle pattern follows address bits */
+
+__device__ __forceinline__ uint8_t *tiles_start(uint8_t *dynamic)
+{
+    return dynamic + (ALIGNMENT - shared_address(dynamic) % ALIGNMENT) % ALIGNMENT;
+}
+
+__device__ __forceinline__ void all_done(const gemm_params &p)
+{
     barrier_sync(BAR_CONSUMERS, CONSUMERS);
     if (threadIdx.x == 0)
         stamp_end(p.stamp);
 }
 
-/* All threads. Counts the launch's blocks of rows, after thread 0 has zeroed the count. */
-template <int BLOCK_M>
-__device__ __forceinline__ void problem_load(struct problem *all, const gemm_params &p)
-{
-    for (int i = threadIdx.x; i < p.expert_count; i += THREADS) {
-        all->rows[i] = max(0, min(p.rows[p.first_expert + i], p.max_rows));
-        atomicAdd(&all->row_blocks, (all->rows[i] + BLOCK_M - 1) / BLOCK_M);
-    }
-}
-
-template <enum gemm_dtype DTYPE, int BLOCK_M, int BLOCK_N, bool SPLIT, int K_STEP, int STAGES>
+template <class L>
 __global__ void __launch_bounds__(THREADS, 1)
     grouped_gemm_kernel(const __grid_constant__ CUtensorMap map_a,
                         const __grid_constant__ CUtensorMap map_b,
                         const __grid_constant__ gemm_params p)
 {
-    using L = layout<DTYPE, BLOCK_M, BLOCK_N, K_STEP, STAGES>;
     extern __shared__ uint8_t dynamic[];
     __shared__ struct problem all;
-    /* The swizzle pattern follows address bits: tiles start at multiples of 1024. */
-    uint8_t *tiles = dynamic + (1024 - shared_address(dynamic) % 1024) % 1024;
-    float *scales = reinterpret_cast<float *>(tiles + STAGES * L::tile_bytes);
-    barriers bars;
-    bars.full = reinterpret_cast<uint64_t *>(scales + STAGES * L::scale_floats);
-    bars.empty = bars.full + STAGES;
+    uint8_t *tiles = tiles_start(dynamic);
+    const struct stages s =
+        stages_at<L>(tiles, reinterpret_cast<uint64_t *>(tiles + L::data_bytes));
 
     if (threadIdx.x == 0) {
         stamp_begin(p.stamp);
         all.row_blocks = 0;
-        for (int i = 0; i < STAGES; i++) {
-            mbarrier_init(&bars.full[i], L::scaled ? 1 + 32 : 1);
-            mbarrier_init(&bars.empty[i], CONSUMERS / 32);
-        }
+        all.few = 0;
+        barriers_init<L>(s.bars);
         asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
     }
     __syncthreads();
-    problem_load<BLOCK_M>(&all, p);
+    problem_load<L>(&all, p, 0);
     __syncthreads();
 
+    const struct expert_class every = {0, p.max_rows, 0};
+    ring<L::stages> at;
     if (threadIdx.x >= CONSUMERS) {
         asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
         const int warp = threadIdx.x / 32 - CONSUMERS / 32;
+        tile_walk<L> walk(all, p, every);
         if (warp == 0 && threadIdx.x % 32 == 0)
-            produce_tiles<L, BLOCK_M, BLOCK_N, SPLIT, K_STEP, STAGES>(&map_a, &map_b, p, all, tiles,
-                                                                      bars);
+            produce_tiles<L>(&map_a, &map_b, p, walk, at, s, p.stream_b);
         else if (L::scaled && warp == 1)
-            produce_scales<L, BLOCK_M, BLOCK_N, SPLIT, K_STEP, STAGES>(p, all, scales, bars);
+            produce_scales<L>(p, walk, at, s);
     } else {
         asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
-        consume<DTYPE, L, BLOCK_M, BLOCK_N, SPLIT, K_STEP, STAGES>(p, all, tiles, scales, bars);
+        tile_walk<L> walk(all, p, every);
+        consume<L>(p, walk, at, s);
+        all_done(p);
+    }
+}
+
+/* Between a CTA's classes: what the next one loads lies where the last one was read. */
+__device__ __forceinline__ void classes_sync(void)
+{
+    __syncwarp();
+    barrier_sync(BAR_CLASSES, CONSUMERS + 64);
+}
+
+/* A CTA's three turns: some of its tiles of experts with few rows, all of those with many, the rest
+ * of the first. */
+enum { TURN_FEW, TURN_MANY, TURN_REST, TURNS };
+
+/* How many tiles the first turn has: none for the first quarter of the CTAs, up to three quarters
+ * of them for the last. */
+template <class L>
+__device__ __forceinline__ int first_turn(const tile_walk<L, true> &few, int experts)
+{
+    const int tiles = experts * few.n_blocks, ctas = gridDim.x;
+    const int mine = few.next < tiles ? (tiles - few.next + ctas - 1) / ctas : 0;
+    return mine * (4 * (int)blockIdx.x / ctas) / 4;
+}
+
+/* Two layouts in one launch: H for experts with more than TILES_FEW_ROWS rows, which multiply, L
+ * for the others, whose time is that of streaming weights. CTAs take their turns at different
+ * times, so that the memory is always busy. */
+template <class H, class L>
+__global__ void __launch_bounds__(THREADS, 1)
+    grouped_gemm_mixed_kernel(const __grid_constant__ CUtensorMap map_a_many,
+                              const __grid_constant__ CUtensorMap map_a_few,
+                              const __grid_constant__ CUtensorMap map_b,
+                              const __grid_constant__ gemm_params p)
+{
+    extern __shared__ uint8_t dynamic[];
+    __shared__ struct problem all;
+    uint8_t *tiles = tiles_start(dynamic);
+    constexpr int data_bytes = H::data_bytes > L::data_bytes ? H::data_bytes : L::data_bytes;
+    uint64_t *bars = reinterpret_cast<uint64_t *>(tiles + data_bytes);
+    const struct stages many = stages_at<H>(tiles, bars);
+    const struct stages few = stages_at<L>(tiles, bars + 2 * H::stages);
+
+    if (threadIdx.x == 0) {
+        stamp_begin(p.stamp);
+        all.row_blocks = 0;
+        all.few = 0;
+        barriers_init<H>(many.bars);
+        barriers_init<L>(few.bars);
+        asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+    }
+    __syncthreads();
+    problem_load<H>(&all, p, TILES_FEW_ROWS);
+    __syncthreads();
+
+    const struct expert_class of_many = {TILES_FEW_ROWS, p.max_rows, 0};
+    const struct expert_class of_few = {0, TILES_FEW_ROWS, all.row_blocks * (p.n / H::n)};
+    ring<H::stages> at_many;
+    ring<L::stages> at_few;
+    if (threadIdx.x >= CONSUMERS) {
+        asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
+        const int warp = threadIdx.x / 32 - CONSUMERS / 32;
+        tile_walk<L, true> walk_few(all, p, of_few);
+        walk_few.left = first_turn(walk_few, all.few);
+        for (int turn = 0; warp < 2 && turn < TURNS; turn++) {
+            if (turn > 0)
+                classes_sync();
+            if (warp == 0 && threadIdx.x % 32 == 0) {
+                if (turn == TURN_MANY) {
+                    tile_walk<H, true> walk_many(all, p, of_many);
+                    produce_tiles<H>(&map_a_many, &map_b, p, walk_many, at_many, many, false);
+                } else
+                    produce_tiles<L>(&map_a_few, &map_b, p, walk_few, at_few, few, true);
+            } else if (L::scaled && warp == 1) {
+                if (turn == TURN_MANY) {
+                    tile_walk<H, true> walk_many(all, p, of_many);
+                    produce_scales<H>(p, walk_many, at_many, many);
+                } else
+                    produce_scales<L>(p, walk_few, at_few, few);
+            }
+            walk_few.left = INT32_MAX;
+        }
+    } else {
+        asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
+        tile_walk<L, true> walk_few(all, p, of_few);
+        walk_few.left = first_turn(walk_few, all.few);
+        for (int turn = 0; turn < TURNS; turn++) {
+            if (turn > 0)
+                classes_sync();
+            if (turn == TURN_MANY) {
+                tile_walk<H, true> walk_many(all, p, of_many);
+                consume<H>(p, walk_many, at_many, many);
+            } else
+                consume<L>(p, walk_few, at_few, few);
+            walk_few.left = INT32_MAX;
+        }
+        all_done(p);
     }
 }
 
@@ -648,21 +822,44 @@ struct launch {
 
 template <enum gemm_dtype DTYPE, int BLOCK_M, int K_STEP, int STAGES, int BLOCK_N = NARROW,
           bool SPLIT = false>
-int launch_kernel(const struct launch &l)
+using tiles_layout = layout<DTYPE, BLOCK_M, BLOCK_N, SPLIT, K_STEP, STAGES>;
+
+template <class L> int launch_kernel(const struct launch &l)
 {
-    using L = layout<DTYPE, BLOCK_M, BLOCK_N, K_STEP, STAGES>;
-    const auto kernel = grouped_gemm_kernel<DTYPE, BLOCK_M, BLOCK_N, SPLIT, K_STEP, STAGES>;
+    const auto kernel = grouped_gemm_kernel<L>;
+    constexpr int bytes = L::data_bytes + L::barrier_bytes + ALIGNMENT;
     CUtensorMap map_a, map_b;
     int err = map_encode(&map_a, l.args, l.args->a, l.args->max_rows, L::a_box);
     if (err == 0)
         err = map_encode(&map_b, l.args, l.args->b, l.args->n, NARROW);
     if (err == 0)
         err = gpu_check(
-            cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, L::bytes),
+            cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
             "shared memory");
     if (err != 0)
         return err;
-    kernel<<<l.args->num_sms, THREADS, L::bytes, l.stream>>>(map_a, map_b, l.params);
+    kernel<<<l.args->num_sms, THREADS, bytes, l.stream>>>(map_a, map_b, l.params);
+    return gpu_check(cudaGetLastError(), "launch");
+}
+
+template <class H, class L> int launch_mixed(const struct launch &l)
+{
+    const auto kernel = grouped_gemm_mixed_kernel<H, L>;
+    constexpr int bytes = (H::data_bytes > L::data_bytes ? H::data_bytes : L::data_bytes) +
+                          H::barrier_bytes + L::barrier_bytes + ALIGNMENT;
+    CUtensorMap map_a[2], map_b;
+    int err = map_encode(&map_a[0], l.args, l.args->a, l.args->max_rows, H::a_box);
+    if (err == 0)
+        err = map_encode(&map_a[1], l.args, l.args->a, l.args->max_rows, L::a_box);
+    if (err == 0)
+        err = map_encode(&map_b, l.args, l.args->b, l.args->n, NARROW);
+    if (err == 0)
+        err = gpu_check(
+            cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
+            "shared memory");
+    if (err != 0)
+        return err;
+    kernel<<<l.args->num_sms, THREADS, bytes, l.stream>>>(map_a[0], map_a[1], map_b, l.params);
     return gpu_check(cudaGetLastError(), "launch");
 }
 
@@ -670,6 +867,11 @@ int launch_kernel(const struct launch &l)
 
 static int rows_expected(const struct grouped_gemm_args *args)
 {
+    int most = 0;
+    for (int e = 0; args->rows_each != NULL && e < args->expert_count; e++)
+        most = args->rows_each[e] > most ? args->rows_each[e] : most;
+    if (most > 0)
+        return most;
     return args->rows_hint > 0 ? args->rows_hint : args->max_rows;
 }
 
@@ -683,6 +885,7 @@ static struct tiles tiles_of(const struct grouped_gemm_args *args)
     shape.num_sms = args->num_sms;
     shape.block_m = args->block_m;
     shape.counted = args->tile_done != NULL;
+    shape.each = args->rows_each;
     return tiles_choose(&shape);
 }
 
@@ -691,29 +894,41 @@ int kernels_grouped_gemm_block_m(const struct grouped_gemm_args *args)
     return tiles_of(args).block_m;
 }
 
+/* Wide tiles for experts with few rows, whose more bytes in flight serve best while other CTAs
+ * multiply for those with many. */
+static int launch_mixed_variant(const struct launch &l)
+{
+    return l.args->dtype == GEMM_FP8 ? launch_mixed<tiles_layout<GEMM_FP8, 256, 1, 4>,
+                                                    tiles_layout<GEMM_FP8, 64, 1, 5, 256>>(l)
+                                     : launch_mixed<tiles_layout<GEMM_BF16, 128, 1, 4, 256>,
+                                                    tiles_layout<GEMM_BF16, 64, 1, 5, 256>>(l);
+}
+
 /* Two K blocks a stage halve the barriers' cost where few rows meet many weights; large tiles have
  * no room for it, and BF16's 128-row tiles, bound by the L2, prefer the finer steps once rows are
  * many. */
 static int launch_variant(const struct launch &l, const struct tiles &t)
 {
     const bool two = l.params.k_blocks % 2 == 0;
+    if (t.mixed)
+        return launch_mixed_variant(l);
     if (l.args->dtype == GEMM_FP8) {
         if (t.block_m == 64)
-            return two ? launch_kernel<GEMM_FP8, 64, 2, 4>(l)
-                       : launch_kernel<GEMM_FP8, 64, 1, 8>(l);
+            return two ? launch_kernel<tiles_layout<GEMM_FP8, 64, 2, 4>>(l)
+                       : launch_kernel<tiles_layout<GEMM_FP8, 64, 1, 8>>(l);
         if (t.block_m == 128)
-            return two ? launch_kernel<GEMM_FP8, 128, 2, 3>(l)
-                       : launch_kernel<GEMM_FP8, 128, 1, 6>(l);
-        return t.split ? launch_kernel<GEMM_FP8, 256, 1, 4, NARROW, true>(l)
-                       : launch_kernel<GEMM_FP8, 256, 1, 4>(l);
+            return two ? launch_kernel<tiles_layout<GEMM_FP8, 128, 2, 3>>(l)
+                       : launch_kernel<tiles_layout<GEMM_FP8, 128, 1, 6>>(l);
+        return t.split ? launch_kernel<tiles_layout<GEMM_FP8, 256, 1, 4, NARROW, true>>(l)
+                       : launch_kernel<tiles_layout<GEMM_FP8, 256, 1, 4>>(l);
     }
     if (t.block_m == 64)
-        return launch_kernel<GEMM_BF16, 64, 2, 4>(l);
+        return launch_kernel<tiles_layout<GEMM_BF16, 64, 2, 4>>(l);
     if (t.block_m == 128)
-        return l.params.stream_b ? launch_kernel<GEMM_BF16, 128, 2, 3>(l)
-                                 : launch_kernel<GEMM_BF16, 128, 1, 6>(l);
-    return t.wide ? launch_kernel<GEMM_BF16, 128, 1, 4, 256, true>(l)
-                  : launch_kernel<GEMM_BF16, 256, 1, 4>(l);
+        return l.params.stream_b ? launch_kernel<tiles_layout<GEMM_BF16, 128, 2, 3>>(l)
+                                 : launch_kernel<tiles_layout<GEMM_BF16, 128, 1, 6>>(l);
+    return t.wide ? launch_kernel<tiles_layout<GEMM_BF16, 128, 1, 4, 256, true>>(l)
+                  : launch_kernel<tiles_layout<GEMM_BF16, 256, 1, 4>>(l);
 }
 
 int kernels_grouped_gemm_launch(const struct grouped_gemm_args *args, cudaStream_t stream)

@@ -56,6 +56,9 @@ struct grouped_gemm_args {
     int block_m;   /* 64, 128 or 256 rows per tile; 0 chooses from rows_hint and num_sms. 256 also
                       means tiles of 128 rows, twice as wide, where they serve as well */
     int rows_hint; /* rows expected in the fullest expert, 0 for max_rows: affects speed only */
+    /* NULL, or host memory, [expert_count]: rows expected in each expert of the range, instead of
+     * rows_hint. With it a launch gives experts with few rows other tiles than those with many. */
+    const int *rows_each;
     const void *a;
     const float *a_scale;
     int a_scale_row_stride;
@@ -77,7 +80,7 @@ struct grouped_gemm_args {
  */
 int kernels_grouped_gemm_launch(const struct grouped_gemm_args *args, cudaStream_t stream);
 
-/* The block_m that a launch with these args uses: 64, 128 or 256. */
+/* The block_m that a launch with these args uses: 64, 128 or 256 (for experts with many rows). */
 int kernels_grouped_gemm_block_m(const struct grouped_gemm_args *args);
 
 #ifdef __cplusplus

@@ -297,6 +297,20 @@ int routing_make(const struct routing_spec *spec, int ranks, int tokens, int exp
     return 0;
 }
 
+void routing_fold(struct plan_routing *r, int gpus)
+{
+    size_t per = (size_t)r->tokens * (size_t)r->topk;
+    int locals = r->experts / r->ranks;
+
+    for (int rank = gpus; rank < r->ranks; rank++)
+        for (size_t i = 0; i < per; i++) {
+            int32_t from = r->expert[(size_t)(rank % gpus) * per + i];
+
+            r->expert[(size_t)rank * per + i] =
+                from < 0 ? from : (from + rank / gpus * gpus * locals) % r->experts;
+        }
+}
+
 void routing_free(struct plan_routing *r)
 {
     if (!r)

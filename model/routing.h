@@ -40,6 +40,9 @@ struct routing_spec {
  * ERR_NOMEM. The caller frees with routing_free. */
 int routing_make(const struct routing_spec *spec, int ranks, int tokens, int experts, int topk,
                  struct plan_routing **out);
+/* As slices have it: of `gpus`, which divides the ranks, rank s sends the tokens of rank s % gpus
+ * to experts s / gpus * gpus ranks further on, so that each rank has the rows of its GPU. */
+void routing_fold(struct plan_routing *r, int gpus);
 void routing_free(struct plan_routing *r); /* accepts NULL */
 
 /* Renames experts by a placement: rows of expert e go to the physical experts

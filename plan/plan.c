@@ -229,6 +229,20 @@ int plan_op_rows(const struct plan *plan, int op, int rank, int *max_rows)
     return total;
 }
 
+int plan_op_hot_rows(const struct plan *plan, int op, int rank)
+{
+    const struct plan_op *o = &plan->ops[op];
+    int num = o->num_experts > 0 ? o->num_experts : plan->experts_per_rank, most = 0;
+
+    for (int src = 0; src < plan->ranks; src++)
+        for (int e = o->first_expert; e < o->first_expert + num; e++) {
+            int rows = plan_pair_rows(plan, o->batch, src, rank, e, 1);
+
+            most = rows > most ? rows : most;
+        }
+    return most;
+}
+
 int plan_op_copies(const struct plan *plan, int op, int rank)
 {
     const struct plan_op *o = &plan->ops[op];

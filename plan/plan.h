@@ -199,6 +199,8 @@ static inline int plan_expert_rows(const struct plan *plan, int batch, int rank,
 }
 /* Rows an expert op has on `rank`: the sum over its experts; the largest over them in *max_rows. */
 int plan_op_rows(const struct plan *plan, int op, int rank, int *max_rows);
+/* Most rows that one expert of the op's on `rank` has from one rank's tokens. */
+int plan_op_hot_rows(const struct plan *plan, int op, int rank);
 /* Rows from token rank `src` to the experts [first, first+num) of `dst` (one per chosen expert). */
 static inline int plan_pair_rows(const struct plan *plan, int batch, int src, int dst, int first,
                                  int num)

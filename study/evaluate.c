@@ -43,6 +43,7 @@ struct evaluator {
     double changed_sms, changed_nvlink_GBps; /* the factor and the rate it was made for */
     struct whatif what;
     struct sim_emulation emulation;
+    int fold; /* GPUs that ranks are folded onto; 0: none */
 
     struct plan_routing *routing;
     char routing_key[1024];
@@ -124,6 +125,12 @@ void evaluator_what_if(struct evaluator *e, const struct whatif *what)
 void evaluator_emulate(struct evaluator *e, const struct sim_emulation *emulation)
 {
     e->emulation = emulation ? *emulation : (struct sim_emulation){0};
+    baseline_forget(e);
+}
+
+void evaluator_fold(struct evaluator *e, int gpus)
+{
+    e->fold = gpus;
     baseline_forget(e);
 }
 
@@ -333,11 +340,12 @@ static int routing_load(struct evaluator *e, const struct scenario *s)
     experts = m->experts + (balanced ? s->redundant_experts : 0);
     if (m->zero_experts) /* all are chosen among; those without weights are masked below */
         spec.n_group = spec.topk_group = 1;
-    snprintf(key, sizeof key, "%d %.17g %.17g %.17g %s %d %lu %lu %d %d | %d %d %d %d %d | %d %d",
-             spec.kind, spec.sigma, spec.exponent, spec.rank_skew, spec.path ? spec.path : "",
-             spec.layer, spec.seed, spec.draw, spec.n_group, spec.topk_group, ranks_of(s),
-             s->gpus_per_node, s->batch, experts + m->zero_experts, m->topk, s->placement,
-             s->redundant_experts);
+    snprintf(key, sizeof key,
+             "%d %.17g %.17g %.17g %s %d %lu %lu %d %d | %d %d %d %d %d | %d %d %d", spec.kind,
+             spec.sigma, spec.exponent, spec.rank_skew, spec.path ? spec.path : "", spec.layer,
+             spec.seed, spec.draw, spec.n_group, spec.topk_group, ranks_of(s), s->gpus_per_node,
+             s->batch, experts + m->zero_experts, m->topk, s->placement, s->redundant_experts,
+             e->fold);
     if (e->routing && !strcmp(key, e->routing_key))
         return 0;
     err = routing_make(&spec, ranks_of(s), s->batch, experts + m->zero_experts, m->topk, &r);
@@ -345,6 +353,8 @@ static int routing_load(struct evaluator *e, const struct scenario *s)
         zero_experts_mask(r, experts);
     if (!err && !balanced && (s->placement || s->redundant_experts))
         err = routing_move(s, m, &spec, r);
+    if (!err && e->fold > 0 && e->fold < r->ranks && r->ranks % e->fold == 0)
+        routing_fold(r, e->fold);
     if (err) {
         routing_free(r);
         return err;

@@ -41,6 +41,9 @@ int evaluator_use_model(struct evaluator *e, const char *name, struct moe_model 
 /* Uses this profile instead of reading the one a scenario names (borrowed; NULL = read again):
  * how intervals are drawn (study/draws.h). */
 void evaluator_use_profile(struct evaluator *e, const struct hw_profile *profile);
+/* Ranks are folded onto so many GPUs, as slices are (kernels/slots.h): each rank's rows become
+ * those of the GPU that stands for it. 0, or as many as there are ranks: none is folded. */
+void evaluator_fold(struct evaluator *e, int gpus);
 /* Predicts an emulation instead of the machine (NULL = the machine): see sim/sim.h. */
 void evaluator_emulate(struct evaluator *e, const struct sim_emulation *emulation);
 void evaluator_what_if(struct evaluator *e, const struct whatif *what); /* NULL = none */

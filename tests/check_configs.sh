@@ -11,8 +11,8 @@ fail() {
     echo "FAILED: $*"
     failed=1
 }
-is_json() { # jansson's own reader, through the program: diff reads traces, python only where it is
-    if command -v python3 >/dev/null; then python3 -m json.tool "$1" >/dev/null; else grep -q '^}' "$1"; fi
+is_json() { # jansson's own reader, through the program
+    "$peosim" info json "$1" >/dev/null
 }
 
 for config in configs/*.yaml; do
@@ -20,7 +20,7 @@ for config in configs/*.yaml; do
     grep -q '^traffic:' "$config" && continue # `peosim capacity` reads these
     small=()
     # Large grids: the first batches say whether the file runs.
-    [ "$("$peosim" plan "$config" 2>/dev/null | grep -c '^# batch')" -gt 60 ] && small=(--set batch=16,32)
+    [ "$("$peosim" plan "$config" 2>/dev/null | grep -c '^# batch')" -gt 30 ] && small=(--set batch=16,32)
     "$peosim" run "$config" "${small[@]}" --no-plots --jobs 1 --output-dir "$out/a" >"$out/a.txt" 2>"$out/a.err" ||
         { fail "$config: $(cat "$out/a.err")"; continue; }
     "$peosim" run "$config" "${small[@]}" --no-plots --jobs 2 --output-dir "$out/b" >"$out/b.txt" 2>/dev/null
@@ -53,6 +53,10 @@ PATH=$out/bin "$peosim" run configs/qwen_ep16.yaml --set policies=none --set bat
     --output-dir "$out/d" >/dev/null 2>"$out/d.err" || fail "without gnuplot: exit status $?"
 [ -s "$out/d/summary.json" ] || fail "without gnuplot: no results"
 grep -q gnuplot "$out/d.err" || fail "without gnuplot: no message"
+
+# What is no JSON is said to be none.
+echo '{"a": 1' >"$out/bad.json"
+is_json "$out/bad.json" 2>/dev/null && fail "half a JSON object passes for one"
 
 # An output folder that cannot be: one line, exit 2, nothing left.
 touch "$out/file"

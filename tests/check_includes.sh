@@ -49,6 +49,11 @@ check_rooms() {
         grep -v '^validate/gpu_\|^validate/bench/' | sed 's/:\([0-9]*\):.*/:\1: the CPU half may not include the GPU half/'
 }
 
+# Headers of kernels may name CUDA's types: where there is no CUDA, nothing is said of those.
+needs_cuda() {
+    grep -q 'cu[a-zA-Z_0-9]*\.h: No such file' "$log"
+}
+
 check_headers() {
     for header in $(find base plan trace hw model sim calib study report kernels validate cmd -name '*.h'); do
         case $header in
@@ -56,7 +61,7 @@ check_headers() {
         esac
         echo "#include \"$header\"" |
             ${CC:-cc} -std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror -I. -fsyntax-only -x c - \
-                >"$log" 2>&1 || { echo "$header: does not compile alone:" && cat "$log"; }
+                >"$log" 2>&1 || needs_cuda || { echo "$header: does not compile alone:" && cat "$log"; }
     done
 }
 

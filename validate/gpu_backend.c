@@ -153,6 +153,24 @@ static int dense_ops(const struct plan *plan)
     return n;
 }
 
+/* What a kernel is told of the rows that it will find, for its speed. */
+static int rows_expect(struct gpu_run *r, int op)
+{
+    const struct plan *p = r->plan;
+    const struct plan_op *o = &p->ops[op];
+
+    if (o->kind == OP_DISPATCH || o->kind == OP_DISPATCH_RECV)
+        r->op[op].hot_rows = plan_op_hot_rows(p, op, r->s->rank);
+    if (!plan_op_is_expert_gemm(o->kind))
+        return 0;
+    r->op[op].rows_each = malloc((size_t)o->num_experts * sizeof *r->op[op].rows_each);
+    if (!r->op[op].rows_each)
+        return ERR_NOMEM;
+    for (int e = 0; e < o->num_experts; e++)
+        r->op[op].rows_each[e] = plan_expert_rows(p, o->batch, r->s->rank, o->first_expert + e);
+    return 0;
+}
+
 static int ops_prepare(struct gpu_run *r)
 {
     const struct plan *p = r->plan;
@@ -166,12 +184,8 @@ static int ops_prepare(struct gpu_run *r)
         err = gpu_upload(d->rows, rows, sizeof rows);
     gpu_dense_room(r->s, dense_ops(p)); /* the other layers want the same */
     for (int i = 0; !err && i < p->num_ops; i++) {
-        for (int rank = 0; plan_op_is_expert_gemm(p->ops[i].kind) && rank < p->ranks; rank++) {
-            int most = 0;
-
-            plan_op_rows(p, i, rank, &most);
-            r->op[i].rows_hint = most > r->op[i].rows_hint ? most : r->op[i].rows_hint;
-        }
+        if (!err)
+            err = rows_expect(r, i);
         if (p->ops[i].buffer)
             err = gpu_half_open(r->s, p->ops[i].buffer);
         if (!err)
@@ -341,6 +355,7 @@ void run_close(struct gpu_run *r)
         if (r->op[i].event)
             cudaEventDestroy(r->op[i].event);
         gpu_experts_close(r->op[i].experts);
+        free(r->op[i].rows_each);
     }
     for (int i = 0; i < GPU_MAX_STREAMS; i++) {
         if (r->stream[i])

@@ -24,7 +24,8 @@ struct gpu_op {
     bool mark; /* a library kernel before another one: when traced, a mark tells them apart */
     cudaEvent_t event;
     bool signals, follows; /* tiles: counts them, waits for them */
-    int rows_hint;
+    int *rows_each;        /* expert GEMMs: rows of each of its experts on this rank, as planned */
+    int hot_rows;          /* dispatches: most rows of one expert from one rank, as planned */
     struct gpu_dense_entry *dense;
     struct gpu_experts *experts; /* an expert GEMM as one library GEMM per expert, or NULL */
 };

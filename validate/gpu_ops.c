@@ -135,9 +135,9 @@ static struct kernels_delay delay_of(const struct gpu_run *r, const struct plan_
                                   .seed = (unsigned int)(op - r->plan->ops) * 2654435761u};
 }
 
-static struct dispatch_args dispatch_args_of(struct gpu_run *r, const struct plan_op *o,
-                                             struct kernel_stamp *stamp)
+static struct dispatch_args dispatch_args_of(struct gpu_run *r, int op, struct kernel_stamp *stamp)
 {
+    const struct plan_op *o = &r->plan->ops[op];
     struct gpu_layer *l = r->s->layer;
     struct gpu_half *h = &l->half[o->buffer];
     const struct plan_batch *b = &r->plan->batches[o->batch];
@@ -160,6 +160,7 @@ static struct dispatch_args dispatch_args_of(struct gpu_run *r, const struct pla
         .sources = h->sources,
         .rows = h->rows,
         .segments = h->segments,
+        .hot_rows = r->op[op].hot_rows,
         .pacing = r->pacing,
         .delay = delay_of(r, o),
         .stamp = stamp,
@@ -205,7 +206,7 @@ static struct combine_args combine_args_of(struct gpu_run *r, int op, struct ker
 static int launch_comm(struct gpu_run *r, int op, cudaStream_t stream, struct kernel_stamp *stamp)
 {
     const struct plan_op *o = &r->plan->ops[op];
-    struct dispatch_args d = dispatch_args_of(r, o, stamp);
+    struct dispatch_args d = dispatch_args_of(r, op, stamp);
     struct combine_args c = combine_args_of(r, op, stamp);
 
     switch (o->kind) {
@@ -242,7 +243,7 @@ static int launch_expert_gemm(struct gpu_run *r, int op, cudaStream_t stream,
         .k = o->k,
         .num_sms = o->sms,
         .block_m = r->op[op].signals ? o->block_m : 0,
-        .rows_hint = r->op[op].rows_hint,
+        .rows_each = r->op[op].rows_each,
         .a = up ? h->packed_x : h->act,
         .a_scale = up ? h->packed_scales : h->act_scales,
         .a_scale_row_stride = up ? o->k / 128 : 1,

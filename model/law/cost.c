@@ -1,3 +1,4 @@
+#include "model/attn.h"
 #include "model/law/four_bit.h"
 #include "model/law/cost.h"
 
@@ -196,6 +197,8 @@ void cost_comm_low_latency(const struct law_cost *c, const struct plan *plan, in
         (back ? combine_rows : dispatch_rows)(plan, op, rank, &in);
     if (in.part != LAW_SEND)
         in.rows_recv = back ? (double)in.tokens * in.topk : expert_rows(plan, op, rank);
+    if (in.part != LAW_SEND && !back)
+        in.hot_rows = plan_op_hot_rows(plan, (int)(op - plan->ops), rank);
     (back ? law_ll_combine : law_ll_dispatch)(c->v, &in, out);
     out->assumed = c->assumed[back ? BASIS_LL_COMBINE : BASIS_LL_DISPATCH] ||
                    (in.part != LAW_FUSED && c->assumed[BASIS_LL_SPLIT]) ||
@@ -267,7 +270,7 @@ void cost_comm_a2a(const struct law_cost *c, const struct plan *plan, int rank, 
 {
     const struct plan_op *op = &plan->ops[index];
     const struct plan_batch *batch = &plan->batches[op->batch];
-    struct law_a2a in = {.sms = op->sms};
+    struct law_a2a in = {.sms = op->sms, .hidden = op->n};
     struct law_ll sent = {0};
 
     if (is_combine(op->kind)) {
@@ -402,8 +405,9 @@ void cost_op_expert_gemm(const struct law_cost *c, const struct plan *plan, int 
                              .num_sms = plan->num_sms,
                              .block_m = op->block_m};
 
-    /* The validator's kernel is told the fullest expert of all ranks, so that all choose alike. */
-    if (c->v[HW_GROUPED_TILE_RULE] > 0.5)
+    /* The validator's kernel was told the fullest expert of all ranks, so that all chose alike; by
+     * rule 3 it is told the rows of each of its own. */
+    if (c->v[HW_GROUPED_TILE_RULE] > 0.5 && c->v[HW_GROUPED_TILE_RULE] < 2.5)
         in.expected_m = most_rows(plan, op);
     if (op->gemm == GEMM_DENSE) {
         work_expert_sequence(c, plan, rank, op, out);
@@ -457,6 +461,39 @@ static void attn_side_add(const struct law_cost *c, const struct plan *plan,
     out->assumed |= c->assumed[BASIS_ATTN] || c->assumed[BASIS_ACT];
 }
 
+/* Kinds without a law of their own take the roofline: the work and bytes of their shape at the
+ * rates of softmax attention. Prompts read a request's cache once, decode steps once a token's
+ * request. */
+static void attn_roofline(const struct law_cost *c, const struct plan *plan,
+                          const struct plan_op *op, struct cost_work *out)
+{
+    const struct plan_attn *a = &plan->attn;
+    const struct attn_shape *s = &a->shape;
+    double q = fmax(a->q_tokens, 1), context = a->context_len + (q + 1) / 2;
+    double per_token = attn_cache_elements(s, 1);
+    double bytes = per_token > 0 ? a->kv_bytes_per_token / per_token : 2;
+    bool prefill = plan_attn_is_prefill(a);
+    double heads = attn_kind_has_state(s->kind) ? s->state_v_heads : s->heads;
+    struct law_attn in = {.rows = op->rows,
+                          .context = 1,
+                          .heads = heads,
+                          /* as wide as the FLOPs of one token need */
+                          .qk_dim = heads > 0 ? attn_flops(s, context, !prefill) / (2 * heads) : 0,
+                          .prefill = prefill,
+                          .sms = op->sms,
+                          .num_sms = plan->num_sms};
+
+    in.kv_bytes =
+        op->rows / q *
+        (prefill ? attn_cache_bytes(s, a->context_len + q, bytes) + 2 * attn_state_bytes(s)
+                 : attn_read_bytes(s, a->context_len + q, bytes));
+    law_attn_work(c->v, &in, out);
+    /* queries in, values out */
+    out->head.hbm_bytes =
+        in.kv_bytes + 4.0 * op->rows * heads * fmax(s->v_head_dim, s->state_v_dim);
+    out->assumed = true;
+}
+
 /* Keys a query attends to on average: the cache, and causally half of its own request's tokens. */
 void cost_op_attn_core(const struct law_cost *c, const struct plan *plan, int rank, int index,
                        struct cost_work *out)
@@ -476,6 +513,10 @@ void cost_op_attn_core(const struct law_cost *c, const struct plan *plan, int ra
                           .num_sms = plan->num_sms};
 
     (void)rank;
+    if (a->shape.kind != ATTN_NONE && a->shape.kind != ATTN_GQA && a->shape.kind != ATTN_MLA) {
+        attn_roofline(c, plan, op, out);
+        return;
+    }
     in.kv_bytes = op->rows / q * (a->context_len + q) * a->kv_bytes_per_token;
     law_attn_work(c->v, &in, out);
     out->assumed = c->assumed[BASIS_ATTN];

@@ -4,6 +4,7 @@
 #include <math.h>
 
 enum { MAX_SMS = 1024 }; /* what a profile may say */
+enum { ACT_CORNER = 2 };
 
 static double ceil_div(double a, double b)
 {
@@ -100,8 +101,8 @@ struct law_tile law_fewest_waves_tile(int m, int n, int sms)
             if (choice_better(&c, &best, m, n))
                 best = c;
         }
-    return (struct law_tile){best.m, best.n, (int)((best.blocks + best.waves - 1) / best.waves),
-                             false,  1,      1};
+    return (struct law_tile){
+        best.m, best.n, (int)((best.blocks + best.waves - 1) / best.waves), false, false, 1, 1};
 }
 
 static int align_int(int a, int b)
@@ -219,11 +220,27 @@ static bool own_split_pays(const struct law_grouped *in, int m)
     return rest > 0 && 2 * rest <= in->sms && tiles / in->sms < 8;
 }
 
+enum { FEW_ROWS = 64, FEW_COLUMNS = 256 };
+
+static bool own_mixed(int rule, const struct law_grouped *in, int m)
+{
+    bool few = false;
+
+    for (int i = 0; in->rows && i < in->groups; i++)
+        few |= in->rows[i] > 0 && in->rows[i] <= FEW_ROWS;
+    return rule > 2 && in->expected_m == 0 && in->block_m == 0 && few && m > 128 &&
+           in->n % FEW_COLUMNS == 0;
+}
+
 /* A forced block_m says that finished tiles are counted: each must be whole and as tall as that. */
 struct law_tile law_own_tile(int rule, const struct law_grouped *in, int m)
 {
     struct law_tile t = {.m = own_block_m(rule, in, m), .n = 128, .sms = in->sms};
 
+    if (own_mixed(rule, in, m))
+        return in->dtype == DTYPE_BF16
+                   ? (struct law_tile){.m = 128, .n = 256, .sms = in->sms, .mixed = true}
+                   : (struct law_tile){.m = 256, .n = 128, .sms = in->sms, .mixed = true};
     if (rule < 2 || t.m != 256 || in->block_m > 0)
         return t;
     if (in->dtype != DTYPE_BF16) {
@@ -287,6 +304,16 @@ static double grouped_tiles_m(const struct law_grouped *in, int block_m)
     return (double)tiles;
 }
 
+/* Rule 3: of the fullest group. */
+static int grouped_most_m(const struct law_grouped *in)
+{
+    int most = 1;
+
+    for (int i = 0; i < in->groups; i++)
+        most = in->rows[i] > most ? in->rows[i] : most;
+    return most;
+}
+
 static int grouped_expected_m(const struct law_grouped *in, const struct grouped_sums *s)
 {
     int64_t m = s->aligned;
@@ -330,6 +357,75 @@ static int own_first_row(const struct own_tiles *t, int blocks, int64_t i)
     return (first + (int)((i - first * t->columns) % height)) * t->tile.m;
 }
 
+/* What the CTAs have to do, tile t going to CTA t % sms: diff[i] is what CTA i has beyond CTA i -
+ * 1, `all` what each has. */
+struct dealt {
+    double diff[MAX_SMS + 1], all;
+    int sms, at; /* at: the CTA of the next tile */
+};
+
+static void deal(struct dealt *d, int64_t tiles, double ns)
+{
+    int rest = (int)(tiles % d->sms), end = d->at + rest;
+
+    d->all += (double)(tiles / d->sms) * ns;
+    d->diff[d->at] += ns;
+    d->diff[end < d->sms ? end : d->sms] -= ns;
+    if (end > d->sms) {
+        d->diff[0] += ns;
+        d->diff[end - d->sms] -= ns;
+    }
+    d->at = end % d->sms;
+}
+
+static double dealt_most(const struct dealt *d)
+{
+    double sum = 0, most = 0;
+
+    for (int i = 0; i < d->sms; i++) {
+        sum += d->diff[i];
+        most = fmax(most, sum);
+    }
+    return d->all + most;
+}
+
+/* An expert's tiles, none halved: all as its first ones, then what the last of each column takes
+ * less or more. */
+static void deal_expert(struct dealt *d, const struct own_tiles *t, int rows, double factor)
+{
+    int blocks = ceil_int(rows, t->tile.m), first = d->at;
+    double full = t->block_ns[filled_blocks(rows, 0, t->tile.m) - 1] * factor;
+    double last =
+        t->block_ns[filled_blocks(rows, (blocks - 1) * t->tile.m, t->tile.m) - 1] * factor - full;
+
+    deal(d, blocks * t->columns, full);
+    for (int c = 0; last != 0 && c < t->columns; c++) {
+        int cta = (int)((first + (int64_t)c * blocks + blocks - 1) % d->sms);
+
+        d->diff[cta] += last;
+        d->diff[cta + 1] -= last;
+    }
+}
+
+/* No tile is halved, and no expert has more rows than a band. */
+static bool own_simple(const struct law_grouped *in, const struct own_tiles *t)
+{
+    for (int e = 0; e < in->groups; e++)
+        if (in->rows[e] > 2048)
+            return false;
+    return t->whole == t->num;
+}
+
+static double own_simple_cta(const struct law_grouped *in, const struct own_tiles *t)
+{
+    struct dealt d = {.sms = in->sms};
+
+    for (int e = 0; e < in->groups; e++)
+        if (in->rows[e] > 0)
+            deal_expert(&d, t, in->rows[e], 1);
+    return dealt_most(&d);
+}
+
 /* Tile t belongs to CTA t % sms, in the order experts, columns, rows: the CTA with the most to do
  * sets the time. Halves count as tiles; the whole ones before them fill their passes. */
 static double own_slowest_cta(const struct law_grouped *in, const struct own_tiles *t)
@@ -337,6 +433,8 @@ static double own_slowest_cta(const struct law_grouped *in, const struct own_til
     double cta_ns[MAX_SMS] = {0}, most = 0;
     int64_t at = 0;
 
+    if (own_simple(in, t))
+        return own_simple_cta(in, t);
     for (int e = 0; e < in->groups; e++) {
         int blocks = ceil_int(in->rows[e], t->tile.m);
 
@@ -415,12 +513,37 @@ static struct own_tiles own_tiles_of(const double *v, const struct law_grouped *
     t.whole = t.num;
     if (t.tile.split && 2 * (t.num % in->sms) <= in->sms)
         t.whole -= t.num % in->sms;
+    if (t.tile.m == 64 && v[HW_GROUPED_TILE_RULE] > 2.5)
+        loss = v[HW_GROUPED_LOW_LOSS];
+    if (in->block_m > 0)
+        loss += v[HW_GROUPED_COUNTED_LOSS];
     for (int i = 0; i < 4; i++)
         t.block_ns[i] =
             tile_ns(q, 64 * (i + 1), t.tile.n, in->k, in->sms, in->num_sms) * (1 + loss);
+    /* Of three blocks one warpgroup has two, as of four. */
+    if (t.tile.m == 256 && v[HW_GROUPED_TILE_RULE] > 2.5)
+        t.block_ns[2] = (t.block_ns[2] + t.block_ns[3]) / 2;
     for (int i = 0; i < 2; i++)
         t.half_ns[i] = tile_ns(q, 64 * (i + 1), 128, in->k, in->sms, in->num_sms);
     return t;
+}
+
+/* Two kinds of tiles, dealt one kind after the other; a CTA takes those of experts with few rows,
+ * whose time is that of the weights they stream, while others multiply. */
+static double own_mixed_cta(const double *v, const struct law_grouped *in, const struct kernel *q,
+                            const struct own_tiles *many)
+{
+    struct dealt d = {.sms = in->sms};
+    double few_ns = tile_ns(q, FEW_ROWS, FEW_COLUMNS, in->k, in->sms, in->num_sms);
+    int64_t few = 0;
+
+    for (int e = 0; e < in->groups; e++) {
+        if (in->rows[e] > FEW_ROWS)
+            deal_expert(&d, many, in->rows[e], 1 + v[HW_GROUPED_MIXED_LOSS]);
+        few += in->rows[e] > 0 && in->rows[e] <= FEW_ROWS;
+    }
+    deal(&d, few * (in->n / FEW_COLUMNS), few_ns);
+    return dealt_most(&d);
 }
 
 /* The validator's own kernel knows one layout. Its tile follows from the fullest expert. */
@@ -433,14 +556,25 @@ static void own_grouped_work(const double *v, const struct law_grouped *asked,
 
     struct kernel q = grouped_kernel(v, &in);
     struct grouped_sums s = grouped_sum(&in);
-    struct own_tiles t = own_tiles_of(v, &in, &q, grouped_expected_m(&in, &s));
+
+    if (in.dtype == DTYPE_BF16)
+        q.flops_ns *= 1 + v[HW_GROUPED_BF16_GAIN];
+
+    bool known = v[HW_GROUPED_TILE_RULE] > 2.5 && in.expected_m == 0;
+    struct own_tiles t =
+        own_tiles_of(v, &in, &q, known ? grouped_most_m(&in) : grouped_expected_m(&in, &s));
 
     work_init(v, in.sms, out);
     out->head.fixed_ns = q.fixed_ns; /* empty experts have no tiles and cost nothing */
     out->flops = 2.0 * (double)s.rows * in.n * in.k;
     out->head.hbm_bytes = grouped_bytes(&in, &s, q.width);
-    if (t.num > 0)
+    if (t.tile.mixed) {
+        out->head.sm_ns = law_corner(own_mixed_cta(v, &in, &q, &t),
+                                     out->head.hbm_bytes / law_hbm_GBps(v), v[HW_MASKED_CORNER]);
+        out->waves = waves_of(floor((double)t.num / in.sms));
+    } else if (t.num > 0) {
         own_passes(v, &in, &t, out);
+    }
 }
 
 /* What is fitted of DeepGEMM's grouped kernels for one tile: 64 rows of FP8 keep one warp group
@@ -456,7 +590,7 @@ static struct kernel deepgemm_kernel(const double *v, const struct law_grouped *
     if (in->layout == GEMM_MASKED && t->m <= 64)
         q.flops_ns *= v[HW_MASKED_EFF64] / v[HW_MASKED_EFF];
     if (in->dtype == DTYPE_BF16)
-        q.flops_ns *= v[HW_GROUPED_BF16_GAIN];
+        q.flops_ns *= v[HW_DEEPGEMM_BF16_GAIN];
     if (in->sustained)
         q.flops_ns *= v[HW_GROUPED_SUSTAINED];
     return q;
@@ -640,7 +774,9 @@ void law_act_work(const double *v, double rows, int groups, int inter, enum plan
     double sm_GBps = v[HW_ACT_SM_GBPS] > 0 ? v[HW_ACT_SM_GBPS] : v[HW_GPU_SM_HBM_GBPS];
 
     stream_work(v, rows, rows * inter * (4 + dtype_bytes(dtype)), sms, sm_GBps, out);
-    out->head.fixed_ns += groups * v[HW_ACT_GROUP_NS];
+    /* Warps look for their rows' experts while others wait for the memory. */
+    if (groups * v[HW_ACT_GROUP_NS] > 0)
+        out->head.sm_ns = law_corner(out->head.sm_ns, groups * v[HW_ACT_GROUP_NS], ACT_CORNER);
 }
 
 void law_topk_add(const double *v, int tokens, int sms, struct cost_work *out)

@@ -17,6 +17,7 @@ struct law_tile {
     int m, n;
     int sms;    /* CTAs launched: no more than the waves need */
     bool split; /* tiles of a last pass that leaves half of the CTAs idle or more are halved */
+    bool mixed; /* experts of at most 64 rows have tiles of 64 x 256; the rest is of the others */
     int cluster_m, cluster_n; /* CTAs of a cluster that share loads by multicast; 0 = as 1 */
 };
 
@@ -41,7 +42,8 @@ struct law_grouped {
     enum plan_dtype dtype; /* of the operands; the output is BF16 */
     const int32_t *rows;   /* [groups] */
     int groups, n, k;
-    int expected_m; /* masked: rows per group the caller expects; 0 = their mean */
+    int expected_m; /* masked: rows per group the caller expects; 0 = their mean (tile rule 3:
+                       the caller knows the rows of each) */
     int block_m;    /* the validator's kernel: rows of a tile, forced; 0 = its own choice */
     int sms, num_sms;
     const struct law_tile *tile; /* DeepGEMM's, chosen before; NULL = chosen here */
@@ -50,7 +52,9 @@ struct law_grouped {
 /* The validator's own grouped GEMM by GROUPED_TILE_RULE, m rows expected in the fullest group. 1:
  * 128 columns; 64 rows up to 64 expected, 128 up to 128, beyond that 256 where its fewer tiles make
  * up for each taking 1.7 times as long. 2: the same (BF16: 1.6 times), but BF16's large tiles are
- * 128 x 256 where n allows, and the last pass's large tiles may be halved: kernels/tiles.h. */
+ * 128 x 256 where n allows, and the last pass's large tiles may be halved: kernels/tiles.h. 3: the
+ * same, but a launch that knows each group's rows (expected_m 0) gives those of few rows tiles of
+ * their own where others have more than 128. */
 struct law_tile law_own_tile(int rule, const struct law_grouped *in, int m);
 void law_grouped_work(const double *v, const struct law_grouped *in, struct cost_work *out);
 

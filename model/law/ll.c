@@ -280,12 +280,17 @@ void law_normal_work(const double *v, const struct law_normal *in, struct cost_w
                         normal_fill_ns(v, in);
 }
 
+#define A2A_ROW_HIDDEN 7168.0 /* what a2a.row_ns is of */
+
 void law_a2a_work(const double *v, const struct law_a2a *in, struct cost_work *out)
 {
+    double row_ns =
+        v[HW_A2A_ROW_NS] * (1 + v[HW_A2A_ROW_SHARE] * (in->hidden / A2A_ROW_HIDDEN - 1));
+
     work_init(v, in->sms, out);
     out->head.fixed_ns = v[HW_A2A_FIXED_US] * 1e3;
-    out->head.sm_ns = in->rows_packed / in->sms * v[HW_A2A_ROW_NS];
-    out->tail.sm_ns = in->rows_unpacked / in->sms * v[HW_A2A_ROW_NS];
+    out->head.sm_ns = in->rows_packed / in->sms * row_ns;
+    out->tail.sm_ns = in->rows_unpacked / in->sms * row_ns;
     out->push_GBps =
         cost_saturate(in->sms * v[HW_A2A_CTA_GBPS], v[HW_A2A_PUSH_EFF] * v[HW_NET_NVLINK_GBPS]);
 }

@@ -25,6 +25,7 @@ struct law_ll {
     double rows_sent;     /* messages this rank sends in this round, local ones included */
     double rows_off_node; /* of these, to other nodes */
     double rows_recv;     /* dispatch: messages that arrive; combine: over all rounds */
+    double hot_rows;      /* dispatch: most of them for one expert from one rank; 0: not known */
 };
 
 /* CTAs of a kernel over `experts` experts when `sms` are asked for: warp groups per CTA
@@ -61,7 +62,7 @@ double law_touched(double total, double per, int topk);
 
 /* Library all-to-all with `sms` CTAs, between kernels as large that pack and unpack rows. */
 struct law_a2a {
-    int sms;
+    int sms, hidden;
     double rows_packed, rows_unpacked; /* gathered before it, scattered or summed behind it */
 };
 void law_a2a_work(const double *v, const struct law_a2a *in, struct cost_work *out);

@@ -10,6 +10,7 @@
 #include "model/law/ll.h"
 
 enum { MAX_WARPS = 32, MAX_BUFFERS = 32, BUFFER_BYTES = 200 * 1024, COMM_CORNER = 4 };
+enum { SPREAD_FROM = 64, SPREAD_ROWS = 32 }; /* kernels/comm.h, kernels/comm_device.cuh */
 
 static int ceil_div(int a, int b)
 {
@@ -72,13 +73,22 @@ static void own_dispatch_send(const double *v, const struct law_ll *in, struct c
 static void own_dispatch_recv(const double *v, const struct law_ll *in, struct cost_work *out)
 {
     /* A warp group per expert and source: the CTAs that have one more take longest. */
-    double share = ceil_div(in->experts, in->sms) / (double)in->experts;
-    double bytes = in->rows_recv * in->message_bytes;
+    double groups = ceil_div(in->experts, in->sms), share = groups / in->experts;
+    double bytes = in->rows_recv * in->message_bytes, even_ns, sm_ns;
 
+    even_ns = sm_ns = bytes * share / v[HW_LL_DISP_RECV_GBPS];
+    if (in->hot_rows >= SPREAD_FROM) {
+        /* All CTAs share what a channel has beyond SPREAD_ROWS, once they know of all channels. */
+        sm_ns += SPREAD_ROWS * in->message_bytes * groups / v[HW_LL_DISP_GROUP_GBPS] +
+                 v[HW_LL_DISP_SPREAD_US] * 1e3;
+    } else if (in->hot_rows > 0) {
+        sm_ns = law_corner(even_ns,
+                           in->hot_rows * in->message_bytes * groups / v[HW_LL_DISP_GROUP_GBPS],
+                           COMM_CORNER);
+    }
     out->tail.hbm_bytes = 2 * bytes;
     out->tail.sm_ns =
-        law_corner(bytes * share / v[HW_LL_DISP_RECV_GBPS],
-                   2 * bytes / (v[HW_LL_DISP_COPY_EFF] * v[HW_GPU_HBM_GBPS]), COMM_CORNER);
+        law_corner(sm_ns, 2 * bytes / (v[HW_LL_DISP_COPY_EFF] * v[HW_GPU_HBM_GBPS]), COMM_CORNER);
 }
 
 void law_own_dispatch(const double *v, const struct law_ll *in, struct cost_work *out)

@@ -60,13 +60,11 @@ static void attn_fill(struct plan_attn *a, const struct layer_spec *spec)
     a->kv_lora_rank = m->kv_lora_rank;
     a->qk_rope_head_dim = m->qk_rope_head_dim;
     a->q_lora_rank = m->q_lora_rank;
-    a->kv_bytes_per_token =
-        (int)((mla ? m->kv_lora_rank + m->qk_rope_head_dim : 2 * a->kv_heads * m->head_dim) *
-              spec->kv_bytes_per_element);
+    a->shape = attn_of_rank(&m->attn, tp);
+    a->kv_bytes_per_token = (int)(attn_cache_elements(&a->shape, 1) * spec->kv_bytes_per_element);
     a->context_len = spec->context_len;
     a->q_tokens = spec->q_tokens > 0 ? spec->q_tokens : 1;
     a->tp = tp;
-    a->shape = attn_of_rank(&m->attn, tp);
 }
 
 void layer_begin(struct layer_builder *b, const struct policy *policy,
@@ -188,22 +186,21 @@ static int add_dense(struct layer_builder *b, enum plan_op_kind kind, int stream
     return layer_dense_op(b, kind, part_of(kind), stream, sms, (int[3]){rows, n, k}, after);
 }
 
-/* Width of everything that the attention projections produce from the hidden state. */
+/* Width of everything that the projections in front of the core produce: those that do not start
+ * from the hidden state (latents, low ranks) count as the width with as many weights from it, so
+ * that n * k equals the weights read. */
 static int attn_proj_width(const struct layer_builder *b)
 {
-    const struct moe_model *m = b->spec->model;
-    const struct plan_attn *a = &b->plan->attn;
+    const struct attn_shape *s = &b->plan->attn.shape;
 
-    if (m->attention != MOE_ATTN_MLA)
-        return (a->heads + 2 * a->kv_heads) * m->head_dim;
-    /* The up-projection of the latent query is counted as the width it would have from the hidden
-     * state at the same weight count, so that n*k equals the weights read. */
-    double q = m->q_lora_rank
-                   ? m->q_lora_rank + (double)m->q_lora_rank * a->heads * a->qk_head_dim / m->hidden
-                   : (double)a->heads * a->qk_head_dim;
-    return (int)(q + m->kv_lora_rank + m->qk_rope_head_dim +
-                 (double)m->kv_lora_rank * a->heads * (m->qk_nope_head_dim + m->v_head_dim) /
-                     m->hidden);
+    return (int)(attn_params_in(s) / s->hidden + 1e-6);
+}
+
+static int attn_out_width(const struct layer_builder *b)
+{
+    const struct attn_shape *s = &b->plan->attn.shape;
+
+    return (int)(attn_params_out(s) / s->hidden + 1e-6);
 }
 
 static int attn_rows(const struct layer_builder *b)
@@ -221,14 +218,11 @@ int layer_attn_proj(struct layer_builder *b, int stream, int sms, int after)
 
 int layer_attn_core(struct layer_builder *b, int stream, int sms, int after)
 {
-    const struct plan_attn *a;
-
     if (b->err)
         return -1;
-    a = &b->plan->attn;
     add_dense(b, OP_ATTN_CORE, stream, sms, attn_rows(b), 0, 0, after);
     return add_dense(b, OP_ATTN_OUT, stream, sms, attn_rows(b), b->spec->model->hidden,
-                     a->heads * a->v_head_dim, -1);
+                     attn_out_width(b), -1);
 }
 
 int layer_attention(struct layer_builder *b, int stream, int sms, int after)

@@ -229,8 +229,9 @@ static void test_microbench_kinds_reach_their_fields(void **state)
     for (int i = 0; i < 5; i++)
         text_add(t, "flag_rtt,,,,,,,,,,,,,2,,%.3f,100,1.5,,\n", 1.60 + 0.01 * i);
     for (int sms = 1; sms <= 128; sms *= 2)
-        text_add(t, "push,,%d,,,,,,,,,,,4,3145728,%.4f,100,1,,\n", sms,
-                 0.81 + 3145728 / 1e3 / pow(pow(40.0 * sms, -4) + pow(360, -4), -0.25));
+        for (int bytes = 12288; bytes <= 3145728; bytes *= 16)
+            text_add(t, "push,,%d,,,,,,,,,,,4,%d,%.4f,100,1,,\n", sms, bytes,
+                     0.81 + 1.9 + bytes / 1e3 / pow(pow(40.0 * sms, -4) + pow(360, -4), -0.25));
     text_add(t, "interference,comm,24,,,,,,,,,,,,,11.0,100,12,10.0,\n");
     text_add(t, "interference,comm,25,,,,,,,,,,,,,22.0,100,12,20.0,\n");
     /* Half of this GEMM's time ran beside a send; of the other nothing says how long. */
@@ -249,6 +250,7 @@ static void test_microbench_kinds_reach_their_fields(void **state)
     assert_true(fabs(hw_value(p, HW_LAUNCH_GRAPH_GAP_US) - 1.22) < 0.01);
     assert_true(fabs(hw_value(p, HW_NET_NVLINK_LAT_US) - 0.81) < 0.01);
     assert_true(fabs(hw_value(p, HW_NET_PUSH_SM_GBPS) - 40) < 1);
+    assert_true(fabs(hw_value(p, HW_NET_PUSH_FIXED_US) - 1.9) < 0.05);
     assert_true(fabs(hw_value(p, HW_NET_NVLINK_EFF) - 0.8) < 0.01);
     assert_true(fabs(hw_value(p, HW_INTERFERENCE_COMM) - 1.1) < 0.02);
     assert_true(fabs(hw_value(p, HW_INTERFERENCE_COMPUTE) - 1.5) < 0.05);
@@ -529,7 +531,7 @@ static void test_tile_rule_is_found(void **state)
 /* 1.5 times as long beside a GEMM, which took 1.2 times as long while both ran. */
 static void test_interference_of_library_all_to_alls(void **state)
 {
-    struct hw_profile *p = profile("h200-own");
+    struct hw_profile *p = profile("h200");
     struct text *t = calloc(1, sizeof *t);
     struct data_set *set;
 

@@ -228,6 +228,7 @@ struct dispatch_args exchange_dispatch_args(struct exchange_env *e, const struct
                                   .sources = b->sources,
                                   .rows = b->rows,
                                   .segments = b->segments,
+                                  .hot_rows = how->hot_rows,
                                   .pacing = how->pacing,
                                   .delay = {how->delay_ns, 17}};
 }

@@ -64,6 +64,7 @@ struct exchange_how {
     int idx_bytes; /* 8: 64-bit choices and column-major scales, else 32-bit and row-major ones */
     enum kernels_copy copy;
     unsigned int delay_ns;
+    int hot_rows; /* as dispatch_args has it */
     struct kernels_pacing pacing;
 };
 

@@ -75,6 +75,9 @@ static void test_inputs(struct exchange_env *e, enum exchange_routing routing, i
         {.rounds = 4, .num_sms = 8, .copy = KERNELS_COPY_BULK, .idx_bytes = 8, .parity = 1},
         {.rounds = 4, .num_sms = 24, .copy = KERNELS_COPY_STORES, .delay_ns = 50000},
         {.rounds = 1, .num_sms = 11, .fused = 1, .copy = KERNELS_COPY_BULK, .delay_ns = 50000},
+        {.rounds = 1, .num_sms = 132, .hot_rows = 1000, .copy = KERNELS_COPY_BULK},
+        {.rounds = 1, .num_sms = 24, .fused = 1, .hot_rows = 1000, .delay_ns = 20000},
+        {.rounds = 4, .num_sms = 16, .hot_rows = 1000, .idx_bytes = 8, .parity = 1},
     };
     int first = 1;
     exchange_inputs_make(e, routing, tokens, seed);
@@ -142,8 +145,8 @@ static void replay_body(struct exchange_env *e, const void *arg)
     static const struct exchange_how layers[LAYERS] = {
         {.rounds = 1, .num_sms = 132, .fused = 1, .delay_ns = 3000},
         {.rounds = 2, .num_sms = 24, .parity = 1, .copy = KERNELS_COPY_STORES, .delay_ns = 3000},
-        {.rounds = 1, .num_sms = 132, .sbo = 1},
-        {.rounds = 4, .num_sms = 16, .parity = 1, .delay_ns = 3000}};
+        {.rounds = 1, .num_sms = 132, .sbo = 1, .hot_rows = 1000},
+        {.rounds = 4, .num_sms = 16, .parity = 1, .hot_rows = 1000, .delay_ns = 3000}};
     for (size_t i = 0; i < LAYERS; i++) {
         struct exchange_how how = layers[i];
         if (e->slots.experts_local % how.rounds != 0)

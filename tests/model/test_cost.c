@@ -295,19 +295,24 @@ static void test_own_gemm_takes_as_long_as_its_slowest_cta(void **state)
 /* What the kernel does and what its law takes it to do. */
 static void check_tile_rule(bool fp8, int experts, int n, int sms, int rows, int block_m)
 {
-    struct tiles_shape shape = {fp8, experts, rows, n, sms, block_m, block_m > 0};
+    int32_t each[128]; /* every third expert with few rows, unless all have */
+    for (int e = 0; e < experts; e++)
+        each[e] = e % 3 == 1 ? rows / 20 : rows;
+    struct tiles_shape shape = {fp8, experts, rows, n, sms, block_m, block_m > 0, each};
     struct tiles kernel = tiles_choose(&shape);
     struct law_grouped in = {.dtype = fp8 ? DTYPE_FP8 : DTYPE_BF16,
+                             .rows = each,
                              .groups = experts,
                              .n = n,
                              .block_m = block_m,
                              .sms = sms,
                              .num_sms = 132};
-    struct law_tile law = law_own_tile(2, &in, rows);
+    struct law_tile law = law_own_tile(3, &in, rows);
 
     assert_int_equal(law.m, kernel.wide ? 128 : kernel.block_m);
     assert_int_equal(law.n, kernel.wide ? 256 : 128);
     assert_int_equal(law.split, kernel.split);
+    assert_int_equal(law.mixed, kernel.mixed);
     assert_int_equal(law.sms, sms);
 }
 
@@ -392,7 +397,7 @@ static void test_library_all_to_all_packs_rows(void **state)
                                 [HW_A2A_CTA_GBPS] = 20,
                                 [HW_A2A_PUSH_EFF] = 1,
                                 [HW_NET_NVLINK_GBPS] = 450};
-    struct law_a2a in = {8, 1000, 2000};
+    struct law_a2a in = {8, 7168, 1000, 2000};
     struct cost_work w, rounds[2];
     struct plan_op op;
     struct world world;

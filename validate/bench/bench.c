@@ -1,10 +1,10 @@
 /* validate/bench/bench.c: the microbenchmarks that profiles are fitted to.
  *
  * Columns: kind,system,dtype,num_sms,tokens,experts,rounds,round,hidden,inter,rows,groups,n,k,topk,
- * ranks,bytes,alone_us,overlap_us,wait_us,latency_us,n_rep,p95_us,block_m. Kernels of our own are
- * timed by their stamps (first CTA's start to last CTA's end), so that no launch is counted;
- * receives run after the data has come; wait_us is what of it they still took to see that. A line
- * holds the median over repetitions of the mean over ranks. */
+ * ranks,bytes,alone_us,overlap_us,wait_us,latency_us,n_rep,p95_us,block_m,skew,hot_rows. Kernels of
+ * our own are timed by their stamps (first CTA's start to last CTA's end), so that no launch is
+ * counted; receives run after the data has come; wait_us is what of it they still took to see that.
+ * A line holds the median over repetitions of the mean over ranks. */
 #include "validate/bench/bench.h"
 
 #include <stdlib.h>
@@ -57,6 +57,8 @@ static void row_write(const struct bench *b, const struct bench_row *r, double m
     cell(f, r->wait_us);
     fprintf(f, ",%.4f,%d,%.4f", median_us, n, p95_us);
     cell(f, r->block_m);
+    cell(f, r->skew);
+    cell(f, r->hot_rows);
     fputc('\n', f);
 }
 
@@ -121,14 +123,19 @@ int bench_repeat(struct bench *b, int (*start)(struct bench *b, const void *args
     return err ? err : bench_report(b, row, us, BENCH_FEW_REPS);
 }
 
+int bench_rows_upload(struct bench *b, const int *rows)
+{
+    return gpu_upload(b->s->layer->half[0].rows, rows,
+                      (size_t)b->s->layer->slots.experts_local * sizeof *rows);
+}
+
 int bench_rows_set(struct bench *b, int rows)
 {
     int value[SLOTS_MAX_EXPERTS];
 
     for (int i = 0; i < b->s->layer->slots.experts_local; i++)
         value[i] = rows;
-    return gpu_upload(b->s->layer->half[0].rows, value,
-                      (size_t)b->s->layer->slots.experts_local * sizeof *value);
+    return bench_rows_upload(b, value);
 }
 
 /* The tensors that GEMMs and sends read hold 0xff, which is not a number: give them the weights'
@@ -309,6 +316,8 @@ static int bench_shape(struct bench *b, const struct bench_shape *x, int max_tok
         err = bench_router(b);
     if (!err && wanted(b, "exchange"))
         err = bench_exchange(b, tokens, num);
+    if (!err && wanted(b, "exchange"))
+        err = bench_exchange_skewed(b);
     if (!err && wanted(b, "interference"))
         err = bench_interference(b);
     return err;
@@ -324,13 +333,16 @@ static int bench_pipeline(struct bench *b, const struct bench_shape *x)
                               .topk = x->topk,
                               .max_tokens = 2048,
                               .fp8 = true};
-    int err = gpu_layer_open(b->s, &shape, 1);
+    int err = 0;
 
+    if (!wanted(b, "a2a") && !wanted(b, "interference") && !wanted(b, "dense"))
+        return 0;
+    err = gpu_layer_open(b->s, &shape, 1);
     if (!err)
         err = bench_operands(b);
     if (!err && wanted(b, "a2a"))
         err = bench_a2a(b);
-    if (!err && wanted(b, "interference"))
+    if (!err && wanted(b, "interference") && x->hidden == 7168)
         err = bench_a2a_beside(b);
     if (!err && wanted(b, "dense"))
         err = bench_dense(b, 1024);
@@ -363,7 +375,7 @@ int gpu_bench(struct gpu_session *s, const char *csv_path, bool quick, const cha
     if (b.csv)
         fprintf(b.csv, "kind,system,dtype,num_sms,tokens,experts,rounds,round,hidden,inter,rows,"
                        "groups,n,k,topk,ranks,bytes,alone_us,overlap_us,wait_us,latency_us,n_rep,"
-                       "p95_us,block_m\n");
+                       "p95_us,block_m,skew,hot_rows\n");
     if (wanted(&b, "machine"))
         err = bench_machine(&b);
     if (!err && wanted(&b, "links"))
@@ -374,8 +386,8 @@ int gpu_bench(struct gpu_session *s, const char *csv_path, bool quick, const cha
             log_note("%d experts, hidden %d: %d lines so far", shapes[i].experts, shapes[i].hidden,
                      b.num_rows);
     }
-    if (!err && !quick && (wanted(&b, "a2a") || wanted(&b, "interference") || wanted(&b, "dense")))
-        err = bench_pipeline(&b, &shapes[0]);
+    for (int i = 0; !err && !quick && i < num; i++)
+        err = bench_pipeline(&b, &shapes[i]);
     if (!err && wanted(&b, "crossover"))
         err = bench_crossover(&b);
     if (!err && wanted(&b, "attention"))

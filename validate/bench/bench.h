@@ -19,6 +19,8 @@ struct bench_row {
     double overlap_us; /* interference: how long both ran */
     double wait_us;    /* receives: time to see that the data is there */
     int block_m;       /* grouped GEMM: rows of a tile, forced, as finished tiles are counted */
+    double skew;       /* rows by a power law of this exponent over local experts; 0: even */
+    int hot_rows;      /* exchange: most rows of one expert from one rank */
 };
 
 struct bench {
@@ -47,6 +49,7 @@ int bench_repeat(struct bench *b, int (*start)(struct bench *b, const void *args
                  const struct bench_row *row);
 /* Random values in the packed tensors, as many rows per expert as given. */
 int bench_rows_set(struct bench *b, int rows);
+int bench_rows_upload(struct bench *b, const int *rows);
 int bench_operands(struct bench *b);
 struct grouped_gemm_args;
 struct grouped_gemm_args bench_gemm_args(struct bench *b, bool up, int first, int count,
@@ -55,7 +58,9 @@ struct grouped_gemm_args bench_gemm_args(struct bench *b, bool up, int first, in
 /* The exchange of the session's layer */
 struct dispatch_args bench_dispatch_args(struct bench *b, int round, int rounds, int num_sms);
 struct combine_args bench_combine_args(struct bench *b, int round, int rounds, int num_sms);
+/* Tokens' choices; skew: by a power law over each rank's experts. */
 int bench_inputs_draw(struct bench *b, int tokens);
+int bench_inputs_skewed(struct bench *b, int tokens, double skew, int *hot_rows);
 /* The library all-to-alls of the choices that bench_inputs_draw draws, dispatches then combines of
  * `rounds` rounds each. */
 struct bench_a2a {
@@ -78,6 +83,7 @@ struct bench_chain {
 int bench_chain_time(struct bench *b, const struct bench_chain *c, double *us);
 
 int bench_exchange(struct bench *b, const int *tokens, int num_tokens); /* gpu_bench_comm.c */
+int bench_exchange_skewed(struct bench *b);
 int bench_links(struct bench *b);
 int bench_a2a(struct bench *b);
 int bench_interference(struct bench *b); /* gpu_bench_beside.c */

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/skew.h"
 #include "base/stats.h"
 #include "kernels/delay.h"
 #include "kernels/grouped_gemm.h"
@@ -83,6 +84,66 @@ static int routing_draw(const struct bench *b, int tokens, struct plan_routing *
     return 0;
 }
 
+/* Choices without repeats, likelier the larger its expert's share among those of its rank: of
+ * exponential clocks of these rates the first topk ring. All ranks' experts have the same shares.
+ */
+static int routing_draw_skewed(const struct bench *b, int tokens, double skew,
+                               struct plan_routing *r)
+{
+    double share[SLOTS_MAX_EXPERTS], rings[SLOTS_MAX_EXPERTS];
+    uint64_t state = 11 + (uint64_t)tokens;
+    int err = routing_draw(b, tokens, r), locals = r->experts / r->ranks;
+
+    skew_shares(locals, skew, share);
+    for (int t = 0; !err && t < r->ranks * r->tokens; t++) {
+        for (int e = 0; e < r->experts; e++) {
+            double u = ((double)(data_random(&state) >> 11) + 0.5) * 0x1p-53;
+
+            rings[e] = -log(u) / share[e % locals];
+        }
+        for (int k = 0; k < r->topk; k++) {
+            int first = 0;
+
+            for (int e = 1; e < r->experts; e++)
+                if (rings[e] < rings[first])
+                    first = e;
+            r->expert[t * r->topk + k] = first;
+            rings[first] = INFINITY;
+        }
+    }
+    return err;
+}
+
+/* Most choices of one expert by one rank's tokens. */
+static int routing_hot_rows(const struct plan_routing *r)
+{
+    int most = 0;
+
+    for (int rank = 0; rank < r->ranks; rank++) {
+        int count[SLOTS_MAX_EXPERTS] = {0};
+
+        for (int i = 0; i < r->tokens * r->topk; i++) {
+            int e = r->expert[rank * r->tokens * r->topk + i];
+
+            most = ++count[e] > most ? count[e] : most;
+        }
+    }
+    return most;
+}
+
+int bench_inputs_skewed(struct bench *b, int tokens, double skew, int *hot_rows)
+{
+    struct plan_routing r;
+    int err = routing_draw_skewed(b, tokens, skew, &r);
+
+    if (!err)
+        *hot_rows = routing_hot_rows(&r);
+    if (!err)
+        err = gpu_inputs(b->s, &r, tokens, 1);
+    free(r.expert);
+    return err;
+}
+
 int bench_inputs_draw(struct bench *b, int tokens)
 {
     struct plan_routing r;
@@ -107,7 +168,7 @@ int bench_barrier(struct bench *b)
 
 /* One exchange in phases with barriers between them, so that every receive finds its data. Stamps:
  * dispatch send of each round, dispatch receive, combine send, then the combine receive. */
-static int phases_pass(struct bench *b, int rounds, int num_sms)
+static int phases_pass(struct bench *b, int rounds, int num_sms, int hot_rows)
 {
     int at = 0, err = bench_stamps_reset(b);
     cudaStream_t stream = b->s->main;
@@ -118,6 +179,7 @@ static int phases_pass(struct bench *b, int rounds, int num_sms)
         for (int r = 0; !err && r < rounds; r++) {
             struct dispatch_args a = bench_dispatch_args(b, r, rounds, num_sms);
 
+            a.hot_rows = hot_rows;
             a.stamp = b->stamps + at++;
             err = phase ? kernels_dispatch_recv_launch(&a, stream)
                         : kernels_dispatch_send_launch(&a, stream);
@@ -202,7 +264,7 @@ static int phases_point(struct bench *b, struct bench_row row)
     int err = 0;
 
     for (int rep = -1; !err && rep < BENCH_REPS; rep++) {
-        err = phases_pass(b, row.rounds, row.num_sms);
+        err = phases_pass(b, row.rounds, row.num_sms, row.hot_rows);
         if (!err && rep >= 0)
             phases_take(b, row.rounds, rep, &p);
     }
@@ -218,6 +280,7 @@ static int fused_point(struct bench *b, struct bench_row row)
         struct dispatch_args d = bench_dispatch_args(b, 0, 1, row.num_sms);
         struct combine_args c = bench_combine_args(b, 0, 1, row.num_sms);
 
+        d.hot_rows = row.hot_rows;
         d.stamp = b->stamps;
         c.stamp = b->stamps + 1;
         err = bench_stamps_reset(b);
@@ -266,6 +329,36 @@ int bench_exchange(struct bench *b, const int *tokens, int num_tokens)
                 continue;
             err = phases_point(b, row);
             if (!err && points[i][0] == 1)
+                err = fused_point(b, row);
+        }
+    }
+    return err;
+}
+
+/* The same under skewed choices. */
+int bench_exchange_skewed(struct bench *b)
+{
+    static const int sms[] = {132, 100, 64, 32, 24};
+    static const int tokens[] = {32, 128, 512};
+    static const double skews[] = {0.5, 0.8, 1.2};
+    const struct gpu_shape *shape = &b->s->layer->shape;
+    int err = 0;
+
+    for (int t = 0; !err && t < 9 && tokens[t / 3] <= shape->max_tokens; t++) {
+        struct bench_row row = {.tokens = tokens[t / 3],
+                                .experts = shape->experts,
+                                .rounds = 1,
+                                .hidden = shape->hidden,
+                                .topk = shape->topk,
+                                .skew = skews[t % 3]};
+
+        err = bench_inputs_skewed(b, row.tokens, row.skew, &row.hot_rows);
+        for (int i = 0; !err && i < 5; i++) {
+            row.num_sms = sms[i];
+            if (!bench_grid_possible(b, 1, row.num_sms))
+                continue;
+            err = phases_point(b, row);
+            if (!err)
                 err = fused_point(b, row);
         }
     }
@@ -489,13 +582,14 @@ static int a2a_point(struct bench *b, int tokens, int rounds, int num_sms)
 
 int bench_a2a(struct bench *b)
 {
-    static const int tokens[] = {256, 512, 1024, 2048}, rounds[] = {1, 2, 4}, sms[] = {8, 16, 32};
+    static const int tokens[] = {64, 256, 512, 1024, 2048}, rounds[] = {1, 2, 4};
+    static const int sms[] = {8, 16, 24, 32};
     int err = 0;
 
-    for (int t = 0; !err && t < 4; t++) {
+    for (int t = 0; !err && t < 5; t++) {
         err = bench_inputs_draw(b, tokens[t]);
-        for (int i = 0; !err && i < 9; i++)
-            err = a2a_point(b, tokens[t], rounds[i / 3], sms[i % 3]);
+        for (int i = 0; !err && i < 12; i++)
+            err = a2a_point(b, tokens[t], rounds[i / 4], sms[i % 4]);
     }
     return err;
 }

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/skew.h"
 #include "kernels/delay.h"
 #include "kernels/grouped_gemm.h"
 #include "kernels/silu_mul_quant.h"
@@ -38,7 +39,7 @@ static int act_launch(struct bench *b, int first, int count, int num_sms,
 
 /* All rounds of the expert FFN one after another, as a layer runs them, so that no round finds its
  * weights in the L2. stamps: 3 per round. */
-static int ffn_pass(struct bench *b, int rounds, int num_sms, int rows)
+static int ffn_pass(struct bench *b, int rounds, int num_sms, int rows, const int *each)
 {
     int count = b->s->layer->slots.experts_local / rounds, err = bench_stamps_reset(b);
 
@@ -46,6 +47,7 @@ static int ffn_pass(struct bench *b, int rounds, int num_sms, int rows)
         struct grouped_gemm_args up = bench_gemm_args(b, true, r * count, count, num_sms, rows);
         struct grouped_gemm_args down = bench_gemm_args(b, false, r * count, count, num_sms, rows);
 
+        up.rows_each = down.rows_each = each ? each + r * count : NULL;
         up.stamp = b->stamps + 3 * r;
         down.stamp = b->stamps + 3 * r + 2;
         err = kernels_grouped_gemm_launch(&up, b->s->main);
@@ -57,15 +59,18 @@ static int ffn_pass(struct bench *b, int rounds, int num_sms, int rows)
     return err ? err : bench_stamps_read(b);
 }
 
-static int ffn_point(struct bench *b, int rounds, int num_sms, int rows)
+static int ffn_point(struct bench *b, int rounds, int num_sms, int rows, double skew)
 {
     const struct gpu_layer *l = b->s->layer;
-    int count = l->slots.experts_local / rounds, n = 0, err = bench_rows_set(b, rows);
+    int count = l->slots.experts_local / rounds, n = 0, err, each[SLOTS_MAX_EXPERTS];
     int hidden = l->shape.hidden, inter = l->shape.inter, reps = rounds > 2 ? 3 : 5;
     double us[3][64];
 
+    for (int r = 0; r < rounds; r++)
+        skew_rows(count, rows * count, skew, l->slots.rows_max, each + r * count);
+    err = bench_rows_upload(b, each);
     for (int rep = -1; !err && rep < reps; rep++) {
-        err = ffn_pass(b, rounds, num_sms, rows);
+        err = ffn_pass(b, rounds, num_sms, rows, skew > 0 ? each : NULL);
         for (int r = 0; !err && rep >= 0 && r < rounds; r++, n++)
             for (int i = 0; i < 3; i++)
                 us[i][n] = bench_us(b, 3 * r + i);
@@ -76,7 +81,8 @@ static int ffn_point(struct bench *b, int rounds, int num_sms, int rows)
                            .rows = rows,
                            .groups = count,
                            .n = 2 * inter,
-                           .k = hidden};
+                           .k = hidden,
+                           .skew = skew};
     struct bench_row act = {.kind = "act_quant",
                             .dtype = "fp8",
                             .num_sms = num_sms,
@@ -89,7 +95,7 @@ static int ffn_point(struct bench *b, int rounds, int num_sms, int rows)
     down.k = inter;
     if (!err)
         err = bench_report(b, &up, us[0], n);
-    if (!err)
+    if (!err && skew == 0)
         err = bench_report(b, &act, us[1], n);
     return err ? err : bench_report(b, &down, us[2], n);
 }
@@ -187,6 +193,22 @@ static int counted_points(struct bench *b)
     return err;
 }
 
+/* Rows as unevenly spread as a skewed router spreads them. */
+static int skewed_points(struct bench *b)
+{
+    static const double skews[] = {0.8, 1.2};
+    static const int rounds[] = {1, 4}, sms[] = {132, 100}, rows[] = {8, 24, 64};
+    int locals = b->s->layer->slots.experts_local, err = 0;
+
+    for (int i = 0; !err && i < (b->quick ? 1 : 2 * 2 * 2 * 3); i++) {
+        int r = rounds[i / 2 % 2], m = rows[i / 8];
+
+        if (locals % r == 0 && locals / r > 3 && m <= b->s->layer->slots.rows_max)
+            err = ffn_point(b, r, sms[i / 4 % 2], m, skews[i % 2]);
+    }
+    return err;
+}
+
 int bench_experts(struct bench *b)
 {
     static const int rounds[] = {1, 2, 4, 8}, sms[] = {132, 124, 116, 100, 68};
@@ -197,7 +219,9 @@ int bench_experts(struct bench *b)
         for (int s = 0; !err && s < (b->quick ? 1 : 5); s++)
             for (int m = 0; !err && m < (b->quick ? 4 : 10); m++)
                 if (locals % rounds[r] == 0 && rows[m] <= b->s->layer->slots.rows_max)
-                    err = ffn_point(b, rounds[r], sms[s], rows[m]);
+                    err = ffn_point(b, rounds[r], sms[s], rows[m], 0);
+    if (!err)
+        err = skewed_points(b);
     if (!err)
         err = act_points(b);
     return err ? err : counted_points(b);
