@@ -95,6 +95,11 @@ libfuzzer:
 	@$(MAKE) --no-print-directory $(PARALLEL) BUILD=build-fuzz CC=clang SAN="-fsanitize=fuzzer-no-link,address,undefined" \
 		FUZZ_MAIN=-fsanitize=fuzzer $(FUZZ:$(BUILD)/%=build-fuzz/%)
 
+# Minutes of libFuzzer per reader; what it learns grows tests/corpus/fuzz.
+FUZZ_SECONDS ?= 900
+fuzz-long: libfuzzer
+	nice tests/fuzz/long.sh build-fuzz $(FUZZ_SECONDS) $(FUZZ_ONLY)
+
 golden-update: $(BUILD)/peosim
 	tests/golden.sh --update $(BUILD)/peosim
 	git diff --stat -- tests/golden
@@ -135,7 +140,7 @@ clean:
 	rm -rf build build-clang build-asan build-fuzz peosim
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
-.PHONY: all deps tests check run-tests test demo asan libfuzzer golden-update format format-check install clean
+.PHONY: fuzz-long all deps tests check run-tests test demo asan libfuzzer golden-update format format-check install clean
 .SECONDARY:
 
 # Programs to measure with, at the end of the build folder: build/a2a SIZES.csv runs the flow engine on

@@ -397,7 +397,7 @@ static void doc_json_tame(char *text, size_t len)
 static int doc_build_json(struct doc_builder *b, const char *raw, size_t len,
                           struct doc_node **root)
 {
-    char *text = strndup(raw, len);
+    char *text = malloc(len + 1);
     struct doc_json j = {.b = *b, .p = text, .end = text + len, .line = 1};
     json_error_t err;
     json_t *v = NULL;
@@ -405,6 +405,8 @@ static int doc_build_json(struct doc_builder *b, const char *raw, size_t len,
 
     if (!text)
         return ERR_NOMEM;
+    memcpy(text, raw, len);
+    text[len] = '\0';
     if (strspn(text, " \t\r\n") >= len) {
         log_error_at(b->name, 1, "the file is empty");
         goto out;
@@ -412,7 +414,9 @@ static int doc_build_json(struct doc_builder *b, const char *raw, size_t len,
     if (strlen(text) == len) /* jansson names the place of a NUL */
         doc_json_tame(text, len);
     v = json_loadb(strlen(text) == len ? text : raw, len, JSON_REJECT_DUPLICATES, &err);
-    if (v)
+    if (v && strlen(text) < len) /* where jansson let one pass between its tokens */
+        log_error_at(b->name, 1, "not JSON: a NUL byte");
+    else if (v)
         rc = doc_json_value(&j, v, 1, root);
     else
         log_error_at(b->name, err.line > 0 ? err.line : 1, "not JSON: %s", err.text);

@@ -158,7 +158,8 @@ static bool fitted_to(const struct hw_profile *p, const struct data_set *set)
         if (p->f[i].origin == HW_FITTED && p->f[i].source && strstr(p->f[i].source, mark))
             return true;
     for (int i = 0; i < p->num_tables; i++)
-        if (p->tables[i].source && strstr(p->tables[i].source, mark))
+        if (hw_origin_is_own(p->tables[i].origin) && p->tables[i].source &&
+            strstr(p->tables[i].source, mark))
             return true;
     return false;
 }

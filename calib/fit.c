@@ -695,6 +695,16 @@ static bool sets_hold(const struct hw_profile *p, struct data_set *const *sets, 
     return false;
 }
 
+/* Does p take rows of the set; of them those of a GPU that is one of two? */
+static bool takes_rows(const struct problem *p, const struct data_set *set, bool unnamed)
+{
+    for (size_t i = 0; i < p->n; i++)
+        if (p->rows[i] >= set->rows && p->rows[i] < set->rows + set->n &&
+            (!unnamed || strcmp(p->rows[i]->system, "hopper") == 0))
+            return true;
+    return false;
+}
+
 /* "deepep_ll.csv sha256:0123456789ab, 2026-11-21" for all files that gave rows. */
 static void source_text(const struct problem *p, struct data_set *const *sets, size_t num_sets,
                         const char *date, char *buf, size_t size)
@@ -704,13 +714,11 @@ static void source_text(const struct problem *p, struct data_set *const *sets, s
     buf[0] = '\0';
     for (size_t s = 0; s < num_sets && at + 1 < size; s++) {
         const char *slash = strrchr(sets[s]->path, '/');
-        bool used = false;
 
-        for (size_t i = 0; i < p->n && !used; i++)
-            used = p->rows[i] >= sets[s]->rows && p->rows[i] < sets[s]->rows + sets[s]->n;
-        if (used)
-            at += (size_t)snprintf(buf + at, size - at, "%s%s sha256:%.12s", at ? ", " : "",
-                                   slash ? slash + 1 : sets[s]->path, sets[s]->sha256);
+        if (takes_rows(p, sets[s], false))
+            at += (size_t)snprintf(buf + at, size - at, "%s%s sha256:%.12s%s", at ? ", " : "",
+                                   slash ? slash + 1 : sets[s]->path, sets[s]->sha256,
+                                   takes_rows(p, sets[s], true) ? " (H100 or H200)" : "");
     }
     if (at + 1 < size && date)
         snprintf(buf + at, size - at, ", %s", date);

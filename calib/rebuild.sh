@@ -29,7 +29,7 @@ fit() { # profile flags...
         "$data/moe_ffn_masked.csv" "$data/moe_ffn.csv" "$data/gemm.csv" "$data/gemm_kernels.csv"
 }
 
-for p in h100 h800 h20 b200 b300 gb200 gb300; do
+for p in h100 h800 h20 h20-141 b200 b300 gb200 gb300; do
     $peosim calibrate --profile hw/profiles/$p.yaml --fresh --overwrite
 done
 fit h200 --fresh "$@"
@@ -40,6 +40,7 @@ assume h800 h200 h100
 fit h800 "$@"
 assume h20 h200 h800 h100
 fit h20 "$@"
+assume h20-141 h200 h100 h800 h20
 assume b200 h100 h200
 fit b200 "$@"
 for p in b300 gb200 gb300; do

@@ -17,7 +17,7 @@ struct cmd {
     const struct opt *flags;           /* its own; NULL = none */
     bool common;                       /* takes the flags that most commands share */
     bool keys;                         /* reads a configuration: its keys are flags, too */
-    const char *examples[3];           /* command lines with their reason after " # "; NULL ends */
+    const char *examples[4];           /* command lines with their reason after " # "; NULL ends */
     const struct opt *own_keys[3];     /* keys of a file of its own kind; NULL ends */
 };
 /* The table, in the order of help (cmd/commands.c). */
@@ -42,8 +42,8 @@ int cmd_help(int argc, char **argv);
 
 /* Each command's own flags, in its file. */
 extern const struct opt accuracy_options[], calibrate_options[], capacity_flags[], diff_options[],
-    microbench_options[], pass_options[], recommend_options[], report_options[], run_options[],
-    sweep_options[], validate_options[];
+    info_options[], microbench_options[], pass_options[], recommend_options[], report_options[],
+    run_options[], sweep_options[], validate_options[];
 /* The flags that most commands share. */
 extern const struct opt common_options[];
 

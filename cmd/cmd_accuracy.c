@@ -146,7 +146,8 @@ static int run(const struct accuracy_args *args, const struct cli *cli, struct r
 {
     struct measured_args what = args->measured;
     struct measured m = {0};
-    int rc = read_profiles(args->profile ? args->profile : "h20,h800,h100,h200,b200", r);
+    int rc = read_profiles(
+        args->profile ? args->profile : "h20,h800,h100,h200,b200,b300,gb200,gb300", r);
 
     if (rc == 0)
         rc = check_rows(args, cli, r);

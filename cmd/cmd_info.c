@@ -11,6 +11,24 @@
 #include "model/moe.h"
 #include "model/pass.h"
 #include "model/policy/policy.h"
+#include "report/coverage.h"
+
+struct info_args {
+    bool coverage, markdown;
+};
+
+const struct opt info_options[] = {
+    {.key = "coverage",
+     .type = OPT_BOOL,
+     .offset = offsetof(struct info_args, coverage),
+     .def = "false",
+     .help = "profile: share of op time measured on this GPU, by EP and phase"},
+    {.key = "markdown",
+     .type = OPT_BOOL,
+     .offset = offsetof(struct info_args, markdown),
+     .def = "false",
+     .help = "the same as rows of a Markdown table"},
+    {.key = NULL}};
 
 /* "sliding window 128, 64 heads of 64, 8 KV heads". */
 static void mixer_text(const struct attn_shape *s, char *buf, size_t size)
@@ -179,6 +197,26 @@ static int info_profile(const char *name)
     return 0;
 }
 
+static int info_coverage(const char *name, const struct info_args *args, const struct cli *cli)
+{
+    struct coverage *c = NULL;
+    struct hw_profile *p;
+    int err = hw_profile_read(name, &p);
+
+    if (err)
+        return err;
+    err = coverage_of(p, &c);
+    if (!err && cli->json)
+        err = coverage_print_json(c, p->name, stdout);
+    else if (!err && args->markdown)
+        coverage_print_markdown(c, p->name, stdout);
+    else if (!err)
+        coverage_print(c, stdout);
+    coverage_free(c);
+    hw_profile_free(p);
+    return err;
+}
+
 static int info_policy(const char *name)
 {
     const struct policy *p = policy_find(name);
@@ -221,7 +259,8 @@ static int info_json(const char *path)
 int cmd_info(int argc, char **argv)
 {
     struct cli cli = {0};
-    int err = cli_parse(&cli, argc, argv, NULL, NULL);
+    struct info_args args = {0};
+    int err = cli_parse(&cli, argc, argv, info_options, &args);
 
     if (!err && cli.help)
         cli_help(cmd_find(argv[0]));
@@ -230,7 +269,7 @@ int cmd_info(int argc, char **argv)
     else if (!err && cli.num_words == 2 && !strcmp(cli.words[0], "model"))
         err = info_model(cli.words[1], ignore_of(&cli));
     else if (!err && cli.num_words == 2 && !strcmp(cli.words[0], "profile"))
-        err = info_profile(cli.words[1]);
+        err = args.coverage ? info_coverage(cli.words[1], &args, &cli) : info_profile(cli.words[1]);
     else if (!err && cli.num_words == 2 && !strcmp(cli.words[0], "policy"))
         err = info_policy(cli.words[1]);
     else if (!err && cli.num_words == 2 && !strcmp(cli.words[0], "json"))
@@ -240,6 +279,7 @@ int cmd_info(int argc, char **argv)
             "peosim info takes nothing, or: model NAME, profile NAME, policy NAME, json FILE");
         err = ERR_USAGE;
     }
+    opt_free_strings(info_options, &args);
     cli_free(&cli);
     return err;
 }

@@ -57,7 +57,8 @@ int hw_field_find(const char *name)
 
 const char *hw_origin_name(enum hw_origin origin)
 {
-    static const char *const names[] = {"default", "datasheet", "measured", "fitted", "assumed"};
+    static const char *const names[] = {"default", "datasheet", "measured",
+                                        "fitted",  "assumed",   "transferred"};
 
     return (unsigned)origin < sizeof names / sizeof *names ? names[origin] : "unknown";
 }
@@ -76,8 +77,8 @@ static int string_set(char **dst, const char *src)
 int hw_profile_new(const char *name, struct hw_profile **out)
 {
     struct hw_profile *p = calloc(1, sizeof *p);
-    char **text[] = {&p->path, &p->description, &p->date,  &p->driver,
-                     &p->cuda, &p->nccl,        &p->commit};
+    char **text[] = {&p->path, &p->description, &p->date,   &p->driver,
+                     &p->cuda, &p->nccl,        &p->commit, &p->nic_choices};
     int rc = p ? string_set(&p->name, name) : ERR_NOMEM;
 
     for (size_t i = 0; rc == 0 && i < sizeof text / sizeof *text; i++)
@@ -135,6 +136,7 @@ void hw_profile_free(struct hw_profile *p)
     free(p->cuda);
     free(p->nccl);
     free(p->commit);
+    free(p->nic_choices);
     free(p);
 }
 
@@ -364,8 +366,10 @@ int hw_range_set(struct hw_profile *p, const char *law, const char *variable, do
 
 static int profile_copy_texts(const struct hw_profile *p, struct hw_profile *q)
 {
-    const char *from[] = {p->path, p->description, p->date, p->driver, p->cuda, p->nccl, p->commit};
-    char **to[] = {&q->path, &q->description, &q->date, &q->driver, &q->cuda, &q->nccl, &q->commit};
+    const char *from[] = {p->path, p->description, p->date,   p->driver,
+                          p->cuda, p->nccl,        p->commit, p->nic_choices};
+    char **to[] = {&q->path, &q->description, &q->date,   &q->driver,
+                   &q->cuda, &q->nccl,        &q->commit, &q->nic_choices};
     int rc = 0;
 
     for (size_t i = 0; rc == 0 && i < sizeof from / sizeof *from; i++)
@@ -406,7 +410,8 @@ int hw_profile_forget(struct hw_profile *p)
     int rc = 0;
 
     for (int i = 0; rc == 0 && i < HW_FIELD_COUNT; i++)
-        if (p->f[i].origin == HW_FITTED || p->f[i].origin == HW_ASSUMED)
+        if (p->f[i].origin == HW_FITTED || p->f[i].origin == HW_ASSUMED ||
+            p->f[i].origin == HW_TRANSFERRED)
             rc = hw_field_set(p, (enum hw_field_id)i, fields[i].def, 0, HW_UNSET, "");
     free_curves(p);
     return rc;
@@ -428,18 +433,16 @@ static double scale_ratio(const struct hw_profile *p, const struct hw_profile *f
 static int assume_field(struct hw_profile *p, const struct hw_profile *from, enum hw_field_id id)
 {
     const struct hw_field *src = &from->f[id];
-    char source[160];
+    char source[320];
     double ratio;
 
-    if (p->f[id].origin != HW_UNSET && p->f[id].origin != HW_ASSUMED)
-        return 0;
-    if (src->origin == HW_UNSET || src->origin == HW_ASSUMED)
+    if (hw_origin_is_own(p->f[id].origin) || !hw_origin_is_own(src->origin))
         return 0;
     ratio = scale_ratio(p, from, fields[id].scale);
-    snprintf(source, sizeof source, "assumed from %s%s", from->name,
-             ratio == 1 ? "" : ", scaled by nominal rates");
+    snprintf(source, sizeof source, "from %s%s: %s", from->name,
+             ratio == 1 ? "" : ", scaled by nominal rates", src->source ? src->source : "");
     return hw_field_set(p, id, fmin(fmax(src->value * ratio, fields[id].min), fields[id].max), 0,
-                        HW_ASSUMED, source);
+                        HW_TRANSFERRED, source);
 }
 
 /* Collectives are bound by latency when small and by NVLink when large: the part of each point
@@ -449,16 +452,16 @@ static int assume_table(struct hw_profile *p, const struct hw_profile *from,
 {
     double ratio = from->f[HW_NET_NVLINK_GBPS].value / p->f[HW_NET_NVLINK_GBPS].value;
     double *y = malloc(t->n * sizeof *y + 1);
-    char source[160];
+    char source[320];
     int rc;
 
     if (!y)
         return ERR_NOMEM;
     for (size_t i = 0; i < t->n; i++)
         y[i] = t->y[0] + (t->y[i] - t->y[0]) * ratio;
-    snprintf(source, sizeof source, "assumed from %s%s", from->name,
-             ratio == 1 ? "" : ", scaled by nvlink_GBps");
-    rc = hw_table_set(p, t->name, t->x, y, t->n, HW_ASSUMED, source);
+    snprintf(source, sizeof source, "from %s%s: %s", from->name,
+             ratio == 1 ? "" : ", scaled by nvlink_GBps", t->source ? t->source : "");
+    rc = hw_table_set(p, t->name, t->x, y, t->n, HW_TRANSFERRED, source);
     free(y);
     return rc;
 }
@@ -481,7 +484,7 @@ int hw_profile_assume(struct hw_profile *p, const struct hw_profile *from)
     for (int i = 0; rc == 0 && i < from->num_tables; i++) {
         const struct hw_table *have = hw_table_find(p, from->tables[i].name);
 
-        if (from->tables[i].origin != HW_ASSUMED && (!have || have->origin == HW_ASSUMED))
+        if (hw_origin_is_own(from->tables[i].origin) && (!have || !hw_origin_is_own(have->origin)))
             rc = assume_table(p, from, &from->tables[i]);
     }
     for (int i = 0; rc == 0 && from != p && i < from->num_ranges; i++)

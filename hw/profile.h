@@ -10,12 +10,18 @@
 #include "hw/fields.h"
 
 enum hw_origin {
-    HW_UNSET,     /* the file says nothing: the default of hw/fields.h */
-    HW_DATASHEET, /* the vendor's figure */
-    HW_MEASURED,  /* read off this machine */
-    HW_FITTED,    /* by `peosim calibrate` from data whose hash is kept */
-    HW_ASSUMED,   /* no data: taken from another profile, maybe scaled by nominal rates */
+    HW_UNSET,       /* the file says nothing: the default of hw/fields.h */
+    HW_DATASHEET,   /* the vendor's figure */
+    HW_MEASURED,    /* read off this machine */
+    HW_FITTED,      /* by `peosim calibrate` from data whose hash is kept */
+    HW_ASSUMED,     /* no data anywhere: somebody's guess */
+    HW_TRANSFERRED, /* no data of this GPU: another's, maybe scaled by nominal rates */
 };
+/* Is the value this machine's own: stated by its vendor, measured or fitted on it? */
+static inline bool hw_origin_is_own(enum hw_origin origin)
+{
+    return origin == HW_DATASHEET || origin == HW_MEASURED || origin == HW_FITTED;
+}
 
 struct hw_field {
     double value;
@@ -51,6 +57,7 @@ struct hw_profile {
     char *name; /* "h200" */
     char *path;
     char *description, *date, *driver, *cuda, *nccl, *commit;
+    char *nic_choices; /* "4x200, 4x400 or 8x400 Gb/s": where nodes differ; "" = they do not */
     struct hw_field f[HW_FIELD_COUNT];
     struct hw_table *tables;
     int num_tables;
@@ -102,12 +109,13 @@ int hw_range_set(struct hw_profile *p, const char *law, const char *variable, do
 const struct hw_range *hw_range_find(const struct hw_profile *p, const char *law,
                                      const char *variable);
 
-/* Fills every field of p that is unset (a default) or assumed from what `from` knows, scaled by the
- * ratio of nominal rates where the field says so; the source names `from`. ERR_NOMEM. */
+/* Fills every field of p that is not its own from what `from` has of its own, scaled by the ratio
+ * of nominal rates where the field says so; it is then transferred, and its source names `from` and
+ * what stood behind the field there. ERR_NOMEM. */
 int hw_profile_assume(struct hw_profile *p, const struct hw_profile *from);
 
-/* Back to what the vendor states and what was measured directly: drops every fitted or assumed
- * field, all tables, covariances and ranges. ERR_NOMEM. */
+/* Back to what the vendor states and what was measured directly: drops every fitted,
+ * transferred or assumed field, all tables, covariances and ranges. ERR_NOMEM. */
 int hw_profile_forget(struct hw_profile *p);
 
 /* Draws the fitted fields from their covariance (multivariate normal, GSL's mt19937 from seed),

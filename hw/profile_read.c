@@ -44,14 +44,15 @@ static int fail_unknown_field(const struct reader *r, const struct doc_node *nod
 
 static int read_origin(const struct reader *r, const struct doc_node *node, enum hw_origin *out)
 {
-    for (int i = HW_DATASHEET; i <= HW_ASSUMED; i++) {
+    for (int i = HW_DATASHEET; i <= HW_TRANSFERRED; i++) {
         if (node->type == DOC_SCALAR && node->text &&
             strcmp(node->text, hw_origin_name((enum hw_origin)i)) == 0) {
             *out = (enum hw_origin)i;
             return 0;
         }
     }
-    return fail(r, node, "origin must be datasheet, measured, fitted or assumed", NULL);
+    return fail(r, node, "origin must be datasheet, measured, fitted, transferred or assumed",
+                NULL);
 }
 
 struct entry {
@@ -311,10 +312,10 @@ static int read_top(const struct reader *r, const struct doc_node *node)
     const struct {
         const char *key;
         char **text;
-    } texts[] = {{"name", &p->name},    {"description", &p->description},
-                 {"date", &p->date},    {"driver", &p->driver},
-                 {"cuda", &p->cuda},    {"nccl", &p->nccl},
-                 {"commit", &p->commit}};
+    } texts[] = {{"name", &p->name},     {"description", &p->description},
+                 {"date", &p->date},     {"driver", &p->driver},
+                 {"cuda", &p->cuda},     {"nccl", &p->nccl},
+                 {"commit", &p->commit}, {"nic_choices", &p->nic_choices}};
 
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         if (strcmp(node->key, texts[i].key) == 0)

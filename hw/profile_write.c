@@ -21,8 +21,10 @@ static void put_text(FILE *f, const char *text)
 
 static void put_head(FILE *f, const struct hw_profile *p)
 {
-    const char *key[] = {"name", "description", "date", "driver", "cuda", "nccl", "commit"};
-    const char *text[] = {p->name, p->description, p->date, p->driver, p->cuda, p->nccl, p->commit};
+    const char *key[] = {"name", "description", "date",   "driver",
+                         "cuda", "nccl",        "commit", "nic_choices"};
+    const char *text[] = {p->name, p->description, p->date,   p->driver,
+                          p->cuda, p->nccl,        p->commit, p->nic_choices};
 
     for (size_t i = 0; i < sizeof key / sizeof *key; i++) {
         if (i > 0 && !text[i][0])
@@ -136,9 +138,10 @@ int hw_profile_write(const struct hw_profile *p, const char *path)
 
     if (rc != 0)
         return rc;
-    fputs("# A hardware profile; see hw/fields.h for what each field means.\n"
-          "# origin: datasheet, measured, fitted (by `peosim calibrate`) or assumed.\n",
-          out.f);
+    fputs(
+        "# A hardware profile; see hw/fields.h for what each field means.\n"
+        "# origin: datasheet, measured, fitted (by `peosim calibrate`), transferred or assumed.\n",
+        out.f);
     put_head(out.f, p);
     put_fields(out.f, p);
     put_tables(out.f, p);

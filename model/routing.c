@@ -203,24 +203,128 @@ static int64_t routing_gcd(int64_t a, int64_t b)
     return a;
 }
 
-/* Row i of rank r goes to rank (r + i) mod W, so every pair of ranks gets the same, and there to a
- * local expert that walks with i. The walk slips by one each lcm(W, El) rows: by then all pairs
- * (i mod W, i mod El) were met, and without the slip they would come again; with it any E rows in a
- * row are E different experts. */
+static bool routing_token_names(const int32_t *token, int topk, int32_t expert)
+{
+    for (int j = 0; j < topk; j++)
+        if (token[j] == expert)
+            return true;
+    return false;
+}
+
+/* Swaps choices between the tokens of a window. In the plain walk a token visits as many ranks as
+ * it can, more than chance would have it, and pays for a copy to each; mixed, it visits as many as
+ * a token that chooses freely. No count of rows changes, and a window stays as even as it was. */
+static void routing_mix(int32_t *row, int tokens, int topk, int window)
+{
+    uint64_t state = 0x9e3779b97f4a7c15ull;
+
+    for (int from = 0; from < tokens; from += window) {
+        int n = window < tokens - from ? window : tokens - from;
+        int32_t *first = row + (size_t)from * (size_t)topk;
+
+        for (int i = 0; i < 4 * n * topk; i++) {
+            int32_t *a, *b, swap;
+            int ja, jb;
+
+            state = state * 6364136223846793005ull + 1442695040888963407ull;
+            a = first + (state >> 33) % (uint64_t)n * (uint64_t)topk;
+            ja = (int)((state >> 20) % (uint64_t)topk);
+            state = state * 6364136223846793005ull + 1442695040888963407ull;
+            b = first + (state >> 33) % (uint64_t)n * (uint64_t)topk;
+            jb = (int)((state >> 20) % (uint64_t)topk);
+            if (routing_token_names(a, topk, b[jb]) || routing_token_names(b, topk, a[ja]))
+                continue;
+            swap = a[ja];
+            a[ja] = b[jb];
+            b[jb] = swap;
+        }
+    }
+}
+
+/* Row i of rank 0 goes to rank i mod W, so every pair of ranks gets the same, and there to a local
+ * expert that walks with i. The walk slips by one each lcm(W, El) rows: by then all pairs (i mod W,
+ * i mod El) were met, and without the slip they would come again; with it any E rows in a row are E
+ * different experts. Rank r does the same, turned by r. */
 static void routing_balance(struct plan_routing *r)
 {
     int64_t w = r->experts % r->ranks == 0 ? r->ranks : 1, el = r->experts / w;
     int64_t gcd = routing_gcd(w, el), lcm = w / gcd * el, rows = (int64_t)r->tokens * r->topk;
+    int window = r->experts / r->topk;
 
-    for (int64_t rank = 0; rank < r->ranks; rank++) {
-        for (int64_t i = 0; i < rows; i++) {
-            int64_t to = (rank + i) % w, local = (i + i / lcm % gcd) % el;
-            /* With W not dividing E there are no ranks to rotate over: rotate over experts. */
-            if (w == 1)
-                local = (rank * rows + i) % el;
-            r->expert[rank * rows + i] = (int32_t)(to * el + local);
-        }
+    for (int64_t i = 0; i < rows; i++) {
+        int64_t local = w == 1 ? i % el : (i + i / lcm % gcd) % el;
+
+        r->expert[i] = (int32_t)(i % w * el + local);
     }
+    routing_mix(r->expert, r->tokens, r->topk, window < 2 ? 2 : window);
+    /* With W not dividing E there are no ranks to turn by: turn by rows. */
+    for (int64_t rank = 1; rank < r->ranks; rank++) {
+        int64_t turn = w == 1 ? rank * rows % el : rank * el;
+
+        for (int64_t i = 0; i < rows; i++)
+            r->expert[rank * rows + i] = (int32_t)((r->expert[i] + turn) % r->experts);
+    }
+}
+
+/* How many of `units` of `size` experts each a token visits that chooses k of them freely. */
+static double routing_visits(int64_t units, int64_t size, int64_t k)
+{
+    double none = 1;
+
+    for (int64_t i = 0; i < k; i++)
+        none *= (double)(units * size - size - i) / (double)(units * size - i);
+    return (double)units * (1 - fmax(none, 0));
+}
+
+/* Is group i of the `used` ones from `first` on among the `most` that were chosen least? */
+static bool routing_is_behind(const int64_t *turns, int64_t groups, int64_t first, int64_t used,
+                              int64_t i, int64_t most)
+{
+    int64_t mine = turns[(first + i) % groups], before = 0;
+
+    for (int64_t j = 0; j < used; j++) {
+        int64_t other = turns[(first + j) % groups];
+
+        before += other < mine || (other == mine && j < i);
+    }
+    return before < most;
+}
+
+/* Balanced under a group limit: a token visits as many groups as chance would have it, at most
+ * topk_group; groups take turns, and so do the experts of a group, rank after rank. */
+static int routing_balance_groups(const struct routing_spec *spec, struct plan_routing *r)
+{
+    int64_t groups = spec->n_group, size = r->experts / groups, k = r->topk;
+    int64_t split = r->experts % r->ranks == 0 && r->ranks % groups == 0 ? r->ranks / groups : 1;
+    double visits = routing_visits(spec->topk_group, size, k);
+    int64_t *next = calloc((size_t)groups, sizeof *next); /* of a group: where its turn stands */
+    int64_t *share = calloc((size_t)(groups > k ? groups : k), sizeof *share);
+    int64_t first = 0, least = (k + size - 1) / size;
+    int32_t *out = r->expert;
+    int rc = next && share ? 0 : ERR_NOMEM;
+
+    for (int64_t n = 0; rc == 0 && n < (int64_t)r->ranks * r->tokens; n++) {
+        int64_t t = n % r->tokens, used = (int64_t)((double)(t + 1) * visits + 1e-9) -
+                                          (int64_t)((double)t * visits + 1e-9);
+
+        used = used < least ? least : used > k ? k : used;
+        for (int64_t i = 0; i < used; i++)
+            share[i] = k / used + routing_is_behind(next, groups, first, used, i, k % used);
+        for (int64_t i = 0; i < used; i++) {
+            int64_t g = (first + i) % groups;
+
+            for (int64_t j = 0; j < share[i]; j++) {
+                int64_t turn = next[g]++ % size;
+
+                *out++ = (int32_t)(g * size + turn % split * (size / split) + turn / split);
+            }
+        }
+        /* Whole rounds of turns would leave the same groups together for ever. */
+        first = (first + used + (n % groups == groups - 1)) % groups;
+    }
+    free(next);
+    free(share);
+    return rc;
 }
 
 static int routing_refuse(const char *text)
@@ -283,7 +387,9 @@ int routing_make(const struct routing_spec *spec, int ranks, int tokens, int exp
     r = routing_new(ranks, tokens, experts, topk);
     if (!r)
         return ERR_NOMEM;
-    if (spec->kind == ROUTING_BALANCED)
+    if (spec->kind == ROUTING_BALANCED && spec->n_group > 1 && spec->topk_group < spec->n_group)
+        rc = routing_balance_groups(spec, r);
+    else if (spec->kind == ROUTING_BALANCED)
         routing_balance(r);
     else if (spec->kind == ROUTING_FILE)
         rc = routing_file_fill(spec, r);

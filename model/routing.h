@@ -6,15 +6,17 @@
 
 enum routing_kind {
     ROUTING_BALANCED,  /* no chance in it: every expert the same number of rows, every rank pair
-                          alike (+-1), rank r the picture of rank 0 turned by r; takes no notice of
-                          groups */
+                          alike (+-1), rank r the picture of rank 0 turned by r; with groups, each
+                          token stays in topk_group of them, and groups and experts take turns */
     ROUTING_UNIFORM,   /* every expert equally likely, without replacement */
     ROUTING_LOGNORMAL, /* expert popularity exp(sigma*N(0,1)) */
     ROUTING_ZIPF,      /* popularity 1/rank^s, experts in random order */
-    /* Recorded, CSV: layer,rank,token,e0..ek (-1 = masked; ranks and tokens beyond those asked for
-     * are left out), or layer,expert,count: then the table's totals follow the counts exactly (to
-     * rounding, at most one row per token and expert) and who goes where is drawn. Groups and
-     * rank_skew are not applied. */
+    /* Recorded (docs/inputs.md). Choices: CSV layer,rank,token,e0..ek, or an array [..][tokens][k]
+     * in .npy or JSON (-1 = masked; ranks and tokens beyond those asked for are left out). Counts:
+     * CSV layer,expert,count or SGLang's layer_id,expert_id,count (a folder of them is summed), or
+     * an array [..][experts]: then the table's totals follow the counts exactly (to rounding, at
+     * most one row per token and expert) and who goes where is drawn. Groups and rank_skew are not
+     * applied. */
     ROUTING_FILE
 };
 

@@ -1,16 +1,20 @@
 #include "model/routing_file.h"
 
+#include <dirent.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include <gsl/gsl_rng.h>
 
 #include "base/err.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "base/num.h"
+#include "model/routing_array.h"
 
 #define ROUTING_MAX_FILE_BYTES ((size_t)1 << 28)
 
@@ -170,30 +174,50 @@ static int routing_fill_topk(const struct routing_spec *spec, const struct csv *
     return rc;
 }
 
+/* The column by our name or by the one SGLang's recorder writes. */
+static int routing_col(const struct csv *csv, const char *name, const char *other)
+{
+    int col = csv_col(csv, name);
+
+    return col >= 0 ? col : csv_col(csv, other);
+}
+
+/* Adds a file's counts to `count`, which holds -1 where none has come. A file of several ranks says
+ * so by a column: then an expert comes once for each. */
 static int routing_read_counts(const struct routing_spec *spec, const struct csv *csv,
                                double *count, int experts)
 {
-    int layer_col = csv_col(csv, "layer"), expert_col = csv_col(csv, "expert");
-    int count_col = csv_col(csv, "count"), rc;
+    int layer_col = routing_col(csv, "layer", "layer_id");
+    int expert_col = routing_col(csv, "expert", "expert_id"), count_col = csv_col(csv, "count");
+    bool several = csv_col(csv, "rank") >= 0;
+    double *mine = malloc((size_t)experts * sizeof *mine);
     long long layer, e;
+    int rc = mine ? 0 : ERR_NOMEM;
 
-    if (layer_col < 0) {
+    for (int i = 0; i < experts && rc == 0; i++)
+        mine[i] = -1;
+    if (rc == 0 && layer_col < 0) {
         log_error_at(csv->path, 1, "columns layer,expert,count are wanted");
-        return ERR_DATA;
+        rc = ERR_DATA;
     }
-    rc = routing_pick_layer(spec, csv, layer_col, &layer);
+    if (rc == 0)
+        rc = routing_pick_layer(spec, csv, layer_col, &layer);
     for (size_t row = 0; rc == 0 && routing_next_row(csv, layer_col, layer, &row, &rc); row++) {
         double v = -1;
         rc = routing_cell(csv, row, expert_col, &e);
         if (rc == 0 && (e < 0 || e >= experts))
             rc = routing_row_fault(csv, row, "this expert does not exist in the model");
-        if (rc == 0 && count[e] >= 0)
+        if (rc == 0 && mine[e] >= 0 && !several)
             rc = routing_row_fault(csv, row, "this expert came before");
         if (rc == 0 && (csv_double(csv, row, count_col, &v) != 0 || v < 0 || v > 1e15))
             rc = routing_row_fault(csv, row, "the count is not a number from 0 to 1e15");
         if (rc == 0)
-            count[e] = v;
+            mine[e] = fmax(mine[e], 0) + v;
     }
+    for (int i = 0; i < experts && rc == 0; i++)
+        if (mine[i] >= 0)
+            count[i] = fmax(count[i], 0) + mine[i];
+    free(mine);
     return rc;
 }
 
@@ -302,69 +326,270 @@ static void routing_deal(const int64_t *quota, struct plan_routing *r, const gsl
     }
 }
 
-static int routing_fill_counts(const struct routing_spec *spec, const struct csv *csv,
+/* A table whose totals follow share[experts]; it is used up. */
+static int routing_fill_counts(const struct routing_spec *spec, const char *path, double *share,
                                struct plan_routing *r)
 {
     int64_t tokens = (int64_t)r->ranks * r->tokens, rows = tokens * r->topk;
-    double *share = malloc((size_t)r->experts * sizeof *share);
     int64_t *quota = malloc((size_t)r->experts * sizeof *quota);
     gsl_rng *rng = gsl_rng_alloc(gsl_rng_mt19937);
-    int rc = ERR_NOMEM, usable = 0;
+    int rc = quota && rng ? 0 : ERR_NOMEM, usable = 0;
 
-    if (!share || !quota || !rng)
-        goto out;
-    for (int e = 0; e < r->experts; e++)
-        share[e] = -1;
-    rc = routing_read_counts(spec, csv, share, r->experts);
-    if (rc)
-        goto out;
     for (int e = 0; e < r->experts; e++) {
         share[e] = fmax(share[e], 0);
         usable += share[e] > 0;
     }
-    if (usable < r->topk) {
-        log_error_at(csv->path, 0, "only %d experts have a count above 0; each token needs %d",
-                     usable, r->topk);
+    if (rc == 0 && usable < r->topk) {
+        log_error_at(path, 0, "only %d experts have a count above 0; each token needs %d", usable,
+                     r->topk);
         rc = ERR_DATA;
-        goto out;
     }
-    rc = routing_share(share, r->experts, (double)rows, (double)tokens);
+    if (rc == 0)
+        rc = routing_share(share, r->experts, (double)rows, (double)tokens);
     if (rc == 0)
         rc = routing_round(share, r->experts, rows, tokens, quota);
     if (rc == 0) {
         gsl_rng_set(rng, spec->seed);
         routing_deal(quota, r, rng);
     }
-out:
     if (rng)
         gsl_rng_free(rng);
-    free(share);
     free(quota);
     return rc;
 }
 
+static double *routing_no_counts(int experts)
+{
+    double *count = malloc((size_t)experts * sizeof *count);
+
+    for (int e = 0; count && e < experts; e++)
+        count[e] = -1;
+    return count;
+}
+
+static bool routing_has_counts(const struct csv *csv)
+{
+    return routing_col(csv, "expert", "expert_id") >= 0 && csv_col(csv, "count") >= 0;
+}
+
 int routing_csv_fill(const struct routing_spec *spec, const struct csv *csv, struct plan_routing *r)
 {
+    double *count;
+    int rc;
+
     if (csv_col(csv, "e0") >= 0)
         return routing_fill_topk(spec, csv, r);
-    if (csv_col(csv, "expert") >= 0 && csv_col(csv, "count") >= 0)
-        return routing_fill_counts(spec, csv, r);
-    log_error_at(csv->path, 1, "columns layer,rank,token,e0.. or layer,expert,count are wanted");
+    if (!routing_has_counts(csv)) {
+        log_error_at(csv->path, 1,
+                     "columns layer,rank,token,e0.. or layer,expert,count (or "
+                     "layer_id,expert_id,count) are wanted");
+        return ERR_DATA;
+    }
+    count = routing_no_counts(r->experts);
+    rc = count ? routing_read_counts(spec, csv, count, r->experts) : ERR_NOMEM;
+    if (rc == 0)
+        rc = routing_fill_counts(spec, csv->path, count, r);
+    free(count);
+    return rc;
+}
+
+static int routing_array_fault(const char *path, const char *text)
+{
+    log_error_at(path, 0, "%s", text);
     return ERR_DATA;
+}
+
+/* Counts [experts], [layers][experts] or [steps][layers][experts]: steps are summed. */
+static int routing_array_counts(const struct routing_spec *spec, const char *path,
+                                const struct routing_array *a, struct plan_routing *r)
+{
+    size_t experts = (size_t)r->experts, layers = a->dims > 1 ? a->shape[a->dims - 2] : 1;
+    size_t steps = 1, layer = spec->layer > 0 && !a->one_layer ? (size_t)spec->layer : 0;
+    double *count = routing_no_counts(r->experts);
+    int rc = count ? 0 : ERR_NOMEM;
+
+    for (int i = 0; i + 2 < a->dims; i++)
+        steps *= a->shape[i];
+    if (rc == 0 && layer >= layers)
+        rc = routing_array_fault(path, "the layer asked for is not in it");
+    for (size_t s = 0; s < steps && rc == 0; s++)
+        for (size_t e = 0; e < experts && rc == 0; e++) {
+            double v = a->value[(s * layers + layer) * experts + e];
+
+            if (!(v >= 0 && v <= 1e15))
+                rc = routing_array_fault(path, "a count is not a number from 0 to 1e15");
+            else
+                count[e] = fmax(count[e], 0) + v;
+        }
+    if (rc == 0)
+        rc = routing_fill_counts(spec, path, count, r);
+    free(count);
+    return rc;
+}
+
+/* Experts of tokens: [tokens][k], rank after rank, [layers][tokens][k] or
+ * [layers][ranks][tokens][k]. */
+static int routing_array_topk(const struct routing_spec *spec, const char *path,
+                              const struct routing_array *a, struct plan_routing *r)
+{
+    size_t k = (size_t)r->topk, per_rank = a->shape[a->dims - 2];
+    size_t layers = a->dims > 2 ? a->shape[0] : 1, ranks = a->dims > 3 ? a->shape[1] : 1;
+    size_t layer = spec->layer > 0 && !a->one_layer ? (size_t)spec->layer : 0, want;
+    const double *from;
+
+    if (layer >= layers)
+        return routing_array_fault(path, "the layer asked for is not in it");
+    from = a->value + layer * ranks * per_rank * k;
+    want = a->dims > 3 ? (size_t)r->tokens : (size_t)r->ranks * (size_t)r->tokens;
+    if (per_rank < want || (a->dims > 3 && ranks < (size_t)r->ranks)) {
+        log_error_at(path, 0, "holds %zu x %zu tokens of a layer; %d ranks x %d are asked for",
+                     ranks, per_rank, r->ranks, r->tokens);
+        return ERR_DATA;
+    }
+    for (size_t i = 0; i < (size_t)r->ranks * (size_t)r->tokens; i++) {
+        size_t token = a->dims > 3 ? i / (size_t)r->tokens * per_rank + i % (size_t)r->tokens : i;
+        int32_t *out = r->expert + i * k;
+
+        for (size_t j = 0; j < k; j++) {
+            double e = from[token * k + j];
+
+            if (!(e >= -1 && e < r->experts) || e != floor(e)) {
+                log_error_at(path, 0, "token %zu: expert %g is outside -1..%d", token, e,
+                             r->experts - 1);
+                return ERR_DATA;
+            }
+            if (e >= 0 && routing_token_has(out, (int)j, (int32_t)e)) {
+                log_error_at(path, 0, "token %zu names expert %g twice", token, e);
+                return ERR_DATA;
+            }
+            out[j] = (int32_t)e;
+        }
+    }
+    return 0;
+}
+
+static int routing_array_fill(const struct routing_spec *spec, const char *path,
+                              const struct routing_array *a, struct plan_routing *r)
+{
+    size_t last = a->shape[a->dims - 1];
+
+    if (last == (size_t)r->experts && a->dims < 4)
+        return routing_array_counts(spec, path, a, r);
+    if (last == (size_t)r->topk && a->dims > 1)
+        return routing_array_topk(spec, path, a, r);
+    log_error_at(
+        path, 0,
+        "its innermost length is %zu: neither the %d experts of the model (counts) nor the "
+        "%d of a token (choices)",
+        last, r->experts, r->topk);
+    return ERR_DATA;
+}
+
+int routing_text_fill(const struct routing_spec *spec, const char *text, size_t len,
+                      const char *path, struct plan_routing *r)
+{
+    struct routing_array a = {0};
+    struct csv *csv = NULL;
+    int rc;
+
+    if (len > 1 && memcmp(text, "PK", 2) == 0) {
+        log_error_at(path, 0,
+                     "a file of torch.save or np.savez; save the one array with np.save (or "
+                     "as JSON), e.g. np.save('x.npy', d['logical_count'].numpy())");
+        return ERR_PARSE;
+    }
+    if (routing_is_npy(text, len))
+        rc = routing_npy_read(text, len, path, &a);
+    else if (routing_is_json(text, len))
+        rc = routing_json_read(text, len, path, spec, r->experts, &a);
+    else if ((rc = csv_parse(text, len, path, &csv)) == 0)
+        rc = routing_csv_fill(spec, csv, r);
+    if (rc == 0 && a.value)
+        rc = routing_array_fill(spec, path, &a, r);
+    csv_free(csv);
+    routing_array_free(&a);
+    return rc;
+}
+
+static int routing_compare_names(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* The .csv files of a folder, by name; the names are the caller's to free. */
+static int routing_list(const char *folder, char ***names, size_t *num)
+{
+    DIR *dir = opendir(folder);
+    struct dirent *entry;
+    char **grown;
+    int rc = 0;
+
+    while (dir && rc == 0 && (entry = readdir(dir))) {
+        size_t n = strlen(entry->d_name);
+
+        if (n < 5 || strcmp(entry->d_name + n - 4, ".csv") != 0)
+            continue;
+        grown = realloc(*names, (*num + 1) * sizeof **names);
+        *names = grown ? grown : *names;
+        if (!grown || asprintf(&(*names)[*num], "%s/%s", folder, entry->d_name) < 0)
+            rc = ERR_NOMEM;
+        else
+            ++*num;
+    }
+    if (dir)
+        closedir(dir);
+    if (*num > 1)
+        qsort(*names, *num, sizeof **names, routing_compare_names);
+    return rc;
+}
+
+/* A folder of one file per rank, as SGLang's recorder leaves it: the counts are summed. */
+static int routing_folder_fill(const struct routing_spec *spec, struct plan_routing *r)
+{
+    double *count = routing_no_counts(r->experts);
+    char **names = NULL;
+    size_t num = 0;
+    int rc = count ? routing_list(spec->path, &names, &num) : ERR_NOMEM;
+
+    for (size_t i = 0; i < num && rc == 0; i++) {
+        struct csv *csv = NULL;
+
+        rc = csv_read(names[i], ROUTING_MAX_FILE_BYTES, &csv);
+        if (rc == 0 && !routing_has_counts(csv))
+            rc = routing_array_fault(names[i],
+                                     "files of a folder are summed: each needs the columns "
+                                     "layer,expert,count (or layer_id,expert_id,count)");
+        if (rc == 0)
+            rc = routing_read_counts(spec, csv, count, r->experts);
+        csv_free(csv);
+    }
+    if (rc == 0 && num == 0)
+        rc = routing_array_fault(spec->path, "the folder holds no .csv file");
+    if (rc == 0)
+        rc = routing_fill_counts(spec, spec->path, count, r);
+    for (size_t i = 0; i < num; i++)
+        free(names[i]);
+    free(names);
+    free(count);
+    return rc;
 }
 
 int routing_file_fill(const struct routing_spec *spec, struct plan_routing *r)
 {
-    struct csv *csv;
+    struct stat st;
+    char *text = NULL;
+    size_t len;
     int rc;
 
     if (!spec->path || !spec->path[0]) {
         log_error("routing: a file is asked for, but none is named");
         return ERR_CONFIG;
     }
-    rc = csv_read(spec->path, ROUTING_MAX_FILE_BYTES, &csv);
+    if (stat(spec->path, &st) == 0 && S_ISDIR(st.st_mode))
+        return routing_folder_fill(spec, r);
+    rc = file_read(spec->path, ROUTING_MAX_FILE_BYTES, &text, &len);
     if (rc == 0)
-        rc = routing_csv_fill(spec, csv, r);
-    csv_free(csv);
+        rc = routing_text_fill(spec, text, len, spec->path, r);
+    free(text);
     return rc;
 }

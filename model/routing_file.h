@@ -8,7 +8,9 @@
 /* Fills r->expert (its sizes are set) from spec->path; errors as routing_make gives them, logged
  * with file and line. */
 int routing_file_fill(const struct routing_spec *spec, struct plan_routing *r);
-/* The same from a table already read. */
+/* The same from the text of a file (CSV, JSON or .npy), and from a table already read. */
+int routing_text_fill(const struct routing_spec *spec, const char *text, size_t len,
+                      const char *path, struct plan_routing *r);
 int routing_csv_fill(const struct routing_spec *spec, const struct csv *csv,
                      struct plan_routing *r);
 

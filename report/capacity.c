@@ -7,6 +7,7 @@
 #include <jansson.h>
 
 #include "base/err.h"
+#include "report/report.h"
 #include "base/version.h"
 
 #define TABLE_PLANS 8
@@ -43,6 +44,8 @@ static void head_print(const struct capacity *k, FILE *f)
     for (int g = 0; g < c->num_gpus; g++)
         fprintf(f, "%s %s %.4g USD", g ? "," : "", c->gpus[g].profile, c->gpus[g].usd_per_hour);
     fprintf(f, "; planned utilisation %.0f%%\n", 100 * c->num.utilization);
+    for (int g = 0; g < c->num_gpus; g++)
+        report_nics_of(c->gpus[g].profile, c->base.nics_per_gpu, c->base.nic_Gbitps, f);
 }
 
 static void plan_line(const struct capacity *k, const struct capacity_plan *p, FILE *f)

@@ -50,6 +50,48 @@ void report_head(const struct config *c, FILE *f)
     fprintf(f, "peosim %s  %s (%.12s)  profile %s  model %s  seed %s  %s\n", PEOSIM_VERSION,
             c->path, c->hash, first_value(c, "cluster.profile"), first_value(c, "model"),
             first_value(c, "seed"), fidelity_words(c));
+    report_nics(c, f);
+}
+
+void report_nics_of(const char *profile, double nics_per_gpu, double nic_Gbitps, FILE *f)
+{
+    struct hw_profile *p = NULL;
+    double nics, Gbit, host;
+
+    if (hw_profile_read(profile, &p) != 0 || !p->nic_choices[0]) {
+        hw_profile_free(p);
+        return;
+    }
+    nics = nics_per_gpu > 0 ? nics_per_gpu : hw_value(p, HW_NET_NICS_PER_GPU);
+    Gbit = nic_Gbitps > 0 ? nic_Gbitps : hw_value(p, HW_NET_NIC_GBITPS);
+    host = hw_value(p, HW_NET_HOST_GPUS);
+    fprintf(
+        f,
+        "  NICs: %gx%g Gb/s for %g GPUs; nodes of %s come with %s: set cluster.nics_per_gpu and "
+        "cluster.nic_Gbitps\n",
+        nics * host, Gbit, host, p->name, p->nic_choices);
+    hw_profile_free(p);
+}
+
+/* What the file sets the key to, the first value of a list; 0: nothing. */
+static double value_set(const struct config *c, const char *key)
+{
+    double x = 0;
+
+    if (config_axis(c, key))
+        sscanf(config_axis(c, key)->values[0], "%lf", &x);
+    return x;
+}
+
+void report_nics(const struct config *c, FILE *f)
+{
+    const struct axis *axis = config_axis(c, "cluster.profile");
+    double nics = value_set(c, "cluster.nics_per_gpu"), Gbit = value_set(c, "cluster.nic_Gbitps");
+
+    if (!axis)
+        report_nics_of(first_value(c, "cluster.profile"), nics, Gbit, f);
+    for (int i = 0; axis && i < axis->num_values; i++)
+        report_nics_of(axis->values[i], nics, Gbit, f);
 }
 
 int report_num_rounds(const struct grid_point *p)

@@ -8,6 +8,11 @@
 
 /* What every result carries: version, config and its hash, profile, seed, fidelity. */
 void report_head(const struct config *c, FILE *f);
+/* Nodes of some GPUs come with other NICs than the profile says: which are used, and how to say
+ * otherwise; a line for each such profile, behind the head. Nothing for the others. */
+void report_nics(const struct config *c, FILE *f);
+/* The same for one profile; NICs per GPU and their speed, 0 = as the profile says. */
+void report_nics_of(const char *profile, double nics_per_gpu, double nic_Gbitps, FILE *f);
 /* Per scenario: every policy with its best knobs. */
 void report_table(const struct grid *g, FILE *f);
 /* The first members of a JSON object of results, each with its comma. */

@@ -101,7 +101,9 @@ const struct opt scenario_options[] = {
     S_DOUBLE("routing.exponent", exponent, 0, 5, "0.8", NULL, "zipf: exponent"),
     S_DOUBLE("routing.rank_skew", rank_skew, 0, 5, "0", NULL,
              "how much popularity differs between ranks"),
-    S_STRING("routing.file", routing_file, "", "recorded routing (CSV)"),
+    S_STRING("routing.file", routing_file, "",
+             "recorded routing: CSV (top-k choices, or counts as SGLang's; a folder is summed), "
+             "JSON (SGLang, vLLM, EPLB) or .npy"),
     S_INT("routing.layer", routing_layer, -1, 100000, "-1", NULL,
           "layer of the recorded routing; -1 = the first"),
     S_ENUM("placement.kind", placement, "linear|balanced", "linear",

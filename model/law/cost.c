@@ -15,7 +15,7 @@
 
 static bool field_assumed(const struct hw_profile *p, int id)
 {
-    return p->f[id].origin == HW_UNSET || p->f[id].origin == HW_ASSUMED;
+    return !hw_origin_is_own(p->f[id].origin);
 }
 
 static void basis_mark(struct law_cost *c, const struct hw_profile *p)
@@ -24,42 +24,17 @@ static void basis_mark(struct law_cost *c, const struct hw_profile *p)
         enum basis basis;
         int field;
     } rests[] = {
-        {BASIS_LL_DISPATCH, HW_LL_DISP_FIXED_US},
-        {BASIS_LL_DISPATCH, HW_LL_DISP_TOKEN_NS},
-        {BASIS_LL_DISPATCH, HW_LL_DISP_PUSH_EFF},
-        {BASIS_LL_DISPATCH_ROUNDS, HW_LL_DISP_ROUND_TOKEN_NS},
-        {BASIS_LL_COMBINE, HW_LL_COMB_FIXED_US},
-        {BASIS_LL_COMBINE, HW_LL_COMB_CTA_GBPS},
-        {BASIS_LL_COMBINE, HW_LL_COMB_PUSH_EFF},
-        {BASIS_LL_SPLIT, HW_LL_DISP_RECV_SHARE},
-        {BASIS_LL_SPLIT, HW_LL_COMB_RECV_SHARE},
-        {BASIS_LL_NODES, HW_LL_DISP_NODE_US},
-        {BASIS_LL_NODES, HW_LL_COMB_NODE_US},
-        {BASIS_NORMAL, HW_NORMAL_DISP_TOKEN_NS},
-        {BASIS_NORMAL, HW_NORMAL_COMB_TOKEN_NS},
-        {BASIS_NORMAL_NODES, HW_NORMAL_DISP_NODE_TOKEN_NS},
-        {BASIS_NORMAL_NODES, HW_NORMAL_COMB_NODE_TOKEN_NS},
-        {BASIS_NORMAL_NODES, HW_NORMAL_NOTIFY_US},
-        {BASIS_A2A, HW_A2A_CTA_GBPS},
-        {BASIS_DENSE_BF16, HW_BF16_FIXED_US},
-        {BASIS_DENSE_BF16, HW_BF16_EFF},
-        {BASIS_DENSE_FP8, HW_BLOCK_FIXED_US},
-        {BASIS_DENSE_FP8, HW_BLOCK_EFF},
-        {BASIS_MASKED, HW_MASKED_FIXED_US},
-        {BASIS_MASKED_SM, HW_MASKED_EFF},
-        {BASIS_MASKED_HBM, HW_MASKED_HBM_EFF},
-        {BASIS_CONTIG, HW_CONTIG_FIXED_US},
-        {BASIS_CONTIG, HW_CONTIG_EFF},
-        {BASIS_ACT, HW_ACT_FIXED_US},
-        {BASIS_ROUTER, HW_ROUTER_FIXED_US},
+        {BASIS_A2A, HW_A2A_CTA_GBPS},         {BASIS_DENSE_BF16, HW_BF16_FIXED_US},
+        {BASIS_DENSE_BF16, HW_BF16_EFF},      {BASIS_DENSE_FP8, HW_BLOCK_FIXED_US},
+        {BASIS_DENSE_FP8, HW_BLOCK_EFF},      {BASIS_MASKED, HW_MASKED_FIXED_US},
+        {BASIS_MASKED_SM, HW_MASKED_EFF},     {BASIS_MASKED_HBM, HW_MASKED_HBM_EFF},
+        {BASIS_CONTIG, HW_CONTIG_FIXED_US},   {BASIS_CONTIG, HW_CONTIG_EFF},
+        {BASIS_ACT, HW_ACT_FIXED_US},         {BASIS_ROUTER, HW_ROUTER_FIXED_US},
         {BASIS_ATTN, HW_ATTN_DECODE_HBM_EFF},
     };
 
     for (size_t i = 0; i < sizeof rests / sizeof *rests; i++)
         c->assumed[rests[i].basis] |= field_assumed(p, rests[i].field);
-    /* The validator's own sends in rounds rest on another field than DeepEP's. */
-    if (p->f[HW_LL_KERNEL_RULE].value > 0.5)
-        c->assumed[BASIS_LL_DISPATCH_ROUNDS] = field_assumed(p, HW_LL_DISP_CAST_SHARE);
 }
 
 int cost_message_bytes(enum plan_flow_dir dir, enum plan_dtype dtype, int hidden)
@@ -172,6 +147,42 @@ static bool is_combine(enum plan_op_kind kind)
     return plan_op_dir(kind) == FLOW_COMBINE;
 }
 
+static bool rests_on_data(const struct law_cost *c, int field)
+{
+    return !field_assumed(c->profile, field);
+}
+
+/* Fixed time, NVLink or NIC: the field that says how long the longest of them takes. */
+static int ll_field(const struct law_cost *c, const struct law_ll *in, const struct cost_work *w,
+                    bool back)
+{
+    double bytes = in->message_bytes, fixed = w->head.fixed_ns + w->tail.fixed_ns;
+    double near = (in->rows_sent - in->rows_off_node) * bytes / w->push_GBps;
+    double far = in->rows_off_node * bytes / law_nic_GBps(c->v);
+
+    if (far > fixed && far > near)
+        return HW_NET_NIC_EFF;
+    if (near > fixed)
+        return back ? HW_LL_COMB_PUSH_EFF : HW_LL_DISP_PUSH_EFF;
+    if (in->rows_off_node > 0)
+        return back ? HW_LL_COMB_NODE_US : HW_LL_DISP_NODE_US;
+    return back ? HW_LL_COMB_FIXED_US : HW_LL_DISP_FIXED_US;
+}
+
+static bool ll_assumed(const struct law_cost *c, const struct law_ll *in, const struct cost_work *w,
+                       bool back)
+{
+    if (!rests_on_data(c, ll_field(c, in, w, back)))
+        return true;
+    if (in->part != LAW_FUSED &&
+        !rests_on_data(c, back ? HW_LL_COMB_RECV_SHARE : HW_LL_DISP_RECV_SHARE))
+        return true;
+    /* The validator's own sends in rounds rest on another field than DeepEP's. */
+    return in->num_rounds > 1 && !back &&
+           !rests_on_data(c, c->v[HW_LL_KERNEL_RULE] > 0.5 ? HW_LL_DISP_CAST_SHARE
+                                                           : HW_LL_DISP_ROUND_TOKEN_NS);
+}
+
 void cost_comm_low_latency(const struct law_cost *c, const struct plan *plan, int rank, int index,
                            struct cost_work *out)
 {
@@ -200,10 +211,7 @@ void cost_comm_low_latency(const struct law_cost *c, const struct plan *plan, in
     if (in.part != LAW_SEND && !back)
         in.hot_rows = plan_op_hot_rows(plan, (int)(op - plan->ops), rank);
     (back ? law_ll_combine : law_ll_dispatch)(c->v, &in, out);
-    out->assumed = c->assumed[back ? BASIS_LL_COMBINE : BASIS_LL_DISPATCH] ||
-                   (in.part != LAW_FUSED && c->assumed[BASIS_LL_SPLIT]) ||
-                   (in.num_rounds > 1 && !back && c->assumed[BASIS_LL_DISPATCH_ROUNDS]) ||
-                   (in.ranks > in.ranks_per_node && c->assumed[BASIS_LL_NODES]);
+    out->assumed = ll_assumed(c, &in, out, back);
 }
 
 static const struct plan_flow *flow_of(const struct plan *plan, int op)
@@ -243,6 +251,27 @@ static void normal_copies(const struct plan *plan, int rank, int op, struct law_
     in->copies += forwarded;
 }
 
+/* Host and notify kernels, the SMs' work, NVLink or NIC: the field that says how long the longest
+ * of them takes. */
+static int normal_dominant(const struct law_cost *c, const struct law_normal *in,
+                           const struct cost_work *w)
+{
+    bool far = in->ranks > in->ranks_per_node;
+    int shift = in->combine ? HW_NORMAL_COMB_FIXED_US - HW_NORMAL_DISP_FIXED_US : 0;
+    double link_GBps = c->v[HW_NORMAL_DISP_PUSH_EFF + shift] * c->v[HW_NET_NVLINK_GBPS];
+    double pushed = in->copies * in->copy_bytes, nic_GBps = c->v[HW_NET_NIC_GBITPS] / 8 *
+                                                            c->v[HW_NET_NICS_PER_GPU] *
+                                                            c->v[HW_NORMAL_DISP_NIC_EFF + shift];
+    double link_ns = pushed / link_GBps, nic_ns = in->rdma_rows * in->copy_bytes / nic_GBps;
+    double sm_ns = law_normal_sm_ns(c->v, in), most = fmax(fmax(link_ns, nic_ns), sm_ns);
+
+    if (w->head.fixed_ns > most)
+        return shift + (far ? HW_NORMAL_DISP_NODE_US : HW_NORMAL_DISP_FIXED_US);
+    if (most == sm_ns)
+        return shift + (far ? HW_NORMAL_DISP_NODE_TOKEN_NS : HW_NORMAL_DISP_TOKEN_NS);
+    return shift + (most == nic_ns ? HW_NORMAL_DISP_NIC_EFF : HW_NORMAL_DISP_PUSH_EFF);
+}
+
 void cost_comm_normal(const struct law_cost *c, const struct plan *plan, int rank, int op,
                       struct cost_work *out)
 {
@@ -257,10 +286,9 @@ void cost_comm_normal(const struct law_cost *c, const struct plan *plan, int ran
     if (plan_op_sends(o->kind))
         normal_copies(plan, rank, op, &in);
     law_normal_work(c->v, &in, out);
+    out->assumed = !rests_on_data(c, normal_dominant(c, &in, out));
     if (!plan_op_sends(o->kind))
         out->head.fixed_ns = 0;
-    out->assumed = c->assumed[BASIS_NORMAL] ||
-                   (in.ranks > in.ranks_per_node && c->assumed[BASIS_NORMAL_NODES]);
 }
 
 /* Messages packed and unpacked by a rank. Of several rounds of a combine the last one alone adds up

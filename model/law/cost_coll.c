@@ -47,7 +47,7 @@ int cost_coll_ns(const struct hw_profile *p, const char *name, int ranks, double
     w = nlo == nhi ? 0 : log2((double)ranks / nlo) / log2((double)nhi / nlo);
     *ns = (a + (b - a) * w) * 1e3;
     *outside = out_lo || out_hi || ranks < nlo || ranks > nhi;
-    *assumed = lo->origin == HW_ASSUMED || hi->origin == HW_ASSUMED;
+    *assumed = !hw_origin_is_own(lo->origin) || !hw_origin_is_own(hi->origin);
     return 0;
 }
 

@@ -41,15 +41,9 @@
     X(NORMAL, cost_comm_normal, "normal_dispatch", "normal_combine", cost_beside_warps)            \
     X(NCCL, cost_comm_a2a, NULL, NULL, cost_beside_a2a)
 
-/* What an op's cost may rest on; one bit says whether any of the fields is without data. */
+/* What an op's cost may rest on (exchanges: on what takes most of their time, cost.c); one bit says
+ * whether any of the fields is without data. */
 enum basis {
-    BASIS_LL_DISPATCH,
-    BASIS_LL_DISPATCH_ROUNDS,
-    BASIS_LL_COMBINE,
-    BASIS_LL_SPLIT,
-    BASIS_LL_NODES,
-    BASIS_NORMAL,
-    BASIS_NORMAL_NODES,
     BASIS_A2A,
     BASIS_DENSE_BF16,
     BASIS_DENSE_FP8,

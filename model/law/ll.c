@@ -227,8 +227,7 @@ double law_normal_notify_ns(const double *v, const struct law_normal *in)
            per_token * in->tokens;
 }
 
-/* SM-time of all tokens and copies of this rank. */
-static double normal_sm_ns(const double *v, const struct law_normal *in)
+double law_normal_sm_ns(const double *v, const struct law_normal *in)
 {
     double KiB = in->copy_bytes / 1024;
     double token = normal_field(v, in, HW_NORMAL_DISP_TOKEN_NS) +
@@ -238,8 +237,9 @@ static double normal_sm_ns(const double *v, const struct law_normal *in)
 
     if (normal_far_ranks(in) > 0)
         token += normal_field(v, in, HW_NORMAL_DISP_NODE_TOKEN_NS);
-    return in->tokens * token + in->copies * copy +
-           in->rdma_rows * normal_field(v, in, HW_NORMAL_DISP_RDMA_NS);
+    token = in->tokens * token + in->copies * copy +
+            in->rdma_rows * normal_field(v, in, HW_NORMAL_DISP_RDMA_NS);
+    return token / pow(in->sms, normal_field(v, in, HW_NORMAL_DISP_SMS_POWER));
 }
 
 /* A channel (two SMs) hands a chunk of tokens from stage to stage: sender, NIC, forwarder,
@@ -261,8 +261,7 @@ void law_normal_work(const double *v, const struct law_normal *in, struct cost_w
     double nic_GBps = v[HW_NET_NIC_GBITPS] / 8 * v[HW_NET_NICS_PER_GPU] *
                       normal_field(v, in, HW_NORMAL_DISP_NIC_EFF);
     double most_GBps = normal_field(v, in, HW_NORMAL_DISP_PUSH_EFF) * v[HW_NET_NVLINK_GBPS];
-    double sm_ns =
-        normal_sm_ns(v, in) / pow(in->sms, normal_field(v, in, HW_NORMAL_DISP_SMS_POWER));
+    double sm_ns = law_normal_sm_ns(v, in);
     double far = normal_far_ranks(in);
     double fixed_us = normal_field(v, in, HW_NORMAL_DISP_FIXED_US);
 

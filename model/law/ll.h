@@ -56,6 +56,9 @@ void law_normal_work(const double *v, const struct law_normal *in, struct cost_w
 /* The notify and barrier kernels' part of it; 0 on one node, where the data count them inside. */
 double law_normal_notify_ns(const double *v, const struct law_normal *in);
 
+/* SM time of all tokens and copies of this rank on its SMs. */
+double law_normal_sm_ns(const double *v, const struct law_normal *in);
+
 /* Expected number of bins (ranks, nodes) that a token touches when its topk of `total` experts are
  * drawn without repeats and lie in bins of `per` each: bins * (1 - C(total-per, k)/C(total, k)). */
 double law_touched(double total, double per, int topk);

@@ -158,6 +158,8 @@ static void yaml_faults_say_one_line(void **state)
     CHECK_FAILS(yaml("[a]: 1\n", &d), ERR_PARSE, "plain text");
     CHECK_FAILS(yaml("a: 1\n---\nb: 1\n", &d), ERR_PARSE, "x.yaml:2:");
     CHECK_FAILS(yaml("a: \"x\\0y\"\n", &d), ERR_PARSE, "NUL");
+    /* Found by fuzzing: the copy for messages ended at the NUL, and reading went past it. */
+    assert_int_equal(doc_parse_json("[1,\0 2, 3, 4, 5, 6, 7, 8]", 26, "f.json", &d), ERR_PARSE);
     CHECK_FAILS(yaml("a: 1\nb: \xff\xfe\n", &d), ERR_PARSE, "x.yaml:2:");
     CHECK_FAILS(doc_parse_yaml("a: 1\0b", 6, "x.yaml", &d), ERR_PARSE, "control");
 }

@@ -174,8 +174,8 @@ static void test_assume_takes_only_what_is_known(void **state)
     hw_field_set(from, HW_LL_DISP_TOKEN_NS, 900, 1, HW_FITTED, "f");
     assert_int_equal(hw_profile_assume(p, from), 0);
     assert_true(hw_value(p, HW_LL_DISP_FIXED_US) == 9);
-    assert_int_equal(p->f[HW_LL_DISP_FIXED_US].origin, HW_ASSUMED);
-    assert_string_equal(p->f[HW_LL_DISP_FIXED_US].source, "assumed from t");
+    assert_int_equal(p->f[HW_LL_DISP_FIXED_US].origin, HW_TRANSFERRED);
+    assert_string_equal(p->f[HW_LL_DISP_FIXED_US].source, "from t: f");
     assert_int_equal(p->f[HW_LL_COMB_FIXED_US].origin, HW_UNSET);
     assert_true(hw_value(p, HW_LL_DISP_TOKEN_NS) == 700);
     hw_profile_free(p);

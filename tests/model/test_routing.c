@@ -275,6 +275,159 @@ static void balanced_ranks_are_turned_copies(void **state)
     routing_free(r);
 }
 
+/* Copies of a token, one per visited unit of `size` experts, in the mean. */
+static double mean_visits(const struct plan_routing *r, int size)
+{
+    size_t visits = 0, k = (size_t)r->topk;
+
+    for (size_t t = 0; t < entries(r); t += k)
+        for (size_t j = 0; j < k; j++) {
+            bool seen = false;
+
+            for (size_t i = 0; i < j; i++)
+                seen = seen || r->expert[t + i] / size == r->expert[t + j] / size;
+            visits += !seen;
+        }
+    return (double)visits / (double)(entries(r) / k);
+}
+
+/* What it caught: "perfectly balanced" sent every token to all ranks, more than chance does, and so
+ * was slower than no balance; and it took no notice of the groups a token may use. */
+static void balanced_tokens_travel_no_further_than_chance(void **state)
+{
+    static const int shapes[][6] = {/* ranks, tokens, experts, k, n_group, topk_group */
+                                    {8, 1024, 256, 8, 8, 4},  {64, 128, 256, 8, 8, 4},
+                                    {8, 256, 160, 6, 8, 3},   {8, 1024, 128, 8, 1, 1},
+                                    {16, 512, 512, 10, 1, 1}, {4, 100, 8, 2, 1, 1}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        const int *s = shapes[i];
+        struct routing_spec spec = {.kind = ROUTING_BALANCED, .n_group = s[4], .topk_group = s[5]};
+        struct plan_routing *balanced = make(&spec, s[0], s[1], s[2], s[3]), *chance;
+        int *rows = calloc((size_t)s[2], sizeof *rows), size = s[2] / (s[4] > 1 ? s[4] : s[0]);
+
+        spec.kind = ROUTING_UNIFORM;
+        chance = make(&spec, s[0], s[1], s[2], s[3]);
+        check_tokens(balanced);
+        assert_true(mean_visits(balanced, size) < 1.02 * mean_visits(chance, size));
+        assert_true(mean_visits(balanced, size) > 0.9 * mean_visits(chance, size));
+        count_rows(balanced, rows);
+        for (int e = 0; e < s[2]; e++) /* within a row or two of the mean */
+            assert_true(abs(rows[e] - s[0] * s[1] * s[3] / s[2]) <=
+                        2 + s[0] * s[1] * s[3] / s[2] / 100);
+        for (int t = 0; s[4] > 1 && t < s[0] * s[1]; t++) {
+            bool used[64] = {false};
+            int groups = 0;
+
+            for (int j = 0; j < s[3]; j++) {
+                int g = balanced->expert[t * s[3] + j] / size;
+
+                groups += !used[g];
+                used[g] = true;
+            }
+            assert_true(groups <= s[5]);
+        }
+        free(rows);
+        routing_free(balanced);
+        routing_free(chance);
+    }
+}
+
+static int fill_text(const char *text, size_t len, int layer, struct plan_routing *r)
+{
+    struct routing_spec spec = {.kind = ROUTING_FILE, .layer = layer, .seed = 1};
+
+    return routing_text_fill(&spec, text, len, "f", r);
+}
+
+/* 2 ranks x 2 tokens, top-2 of 4 experts: layouts of SGLang, vLLM and EPLB, and NumPy's. */
+static void formats_of_the_field_are_read(void **state)
+{
+    static const char *const counts[] = {
+        "layer_id,expert_id,count\n3,0,4\n3,1,2\n3,2,1\n3,3,1\n4,0,9\n",
+        "rank,layer_id,expert_id,count\n0,3,0,2\n1,3,0,2\n0,3,1,2\n0,3,2,1\n1,3,3,1\n",
+        "{\"logical_count\": [[4, 2, 1, 1], [0, 0, 0, 9]]}",
+        "{\"logical_count\": [[[2, 1, 1, 0], [0, 0, 0, 9]], [[2, 1, 0, 1], [1, 1, 1, 1]]]}",
+        "{\"expert_load\": [[2, 2, 1, 1, 2]], \"physical_to_logical_map\": [[0, 1, 2, 3, 0]]}",
+        "[[4, 2, 1, 1]]",
+        "{\"7\": {\"0\": 4, \"1\": 2, \"2\": 1, \"3\": 1}}",
+        "{\"weight\": [4.0, 2.0, 1.0, 1.0]}",
+    };
+    static const char *const choices[] = {
+        "[[0, 1], [2, 3], [-1, -1], [3, 0]]",
+        "{\"topk_ids\": [[[0, 1], [2, 3], [-1, -1], [3, 0]]]}",
+        "[[[[0, 1], [2, 3]], [[-1, -1], [3, 0]]]]",
+        "layer,rank,token,e0,e1\n0,0,0,0,1\n0,0,1,2,3\n0,1,0,-1,-1\n0,1,1,3,0\n",
+    };
+    static const int32_t want[] = {0, 1, 2, 3, -1, -1, 3, 0};
+    int32_t expert[8];
+    struct plan_routing r = {.ranks = 2, .tokens = 2, .topk = 2, .experts = 4, .expert = expert};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+        int rows[4];
+
+        assert_int_equal(fill_text(counts[i], strlen(counts[i]), -1, &r), 0);
+        count_rows(&r, rows);
+        assert_int_equal(rows[0], 4);
+        assert_int_equal(rows[1], 2);
+    }
+    for (size_t i = 0; i < sizeof choices / sizeof *choices; i++) {
+        assert_int_equal(fill_text(choices[i], strlen(choices[i]), -1, &r), 0);
+        assert_memory_equal(expert, want, sizeof want);
+    }
+}
+
+static size_t npy(char *out, const char *descr, const char *shape, const void *data, size_t len)
+{
+    char head[119];
+    int n = snprintf(head, sizeof head, "{'descr': '%s', 'fortran_order': False, 'shape': (%s), }",
+                     descr, shape);
+
+    memset(head + n, ' ', sizeof head - (size_t)n);
+    head[117] = '\n';
+    memcpy(out, "\x93NUMPY\x01\x00\x76\x00", 10);
+    memcpy(out + 10, head, 118);
+    memcpy(out + 128, data, len);
+    return 128 + len;
+}
+
+static void numpy_arrays_are_read(void **state)
+{
+    static const int64_t i8[] = {0, 1, 2, 3, -1, -1, 3, 0};
+    static const int16_t i2[] = {0, 1, 2, 3, -1, -1, 3, 0};
+    static const float f4[] = {4, 2, 1, 1};
+    int32_t expert[8], want[] = {0, 1, 2, 3, -1, -1, 3, 0};
+    struct plan_routing r = {.ranks = 2, .tokens = 2, .topk = 2, .experts = 4, .expert = expert};
+    char text[512];
+    int rows[4];
+    size_t n;
+
+    (void)state;
+    n = npy(text, "<i8", "4, 2", i8, sizeof i8);
+    assert_int_equal(fill_text(text, n, -1, &r), 0);
+    assert_memory_equal(expert, want, sizeof want);
+    CHECK_FAILS(fill_text(text, n - 1, -1, &r), ERR_PARSE, "shape and size do not go together");
+    n = npy(text, "<i2", "1, 2, 2, 2", i2, sizeof i2);
+    assert_int_equal(fill_text(text, n, 0, &r), 0);
+    assert_memory_equal(expert, want, sizeof want);
+    n = npy(text, "<f4", "4,", f4, sizeof f4);
+    assert_int_equal(fill_text(text, n, -1, &r), 0);
+    count_rows(&r, rows);
+    assert_int_equal(rows[0], 4);
+    n = npy(text, ">i4", "4,", f4, sizeof f4);
+    CHECK_FAILS(fill_text(text, n, -1, &r), ERR_PARSE, "another type");
+    n = npy(text, "<f4", "2, 2, 1", f4, sizeof f4);
+    CHECK_FAILS(fill_text(text, n, -1, &r), ERR_DATA, "innermost length is 1");
+    CHECK_FAILS(fill_text("PK\x03\x04zip", 7, -1, &r), ERR_PARSE, "torch.save");
+    CHECK_FAILS(fill_text("[[0, 1], [2]]", 13, -1, &r), ERR_PARSE, "another length");
+    CHECK_FAILS(fill_text("{\"logical_count\": [[1, 1, 1, 1]]}", 33, 5, &r), ERR_DATA,
+                "layer asked for");
+    CHECK_FAILS(fill_text("[[0, 0], [2, 3], [1, 2], [3, 0]]", 32, -1, &r), ERR_DATA,
+                "names expert 0 twice");
+}
+
 static void same_seed_same_bytes(void **state)
 {
     struct routing_spec spec = {.kind = ROUTING_LOGNORMAL,
@@ -469,6 +622,9 @@ int main(void)
         cmocka_unit_test(grouped_uniform_is_uniform_over_experts),
         cmocka_unit_test(balanced_is_exact),
         cmocka_unit_test(balanced_ranks_are_turned_copies),
+        cmocka_unit_test(balanced_tokens_travel_no_further_than_chance),
+        cmocka_unit_test(formats_of_the_field_are_read),
+        cmocka_unit_test(numpy_arrays_are_read),
         cmocka_unit_test(same_seed_same_bytes),
         cmocka_unit_test(popularity_does_not_depend_on_the_batch),
         cmocka_unit_test(bad_specs_say_one_line),
