@@ -41,11 +41,21 @@ enum data_law {
     DATA_ATTN_SIDE,   /* norms, rotary embedding, cache write: rows, bytes moved */
     DATA_V2_DISPATCH, /* DeepEP V2, with its copy epilogue; coll = "", "expanded" or "cached" */
     DATA_V2_COMBINE,  /* with its reduce epilogue; coll = "" or "reduced" */
+<<<<<<< HEAD
     DATA_A2A_NVL,     /* exchange over one NVLink domain; coll: which part; bytes: of one copy */
     DATA_PEO,         /* a kernel of a PEO layer, maybe beside others; coll: its op */
     DATA_SHOWN,       /* kernels that no law of ours has: read and counted, not predicted */
+=======
+    DATA_ATTN_GQA, /* attention and state-space modules of engines: calib/attn.h */
+    DATA_ATTN_MLA,
+    DATA_ATTN_SPARSE,
+    DATA_ATTN_STATE,
+    DATA_A2A_NVL, /* exchange over one NVLink domain; coll: which part; bytes: of one copy */
+    DATA_SHOWN,   /* kernels that no law of ours has: read and counted, not predicted */
+>>>>>>> main
     DATA_LAW_COUNT
 };
+struct data_attn;
 const char *data_law_name(enum data_law law);
 
 enum data_part { DATA_FUSED, DATA_SEND, DATA_RECV }; /* of a low-latency kernel */
@@ -87,7 +97,8 @@ struct data_row {
     double nic_GBps;  /* a GPU's share of the NICs it was measured with; 0 = as the profile says */
     int num_draws;    /* draws of expert_rows: 1 where rows are known, several where drawn */
     int num_local;    /* experts of this rank */
-    int32_t *expert_rows; /* [num_draws * num_local], owned by the set; NULL where not needed */
+    struct data_attn *attn; /* DATA_ATTN_GQA to DATA_ATTN_STATE, owned by the set; NULL else */
+    int32_t *expert_rows;   /* [num_draws * num_local], owned by the set; NULL where not needed */
 };
 
 struct data_reason; /* why rows were skipped; calib/read_bad.c */

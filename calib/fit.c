@@ -15,6 +15,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "model/law/ll.h"
+#include "calib/attn.h"
 #include "calib/fit_laws.h"
 #include "calib/fit_table.h"
 #include "calib/fit_predict.h"
@@ -27,8 +28,17 @@
 
 const char *fit_cv_name(enum fit_cv cv)
 {
+<<<<<<< HEAD
     static const char *const names[] = {"none", "a shape left out", "an EP size left out",
                                         "an SM or group count left out", "a batch left out"};
+=======
+    static const char *const names[] = {"none",
+                                        "a shape left out",
+                                        "an EP size left out",
+                                        "an SM or group count left out",
+                                        "a batch size left out",
+                                        "a context length left out"};
+>>>>>>> main
 
     return (unsigned)cv < FIT_CV_COUNT ? names[cv] : "?";
 }
@@ -986,6 +996,8 @@ int fit_profile(struct hw_profile *p, struct data_set *const *sets, size_t num_s
             rc = fit_one(work, &fit_laws[i], sets, num_sets, options, report);
     if (rc == 0 && selected(options, "collective"))
         rc = fit_tables(work, sets, num_sets, options, report);
+    if (rc == 0 && selected(options, "attn"))
+        rc = fit_attn(work, sets, num_sets, options, report);
     if (rc == 0 && report->num == 0) {
         log_error("no row of system %s that any law can be fitted to", p->name);
         rc = ERR_FIT;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "model/law/cost.h"
+#include "calib/attn.h"
 #include "model/law/cost_coll.h"
 #include "model/law/gemm.h"
 #include "model/law/ll.h"
@@ -429,6 +430,11 @@ static double row_us(const struct predictor *p, const struct data_row *r)
         return attn_core_ns(v, r) / 1e3;
     case DATA_ATTN_SIDE:
         return attn_side_ns(v, r) / 1e3;
+    case DATA_ATTN_GQA:
+    case DATA_ATTN_MLA:
+    case DATA_ATTN_SPARSE:
+    case DATA_ATTN_STATE:
+        return predict_attn_us(p->profile, v, r);
     default:
         return NAN;
     }

@@ -1,3 +1,4 @@
+#include "calib/attn.h"
 #include "calib/read.h"
 
 #include <math.h>
@@ -42,6 +43,10 @@ const char *data_law_name(enum data_law law)
         [DATA_A2A] = "a2a",
         [DATA_ATTN_CORE] = "attn_core",
         [DATA_ATTN_SIDE] = "attn_side",
+        [DATA_ATTN_GQA] = "attn_gqa",
+        [DATA_ATTN_MLA] = "attn_mla",
+        [DATA_ATTN_SPARSE] = "attn_sparse",
+        [DATA_ATTN_STATE] = "attn_state",
         [DATA_V2_DISPATCH] = "v2_dispatch",
         [DATA_V2_COMBINE] = "v2_combine",
         [DATA_A2A_NVL] = "a2a_nvl",
@@ -117,7 +122,7 @@ static int row_compare_shape(const struct data_row *a, const struct data_row *b)
         c = strcmp(a->coll, b->coll);
     for (size_t i = 0; c == 0 && i < sizeof x / sizeof *x; i++)
         c = (x[i] > y[i]) - (x[i] < y[i]);
-    return c;
+    return c == 0 && a->attn && b->attn ? data_attn_compare(a->attn, b->attn) : c;
 }
 
 static int order_compare(const void *a, const void *b)
@@ -132,6 +137,8 @@ static int order_compare(const void *a, const void *b)
 /* How much there is to do, so that neighbours in a group can be compared. */
 static double row_size(const struct data_row *r)
 {
+    if (r->attn)
+        return data_attn_size(r->attn);
     if (r->bytes > 0)
         return r->bytes;
     if (r->n > 0)

@@ -9,6 +9,7 @@
 #include "base/err.h"
 #include "base/skew.h"
 #include "base/log.h"
+#include "calib/attn.h"
 #include "calib/read_cells.h"
 #include "calib/read_comm.h"
 #include "calib/read_gemm.h"
@@ -696,6 +697,7 @@ static const struct format formats[] = {
      {"system", "hidden", "inter", "topk", "num_experts", "ep", "tokens_per_rank", "distribution",
       "dtype", "latency_us"},
      read_ffn,
+<<<<<<< HEAD
      false,
      NULL},
     {"moe_ffn",
@@ -710,6 +712,30 @@ static const struct format formats[] = {
      false,
      NULL},
     {"gemm", {"system", "dtype", "m", "n", "k", "latency_us"}, read_dense, false, NULL},
+=======
+     false},
+    {"attn_gqa",
+     {"system", "phase", "kernel", "batch", "q_len", "kv_len", "heads", "kv_heads", "head_dim",
+      "dtype", "kv_dtype", "window", "latency_us"},
+     read_attn_gqa,
+     false},
+    {"attn_mla",
+     {"system", "level", "phase", "engine", "kernel", "batch", "q_len", "kv_len", "heads",
+      "gemm_dtype", "kv_dtype", "latency_us"},
+     read_attn_mla,
+     false},
+    {"attn_sparse",
+     {"system", "module", "phase", "model", "engine", "kernel", "batch", "q_len", "kv_len", "heads",
+      "gemm_dtype", "kv_dtype", "latency_us"},
+     read_attn_sparse,
+     false},
+    {"attn_linear",
+     {"system", "kind", "phase", "kernel", "batch", "q_len", "d_model", "k_heads", "k_head_dim",
+      "v_heads", "v_head_dim", "latency_us"},
+     read_attn_linear,
+     false},
+    {"gemm", {"system", "dtype", "m", "n", "k", "latency_us"}, read_dense, false},
+>>>>>>> main
     {"nccl",
      {"system", "collective", "dtype", "num_gpus", "bytes", "latency_us"},
      read_collective,
@@ -865,5 +891,5 @@ int read_csv(struct data_set *set, const struct csv *csv)
         if (!c.err && r.law != DATA_LAW_COUNT && !data_add(set, &r))
             return ERR_NOMEM;
     }
-    return 0;
+    return read_attn_finish(set);
 }

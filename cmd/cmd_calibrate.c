@@ -131,7 +131,7 @@ static void print_law(const struct fit_result *r)
     printf("%s: %zu rows", r->law, r->rows);
     if (r->groups > 0)
         printf(" in %zu groups", r->groups);
-    if (r->num_fields > 0)
+    if (r->in_sample.n > 0)
         printf("; median %.1f%%, p90 %.1f%%, max %.1f%%", 100 * r->in_sample.median_ape,
                100 * r->in_sample.p90_ape, 100 * r->in_sample.max_ape);
     putchar('\n');
@@ -154,13 +154,13 @@ static void print_law(const struct fit_result *r)
 static void print_percent(const struct stats_error *e)
 {
     if (e->n > 0)
-        printf(" %.1f / %.1f |", 100 * e->median_ape, 100 * e->p90_ape);
+        printf(" %.1f / %.1f / %+.1f |", 100 * e->median_ape, 100 * e->p90_ape, 100 * e->bias);
     else
         fputs(" |", stdout);
 }
 
-/* One line per law: rows, then median / p90 in percent of the fitted rows (in sample), of a shape,
- * an EP size, an SM or group count left out. */
+/* One line per law: rows, then median / p90 / bias in percent of the fitted rows (in sample), of a
+ * shape, an EP size, an SM or group count left out. */
 static void print_markdown(const char *profile, const struct fit_report *report)
 {
     for (int i = 0; i < report->num; i++) {
@@ -168,7 +168,7 @@ static void print_markdown(const char *profile, const struct fit_report *report)
 
         printf("| %s | %s | %zu |", profile, r->law, r->rows);
         print_percent(&r->in_sample);
-        for (int k = FIT_CV_SHAPE; k < FIT_CV_COUNT; k++)
+        for (int k = FIT_CV_SHAPE; k <= FIT_CV_SMS; k++)
             print_percent(&r->unseen[k]);
         putchar('\n');
     }

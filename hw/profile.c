@@ -446,11 +446,13 @@ static int assume_field(struct hw_profile *p, const struct hw_profile *from, enu
 }
 
 /* Collectives are bound by latency when small and by NVLink when large: the part of each point
- * above the smallest is scaled. */
+ * above the smallest is scaled. Parameters of attention families are times and shares of nominal
+ * rates: they carry over as they stand. */
 static int assume_table(struct hw_profile *p, const struct hw_profile *from,
                         const struct hw_table *t)
 {
-    double ratio = from->f[HW_NET_NVLINK_GBPS].value / p->f[HW_NET_NVLINK_GBPS].value;
+    bool scales = strncmp(t->name, "attn.", 5) != 0;
+    double ratio = scales ? from->f[HW_NET_NVLINK_GBPS].value / p->f[HW_NET_NVLINK_GBPS].value : 1;
     double *y = malloc(t->n * sizeof *y + 1);
     char source[320];
     int rc;
@@ -464,6 +466,14 @@ static int assume_table(struct hw_profile *p, const struct hw_profile *from,
     rc = hw_table_set(p, t->name, t->x, y, t->n, HW_TRANSFERRED, source);
     free(y);
     return rc;
+}
+
+/* Attention kernels are written for one architecture: Hopper's say nothing of Blackwell's. */
+static bool carries_over(const struct hw_profile *p, const struct hw_profile *from,
+                         const char *name)
+{
+    return strncmp(name, "attn.", 5) != 0 ||
+           floor(p->f[HW_GPU_ARCH].value / 10) == floor(from->f[HW_GPU_ARCH].value / 10);
 }
 
 /* What stood behind a field that is taken over stands behind it here too: ranges are joined. */
@@ -484,10 +494,13 @@ int hw_profile_assume(struct hw_profile *p, const struct hw_profile *from)
     for (int i = 0; rc == 0 && i < from->num_tables; i++) {
         const struct hw_table *have = hw_table_find(p, from->tables[i].name);
 
+        if (!carries_over(p, from, from->tables[i].name))
+            continue;
         if (hw_origin_is_own(from->tables[i].origin) && (!have || !hw_origin_is_own(have->origin)))
             rc = assume_table(p, from, &from->tables[i]);
     }
     for (int i = 0; rc == 0 && from != p && i < from->num_ranges; i++)
-        rc = assume_range(p, &from->ranges[i]);
+        if (carries_over(p, from, from->ranges[i].law))
+            rc = assume_range(p, &from->ranges[i]);
     return rc;
 }

@@ -113,9 +113,19 @@ struct plan_batch {
     const int32_t *rows; /* [experts]: rows of each expert over all sources */
 };
 
+/* Whose attention kernels run; AUTO: those measured most widely. */
+enum plan_attn_engine {
+    ATTN_ENGINE_AUTO,
+    ATTN_ENGINE_SGLANG,
+    ATTN_ENGINE_VLLM,
+    ATTN_ENGINE_TRTLLM
+};
+
 /* Attention shapes, the same for every attention op of a plan. Heads are those of ONE rank: already
  * divided by tp. */
 struct plan_attn {
+    enum plan_attn_engine engine;
+    double kv_element_bytes; /* of the cache */
     int heads, kv_heads;
     int qk_head_dim, v_head_dim;
     int kv_lora_rank, qk_rope_head_dim; /* MLA: latent KV; 0 for GQA/MHA */

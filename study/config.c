@@ -93,6 +93,8 @@ const struct opt scenario_options[] = {
           "tokens per request and step (decode with speculation); they count in batch"),
     S_INT("attention.tp", attention_tp, 1, 1024, "1", "ranks",
           "attention tensor parallelism; 1 = data parallel"),
+    S_ENUM("attention.engine", attn_engine, "auto|sglang|vllm|trtllm", "auto",
+           "whose attention kernels; auto: those measured most widely"),
     S_ENUM("attention.kv_dtype", kv_dtype, "auto|bf16|fp8", "auto",
            "KV cache; auto: as the model's file says, else BF16"),
     S_ENUM("routing.kind", routing, "balanced|uniform|lognormal|zipf|file", "uniform",

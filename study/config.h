@@ -39,6 +39,7 @@ struct scenario {
     int dispatch_dtype, combine_dtype, gemm_dtype, expert_dtype;
     /* attention */
     int attention, context_len, prompt_len, cached_len, tokens_per_request, attention_tp, kv_dtype;
+    int attn_engine; /* enum plan_attn_engine */
     /* routing */
     int routing;
     double sigma, exponent, rank_skew;

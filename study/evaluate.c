@@ -489,6 +489,7 @@ static int spec_fill(struct evaluator *e, const struct scenario *s, const struct
         .q_tokens = s->phase == PHASE_OF_DECODE ? s->tokens_per_request : s->prompt_len,
         .attention_tp = s->attention_tp,
         .kv_bytes_per_element = evaluate_kv_bytes(s, e->model),
+        .attn_engine = (enum plan_attn_engine)s->attn_engine,
         .layers = !p->spans_layers ? 1
                   : e->span_layers ? e->span_layers
                                    : SPAN_LAYERS,

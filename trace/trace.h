@@ -79,7 +79,7 @@ void trace_sort(struct trace *trace);
 
 /* What the tables print; computed from spans and the plan alone, for either back end. */
 struct trace_metrics {
-    double layer_ns; /* DESIGN section 2: to the end of the last op, or the steady period */
+    double layer_ns; /* to the end of the last op, or the steady period */
     int slowest_rank;
     double exposed_comm_ns;        /* slowest rank: comm in progress and no compute op running */
     double comm_ns, compute_ns;    /* slowest rank: union of comm spans, of compute spans */

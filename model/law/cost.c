@@ -8,6 +8,7 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "model/law/cost_attn.h"
 #include "model/law/cost_coll.h"
 #include "model/law/cost_laws.h"
 #include "model/law/gemm.h"
@@ -523,10 +524,9 @@ static void attn_roofline(const struct law_cost *c, const struct plan *plan,
 }
 
 /* Keys a query attends to on average: the cache, and causally half of its own request's tokens. */
-void cost_op_attn_core(const struct law_cost *c, const struct plan *plan, int rank, int index,
-                       struct cost_work *out)
+static void work_attention(const struct law_cost *c, const struct plan *plan,
+                           const struct plan_op *op, struct cost_work *out)
 {
-    const struct plan_op *op = &plan->ops[index];
     const struct plan_attn *a = &plan->attn;
     double q = fmax(a->q_tokens, 1);
     bool prefill = plan_attn_is_prefill(a), absorbed = a->kv_lora_rank > 0 && !prefill;
@@ -540,7 +540,6 @@ void cost_op_attn_core(const struct law_cost *c, const struct plan *plan, int ra
                           .sms = op->sms,
                           .num_sms = plan->num_sms};
 
-    (void)rank;
     if (a->shape.kind != ATTN_NONE && a->shape.kind != ATTN_GQA && a->shape.kind != ATTN_MLA) {
         attn_roofline(c, plan, op, out);
         return;
@@ -599,17 +598,41 @@ void cost_op_router(const struct law_cost *c, const struct plan *plan, int rank,
     out->assumed |= c->assumed[BASIS_ROUTER];
 }
 
+/* False: no measured family prices the op. A measured module has its norms in it, all but the one
+ * in front of the experts. */
+static bool attn_measured(const struct law_cost *c, const struct plan *plan,
+                          const struct plan_op *op, struct cost_work *out)
+{
+    if (!cost_attn_work(c->v, &c->families, plan, op, out))
+        return false;
+    if (op->kind == OP_ATTN_PROJ)
+        law_stream_add(c->v, op->rows / fmax(plan->attn.tp, 1) * cost_norm_bytes(op->k), op->sms,
+                       out);
+    return true;
+}
+
+void cost_op_attn_core(const struct law_cost *c, const struct plan *plan, int rank, int op,
+                       struct cost_work *out)
+{
+    (void)rank;
+    if (!attn_measured(c, plan, &plan->ops[op], out))
+        work_attention(c, plan, &plan->ops[op], out);
+}
+
 void cost_op_attn_out(const struct law_cost *c, const struct plan *plan, int rank, int op,
                       struct cost_work *out)
 {
     (void)rank;
-    work_dense(c, plan, &plan->ops[op], true, out);
+    if (!attn_measured(c, plan, &plan->ops[op], out))
+        work_dense(c, plan, &plan->ops[op], true, out);
 }
 
 void cost_op_attn_proj(const struct law_cost *c, const struct plan *plan, int rank, int op,
                        struct cost_work *out)
 {
     (void)rank;
+    if (attn_measured(c, plan, &plan->ops[op], out))
+        return;
     work_dense(c, plan, &plan->ops[op], true, out);
     attn_side_add(c, plan, &plan->ops[op], out);
 }
@@ -770,7 +793,11 @@ int cost_open(const struct hw_profile *profile, struct cost *out)
     struct law_cost *c = calloc(1, sizeof *c);
     int rc = c ? hw_profile_copy(profile, &c->profile) : ERR_NOMEM;
 
+    if (rc == 0)
+        rc = law_attn_families_open(c->profile, &c->families);
     if (rc != 0) {
+        if (c)
+            hw_profile_free(c->profile);
         free(c);
         return rc;
     }
@@ -793,8 +820,10 @@ void cost_close(struct cost *cost)
 {
     struct law_cost *c = cost->self;
 
-    if (c)
+    if (c) {
+        law_attn_families_close(&c->families);
         hw_profile_free(c->profile);
+    }
     free(c);
     cost->self = NULL;
 }

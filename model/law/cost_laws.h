@@ -4,6 +4,7 @@
 #define PEOSIM_MODEL_LAW_COST_LAWS_H
 
 #include "hw/profile.h"
+#include "model/law/attn_family.h"
 #include "model/law/law.h"
 #include "plan/cost.h"
 
@@ -61,6 +62,7 @@ struct law_cost {
     double v[HW_FIELD_COUNT];
     bool assumed[BASIS_COUNT];
     struct hw_profile *profile; /* for tables */
+    struct law_attn_families families;
 };
 
 /* The work of op on rank, as cost.work. */

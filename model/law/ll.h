@@ -1,10 +1,10 @@
 /* model/law/ll.h: low-latency dispatch and combine, and the normal (high-throughput) kernels.
  *
- * Low latency (DeepEP's kernels, DESIGN section 4). A dispatch CTA takes tokens one after another:
- * looks at the chosen experts, casts (first round only), and its warps store one message each. So
- * its push rate is (message bytes of a token)/(time of a token), over all CTAs saturating at the
- * NVLink share; tokens without an expert in the round still cost a look. A combine CTA pushes at a
- * fixed rate. Receives copy or reduce through HBM. */
+ * Low latency (DeepEP's kernels at 92fe2de). A dispatch CTA takes tokens one after another:
+ * after another: looks at the chosen experts, casts (first round only), and its warps store one
+ * message each. So its push rate is (message bytes of a token)/(time of a token), over all CTAs
+ * saturating at the NVLink share; tokens without an expert in the round still cost a look. A
+ * combine CTA pushes at a fixed rate. Receives copy or reduce through HBM. */
 #ifndef PEOSIM_MODEL_LAW_LL_H
 #define PEOSIM_MODEL_LAW_LL_H
 

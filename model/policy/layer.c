@@ -60,6 +60,8 @@ static void attn_fill(struct plan_attn *a, const struct layer_spec *spec)
     a->kv_lora_rank = m->kv_lora_rank;
     a->qk_rope_head_dim = m->qk_rope_head_dim;
     a->q_lora_rank = m->q_lora_rank;
+    a->engine = spec->attn_engine;
+    a->kv_element_bytes = spec->kv_bytes_per_element;
     a->shape = attn_of_rank(&m->attn, tp);
     a->kv_bytes_per_token = (int)(attn_cache_elements(&a->shape, 1) * spec->kv_bytes_per_element);
     a->context_len = spec->context_len;

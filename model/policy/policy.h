@@ -58,8 +58,9 @@ struct layer_spec {
     bool attention;          /* put attention in the layer */
     int context_len, q_tokens, attention_tp;
     double kv_bytes_per_element; /* 2 BF16, 1 FP8 */
-    int layers;                  /* layers laid one after another, >= 1 */
-    int period_layers;           /* of which the last ones give the steady period */
+    enum plan_attn_engine attn_engine;
+    int layers;         /* layers laid one after another, >= 1 */
+    int period_layers;  /* of which the last ones give the steady period */
     int router_experts; /* what the gate scores; 0 = the model's (fewer than with redundant experts)
                          */
     bool dense;         /* a layer without experts: attention, and a dense FFN where it has one */

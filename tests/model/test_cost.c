@@ -66,7 +66,7 @@ static struct plan_op op_of(const struct world *w, enum plan_op_kind kind, int s
     return op;
 }
 
-/* DESIGN section 4's examples. */
+/* Grids that DeepEP's kernels were seen to launch. */
 static void test_low_latency_grid_rule(void **state)
 {
     (void)state;
