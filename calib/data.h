@@ -41,18 +41,13 @@ enum data_law {
     DATA_ATTN_SIDE,   /* norms, rotary embedding, cache write: rows, bytes moved */
     DATA_V2_DISPATCH, /* DeepEP V2, with its copy epilogue; coll = "", "expanded" or "cached" */
     DATA_V2_COMBINE,  /* with its reduce epilogue; coll = "" or "reduced" */
-<<<<<<< HEAD
-    DATA_A2A_NVL,     /* exchange over one NVLink domain; coll: which part; bytes: of one copy */
-    DATA_PEO,         /* a kernel of a PEO layer, maybe beside others; coll: its op */
-    DATA_SHOWN,       /* kernels that no law of ours has: read and counted, not predicted */
-=======
-    DATA_ATTN_GQA, /* attention and state-space modules of engines: calib/attn.h */
+    DATA_ATTN_GQA,    /* attention and state-space modules of engines: calib/attn.h */
     DATA_ATTN_MLA,
     DATA_ATTN_SPARSE,
     DATA_ATTN_STATE,
     DATA_A2A_NVL, /* exchange over one NVLink domain; coll: which part; bytes: of one copy */
+    DATA_PEO,     /* a kernel of a PEO layer, maybe beside others; coll: its op */
     DATA_SHOWN,   /* kernels that no law of ours has: read and counted, not predicted */
->>>>>>> main
     DATA_LAW_COUNT
 };
 struct data_attn;

@@ -28,17 +28,13 @@
 
 const char *fit_cv_name(enum fit_cv cv)
 {
-<<<<<<< HEAD
-    static const char *const names[] = {"none", "a shape left out", "an EP size left out",
-                                        "an SM or group count left out", "a batch left out"};
-=======
     static const char *const names[] = {"none",
                                         "a shape left out",
                                         "an EP size left out",
                                         "an SM or group count left out",
+                                        "a number of tokens left out",
                                         "a batch size left out",
                                         "a context length left out"};
->>>>>>> main
 
     return (unsigned)cv < FIT_CV_COUNT ? names[cv] : "?";
 }

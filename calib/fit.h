@@ -14,19 +14,16 @@
 #define FIT_MAX_FIELDS 24
 
 /* Which groups cross-validation leaves out, one at a time. */
-<<<<<<< HEAD
-enum fit_cv { FIT_CV_NONE, FIT_CV_SHAPE, FIT_CV_RANKS, FIT_CV_SMS, FIT_CV_TOKENS, FIT_CV_COUNT };
-=======
 enum fit_cv {
     FIT_CV_NONE,
     FIT_CV_SHAPE,
     FIT_CV_RANKS,
     FIT_CV_SMS,
+    FIT_CV_TOKENS,
     FIT_CV_BATCH,
     FIT_CV_CONTEXT,
     FIT_CV_COUNT
 };
->>>>>>> main
 const char *fit_cv_name(enum fit_cv cv);
 
 struct fit_field {
