@@ -25,13 +25,11 @@ static void basis_mark(struct law_cost *c, const struct hw_profile *p)
         enum basis basis;
         int field;
     } rests[] = {
-        {BASIS_A2A, HW_A2A_CTA_GBPS},         {BASIS_DENSE_BF16, HW_BF16_FIXED_US},
-        {BASIS_DENSE_BF16, HW_BF16_EFF},      {BASIS_DENSE_FP8, HW_BLOCK_FIXED_US},
-        {BASIS_DENSE_FP8, HW_BLOCK_EFF},      {BASIS_MASKED, HW_MASKED_FIXED_US},
-        {BASIS_MASKED_SM, HW_MASKED_EFF},     {BASIS_MASKED_HBM, HW_MASKED_HBM_EFF},
-        {BASIS_CONTIG, HW_CONTIG_FIXED_US},   {BASIS_CONTIG, HW_CONTIG_EFF},
-        {BASIS_ACT, HW_ACT_FIXED_US},         {BASIS_ROUTER, HW_ROUTER_FIXED_US},
-        {BASIS_ATTN, HW_ATTN_DECODE_HBM_EFF},
+        {BASIS_A2A, HW_A2A_CTA_GBPS},       {BASIS_DENSE_BF16, HW_BF16_FIXED_US},
+        {BASIS_DENSE_BF16, HW_BF16_EFF},    {BASIS_DENSE_FP8, HW_BLOCK_FIXED_US},
+        {BASIS_DENSE_FP8, HW_BLOCK_EFF},    {BASIS_CONTIG, HW_CONTIG_FIXED_US},
+        {BASIS_CONTIG, HW_CONTIG_EFF},      {BASIS_ACT, HW_ACT_FIXED_US},
+        {BASIS_ROUTER, HW_ROUTER_FIXED_US}, {BASIS_ATTN, HW_ATTN_DECODE_HBM_EFF},
     };
 
     for (size_t i = 0; i < sizeof rests / sizeof *rests; i++)
@@ -419,6 +417,23 @@ static double weights_read(const struct law_grouped *in)
     return groups * in->n * in->k;
 }
 
+/* What takes longest of a masked GEMM: its start, the tiles, or what HBM or its SMs draw; where two
+ * are equal, the wave takes 2^(1/corner) of either. */
+static int masked_field(const struct law_cost *c, const struct law_grouped *in,
+                        const struct cost_work *w)
+{
+    double drawn_ns = (w->head.hbm_bytes + w->tail.hbm_bytes) / w->hbm_GBps;
+    double sm_ns = w->head.sm_ns + w->tail.sm_ns;
+
+    if (w->head.fixed_ns > sm_ns)
+        return HW_MASKED_FIXED_US;
+    if (drawn_ns < sm_ns * pow(2, -1 / c->v[HW_MASKED_CORNER]))
+        return HW_MASKED_EFF;
+    return in->sms * c->v[HW_MASKED_SM_GBPS] < c->v[HW_MASKED_HBM_EFF] * c->v[HW_GPU_HBM_GBPS]
+               ? HW_MASKED_SM_GBPS
+               : HW_MASKED_HBM_EFF;
+}
+
 void cost_op_expert_gemm(const struct law_cost *c, const struct plan *plan, int rank, int index,
                          struct cost_work *out)
 {
@@ -443,12 +458,8 @@ void cost_op_expert_gemm(const struct law_cost *c, const struct plan *plan, int 
         return;
     }
     law_grouped_work(c->v, &in, out);
-    out->assumed = c->assumed[op->gemm == GEMM_MASKED ? BASIS_MASKED : BASIS_CONTIG];
-    /* What HBM delivers, or the SMs, matters only where it is the limit. */
-    if (op->gemm == GEMM_MASKED)
-        out->assumed |=
-            c->assumed[out->head.hbm_bytes > out->head.sm_ns * out->hbm_GBps ? BASIS_MASKED_HBM
-                                                                             : BASIS_MASKED_SM];
+    out->assumed = op->gemm == GEMM_MASKED ? !rests_on_data(c, masked_field(c, &in, out))
+                                           : c->assumed[BASIS_CONTIG];
     if (law_is_four_bit(op->dtype))
         law_four_bit(c->v, op->dtype, weights_read(&in), plan->num_sms, out);
 }
