@@ -178,8 +178,10 @@ static bool ll_assumed(const struct law_cost *c, const struct law_ll *in, const 
     if (in->part != LAW_FUSED &&
         !rests_on_data(c, back ? HW_LL_COMB_RECV_SHARE : HW_LL_DISP_RECV_SHARE))
         return true;
+    /* The validator's own sends in rounds rest on another field than DeepEP's. */
     return in->num_rounds > 1 && !back &&
-           (!rests_on_data(c, HW_LL_DISP_WALK_SHARE) || !rests_on_data(c, HW_LL_DISP_CAST_SHARE));
+           !rests_on_data(c, c->v[HW_LL_KERNEL_RULE] > 0.5 ? HW_LL_DISP_CAST_SHARE
+                                                           : HW_LL_DISP_ROUND_TOKEN_NS);
 }
 
 void cost_comm_low_latency(const struct law_cost *c, const struct plan *plan, int rank, int index,
@@ -714,12 +716,39 @@ double cost_beside_warps(const struct law_cost *c, const struct plan *plan, int 
     return law_interference_comm(c->v, (double)o->num_experts * plan->ranks, o->sms);
 }
 
+static bool is_masked(const struct plan_op *op)
+{
+    return plan_op_is_expert_gemm(op->kind) && op->gemm == GEMM_MASKED;
+}
+
+static int ll_ctas(const struct plan *plan, const struct plan_op *op)
+{
+    return law_ll_grid(experts_of(plan, op).num * plan->ranks, op->sms);
+}
+
+static double deepep_beside(const struct law_cost *c, const struct plan *plan, int rank, int op,
+                            int other)
+{
+    const struct plan_op *o = &plan->ops[op], *gemm = &plan->ops[other];
+    bool send = o->kind == OP_DISPATCH_SEND;
+    int field = o->kind == OP_COMBINE_SEND ? HW_INTERFERENCE_LL_COMB_SEND
+                : send                     ? HW_INTERFERENCE_LL_DISP_SEND
+                                           : HW_INTERFERENCE_LL_DISP_RECV;
+    int groups = gemm->num_experts;
+    double mean = groups > 0 ? expert_rows(plan, gemm, rank) / groups : 0;
+
+    return law_interference_ll(
+        c->v, c->v[field], ll_ctas(plan, o),
+        send && is_masked(gemm) &&
+            law_grouped_unclustered(groups, (int)ceil(mean), gemm->n, gemm->sms));
+}
+
 double cost_beside_low_latency(const struct law_cost *c, const struct plan *plan, int rank, int op,
                                int other)
 {
     if (c->v[HW_LL_KERNEL_RULE] > 0.5)
         return latency_stretch(c, plan, rank, plan->ops[op].kind, other);
-    return cost_beside_warps(c, plan, rank, op, other);
+    return deepep_beside(c, plan, rank, op, other);
 }
 
 double cost_beside_a2a(const struct law_cost *c, const struct plan *plan, int rank, int op,
@@ -747,6 +776,18 @@ static double cost_interference(void *self, const struct plan *plan, int rank, i
     return comm_laws[o->comm].beside(c, plan, rank, op, other);
 }
 
+static double cost_placement(void *self, const struct plan *plan, int rank, int op, int other)
+{
+    const struct law_cost *c = self;
+    const struct plan_op *o = &plan->ops[op], *by = &plan->ops[other];
+
+    (void)rank;
+    if (!is_masked(o) || c->v[HW_LL_KERNEL_RULE] > 0.5 ||
+        plan_op_kind_class(by->kind) != OP_CLASS_COMM || by->comm != COMM_LOW_LATENCY)
+        return 1;
+    return law_interference_place(c->v, ll_ctas(plan, by));
+}
+
 int cost_open(const struct hw_profile *profile, struct cost *out)
 {
     struct law_cost *c = calloc(1, sizeof *c);
@@ -770,7 +811,8 @@ int cost_open(const struct hw_profile *profile, struct cost *out)
                          .eager_launch_ns = c->v[HW_LAUNCH_EAGER_US] * 1e3,
                          .check = cost_check,
                          .work = cost_of,
-                         .interference = cost_interference};
+                         .interference = cost_interference,
+                         .placement = cost_placement};
     return 0;
 }
 
