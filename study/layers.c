@@ -144,8 +144,10 @@ static int predict_row(struct evaluator *e, const struct csv *csv, size_t i, con
     char name[32];
     int err = opt_set_defaults(scenario_options, &c.s);
 
-    if (err || !case_of(row, &c))
+    if (err || !case_of(row, &c)) {
+        scenario_free(&c.s);
         return err;
+    }
     snprintf(name, sizeof name, "%d", (int)number(csv, i, "ep"));
     err = opt_set(scenario_options, &c.s, "cluster.gpus_per_node", name, csv->path, row->line);
     if (!err)

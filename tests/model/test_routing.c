@@ -7,6 +7,7 @@
 #include "base/csv.h"
 #include "base/err.h"
 #include "model/routing.h"
+#include "plan/counts.h"
 #include "model/routing_file.h"
 
 static size_t entries(const struct plan_routing *r)
@@ -594,6 +595,7 @@ static void placement_spreads_over_replicas(void **state)
     assert_int_equal(routing_place(&r, first, replica, 5), 0);
     assert_int_equal(r.experts, 5);
     assert_memory_equal(e, want, sizeof want);
+    plan_counts_free(r.counts);
 }
 
 static void stats_count_rows(void **state)
