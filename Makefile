@@ -171,8 +171,10 @@ bench: $(addprefix $(BUILD)/bench_,layer flow heap) $(if $(HAVE_SIMGRID),$(BUILD
 # The README's accuracy tables: of public measurements, from their folder, and of layers on GPUs.
 DATA ?= $(or $(PEOSIM_DATA),../shared/data)
 accuracy: peosim
-	@PEOSIM_DATA=$(DATA) docs/tables/readme.sh 'docs/tables/(accuracy|evidence|heldout).sh'
-	@sed -n '/^<!-- table: .*\(accuracy\|evidence\|heldout\).sh/,/^<!-- end/p' README.md | grep -v '^<!--'
+	@mkdir -p docs/results
+	@docs/tables/accuracy.sh $(DATA) >docs/results/accuracy.md.new && mv docs/results/accuracy.md.new docs/results/accuracy.md
+	@docs/tables/coverage.sh >docs/results/coverage.md.new && mv docs/results/coverage.md.new docs/results/coverage.md
+	@PEOSIM_DATA=$(DATA) docs/tables/readme.sh 'docs/tables/(evidence|heldout).sh'
 
 # Runs every command that README.md shows, puts its output there, draws its pictures again.
 readme: peosim

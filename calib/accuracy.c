@@ -230,8 +230,7 @@ void accuracy_print(const struct accuracy *a, bool groups, FILE *f)
     if (a->num_laws > 1)
         print_line(f, "all", &a->err, a->outside);
     if (a->no_law > 0)
-        fprintf(f, "  %zu rows without a prediction: the profile has no table for them\n",
-                a->no_law);
+        fprintf(f, "  %zu rows without a prediction: no law or table has them\n", a->no_law);
     if (a->other > 0)
         fprintf(f, "  %zu rows of other systems left aside\n", a->other);
     if (a->set->bad > 0)

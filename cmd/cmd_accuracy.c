@@ -88,7 +88,7 @@ static int predict_files(struct results *r, const struct measured *m)
             if (r->num == MAX_RESULTS)
                 return ERR_RANGE;
             rc = accuracy_open(r->profile[p], m->set[i], &a);
-            if (rc == 0 && a->n > 0)
+            if (rc == 0 && (a->n > 0 || a->no_law > 0))
                 r->all[r->num++] = a;
             else
                 accuracy_free(a);

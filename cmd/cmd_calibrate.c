@@ -154,13 +154,13 @@ static void print_law(const struct fit_result *r)
 static void print_percent(const struct stats_error *e)
 {
     if (e->n > 0)
-        printf(" %.1f / %.1f |", 100 * e->median_ape, 100 * e->p90_ape);
+        printf(" %.1f / %.1f / %+.1f |", 100 * e->median_ape, 100 * e->p90_ape, 100 * e->bias);
     else
         fputs(" |", stdout);
 }
 
-/* One line per law: rows, then median / p90 in percent of the fitted rows (in sample), of a shape,
- * an EP size, an SM or group count left out. */
+/* One line per law: rows, then median / p90 / bias in percent of the fitted rows (in sample), of a
+ * shape, an EP size, an SM or group count left out. */
 static void print_markdown(const char *profile, const struct fit_report *report)
 {
     for (int i = 0; i < report->num; i++) {

@@ -230,9 +230,14 @@ static int table_print(const struct recommend *r)
             pick_print(r, &r->pick[i], width);
     turns_print(r);
     err = settings_print(r);
-    printf("pattern search from several starts: %zu simulations; the full grid over the same "
-           "values has %.0f points\n",
-           r->simulations, r->grid);
+    if (r->partly)
+        printf(
+            "pattern search from several starts: %zu of the grid's %.0f points simulated; one that "
+            "was not tried may be faster\n",
+            r->simulations, r->grid);
+    else
+        printf("the whole grid was simulated: %.0f points, %zu of them can run\n", r->grid,
+               r->simulations);
     if (r->draws > 0 && r->certain)
         printf("no interval: the profile's fields carry no standard errors\n");
     else if (r->draws > 0)

@@ -177,6 +177,10 @@ static int read_numbers(const struct reader *r, const struct doc_node *node, dou
     return 0;
 }
 
+/* No size, and no time in microseconds, that anyone measures. */
+#define TABLE_MOST_X 1e16
+#define TABLE_MOST_Y 1e9
+
 static int check_table(const struct reader *r, const struct doc_node *node, const double *x,
                        const double *y, size_t nx, size_t ny)
 {
@@ -185,6 +189,8 @@ static int check_table(const struct reader *r, const struct doc_node *node, cons
     for (size_t i = 0; i < nx; i++)
         if (!(x[i] > 0 && y[i] > 0) || (i > 0 && x[i] <= x[i - 1]))
             return fail(r, node, "x must rise and x and y must be positive", NULL);
+        else if (x[i] > TABLE_MOST_X || y[i] > TABLE_MOST_Y)
+            return fail(r, node, "x (at most 1e16) or y (at most 1e9) is absurdly large", NULL);
     return 0;
 }
 

@@ -2,9 +2,14 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/err.h"
@@ -21,10 +26,69 @@ static int join(char out[RESULTS_PATH_MAX], const char *folder, const char *name
     return ERR_RANGE;
 }
 
+#define PART_MARK "/.part."
+#define NEW_MARK  ".peosim-new." /* hidden, beside the folder: .NAME.peosim-new.PID */
+
+/* A run holds its folder locked as long as it lives: what can be locked was left by one that was
+ * killed. */
+static void remove_if_left(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+    if (fd < 0)
+        return;
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+        file_remove_tree(path);
+    close(fd);
+}
+
+/* Is `name` PREFIX, then a process? */
+static bool is_left_name(const char *name, const char *prefix)
+{
+    size_t n = strlen(prefix);
+
+    return strncmp(name, prefix, n) == 0 && name[n] &&
+           strspn(name + n, "0123456789") == strlen(name + n);
+}
+
+static void remove_left_in(const char *folder, const char *prefix)
+{
+    char path[2 * RESULTS_PATH_MAX];
+    struct dirent *entry;
+    DIR *dir = opendir(folder);
+
+    while (dir && (entry = readdir(dir)))
+        if (is_left_name(entry->d_name, prefix)) {
+            snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
+            remove_if_left(path);
+        }
+    if (dir)
+        closedir(dir);
+}
+
+/* ".../NAME" -> ".../" and ".NAME.peosim-new.". */
+static void new_prefix(const char *folder, char *parent, char *prefix, size_t size)
+{
+    const char *slash = strrchr(folder, '/');
+
+    snprintf(parent, size, "%.*s", slash ? (int)(slash - folder) + 1 : 2, slash ? folder : "./");
+    snprintf(prefix, size, ".%s" NEW_MARK, slash ? slash + 1 : folder);
+}
+
+/* Of runs that were killed, while they wrote and while they published. */
+static void remove_left(const char *folder)
+{
+    char parent[RESULTS_PATH_MAX + 32], prefix[RESULTS_PATH_MAX + 32];
+
+    new_prefix(folder, parent, prefix, sizeof parent);
+    remove_left_in(folder, PART_MARK + 1);
+    remove_left_in(parent, prefix);
+}
+
 int results_open(struct results *r, const char *folder)
 {
     size_t n = strlen(folder);
-    int err;
+    int err, fd;
 
     memset(r, 0, sizeof *r);
     while (n > 1 && folder[n - 1] == '/')
@@ -37,8 +101,16 @@ int results_open(struct results *r, const char *folder)
     err = file_mkdirs(r->folder); /* says at once whether the place is good */
     if (err)
         return err;
-    snprintf(r->part, sizeof r->part, "%.*s/.part.%d", (int)n, folder, (int)getpid());
-    return file_mkdirs(r->part);
+    remove_left(r->folder);
+    snprintf(r->part, sizeof r->part, "%.*s" PART_MARK "%d", (int)n, folder, (int)getpid());
+    err = file_mkdirs(r->part);
+    if (err)
+        return err;
+    fd = open(r->part, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    r->lock = fd >= 0 ? fd + 1 : 0;
+    if (fd >= 0)
+        flock(fd, LOCK_EX | LOCK_NB); /* where locks do not work, leftovers stay */
+    return 0;
 }
 
 int results_path(const struct results *r, const char *name, char path[RESULTS_PATH_MAX])
@@ -82,19 +154,53 @@ static int each_file(const char *folder, int (*fn)(void *self, const char *name)
     return err;
 }
 
-/* Removes what the last run left, as its list says. */
-static void old_remove(const struct results *r)
+/* Is `name` a line of the list? */
+static bool is_listed(const char *list, const char *name)
 {
-    char path[RESULTS_PATH_MAX], *text = NULL, *save = NULL;
+    size_t n = strlen(name);
+
+    for (const char *at = list; at && *at; at = strchr(at, '\n'), at += at != NULL)
+        if (strncmp(at, name, n) == 0 && (at[n] == '\n' || !at[n]))
+            return true;
+    return false;
+}
+
+/* What the run before left here, as its list says; "" = nothing. */
+static char *old_list(const struct results *r)
+{
+    char path[RESULTS_PATH_MAX], *text = NULL;
     size_t len;
 
     if (join(path, r->folder, LIST_NAME) || access(path, R_OK) ||
         file_read(path, LIST_MAX, &text, &len))
-        return;
-    for (char *name = strtok_r(text, "\n", &save); name; name = strtok_r(NULL, "\n", &save))
-        if (!strchr(name, '/') && !join(path, r->folder, name))
+        return strdup("");
+    return text;
+}
+
+struct leaving {
+    const struct results *r;
+    const char *list;
+    bool foreign; /* something in the folder is not a run's */
+};
+
+static int look_one(void *self, const char *name)
+{
+    struct leaving *l = self;
+
+    if (!is_listed(l->list, name) && strcmp(name, LIST_NAME) != 0 &&
+        strcmp(name, strrchr(l->r->part, '/') + 1) != 0)
+        l->foreign = true;
+    return 0;
+}
+
+/* Removes those of the old files that the new run did not replace. */
+static void old_remove(const struct results *r, char *list, const char *written)
+{
+    char path[RESULTS_PATH_MAX], *save = NULL;
+
+    for (char *name = strtok_r(list, "\n", &save); name; name = strtok_r(NULL, "\n", &save))
+        if (!strchr(name, '/') && !is_listed(written, name) && !join(path, r->folder, name))
             unlink(path);
-    free(text);
 }
 
 static int list_one(void *self, const char *name)
@@ -120,38 +226,73 @@ static int move_one(void *self, const char *name)
     return err;
 }
 
-int results_commit(struct results *r)
+/* The new folder takes the old one's place in one step. Only where the old one holds nothing but a
+ * run's files, is no link and is not where one stands; false = nothing was changed. */
+static bool swap_folders(struct results *r, const char *list)
 {
-    struct file_out list = {0};
-    int err = results_create(r, LIST_NAME, &list);
+    struct leaving l = {.r = r, .list = list};
+    char path[3 * RESULTS_PATH_MAX], real[PATH_MAX], here[PATH_MAX];
+    char parent[RESULTS_PATH_MAX + 32], prefix[RESULTS_PATH_MAX + 32];
+    struct stat st;
+
+    if (each_file(r->folder, look_one, &l) || l.foreign || lstat(r->folder, &st) ||
+        !S_ISDIR(st.st_mode) || !realpath(r->folder, real) || !getcwd(here, sizeof here) ||
+        strncmp(here, real, strlen(real)) == 0)
+        return false;
+    new_prefix(r->folder, parent, prefix, sizeof parent);
+    snprintf(path, sizeof path, "%s%s%d", parent, prefix, (int)getpid());
+    if (chmod(r->part, st.st_mode & 07777) || rename(r->part, path))
+        return false;
+    if (renameat2(AT_FDCWD, path, AT_FDCWD, r->folder, RENAME_EXCHANGE)) {
+        if (rename(path, r->part))
+            log_error("%s: the new results stay in %s: %s", r->folder, path, strerror(errno));
+        return false;
+    }
+    file_remove_tree(path);
+    *r->part = '\0';
+    return true;
+}
+
+/* One by one, each in the place of its forerunner; then what is left of the old ones goes. */
+static int move_files(struct results *r, char *list)
+{
+    char path[RESULTS_PATH_MAX], *written = NULL;
+    size_t len;
+    int err = join(path, r->part, LIST_NAME);
 
     if (!err)
-        err = each_file(r->part, list_one, &list);
-    err = results_done(&list, err);
-    if (err)
-        return err;
-    old_remove(r);
-    err = each_file(r->part, move_one, r);
+        err = file_read(path, LIST_MAX, &written, &len);
     if (!err)
-        results_abort(r);
+        err = each_file(r->part, move_one, r);
+    if (!err)
+        old_remove(r, list, written);
+    free(written);
     return err;
 }
 
-static int remove_one(void *self, const char *name)
+int results_commit(struct results *r)
 {
-    struct results *r = self;
-    char path[RESULTS_PATH_MAX];
+    struct file_out f = {0};
+    char *list = old_list(r);
+    int err = list ? results_create(r, LIST_NAME, &f) : ERR_NOMEM;
 
-    if (!join(path, r->part, name))
-        unlink(path);
-    return 0;
+    if (!err)
+        err = each_file(r->part, list_one, &f);
+    err = results_done(&f, err);
+    if (!err && !swap_folders(r, list))
+        err = move_files(r, list);
+    if (!err)
+        results_abort(r);
+    free(list);
+    return err;
 }
 
 void results_abort(struct results *r)
 {
-    if (!*r->part)
-        return;
-    each_file(r->part, remove_one, r);
-    rmdir(r->part);
+    if (*r->part)
+        file_remove_tree(r->part);
+    if (r->lock)
+        close(r->lock - 1);
+    r->lock = 0;
     *r->part = '\0';
 }

@@ -1,6 +1,8 @@
 /* report/results.h: a folder of results that appears whole or not at all. Files are written into a
- * folder beside it and moved in at the end, when those of the run before are removed (a list of
- * them is kept in the folder: anything else in it is not touched). */
+ * folder of their own, which takes the other's place in one step. Where that holds files of someone
+ * else, they stay (a list in the folder tells them apart), and the new files are moved over the old
+ * ones one by one before those that have no successor go. What a killed run left is removed by the
+ * next. */
 #ifndef PEOSIM_REPORT_RESULTS_H
 #define PEOSIM_REPORT_RESULTS_H
 
@@ -13,6 +15,7 @@
 struct results {
     char folder[RESULTS_PATH_MAX]; /* where they shall be */
     char part[RESULTS_PATH_MAX];   /* where they are until results_commit */
+    int lock;                      /* a descriptor of it, plus 1 */
 };
 
 /* ERR_IO (logged) when the folder cannot be made there, ERR_RANGE for a path that is too long. */

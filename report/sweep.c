@@ -109,6 +109,7 @@ static int picture_add(struct writer *w, const char *script, const char *what, c
     const char *dot = y ? strrchr(y->opt->key, '.') : NULL;
     bool is_ep = y && (!strcmp(y->opt->key, "cluster.nodes") ||
                        !strcmp(y->opt->key, "cluster.gpus_per_node"));
+    const char *ycol = is_ep ? "ep" : dot ? dot + 1 : y ? y->opt->key : "";
     char held[160], file[80];
     int err;
 
@@ -116,15 +117,15 @@ static int picture_add(struct writer *w, const char *script, const char *what, c
         return 0;
     *p = (struct picture){.script = script, .x = x, .y = y, .best_only = y != NULL};
     if (y) {
-        snprintf(p->ycol, sizeof p->ycol, "%s", is_ep ? "ep" : dot ? dot + 1 : y->opt->key);
-        snprintf(p->ylabel, sizeof p->ylabel, "%s%s%s%s", is_ep ? "EP size" : p->ycol,
+        snprintf(p->ycol, sizeof p->ycol, "%s", ycol);
+        snprintf(p->ylabel, sizeof p->ylabel, "%s%s%s%s", is_ep ? "EP size" : ycol,
                  is_ep || y->opt->unit ? " (" : "",
                  is_ep          ? "GPUs"
                  : y->opt->unit ? y->opt->unit
                                 : "",
                  is_ep || y->opt->unit ? ")" : "");
     }
-    snprintf(p->name, sizeof p->name, "%s%s%s", script, y ? "_" : "", p->ycol);
+    snprintf(p->name, sizeof p->name, "%s%s%s", script, y ? "_" : "", ycol);
     held_words(w->c, p, held, sizeof held);
     snprintf(p->title, sizeof p->title, "%s: %s%s", w->c->name, what, held);
     snprintf(file, sizeof file, "%s.csv", p->name);

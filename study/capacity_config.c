@@ -48,7 +48,7 @@ const struct opt capacity_options[] = {
              "chance that a drafted token is accepted"),
     C_DOUBLE("reserve_GB", reserve_GB, 0, 1000, "4", "GB",
              "memory of the runtime: context, graphs, libraries, fragmentation"),
-    C_DOUBLE("utilization", utilization, 0.05, 1, "0.9", NULL,
+    C_DOUBLE("utilization", utilization, 0.05, 0.99, "0.9", NULL,
              "share of the pools' throughput that is planned to be used"),
     C_DOUBLE("step_overhead_us", step_overhead_us, 0, 1e6, "0", "us",
              "host time of a step that no GPU work hides: scheduler, sampling"),

@@ -257,6 +257,16 @@ static int ranks_of(const struct scenario *s)
     return s->nodes * s->gpus_per_node;
 }
 
+#define MAX_RANKS 8192 /* plans hold a number for each pair */
+
+/* Ranks that reach each other over NVLink: what laws and plans call a node. */
+static int near_ranks(const struct scenario *s)
+{
+    if (s->nvlink_domain == 0)
+        return s->gpus_per_node;
+    return s->nvlink_domain < ranks_of(s) ? s->nvlink_domain : ranks_of(s);
+}
+
 /* Tokens of the past per rank that placements are made from: some hundred rows an expert. */
 #define HISTORY_TOKENS 4096
 #define HISTORY_RANKS  4
@@ -467,7 +477,7 @@ static int spec_fill(struct evaluator *e, const struct scenario *s, const struct
         .model = &e->placed,
         .router_experts = e->view.experts,
         .ranks = ranks_of(s),
-        .ranks_per_node = s->gpus_per_node,
+        .ranks_per_node = near_ranks(s),
         .num_sms = num_sms_of(e),
         .tokens = s->batch,
         .decode = s->phase == PHASE_OF_DECODE,
@@ -515,7 +525,11 @@ static int scenario_check_keys(const struct scenario *s, char *why, size_t size)
 {
     int domain = s->nvlink_domain, node = s->gpus_per_node;
 
-    if (s->fabric == SIM_FABRIC_FLAT && s->oversubscription > 1)
+    if (ranks_of(s) > MAX_RANKS)
+        snprintf(why, size,
+                 "%d ranks (cluster.nodes times cluster.gpus_per_node): at most %d are simulated",
+                 ranks_of(s), MAX_RANKS);
+    else if (s->fabric == SIM_FABRIC_FLAT && s->oversubscription > 1)
         snprintf(why, size,
                  "cluster.oversubscription %g needs leaves: cluster.fabric fat_tree or "
                  "rail",

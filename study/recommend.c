@@ -82,6 +82,7 @@ static void totals_add(struct recommend *r, const struct recommend_pick *p)
     for (int i = 0; i < r->config->num_policies; i++) {
         r->simulations += p->entry[i].simulations;
         r->grid += p->entry[i].grid;
+        r->partly |= p->entry[i].grid > 0 && !p->entry[i].whole;
     }
 }
 

@@ -32,6 +32,7 @@ struct recommend {
     size_t num_turns;
     size_t simulations; /* of the search, without the draws */
     double grid;        /* points of the full grid over the same values */
+    bool partly;        /* some grid was too large to simulate in full */
     int draws;
     bool certain; /* no profile in use carries an uncertainty: no intervals */
 };

@@ -1,10 +1,11 @@
-/* study/search.h: the best knobs of a policy in one scenario with far fewer simulations than the
- * full grid. Knobs that have no order (the method, GEMM kinds) are tried one after another; over
- * those that have one (rounds, SMs) a pattern search goes downhill from the middle of the range
- * with steps that halve: times fall and rise again along each of these knobs, up to the steps of
- * wave quantisation, which the last rounds with step one and along the diagonals are for. The
- * choice with the fastest middle is searched first; the others are also tried where its best point
- * stands, and dropped when they are far off.
+/* study/search.h: the best knobs of a policy in one scenario. A grid of up to SEARCH_WHOLE_GRID
+ * points is simulated in full. A larger one is searched with far fewer simulations: knobs that have
+ * no order (the method, GEMM kinds) are tried one after another; over those that have one (rounds,
+ * SMs) a pattern search goes downhill from the middle of the range with steps that halve: times
+ * fall and rise again along each of these knobs, up to the steps of wave quantisation, which the
+ * last rounds with step one and along the diagonals are for. The choice with the fastest middle is
+ * searched first; the others are also tried where its best point stands, and dropped when they are
+ * far off.
  *
  * A knob's allowed values are those of its list (or its one value) in the configuration; where
  * there is none, a range that makes sense for the policy. Results do not depend on threads. */
@@ -14,7 +15,7 @@
 #include "study/config.h"
 #include "study/evaluate.h"
 
-enum { SEARCH_MAX_DIMS = 12, SEARCH_MAX_VALUES = 64 };
+enum { SEARCH_MAX_DIMS = 12, SEARCH_MAX_VALUES = 64, SEARCH_WHOLE_GRID = 500 };
 
 struct search_dim {
     const struct opt *opt;
@@ -44,6 +45,7 @@ struct search_result {
     struct search_flat flat[SEARCH_MAX_DIMS];
     int num_flat;
     size_t simulations;
+    bool whole;               /* all of them were tried */
     double grid;              /* points of the full grid over the same values */
     struct search_memo *memo; /* what was simulated, for search_flats; search_result_free */
     size_t num_memo, cap_memo;

@@ -62,7 +62,7 @@ for trial in "policy 2" "profile 1" "op_kind 3" "comm 3"; do
     [ "$files" -le "$most" ] || fail "$name: $files files, promised $most"
     (
         cd "$work/tree" || exit 1
-        git apply "$diff" || { fail "$name.diff does not apply"; exit 1; }
+        git apply --unidiff-zero "$diff" || { fail "$name.diff does not apply"; exit 1; }
         make -s -j"$(nproc)" build/peosim build/tests/study/test_tables >"$work/log" 2>&1 ||
             { fail "$name does not build: $(grep -m 3 error "$work/log")"; exit 1; }
         "try_$name"
@@ -75,7 +75,7 @@ done
 # An op kind without its law is refused by name.
 (
     cd "$work/tree" || exit 1
-    git apply --include=plan/op_kinds.h "$OLDPWD/tests/extend/op_kind.diff" || fail "op_kinds.h alone"
+    git apply --unidiff-zero --include=plan/op_kinds.h "$OLDPWD/tests/extend/op_kind.diff" || fail "op_kinds.h alone"
     make -s -j"$(nproc)" build/tests/study/test_tables >"$work/log" 2>&1 ||
         fail "an op kind without a law does not build: $(grep -m 3 error "$work/log")"
     build/tests/study/test_tables >"$work/out" 2>&1
