@@ -295,3 +295,15 @@ wheel:
 	@./setup.sh install wheel
 	@packaging/wheel.sh
 .PHONY: wheel
+
+# Random configurations through properties, hostile names, kills at random moments: minutes to hours.
+TORTURE_PLANS ?= 100000
+TORTURE_NAMES ?= 1000
+$(BUILD)/tests/torture/%: $(BUILD)/tests/torture/%.o $(BUILD)/libpeosim.a
+	$(call SAY,link,$@)
+	$(Q)$(LINK) $(LDLIBS)
+torture: peosim $(BUILD)/tests/torture/properties
+	nice $(BUILD)/tests/torture/properties $(TORTURE_PLANS)
+	PEOSIM=./peosim nice tests/torture/kill.sh
+	PEOSIM=./peosim nice tests/check_hostile.sh $(TORTURE_NAMES)
+.PHONY: torture

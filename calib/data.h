@@ -22,6 +22,7 @@ enum data_law {
     DATA_DENSE_FP8,
     DATA_DENSE_BLOCK,
     DATA_FFN,
+    DATA_FFN_CONTIGUOUS, /* the same in the contiguous layout, scattered before, gathered after */
     DATA_COLLECTIVE,
     DATA_ACT,
     DATA_PUSH,
@@ -45,6 +46,7 @@ enum data_law {
     DATA_ATTN_SPARSE,
     DATA_ATTN_STATE,
     DATA_A2A_NVL, /* exchange over one NVLink domain; coll: which part; bytes: of one copy */
+    DATA_PEO,     /* a kernel of a PEO layer, maybe beside others; coll: its op */
     DATA_SHOWN,   /* kernels that no law of ours has: read and counted, not predicted */
     DATA_LAW_COUNT
 };
@@ -64,6 +66,12 @@ struct data_row {
     int tokens, hidden, inter, experts, topk, rounds;
     int round;              /* which of them; the first one casts */
     int groups, rows, n, k; /* GEMM; grouped: rows expected per group */
+    int expected_m;         /* grouped: rows per group as the caller says; 0 = rows */
+    bool sustained;         /* under load for so long that clocks have fallen */
+    bool deepgemm;          /* grouped: a sweep of DeepGEMM over SMs, not of our own kernels */
+    double beside;          /* DATA_PEO: share of its time with a kernel of the other class */
+    bool unpaired;          /* DATA_PEO: that is a GEMM without clusters */
+    int beside_ctas;        /* DATA_PEO, GEMM: of the kernel it started beside; 0 = none */
     int block_m;            /* grouped: rows of a tile, forced; 0 = the kernel's own choice */
     double skew;            /* grouped: expert_rows by a power law of this exponent; the kernel was
                                told each expert's rows */

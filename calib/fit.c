@@ -32,6 +32,7 @@ const char *fit_cv_name(enum fit_cv cv)
                                         "a shape left out",
                                         "an EP size left out",
                                         "an SM or group count left out",
+                                        "a number of tokens left out",
                                         "a batch size left out",
                                         "a context length left out"};
 
@@ -251,6 +252,8 @@ static bool row_key_equal(enum fit_cv cv, const struct data_row *a, const struct
     switch (cv) {
     case FIT_CV_RANKS:
         return a->ranks == b->ranks;
+    case FIT_CV_TOKENS:
+        return a->tokens == b->tokens;
     case FIT_CV_SMS:
         return a->num_sms == b->num_sms && a->groups == b->groups;
     default:
@@ -505,7 +508,7 @@ static bool row_varies(enum fit_needs needs, const struct data_row *r)
 {
     if (needs == FIT_NEEDS_PARTS)
         return r->part != DATA_FUSED || r->rounds > 1;
-    return needs == FIT_NEEDS_NOTHING || r->num_sms > 0;
+    return needs == FIT_NEEDS_NOTHING || (r->num_sms > 0 && !r->deepgemm);
 }
 
 static const struct data_set *set_of(struct data_set *const *sets, size_t num_sets,

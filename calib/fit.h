@@ -11,7 +11,7 @@
 #include "hw/profile.h"
 #include "calib/data.h"
 
-#define FIT_MAX_FIELDS 16
+#define FIT_MAX_FIELDS 24
 
 /* Which groups cross-validation leaves out, one at a time. */
 enum fit_cv {
@@ -19,6 +19,7 @@ enum fit_cv {
     FIT_CV_SHAPE,
     FIT_CV_RANKS,
     FIT_CV_SMS,
+    FIT_CV_TOKENS,
     FIT_CV_BATCH,
     FIT_CV_CONTEXT,
     FIT_CV_COUNT

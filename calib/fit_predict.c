@@ -116,50 +116,92 @@ static double kernel_ns(const double *v, const struct cost_work *w)
     return law_alone_ns(w, &t);
 }
 
-static double grouped_ns(const double *v, const struct data_row *r, const int32_t *rows, int n,
-                         int k, int expected_m)
+/* Rows of the first draw with each group padded to 128: what the contiguous layout holds. */
+static int aligned_rows(const struct data_row *r)
 {
-    struct law_grouped in = {.layout = r->law == DATA_CONTIGUOUS ? GEMM_CONTIGUOUS : GEMM_MASKED,
+    int64_t rows = 0;
+
+    for (int i = 0; i < r->num_local; i++)
+        rows += (r->expert_rows[i] + 127) / 128 * 128;
+    return rows < 1 ? 1 : rows > INT32_MAX / 2 ? INT32_MAX / 2 : (int)rows;
+}
+
+/* The mean over the draws of the rows, all met with one tile: a masked GEMM chooses it by what its
+ * caller expects, a contiguous one by all rows, which hardly differ from draw to draw. */
+static double grouped_ns(const double *v, const struct data_row *r, int n, int k, int expected_m)
+{
+    bool contiguous = r->law == DATA_CONTIGUOUS || r->law == DATA_FFN_CONTIGUOUS;
+    struct law_grouped in = {.layout = contiguous ? GEMM_CONTIGUOUS : GEMM_MASKED,
                              .dtype = r->dtype,
-                             .rows = rows,
                              .groups = r->num_local,
                              .n = n,
                              .k = k,
                              .expected_m = expected_m,
                              .block_m = r->block_m,
+                             .sustained = r->sustained,
                              .sms = sms_of(v, r),
                              .num_sms = (int)v[HW_GPU_NUM_SMS]};
+    struct law_tile tile;
+    double sum = 0;
+
+    if (expected_m > 0 && in.groups > 0) {
+        tile = law_deepgemm_tile(&in, contiguous ? aligned_rows(r) : expected_m);
+        in.tile = &tile;
+    }
+    for (int d = 0; d < r->num_draws; d++) {
+        struct cost_work w;
+
+        in.rows = r->expert_rows + (size_t)d * r->num_local;
+        law_grouped_work(v, &in, &w);
+        sum += kernel_ns(v, &w);
+    }
+    return sum / r->num_draws;
+}
+
+/* 0 where the caller knows the rows of each group (tile rule 3) and states no mean. */
+static int expected_rows(const struct data_row *r)
+{
+    return r->skew > 0 ? 0 : r->expected_m > 0 ? r->expected_m : r->rows;
+}
+
+static double act_rows_ns(const double *v, const struct data_row *r)
+{
+    double sum = 0;
     struct cost_work w;
 
-    law_grouped_work(v, &in, &w);
+    for (int i = 0; i < r->num_draws * r->num_local; i++)
+        sum += r->expert_rows[i];
+    law_act_work(v, sum / r->num_draws, r->num_local, r->inter, r->dtype, sms_of(v, r), &w);
     return kernel_ns(v, &w);
 }
 
-static double ffn_ns(const double *v, const struct data_row *r, const int32_t *rows)
+/* Rows per expert of the rank, as the callers state them. */
+static int mean_rows(const struct data_row *r)
 {
-    int64_t all = (int64_t)r->tokens * r->ranks * r->topk;
-    int expected = (int)((all + r->experts - 1) / r->experts);
     double sum = 0;
-    struct cost_work act;
 
-    for (int i = 0; i < r->num_local; i++)
-        sum += rows[i];
-    law_act_work(v, sum, r->num_local, r->inter, r->dtype, sms_of(v, r), &act);
-    return grouped_ns(v, r, rows, 2 * r->inter, r->hidden, expected) + kernel_ns(v, &act) +
-           grouped_ns(v, r, rows, r->hidden, r->inter, expected) + 2e3 * v[HW_LAUNCH_GRAPH_GAP_US];
+    for (int i = 0; i < r->num_draws * r->num_local; i++)
+        sum += r->expert_rows[i];
+    return (int)fmax(ceil(sum / r->num_draws / r->num_local), 1);
 }
 
-static double drawn_ns(const double *v, const struct data_row *r)
+/* Scattering FP8 rows to their experts and gathering BF16 ones back. */
+static double scatter_ns(const double *v, const struct data_row *r)
 {
-    double sum = 0;
+    double rows = (double)mean_rows(r) * r->num_local;
+    struct cost_work w;
 
-    for (int d = 0; d < r->num_draws; d++) {
-        const int32_t *rows = r->expert_rows + (size_t)d * r->num_local;
+    law_copy_work(v, rows, rows * r->hidden * 6.0, sms_of(v, r), &w);
+    return kernel_ns(v, &w) + v[HW_ACT_FIXED_US] * 1e3;
+}
 
-        sum += r->law == DATA_FFN ? ffn_ns(v, r, rows)
-                                  : grouped_ns(v, r, rows, r->n, r->k, r->skew > 0 ? 0 : r->rows);
-    }
-    return sum / r->num_draws;
+static double ffn_ns(const double *v, const struct data_row *r)
+{
+    int expected = mean_rows(r);
+
+    return grouped_ns(v, r, 2 * r->inter, r->hidden, expected) + act_rows_ns(v, r) +
+           grouped_ns(v, r, r->hidden, r->inter, expected) + 2e3 * v[HW_LAUNCH_GRAPH_GAP_US] +
+           (r->law == DATA_FFN_CONTIGUOUS ? scatter_ns(v, r) : v[HW_GROUPED_ENGINE_US] * 1e3);
 }
 
 static double dense_ns(const double *v, const struct data_row *r)
@@ -257,6 +299,25 @@ static double beside_us(const struct data_row *r, double slow)
     return r->overlap_us > 0 ? r->alone_us + r->overlap_us * (1 - 1 / slow) : r->alone_us * slow;
 }
 
+/* A kernel of a PEO layer: what it takes alone, and more while others run beside it. */
+static double peo_ns(const double *v, const struct data_row *r)
+{
+    bool back = strncmp(r->coll, "combine", 7) == 0;
+    int first = back && r->part == DATA_SEND ? HW_INTERFERENCE_LL_COMB_SEND
+                : r->part == DATA_SEND       ? HW_INTERFERENCE_LL_DISP_SEND
+                                             : HW_INTERFERENCE_LL_DISP_RECV;
+    double slow;
+
+    if (r->num_draws > 0) {
+        slow = r->beside_ctas > 0 ? law_interference_place(v, r->beside_ctas) : 1;
+        slow *= 1 + r->beside * (v[HW_INTERFERENCE_COMPUTE] - 1);
+        return grouped_ns(v, r, r->n, r->k, r->rows) * slow;
+    }
+    slow = law_interference_ll(v, v[first], law_ll_grid(r->experts / r->rounds, sms_of(v, r)),
+                               r->unpaired && !back && r->part == DATA_SEND);
+    return low_latency_ns(v, r, back, 1) * (1 + r->beside * (slow - 1));
+}
+
 static double router_ns(const double *v, const struct data_row *r)
 {
     struct cost_work w = {.hbm_GBps = v[HW_GPU_HBM_GBPS]};
@@ -324,8 +385,10 @@ static double row_us(const struct predictor *p, const struct data_row *r)
         return normal_ns(v, r) / 1e3;
     case DATA_MASKED:
     case DATA_CONTIGUOUS:
+        return grouped_ns(v, r, r->n, r->k, expected_rows(r)) / 1e3;
     case DATA_FFN:
-        return drawn_ns(v, r) / 1e3;
+    case DATA_FFN_CONTIGUOUS:
+        return ffn_ns(v, r) / 1e3;
     case DATA_DENSE_BF16:
     case DATA_DENSE_FP8:
     case DATA_DENSE_BLOCK:
@@ -355,6 +418,8 @@ static double row_us(const struct predictor *p, const struct data_row *r)
                                             : beside_us(r, v[HW_INTERFERENCE_A2A_COMPUTE]);
     case DATA_STRETCH:
         return r->alone_us * stretch_ratio(v, r);
+    case DATA_PEO:
+        return peo_ns(v, r) / 1e3;
     case DATA_ROUTER:
         return router_ns(v, r) / 1e3;
     case DATA_A2A:

@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include <gsl/gsl_rng.h>
-#include <gsl/gsl_sort.h>
 
 #include "base/arena.h"
 #include "base/err.h"
@@ -13,6 +12,8 @@
 #include "calib/attn.h"
 #include "calib/read_cells.h"
 #include "calib/read_comm.h"
+#include "calib/read_gemm.h"
+#include "calib/read_peo.h"
 
 static void check_ranks(struct cells *c, const struct data_row *r)
 {
@@ -191,36 +192,59 @@ static void read_grouped(struct cells *c, struct data_row *r)
         r->reference = strstr(note, "2025-04-09") != NULL;
 }
 
-/* Balanced: the rank's share of all rows, one by one from its first expert on. */
+/* Balanced, as the collector counts: an even share each, what does not divide left out; of fewer
+ * rows than experts one each for the first ones. */
 static void ffn_balanced(struct data_row *r, int32_t *rows)
 {
-    long total = (long)r->tokens * r->topk;
+    long total = (long)r->tokens * r->topk, each = total / r->num_local;
 
     for (int i = 0; i < r->num_local; i++)
-        rows[i] = (int32_t)(total / r->num_local + (i < total % r->num_local));
+        rows[i] = (int32_t)(each > 0 ? each : i < total);
 }
 
-/* aiconfigurator's generator: popularity x with density x^-alpha on [lo, hi] by inverse CDF, scaled
- * to all rows and rounded; what rounding misses goes to the most popular, one each. */
-static void power_law_counts(gsl_rng *rng, double alpha, double tokens, int topk, int experts,
-                             double *count, size_t *order)
+/* One row more (step 1: to the expert that has least) or less (-1: from the one that has most) in
+ * each rank by turns, `times` in all, within 0..most of every expert. */
+static void rows_adjust(double *count, int ranks, int local, double times, int step, double most)
 {
-    bool many = tokens * topk > experts;
-    double lo = many ? 1 : 0.01, hi = many ? 0.8 * tokens : 2, sum = 0, total = tokens * topk;
-    double a = pow(lo, 1 - alpha), b = pow(hi, 1 - alpha), missing = total;
+    for (bool moved = true; times > 0 && moved;) {
+        moved = false;
+        for (int r = 0; r < ranks && times > 0; r++) {
+            double *mine = count + (size_t)r * local;
+            int at = 0;
 
-    for (int i = 0; i < experts; i++)
-        sum += count[i] = pow((b - a) * gsl_rng_uniform(rng) + a, 1 / (1 - alpha));
-    for (int i = 0; i < experts; i++)
-        missing -= count[i] = round(count[i] / sum * total);
-    gsl_sort_index(order, count, 1, (size_t)experts);
-    for (int i = 0; missing > 0; i++, missing--)
-        count[order[experts - 1 - i % experts]]++;
-    for (int i = 0; missing < 0; i++)
-        if (count[order[i % experts]] > 0) {
-            count[order[i % experts]]--;
-            missing++;
+            for (int i = 1; i < local; i++)
+                if (step > 0 ? mine[i] < mine[at] : mine[i] > mine[at])
+                    at = i;
+            if (step > 0 ? mine[at] >= most : mine[at] <= 0)
+                continue;
+            mine[at] += step;
+            times--;
+            moved = true;
         }
+    }
+}
+
+/* aiconfigurator's generator (collector/helper.py of 095f58a): popularity x with density x^-alpha
+ * on [lo, hi] by inverse CDF, scaled to all rows and rounded; no expert has more rows than there
+ * are tokens; what is over or missing is spread rank by rank. */
+static void power_law_counts(gsl_rng *rng, double alpha, double tokens, const struct data_row *r,
+                             double *count)
+{
+    bool many = tokens * r->topk > r->experts;
+    double lo = many ? 1 : 0.01, hi = many ? 0.8 * tokens : 2, sum = 0, total = tokens * r->topk;
+    double a = pow(lo, 1 - alpha), b = pow(hi, 1 - alpha), missing = total, over = 0;
+
+    for (int i = 0; i < r->experts; i++)
+        sum += count[i] = pow((b - a) * gsl_rng_uniform(rng) + a, 1 / (1 - alpha));
+    for (int i = 0; i < r->experts; i++) {
+        double rows = round(count[i] / sum * total);
+
+        over += fmax(rows - tokens, 0);
+        missing -= rows;
+        count[i] = fmin(rows, tokens);
+    }
+    rows_adjust(count, r->ranks, r->num_local, over, 1, tokens);
+    rows_adjust(count, r->ranks, r->num_local, fabs(missing), missing > 0 ? 1 : -1, tokens);
 }
 
 static void heaviest_rank(const double *count, int ranks, int local, int32_t *rows)
@@ -250,7 +274,6 @@ static int ffn_draw(struct data_set *set, struct data_row *r, double alpha)
 {
     gsl_rng *rng = NULL;
     double *count = NULL;
-    size_t *order = NULL;
 
     r->num_draws = alpha > 0 ? FFN_DRAWS : 1;
     r->expert_rows =
@@ -263,37 +286,23 @@ static int ffn_draw(struct data_set *set, struct data_row *r, double alpha)
     }
     rng = gsl_rng_alloc(gsl_rng_mt19937);
     count = arena_alloc(set->arena, (size_t)r->experts * sizeof *count);
-    order = arena_alloc(set->arena, (size_t)r->experts * sizeof *order);
-    if (rng && count && order) {
+    if (rng && count) {
         gsl_rng_set(rng, 1);
         for (int d = 0; d < r->num_draws; d++) {
-            power_law_counts(rng, alpha, (double)r->tokens * r->ranks, r->topk, r->experts, count,
-                             order);
+            power_law_counts(rng, alpha, (double)r->tokens * r->ranks, r, count);
             heaviest_rank(count, r->ranks, r->num_local, r->expert_rows + d * r->num_local);
         }
     }
     if (rng)
         gsl_rng_free(rng);
-    return rng && count && order ? 0 : ERR_NOMEM;
+    return rng && count ? 0 : ERR_NOMEM;
 }
 
-static void read_ffn(struct cells *c, struct data_row *r)
+static void ffn_distribution(struct cells *c, struct data_row *r)
 {
     const char *dist = cell_text(c, "distribution");
     double alpha = 0;
 
-    r->law = DATA_FFN;
-    cell_system(c, "system", r);
-    r->hidden = cell_int(c, "hidden", 128, 1 << 20);
-    r->inter = cell_int(c, "inter", 16, 1 << 20);
-    r->topk = cell_int(c, "topk", 1, 64);
-    r->experts = cell_int(c, "num_experts", 1, 1 << 16);
-    r->ranks = cell_int(c, "ep", 1, 4096);
-    r->tokens = cell_int(c, "tokens_per_rank", 1, 1 << 24);
-    cell_latency(c, "latency_us", r);
-    if (cell_dtype(c) != DTYPE_FP8)
-        cell_bad(c, "dtype", "is not fp8: the masked FFN's law knows no other");
-    r->dtype = DTYPE_FP8;
     if (strncmp(dist, "power_law_", 10) == 0 && sscanf(dist + 10, "%lf", &alpha) == 1 && alpha > 0)
         alpha = alpha == 1 ? 1.0001 : alpha;
     else if (strcmp(dist, "uniform") != 0)
@@ -313,15 +322,72 @@ static void read_ffn(struct cells *c, struct data_row *r)
         c->err = true;
 }
 
-static void read_dense(struct cells *c, struct data_row *r)
+static void ffn_shape(struct cells *c, struct data_row *r)
 {
-    const char *dtype = cell_text(c, "dtype");
+    cell_system(c, "system", r);
+    r->hidden = cell_int(c, "hidden", 128, 1 << 20);
+    r->inter = cell_int(c, "inter", 16, 1 << 20);
+    r->topk = cell_int(c, "topk", 1, 64);
+    r->experts = cell_int(c, "num_experts", 1, 1 << 16);
+    r->ranks = cell_int(c, "ep", 1, 4096);
+    r->tokens = cell_int(c, "tokens_per_rank", 1, 1 << 24);
+    cell_latency(c, "latency_us", r);
+}
 
+static void read_ffn(struct cells *c, struct data_row *r)
+{
+    r->law = DATA_FFN;
+    ffn_shape(c, r);
+    if (cell_dtype(c) != DTYPE_FP8)
+        cell_bad(c, "dtype", "is not fp8: the masked FFN's law knows no other");
+    r->dtype = DTYPE_FP8;
+    if (!c->err)
+        ffn_distribution(c, r);
+}
+
+#define FFN_HOST_US 450
+
+/* All engines' FFNs. The masked and contiguous rows are DeepGEMM's as SGLang calls it; there the
+ * file's tokens_per_rank counts the tokens of all ranks (the collector writes num_token * ep). The
+ * engines' fused kernels have no law. */
+static void read_engine_ffn(struct cells *c, struct data_row *r)
+{
+    const char *layout = cell_text(c, "layout");
+    bool masked = strcmp(layout, "masked") == 0;
+
+    ffn_shape(c, r);
+    r->dtype = DTYPE_FP8;
+    r->law = masked ? DATA_FFN : DATA_FFN_CONTIGUOUS;
+    if (!masked && strcmp(layout, "contiguous") != 0) {
+        r->law = DATA_SHOWN;
+        snprintf(r->group, sizeof r->group, "%.26s %.20s", cell_text(c, "kernel"),
+                 cell_text(c, "dtype"));
+        return;
+    }
+    if (!c->err && r->tokens % r->ranks != 0)
+        cell_bad(c, "tokens_per_rank", "is no multiple of ep");
+    if (c->err)
+        return;
+    r->tokens /= r->ranks;
+    ffn_distribution(c, r);
+    /* Not captured in a graph, a small contiguous layer takes what the host takes to launch it. */
+    if (!masked && r->latency_us < FFN_HOST_US)
+        r->reference = false;
+    r->sustained = !masked;
+}
+
+static void dense_shape(struct cells *c, struct data_row *r)
+{
     cell_system(c, "system", r);
     r->rows = cell_int(c, "m", 1, 1 << 24);
     r->n = cell_int(c, "n", 1, 1 << 24);
     r->k = cell_int(c, "k", 1, 1 << 24);
     cell_latency(c, "latency_us", r);
+    snprintf(r->group, sizeof r->group, "%dx%d", r->n, r->k);
+}
+
+static bool dense_dtype(const char *dtype, struct data_row *r)
+{
     if (strcmp(dtype, "bfloat16") == 0 || strcmp(dtype, "bf16") == 0)
         r->law = DATA_DENSE_BF16;
     else if (strcmp(dtype, "fp8") == 0)
@@ -329,11 +395,27 @@ static void read_dense(struct cells *c, struct data_row *r)
     else if (strcmp(dtype, "fp8_block") == 0)
         r->law = DATA_DENSE_BLOCK;
     else
-        cell_bad(c, "dtype", "is not bfloat16, fp8 or fp8_block");
+        return false;
     r->dtype = r->law == DATA_DENSE_BF16 ? DTYPE_BF16 : DTYPE_FP8;
+    return true;
+}
+
+static void read_dense(struct cells *c, struct data_row *r)
+{
+    dense_shape(c, r);
+    if (!dense_dtype(cell_text(c, "dtype"), r))
+        cell_bad(c, "dtype", "is not bfloat16, fp8 or fp8_block");
     r->quantised = r->law != DATA_DENSE_BF16;
-    snprintf(r->group, sizeof r->group, "%dx%d", r->n, r->k);
     r->reference = true;
+}
+
+/* Kernels alone, without the quantisation before them. */
+static void read_dense_kernel(struct cells *c, struct data_row *r)
+{
+    dense_shape(c, r);
+    r->reference = dense_dtype(cell_text(c, "dtype"), r);
+    if (!r->reference)
+        r->law = DATA_SHOWN;
 }
 
 static void read_collective(struct cells *c, struct data_row *r)
@@ -577,12 +659,14 @@ static void read_bench(struct cells *c, struct data_row *r)
         snprintf(r->coll, sizeof r->coll, "%s", kind->name + strlen("a2a_"));
 }
 
-#define MAX_COLS 16
+#define MAX_COLS 20
 struct format {
     const char *name;
     const char *cols[MAX_COLS]; /* all must be there */
     void (*read)(struct cells *c, struct data_row *r);
     bool repeats; /* holds repeated measurements of one shape */
+    int (*read_all)(struct data_set *set, const struct csv *csv); /* instead: rows make sense
+                                                                     together only */
 };
 
 static const struct format formats[] = {
@@ -590,100 +674,149 @@ static const struct format formats[] = {
      {"system", "nodes", "ep", "hidden", "num_experts", "topk", "tokens_per_rank", "phase", "dtype",
       "bytes_per_rank", "latency_us"},
      read_low_latency,
-     false},
+     false,
+     NULL},
     {"deepep_normal",
      {"system", "nodes", "ep", "hidden", "num_experts", "topk", "tokens_per_rank", "phase",
       "num_sms", "transmit_us", "notify_us"},
      read_normal,
-     false},
+     false,
+     NULL},
     {"deepep_readme",
      {"date", "kernel", "hw", "ep", "tokens_per_rank", "hidden", "topk", "dtype", "latency_us",
       "bandwidth_GBps"},
      read_readme,
-     false},
+     false,
+     NULL},
     {"grouped_gemm",
      {"system", "layout", "groups", "tokens_per_group", "n", "k", "dtype", "latency_us"},
      read_grouped,
-     false},
+     false,
+     NULL},
     {"moe_ffn_masked",
      {"system", "hidden", "inter", "topk", "num_experts", "ep", "tokens_per_rank", "distribution",
       "dtype", "latency_us"},
      read_ffn,
-     false},
+     false,
+     NULL},
     {"attn_gqa",
      {"system", "phase", "kernel", "batch", "q_len", "kv_len", "heads", "kv_heads", "head_dim",
       "dtype", "kv_dtype", "window", "latency_us"},
      read_attn_gqa,
-     false},
+     false,
+     NULL},
     {"attn_mla",
      {"system", "level", "phase", "engine", "kernel", "batch", "q_len", "kv_len", "heads",
       "gemm_dtype", "kv_dtype", "latency_us"},
      read_attn_mla,
-     false},
+     false,
+     NULL},
     {"attn_sparse",
      {"system", "module", "phase", "model", "engine", "kernel", "batch", "q_len", "kv_len", "heads",
       "gemm_dtype", "kv_dtype", "latency_us"},
      read_attn_sparse,
-     false},
+     false,
+     NULL},
     {"attn_linear",
      {"system", "kind", "phase", "kernel", "batch", "q_len", "d_model", "k_heads", "k_head_dim",
       "v_heads", "v_head_dim", "latency_us"},
      read_attn_linear,
-     false},
-    {"gemm", {"system", "dtype", "m", "n", "k", "latency_us"}, read_dense, false},
+     false,
+     NULL},
+    {"moe_ffn",
+     {"system", "engine", "kernel", "layout", "dtype", "hidden", "inter", "topk", "num_experts",
+      "num_slots", "tp", "ep", "tokens_per_rank", "distribution", "latency_us"},
+     read_engine_ffn,
+     true,
+     NULL},
+    {"gemm_kernels",
+     {"system", "kernel", "dtype", "m", "n", "k", "latency_us"},
+     read_dense_kernel,
+     false,
+     NULL},
+    {"gemm", {"system", "dtype", "m", "n", "k", "latency_us"}, read_dense, false, NULL},
     {"nccl",
      {"system", "collective", "dtype", "num_gpus", "bytes", "latency_us"},
      read_collective,
-     false},
+     false,
+     NULL},
+    {"peo_spans",
+     {"shape", "tokens_per_rank", "schedule", "num_rounds", "sms", "replay", "kernel", "stream",
+      "start_us", "dur_us"},
+     NULL,
+     true,
+     read_peo_spans},
+    {"deepgemm",
+     {"system", "kernel", "dtype", "groups", "n", "k", "mean_rows", "distribution", "rows_sum",
+      "rows_max", "blocks64", "blocks128", "num_sms", "latency_us", "note"},
+     read_deepgemm,
+     true,
+     NULL},
+    {"deepgemm_power",
+     {"kernel", "dtype", "groups", "n", "k", "mean_rows", "num_sms", "t_ms", "call_us"},
+     read_deepgemm_power,
+     true,
+     NULL},
     {"public_deepep_v1",
      {"kind", "source", "version", "hw", "nodes", "ep", "nic", "phase", "tokens", "bw_GBps",
       "bw_what", "us", "send_us", "recv_us", "notify_us", "ranks_read"},
      read_public_v1,
-     true},
+     true,
+     NULL},
     {"public_deepep_v2",
      {"source", "version", "hw", "nodes", "ep", "mode", "op", "tokens", "so_GBps", "us",
       "epilogue_us"},
      read_public_v2,
-     true},
+     true,
+     NULL},
     {"public_other_a2a",
      {"source", "library", "version", "hw", "nodes", "ep", "nic", "phase", "tokens", "GBps", "us",
       "us_pm"},
      read_public_other,
-     true},
+     true,
+     NULL},
     {"public_nccl_tests",
      {"source", "collective", "version", "hw", "nodes", "gpus", "nic", "bytes", "us", "busbw_GBps"},
      read_public_nccl,
-     true},
+     true,
+     NULL},
     {"custom_allreduce",
      {"system", "engine", "kernel", "dtype", "num_gpus", "bytes", "latency_us"},
      read_custom_allreduce,
-     true},
+     true,
+     NULL},
     {"a2a_nvl",
      {"system", "op", "kernel", "dtype", "hidden", "topk", "num_experts", "ep", "tokens_per_rank",
       "latency_us"},
      read_a2a_nvl,
-     false},
+     false,
+     NULL},
     {"megamoe",
      {"system", "version", "phase", "dtype", "hidden", "inter", "topk", "num_experts", "ep",
       "tokens_per_rank", "distribution", "latency_us"},
      read_megamoe,
-     true},
+     true,
+     NULL},
     {"public_megamoe",
      {"source", "hw", "ep", "model", "hidden", "inter", "dtype", "tokens_per_rank", "what", "us"},
      read_public_megamoe,
-     true},
+     true,
+     NULL},
     {"public_trace",
      {"start_us", "dur_us", "stream", "kernel", "ctas", "grid"},
      read_public_trace,
-     true},
+     true,
+     NULL},
     {"public_trace_summary",
      {"stream", "kernel", "grid", "n", "total_us", "median_us"},
      read_public_trace,
-     true},
+     true,
+     NULL},
     {"microbench",
      {"kind", "dtype", "num_sms", "tokens", "experts", "rounds", "rows", "bytes", "latency_us"},
      read_bench,
-     true},
+     true,
+     NULL},
 };
 
 static int format_missing(const struct format *f, const struct csv *csv, int *num)
@@ -743,6 +876,8 @@ int read_csv(struct data_set *set, const struct csv *csv)
     set->format = f->name;
     set->repeats = f->repeats;
     set->runs = f->read == read_public_trace;
+    if (f->read_all)
+        return f->read_all(set, csv);
     for (size_t i = 0; i < csv->num_rows; i++) {
         struct cells c = {set, csv, i, false};
         struct data_row r = {.line = csv->line[i], .rounds = 1};

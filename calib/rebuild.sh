@@ -24,8 +24,10 @@ fit() { # profile flags...
         "$data/deepep_ll_one_node.csv" "$data/deepep_normal.csv" "$data/deepep_normal_one_node.csv" \
         "$data/deepep_readme.csv" "$data/public_deepep_v1_ll.csv" "$data/public_deepep_v1_normal.csv" \
         "$data/nccl_229.csv" "$data/custom_allreduce.csv" "$data/a2a_nvl.csv" "$data/grouped_gemm.csv" \
-        "$data/moe_ffn_masked.csv" "$data/gemm.csv" "$data/attn_gqa.csv" "$data/attn_mla.csv" \
-        "$data/attn_sparse.csv" "$data/attn_linear.csv"
+        "$data/deepgemm_h200_masked.csv" "$data/deepgemm_h200_burst.csv" \
+        "$data/deepgemm_h200_sustained.csv" "$data/peo_h200x4_spans.csv" \
+        "$data/moe_ffn_masked.csv" "$data/moe_ffn.csv" "$data/gemm.csv" "$data/gemm_kernels.csv" \
+        "$data/attn_gqa.csv" "$data/attn_mla.csv" "$data/attn_sparse.csv" "$data/attn_linear.csv"
 }
 
 for p in h100 h800 h20 h20-141 b200 b300 gb200 gb300; do

@@ -55,13 +55,15 @@ enum hw_scale { HW_SCALE_SAME, HW_SCALE_NVLINK, HW_SCALE_HBM, HW_SCALE_FP8, HW_S
     X(LL_DISP_TOPK_NS,     "ll.dispatch_topk_ns", "ns",      0, 5000,  55,          SAME, "more per chosen expert of a token") \
     X(LL_DISP_TOKEN_NS,    "ll.dispatch_token_ns", "ns",     0, 1e5,   1450,        SAME, "one CTA: one token's cast and messages") \
     X(LL_DISP_TOKEN_KIB_NS, "ll.dispatch_token_KiB_ns", "ns", 0, 1e5,  140,         SAME, "the same, more per 1024 channels") \
-    X(LL_DISP_WALK_SHARE,  "ll.dispatch_walk_share", "",     0, 1,     0.15,        SAME, "share of that token time spent on a token that has no expert in the round") \
-    X(LL_DISP_CAST_SHARE,  "ll.dispatch_cast_share", "",     0, 1,     0.35,        SAME, "share of that token time spent on the FP8 cast (first round only)") \
+    X(LL_DISP_CAST_SHARE,  "ll.dispatch_cast_share", "",     0, 1,     0.35,        SAME, "share of that token time spent on the FP8 cast") \
     X(LL_DISP_PUSH_EFF,    "ll.dispatch_push_eff", "",       0.02, 2,  0.8,         SAME, "most that all CTAs push, as a share of nominal NVLink (local copies count)") \
     X(LL_DISP_RECV_SHARE,  "ll.dispatch_recv_share", "",     0, 1,     0.35,        SAME, "share of the fixed time that belongs to the receive kernel") \
     X(LL_DISP_COPY_EFF,    "ll.dispatch_copy_eff", "",       0.02, 1,  0.8,         SAME, "receive copy: share of nominal HBM bandwidth with a full grid") \
     X(LL_DISP_NODE_US,     "ll.dispatch_node_us", "us",      0, 1000,  0.1,         SAME, "more when ranks are on other nodes") \
     X(LL_DISP_FLAG_NS,     "ll.dispatch_flag_ns", "ns",      0, 1e5,   70,          SAME, "more per expert on other nodes: its count over the NIC") \
+    X(LL_DISP_SEND_SHARE,  "ll.dispatch_send_share", "",     0, 2,     0.75,           SAME, "share of the fixed time that a send kernel of its own takes; 0 = what the receive leaves") \
+    X(LL_DISP_ROUND_TOKEN_NS, "ll.dispatch_round_token_ns", "ns", 0, 1e5, 2000,     SAME, "sends in rounds, one CTA: one token, looked at in every round") \
+    X(LL_DISP_ROUND_CAST_NS, "ll.dispatch_round_cast_ns", "ns", 0, 1e5, 400,        SAME, "the same, more in the round that casts, at 7168 channels") \
     X(LL_COMB_FIXED_US,    "ll.combine_fixed_us", "us",      0, 1000,  6.4,         SAME, "fused low-latency combine: start, grid barrier, flags") \
     X(LL_COMB_EXPERT_NS,   "ll.combine_expert_ns", "ns",     0, 1000,  1,           SAME, "more per expert of the round") \
     X(LL_COMB_GROUP_US,    "ll.combine_group_us", "us",      0, 1000,  0.5,         SAME, "more where a CTA serves several experts") \
@@ -73,6 +75,7 @@ enum hw_scale { HW_SCALE_SAME, HW_SCALE_NVLINK, HW_SCALE_HBM, HW_SCALE_FP8, HW_S
     X(LL_COMB_TOKEN_NS,    "ll.combine_token_ns", "ns",      0, 1e5,   1200,        SAME, "receive, one CTA: one token's reduction") \
     X(LL_COMB_TOKEN_KIB_NS, "ll.combine_token_KiB_ns", "ns", 0, 1e5,   25,          SAME, "the same, more per 1024 channels and chosen expert") \
     X(LL_COMB_READ_EFF,    "ll.combine_read_eff", "",        0.02, 1,  0.8,         SAME, "receive: share of nominal HBM bandwidth with a full grid") \
+    X(LL_COMB_SEND_SHARE,  "ll.combine_send_share", "",      0, 2,     0.83,           SAME, "share of the fixed time that a send kernel of its own takes; 0 = what the receive leaves") \
     X(LL_COMB_NODE_US,     "ll.combine_node_us",  "us",      0, 1000,  8,           SAME, "more when ranks are on other nodes") \
     X(LL_COMB_FLAG_NS,     "ll.combine_flag_ns",  "ns",      0, 1e5,   30,          SAME, "more per expert on other nodes: its flag over the NIC") \
     X(NORMAL_DISP_FIXED_US,  "normal.dispatch_fixed_us", "us", 0, 1000, 20, SAME, "normal dispatch: launch, barrier and first chunk") \
@@ -189,15 +192,22 @@ enum hw_scale { HW_SCALE_SAME, HW_SCALE_NVLINK, HW_SCALE_HBM, HW_SCALE_FP8, HW_S
     X(CONTIG_LOAD_NS,        "grouped.contiguous_load_ns", "ns", 0, 1e5, 46, SAME, "the same, more per 256 rows and columns of the tile") \
     X(CONTIG_EFF,            "grouped.contiguous_eff", "", 0.05, 1.3, 0.85, SAME, "share of the nominal rate of one SM while few SMs run") \
     X(CONTIG_HBM_EFF,        "grouped.contiguous_hbm_eff", "", 0.05, 1.2, 0.8, SAME, "share of nominal HBM bandwidth while streaming weights") \
-    X(MASKED_CORNER,         "grouped.masked_corner", "", 1, 16, 4, SAME, "tile rule 1: how sharply SM time and HBM time add: (a^c + b^c)^(1/c)") \
-    X(MASKED_GROUP_NS,       "grouped.masked_group_ns", "ns", 0, 1e5, 350, SAME, "masked layout: scheduler passing an empty expert") \
+    X(MASKED_CORNER,         "grouped.masked_corner", "", 1, 20, 3.4, SAME, "how sharply SM time and HBM time of a wave add: (a^c + b^c)^(1/c)") \
+    X(MASKED_EFF64,         "grouped.masked_eff64", "", 0.05, 1.3, 0.65, SAME, "tiles of 64 rows: share of the nominal rate of one SM") \
+    X(MASKED_SM_GBPS,       "grouped.masked_sm_GBps", "GB/s", 1, 1000, 85, SAME, "masked layout: most HBM bandwidth that one SM draws") \
+    X(CONTIG_CORNER,        "grouped.contiguous_corner", "", 1, 20, 3, SAME, "contiguous layout: how sharply SM time and HBM time of a wave add") \
+    X(CONTIG_SM_GBPS,       "grouped.contiguous_sm_GBps", "GB/s", 1, 1000, 96, SAME, "contiguous layout: most HBM bandwidth that one SM draws") \
+    X(DEEPGEMM_BF16_GAIN,   "grouped.deepgemm_bf16_gain", "", 0.3, 3, 1.08, SAME, "tile rule 0: BF16: share of the nominal rate, above that of FP8") \
+    X(GROUPED_ENGINE_US,    "grouped.engine_us", "us", 0, 1000, 0, SAME, "what an engine's masked expert layer takes besides its three kernels (scales laid out anew); only measured layers of engines count it") \
+    X(GROUPED_SUSTAINED,    "grouped.sustained", "", 0.3, 1, 0.79, SAME, "rate of the tensor cores under sustained load (over 70 ms, as in prefill), of that in bursts") \
+    X(MASKED_GROUP_NS,       "grouped.masked_group_ns", "ns", 0, 1e5, 63, SAME, "masked layout: each group, with rows or without") \
     X(GROUPED_TILE_RULE,    "grouped.tile_rule", "", 0, 3, 0, SAME, "which tile a grouped GEMM takes: 0 DeepGEMM's rule, 1 the validator's own kernel up to 2026-11-21, 2 with halved tiles, 3 also with tiles by each expert's rows") \
     X(GROUPED_BF16_GAIN,    "grouped.bf16_gain", "", 0, 1, 0.05, SAME, "tile rule 1 to 3: BF16, which needs no scales, comes this much nearer to its nominal rate") \
     X(GROUPED_COUNTED_LOSS, "grouped.counted_loss", "", 0, 2, 0.05, SAME, "tile rule 1 to 3: tiles that are counted when done take this much longer") \
     X(GROUPED_LOW_LOSS,     "grouped.low_loss", "", 0, 2, 0.05, SAME, "tile rule 3: tiles of 64 rows, whose products are narrow, take this much longer") \
     X(GROUPED_MIXED_LOSS,   "grouped.mixed_loss", "", 0, 1, 0.05, SAME, "tile rule 3: tiles of experts with many rows take this much longer beside others with few") \
     X(GROUPED_SPLIT_LOSS,   "grouped.split_loss", "", 0, 1, 0.05, SAME, "tile rule 2, FP8: a kernel that may halve tiles takes this much longer for whole ones") \
-    X(GROUPED_POWER_DROP,    "grouped.power_drop", "", 0, 0.9, 0.13, SAME, "how much slower an SM is when all run") \
+    X(GROUPED_POWER_DROP,    "grouped.power_drop", "", 0, 0.9, 0.13, SAME, "tile rules 1 to 3: how much slower an SM is when all run") \
     X(ACT_FIXED_US,        "act.fixed_us",        "us",      0, 1000,  2.0,         SAME, "SiLU*mul and quantisation: start and drain") \
     X(ACT_HBM_EFF,         "act.hbm_eff",         "",        0.02, 4,  0.6,         SAME, "share of nominal HBM bandwidth") \
     X(ACT_ROW_NS,          "act.row_ns",          "ns",      0, 1e5,   300,         SAME, "one CTA: one row besides its bytes") \
@@ -213,6 +223,12 @@ enum hw_scale { HW_SCALE_SAME, HW_SCALE_NVLINK, HW_SCALE_HBM, HW_SCALE_FP8, HW_S
     X(INTERFERENCE_COMPUTE, "interference.compute", "",      1, 10,    1.03,        SAME, "a compute kernel beside a communication kernel is this much slower") \
     X(INTERFERENCE_COMM,   "interference.comm",   "",        1, 10,    1.05,        SAME, "a communication kernel beside a compute kernel is this much slower") \
     X(INTERFERENCE_COMM_GROUP, "interference.comm_group", "", 0, 5, 0.02,         SAME, "the same, more with the experts that one of its CTAs serves, to the power 0.8") \
+    X(INTERFERENCE_LL_DISP_SEND, "interference.ll_dispatch_send", "", 0, 10, 0.2,   SAME, "ll.kernel_rule 0: a dispatch send on 16 CTAs beside a compute kernel is so much slower, in parts") \
+    X(INTERFERENCE_LL_DISP_RECV, "interference.ll_dispatch_recv", "", 0, 10, 0.35,  SAME, "the same: a receive") \
+    X(INTERFERENCE_LL_COMB_SEND, "interference.ll_combine_send", "", 0, 10, 0.4,    SAME, "the same: a combine send") \
+    X(INTERFERENCE_LL_POWER, "interference.ll_power", "",    0, 8,     1.5,         SAME, "the same: by which power of 16 / CTAs that falls") \
+    X(INTERFERENCE_UNPAIRED, "interference.unpaired", "",    0, 10,    0.6,         SAME, "a dispatch send's clusters beside a GEMM without clusters: so much slower again") \
+    X(INTERFERENCE_PLACE,  "interference.place",  "",        0, 10,    0.18,        SAME, "a grouped GEMM that begins beside a low-latency kernel on 16 CTAs takes so much longer, in parts, to its end") \
     X(INTERFERENCE_A2A,    "interference.a2a",    "",        1, 10,    1.05,        SAME, "a library all-to-all, packing included, beside a compute kernel is this much slower") \
     X(INTERFERENCE_A2A_COMPUTE, "interference.a2a_compute", "", 1, 10, 1.03,       SAME, "a compute kernel beside a library all-to-all is this much slower") \
     X(INTERFERENCE_SMS_POWER, "interference.sms_power", "",  0.1, 16, 2.4,         SAME, "ll.kernel_rule 1: by which power of its share of the SMs a compute kernel stretches memory latency") \

@@ -52,6 +52,9 @@ struct cost {
     void (*work)(void *self, const struct plan *plan, int rank, int op, struct cost_work *out);
     /* By how much `op` of rank is slowed (>= 1) on its SM side while `other` runs beside it. */
     double (*interference)(void *self, const struct plan *plan, int rank, int op, int other);
+    /* The same from its start to its end, because `other` held SMs when it started. May be NULL:
+     * nothing is. */
+    double (*placement)(void *self, const struct plan *plan, int rank, int op, int other);
 };
 
 /* What a send slowed by `slow` (>= 1) pushes, over both its limits. Infinite where it states none.

@@ -203,12 +203,21 @@ static void old_remove(const struct results *r, char *list, const char *written)
             unlink(path);
 }
 
-static int list_one(void *self, const char *name)
+/* The order in which a folder gives its files is nobody's promise: the list is sorted. */
+static int list_write(const struct results *r, FILE *f)
 {
-    struct file_out *f = self;
+    struct dirent **entry;
+    int n = scandir(r->part, &entry, NULL, alphasort);
 
-    fprintf(f->f, "%s\n", name);
-    return 0;
+    for (int i = 0; i < n; i++) {
+        if (strcmp(entry[i]->d_name, ".") && strcmp(entry[i]->d_name, "..") &&
+            !strstr(entry[i]->d_name, ".tmp."))
+            fprintf(f, "%s\n", entry[i]->d_name);
+        free(entry[i]);
+    }
+    if (n >= 0)
+        free(entry);
+    return n < 0 ? ERR_IO : 0;
 }
 
 static int move_one(void *self, const char *name)
@@ -277,7 +286,7 @@ int results_commit(struct results *r)
     int err = list ? results_create(r, LIST_NAME, &f) : ERR_NOMEM;
 
     if (!err)
-        err = each_file(r->part, list_one, &f);
+        err = list_write(r, f.f);
     err = results_done(&f, err);
     if (!err && !swap_folders(r, list))
         err = move_files(r, list);

@@ -54,7 +54,8 @@ struct run {
     int next_free;
     enum phase phase;
     struct cost_work w;
-    double slow; /* jitter factor */
+    double slow;   /* jitter factor */
+    double placed; /* by what ran beside it when it started */
     double ready_ns, start_ns, phase_ns, wait_ns, late_ns;
     enum trace_cause cause;
     int cause_op, data_rank, data_op;

@@ -101,6 +101,7 @@ void stream_launch(struct sim *s, struct stream_state *st)
     r->cause = ready.cause;
     r->cause_op = ready.cause_op;
     r->slow = s->jitter ? s->jitter[cell(s, st->rank, op)] : 1;
+    r->placed = 1;
     s->cost->work(s->cost->self, s->plan, st->rank, op, &r->w);
     r->pending_ctas = r->w.grid;
     s->run_of[cell(s, st->rank, op)] = r->id;

@@ -105,6 +105,24 @@ double work_slowdown(const struct sim *s, const struct run *r)
     return factor;
 }
 
+/* Kernels that start within so little of each other find the SMs as if at once. */
+#define START_NS 2000
+
+static void placement_set(const struct sim *s, struct run *r)
+{
+    const struct rank_state *rank = &s->ranks[r->rank];
+
+    if (!s->cost->placement || s->now_ns - r->start_ns > START_NS)
+        return;
+    for (int i = 0; i < rank->num_running; i++) {
+        const struct run *other = run_at(s, rank->running[i]);
+
+        if (other != r)
+            r->placed = fmax(r->placed,
+                             s->cost->placement(s->cost->self, s->plan, r->rank, r->op, other->op));
+    }
+}
+
 struct sharer {
     struct run *run;
     double bytes;  /* of its resident CTAs' whole share */
@@ -144,7 +162,7 @@ static int sharers_of(struct sim *s, struct rank_state *rank, struct sharer *sha
         if (!is_working(r))
             continue;
         part = (double)resident(r) / r->w.grid;
-        r->sm_ns = seg->sm_ns * r->slow * work_slowdown(s, r);
+        r->sm_ns = seg->sm_ns * r->slow * r->placed * work_slowdown(s, r);
         cap = r->w.hbm_GBps * part;
         sharer[n] = (struct sharer){.run = r, .bytes = seg->hbm_bytes * part, .demand = cap};
         if (r->sm_ns > 0)
@@ -186,6 +204,7 @@ static void pushes_set(struct sim *s, struct rank_state *rank)
         struct run *r = run_at(s, rank->running[i]);
         double slow;
 
+        placement_set(s, r);
         fixed_stretch(s, r);
         if (!r->push_link)
             continue;

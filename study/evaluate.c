@@ -195,6 +195,13 @@ static void ignored_say(const struct evaluator *e, const struct moe_model *m)
     }
 }
 
+int evaluator_use_model(struct evaluator *e, const char *name, struct moe_model *model)
+{
+    moe_model_free(e->model);
+    e->model = model;
+    return name_keep(&e->model_name, name);
+}
+
 static int model_load(struct evaluator *e, const char *name, const char *ignore)
 {
     struct moe_model *m;
@@ -677,6 +684,15 @@ static double changed_interference(void *self, const struct plan *plan, int rank
     return c->base.interference(c->base.self, plan, rank, op, other);
 }
 
+static double changed_placement(void *self, const struct plan *plan, int rank, int op, int other)
+{
+    struct changed_cost *c = self;
+
+    if (c->what.no_interference || c->what.zero_sm_comm)
+        return 1;
+    return c->base.placement(c->base.self, plan, rank, op, other);
+}
+
 static struct cost cost_of(struct evaluator *e, struct changed_cost *changed)
 {
     struct cost cost = e->cost;
@@ -685,6 +701,7 @@ static struct cost cost_of(struct evaluator *e, struct changed_cost *changed)
     cost.self = changed;
     cost.work = changed_work;
     cost.interference = changed_interference;
+    cost.placement = changed_placement;
     if (e->what.no_launch_gap)
         cost.graph_gap_ns = cost.cross_stream_ns = cost.eager_launch_ns = 0;
     return cost;

@@ -35,6 +35,9 @@ struct evaluator;
 int evaluator_open(struct evaluator **out);
 void evaluator_close(struct evaluator *e); /* accepts NULL */
 
+/* Uses this model where a scenario names `name`; the evaluator owns it from now on, also on
+ * failure. ERR_NOMEM. */
+int evaluator_use_model(struct evaluator *e, const char *name, struct moe_model *model);
 /* Uses this profile instead of reading the one a scenario names (borrowed; NULL = read again):
  * how intervals are drawn (study/draws.h). */
 void evaluator_use_profile(struct evaluator *e, const struct hw_profile *profile);

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Runs the commands that README.md shows and puts their real output in:
+# Runs the commands that README.md and the pages of docs/ show and puts their real output in:
 #   <!-- output: COMMAND -->   a code block with what COMMAND prints, up to <!-- end -->
 #   <!-- table: COMMAND -->    the same as Markdown
 # A command that cannot run here (no data, no GPU) leaves its block as it was. $1: an extended
@@ -7,34 +7,41 @@
 set -eu -o pipefail
 cd "$(dirname "$0")/../.."
 PATH=$PWD:$PATH
-old=README.md
 new=$(mktemp)
 got=$(mktemp)
 trap 'rm -f "$new" "$got"' EXIT
+pattern=${1:-.}
 
-skip= # inside a block that was replaced
-while IFS= read -r line; do
-    case $line in
-    '<!-- output: '* | '<!-- table: '*)
-        kind=${line#<!-- }
-        command=${kind#*: }
-        command=${command% -->}
-        echo "$line" >>"$new"
-        [[ $command =~ ${1:-.} ]] || continue
-        if bash -c "set -o pipefail; $command" >"$got" 2>/dev/null && [ -s "$got" ]; then
-            [ "${kind%%:*}" = table ] || echo '```' >>"$new"
-            cat "$got" >>"$new"
-            [ "${kind%%:*}" = table ] || echo '```' >>"$new"
-            skip=1
-        else
-            echo "kept: $command" >&2
-        fi
-        ;;
-    '<!-- end -->')
-        skip=
-        echo "$line" >>"$new"
-        ;;
-    *) [ -n "$skip" ] || printf '%s\n' "$line" >>"$new" ;;
-    esac
-done <"$old"
-cat "$new" >"$old"
+page() { # FILE
+    local old=$1 line kind command skip= # skip: inside a block that was replaced
+    : >"$new"
+    while IFS= read -r line; do
+        case $line in
+        '<!-- output: '* | '<!-- table: '*)
+            kind=${line#<!-- }
+            command=${kind#*: }
+            command=${command% -->}
+            echo "$line" >>"$new"
+            [[ $command =~ $pattern ]] || continue
+            if bash -c "set -o pipefail; $command" >"$got" 2>/dev/null && [ -s "$got" ]; then
+                [ "${kind%%:*}" = table ] || echo '```' >>"$new"
+                cat "$got" >>"$new"
+                [ "${kind%%:*}" = table ] || echo '```' >>"$new"
+                skip=1
+            else
+                echo "kept: $command" >&2
+            fi
+            ;;
+        '<!-- end -->')
+            skip=
+            echo "$line" >>"$new"
+            ;;
+        *) [ -n "$skip" ] || printf '%s\n' "$line" >>"$new" ;;
+        esac
+    done <"$old"
+    cat "$new" >"$old"
+}
+
+for file in README.md docs/questions.md docs/results/published.md docs/results/layers.md; do
+    page "$file"
+done

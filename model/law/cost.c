@@ -25,13 +25,11 @@ static void basis_mark(struct law_cost *c, const struct hw_profile *p)
         enum basis basis;
         int field;
     } rests[] = {
-        {BASIS_A2A, HW_A2A_CTA_GBPS},         {BASIS_DENSE_BF16, HW_BF16_FIXED_US},
-        {BASIS_DENSE_BF16, HW_BF16_EFF},      {BASIS_DENSE_FP8, HW_BLOCK_FIXED_US},
-        {BASIS_DENSE_FP8, HW_BLOCK_EFF},      {BASIS_MASKED, HW_MASKED_FIXED_US},
-        {BASIS_MASKED_SM, HW_MASKED_EFF},     {BASIS_MASKED_HBM, HW_MASKED_HBM_EFF},
-        {BASIS_CONTIG, HW_CONTIG_FIXED_US},   {BASIS_CONTIG, HW_CONTIG_EFF},
-        {BASIS_ACT, HW_ACT_FIXED_US},         {BASIS_ROUTER, HW_ROUTER_FIXED_US},
-        {BASIS_ATTN, HW_ATTN_DECODE_HBM_EFF},
+        {BASIS_A2A, HW_A2A_CTA_GBPS},       {BASIS_DENSE_BF16, HW_BF16_FIXED_US},
+        {BASIS_DENSE_BF16, HW_BF16_EFF},    {BASIS_DENSE_FP8, HW_BLOCK_FIXED_US},
+        {BASIS_DENSE_FP8, HW_BLOCK_EFF},    {BASIS_CONTIG, HW_CONTIG_FIXED_US},
+        {BASIS_CONTIG, HW_CONTIG_EFF},      {BASIS_ACT, HW_ACT_FIXED_US},
+        {BASIS_ROUTER, HW_ROUTER_FIXED_US}, {BASIS_ATTN, HW_ATTN_DECODE_HBM_EFF},
     };
 
     for (size_t i = 0; i < sizeof rests / sizeof *rests; i++)
@@ -178,8 +176,10 @@ static bool ll_assumed(const struct law_cost *c, const struct law_ll *in, const 
     if (in->part != LAW_FUSED &&
         !rests_on_data(c, back ? HW_LL_COMB_RECV_SHARE : HW_LL_DISP_RECV_SHARE))
         return true;
+    /* The validator's own sends in rounds rest on another field than DeepEP's. */
     return in->num_rounds > 1 && !back &&
-           (!rests_on_data(c, HW_LL_DISP_WALK_SHARE) || !rests_on_data(c, HW_LL_DISP_CAST_SHARE));
+           !rests_on_data(c, c->v[HW_LL_KERNEL_RULE] > 0.5 ? HW_LL_DISP_CAST_SHARE
+                                                           : HW_LL_DISP_ROUND_TOKEN_NS);
 }
 
 void cost_comm_low_latency(const struct law_cost *c, const struct plan *plan, int rank, int index,
@@ -417,6 +417,23 @@ static double weights_read(const struct law_grouped *in)
     return groups * in->n * in->k;
 }
 
+/* What takes longest of a masked GEMM: its start, the tiles, or what HBM or its SMs draw; where two
+ * are equal, the wave takes 2^(1/corner) of either. */
+static int masked_field(const struct law_cost *c, const struct law_grouped *in,
+                        const struct cost_work *w)
+{
+    double drawn_ns = (w->head.hbm_bytes + w->tail.hbm_bytes) / w->hbm_GBps;
+    double sm_ns = w->head.sm_ns + w->tail.sm_ns;
+
+    if (w->head.fixed_ns > sm_ns)
+        return HW_MASKED_FIXED_US;
+    if (drawn_ns < sm_ns * pow(2, -1 / c->v[HW_MASKED_CORNER]))
+        return HW_MASKED_EFF;
+    return in->sms * c->v[HW_MASKED_SM_GBPS] < c->v[HW_MASKED_HBM_EFF] * c->v[HW_GPU_HBM_GBPS]
+               ? HW_MASKED_SM_GBPS
+               : HW_MASKED_HBM_EFF;
+}
+
 void cost_op_expert_gemm(const struct law_cost *c, const struct plan *plan, int rank, int index,
                          struct cost_work *out)
 {
@@ -441,12 +458,8 @@ void cost_op_expert_gemm(const struct law_cost *c, const struct plan *plan, int 
         return;
     }
     law_grouped_work(c->v, &in, out);
-    out->assumed = c->assumed[op->gemm == GEMM_MASKED ? BASIS_MASKED : BASIS_CONTIG];
-    /* What HBM delivers, or the SMs, matters only where it is the limit. */
-    if (op->gemm == GEMM_MASKED)
-        out->assumed |=
-            c->assumed[out->head.hbm_bytes > out->head.sm_ns * out->hbm_GBps ? BASIS_MASKED_HBM
-                                                                             : BASIS_MASKED_SM];
+    out->assumed = op->gemm == GEMM_MASKED ? !rests_on_data(c, masked_field(c, &in, out))
+                                           : c->assumed[BASIS_CONTIG];
     if (law_is_four_bit(op->dtype))
         law_four_bit(c->v, op->dtype, weights_read(&in), plan->num_sms, out);
 }
@@ -714,12 +727,39 @@ double cost_beside_warps(const struct law_cost *c, const struct plan *plan, int 
     return law_interference_comm(c->v, (double)o->num_experts * plan->ranks, o->sms);
 }
 
+static bool is_masked(const struct plan_op *op)
+{
+    return plan_op_is_expert_gemm(op->kind) && op->gemm == GEMM_MASKED;
+}
+
+static int ll_ctas(const struct plan *plan, const struct plan_op *op)
+{
+    return law_ll_grid(experts_of(plan, op).num * plan->ranks, op->sms);
+}
+
+static double deepep_beside(const struct law_cost *c, const struct plan *plan, int rank, int op,
+                            int other)
+{
+    const struct plan_op *o = &plan->ops[op], *gemm = &plan->ops[other];
+    bool send = o->kind == OP_DISPATCH_SEND;
+    int field = o->kind == OP_COMBINE_SEND ? HW_INTERFERENCE_LL_COMB_SEND
+                : send                     ? HW_INTERFERENCE_LL_DISP_SEND
+                                           : HW_INTERFERENCE_LL_DISP_RECV;
+    int groups = gemm->num_experts;
+    double mean = groups > 0 ? expert_rows(plan, gemm, rank) / groups : 0;
+
+    return law_interference_ll(
+        c->v, c->v[field], ll_ctas(plan, o),
+        send && is_masked(gemm) &&
+            law_grouped_unclustered(groups, (int)ceil(mean), gemm->n, gemm->sms));
+}
+
 double cost_beside_low_latency(const struct law_cost *c, const struct plan *plan, int rank, int op,
                                int other)
 {
     if (c->v[HW_LL_KERNEL_RULE] > 0.5)
         return latency_stretch(c, plan, rank, plan->ops[op].kind, other);
-    return cost_beside_warps(c, plan, rank, op, other);
+    return deepep_beside(c, plan, rank, op, other);
 }
 
 double cost_beside_a2a(const struct law_cost *c, const struct plan *plan, int rank, int op,
@@ -747,6 +787,18 @@ static double cost_interference(void *self, const struct plan *plan, int rank, i
     return comm_laws[o->comm].beside(c, plan, rank, op, other);
 }
 
+static double cost_placement(void *self, const struct plan *plan, int rank, int op, int other)
+{
+    const struct law_cost *c = self;
+    const struct plan_op *o = &plan->ops[op], *by = &plan->ops[other];
+
+    (void)rank;
+    if (!is_masked(o) || c->v[HW_LL_KERNEL_RULE] > 0.5 ||
+        plan_op_kind_class(by->kind) != OP_CLASS_COMM || by->comm != COMM_LOW_LATENCY)
+        return 1;
+    return law_interference_place(c->v, ll_ctas(plan, by));
+}
+
 int cost_open(const struct hw_profile *profile, struct cost *out)
 {
     struct law_cost *c = calloc(1, sizeof *c);
@@ -770,7 +822,8 @@ int cost_open(const struct hw_profile *profile, struct cost *out)
                          .eager_launch_ns = c->v[HW_LAUNCH_EAGER_US] * 1e3,
                          .check = cost_check,
                          .work = cost_of,
-                         .interference = cost_interference};
+                         .interference = cost_interference,
+                         .placement = cost_placement};
     return 0;
 }
 

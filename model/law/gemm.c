@@ -37,21 +37,34 @@ static int waves_of(double waves)
     return waves < 1 ? 1 : waves > 1e9 ? 1000000000 : (int)waves;
 }
 
+bool law_grouped_unclustered(int groups, int m, int n, int sms)
+{
+    return (int64_t)groups * ceil_int(m, 128) * ceil_int(n, 192) <= sms;
+}
+
 /* What is fitted of one GEMM kernel. */
 struct kernel {
     double fixed_ns, tile_ns, kblock_ns, load_ns, hbm_GBps, corner;
+    double sm_GBps;  /* most that one SM draws */
     double flops_ns; /* of one SM while few run */
     double drop;
     double width; /* bytes of an operand element */
 };
 
+/* A tile of which `loaded` rows and columns come from beyond the SM's own cluster partner. */
+static double loaded_tile_ns(const struct kernel *q, int block_m, int block_n, double loaded,
+                             double k, double rate)
+{
+    double block_k = 128 / q->width, load = q->kblock_ns + q->load_ns * loaded / 256;
+
+    return q->tile_ns + ceil_div(k, block_k) * fmax(load, 2.0 * block_m * block_n * block_k / rate);
+}
+
 static double tile_ns(const struct kernel *q, int block_m, int block_n, double k, int sms,
                       int num_sms)
 {
-    double block_k = 128 / q->width, rate = q->flops_ns * law_power(q->drop, sms, num_sms);
-    double load = q->kblock_ns + q->load_ns * (block_m + block_n) / 256;
-
-    return q->tile_ns + ceil_div(k, block_k) * fmax(load, 2.0 * block_m * block_n * block_k / rate);
+    return loaded_tile_ns(q, block_m, block_n, block_m + block_n, k,
+                          q->flops_ns * law_power(q->drop, sms, num_sms));
 }
 
 /* Fewest waves; among equals the fullest last wave; then DeepGEMM's three tie breaks. */
@@ -70,29 +83,112 @@ static bool choice_better(const struct choice *a, const struct choice *b, int m,
            (a->m != b->m && a->n > b->n && a->n <= n && a->m <= m);
 }
 
-struct law_tile law_deepgemm_tile(enum plan_gemm layout, int m, int n, int groups, int sms)
+struct law_tile law_fewest_waves_tile(int m, int n, int sms)
 {
     static const int block_ms[] = {64, 128, 256};
     static const int block_ns[] = {16, 32, 48, 64, 80, 96, 112, 128, 144, 160, 192};
-    int first = layout == GEMM_CONTIGUOUS ? 1 : 0, last = layout == GEMM_DENSE ? 2 : 1;
     struct choice best = {0};
 
-    for (int i = first; i <= last; i++)
+    for (size_t i = 0; i < sizeof block_ms / sizeof *block_ms; i++)
         for (size_t j = 0; j < sizeof block_ns / sizeof *block_ns; j++) {
             struct choice c = {.m = block_ms[i], .n = block_ns[j]};
 
             if (c.m > 128 && c.n > 128)
                 continue;
             c.blocks = (int64_t)ceil_int(m, c.m) * ceil_int(n, c.n);
-            if (layout == GEMM_MASKED)
-                c.blocks *= groups;
             c.waves = (c.blocks + sms - 1) / sms;
             c.last = c.blocks % sms == 0 ? sms : c.blocks % sms;
             if (choice_better(&c, &best, m, n))
                 best = c;
         }
-    return (struct law_tile){best.m, best.n, (int)((best.blocks + best.waves - 1) / best.waves),
-                             false, false};
+    return (struct law_tile){
+        best.m, best.n, (int)((best.blocks + best.waves - 1) / best.waves), false, false, 1, 1};
+}
+
+static int align_int(int a, int b)
+{
+    return ceil_int(a, b) * b;
+}
+
+/* Does the layout leave room for three stages of operands (four where it is small)? */
+static bool deepgemm_fits(const struct law_grouped *in, int block_m, int block_n, int block_k)
+{
+    bool fp8 = in->dtype != DTYPE_BF16;
+    int smem = 232448 - align_int(block_m * block_n * 2, 1024) - 256, stages;
+    int stage = (block_m + block_n) * 128 + (fp8 ? align_int(4 * block_m, 128) : 0);
+
+    if (fp8)
+        smem -= align_int(ceil_int(in->k, block_k) * 4 * (block_k % block_n ? 2 : 1), 8);
+    stages = smem / stage;
+    return stages >= 4 || (stages == 3 && block_m * block_n >= 128 * 192);
+}
+
+/* Block-scaled kernels unroll over the scales of at most two blocks of columns. */
+static bool deepgemm_unrolls(const struct law_grouped *in, int block_n, int block_k)
+{
+    int over = block_n - block_k;
+
+    return in->dtype == DTYPE_BF16 || over <= 0 || block_n % over == 0 || block_k % over == 0;
+}
+
+static int64_t deepgemm_cycles(const struct law_grouped *in, int m, const struct law_tile *t)
+{
+    int64_t sms = in->sms, width = in->dtype == DTYPE_BF16 ? 2 : 1, k = in->k;
+    int64_t blocks = (int64_t)ceil_int(m, t->m) * ceil_int(in->n, t->n) *
+                     (in->layout == GEMM_MASKED ? in->groups : 1);
+    int64_t waves = (blocks + sms - 1) / sms, out = 2 * (int64_t)t->m * t->n;
+    int64_t l2_rate = (int64_t)fmin(64.0 * (double)sms, 8e6 / 1.3e3);
+    int64_t l2 = k * (t->m / t->cluster_n + t->n / t->cluster_m) * width + out;
+    int64_t l1 = 2 * k * (t->m + t->n) * width + 2 * out;
+    float filled = (float)blocks / (float)(waves * sms);
+
+    if (t->cluster_m * t->cluster_n > 1 && waves <= 1)
+        return INT64_MAX;
+    l2 = l2 * blocks / l2_rate;
+    l1 = l1 * blocks / (128 * sms);
+    return (int64_t)((float)(l1 > l2 ? l1 : l2) / filled);
+}
+
+/* All block_n of one block_m and cluster, in DeepGEMM's order: the first of equals stays. */
+static void deepgemm_try(const struct law_grouped *in, int m, struct law_tile t,
+                         struct law_tile *best, int64_t *least)
+{
+    int block_k = in->dtype == DTYPE_BF16 ? 64 : 128, most = in->dtype == DTYPE_BF16 ? 256 : 192;
+    int pair = t.cluster_m * t.cluster_n;
+
+    if (in->sms % pair)
+        return;
+    for (t.n = 16; t.n <= most; t.n += 16) {
+        int64_t cycles;
+
+        if (!deepgemm_unrolls(in, t.n, block_k) ||
+            (in->layout == GEMM_MASKED && ceil_int(in->n, t.n) % pair) ||
+            !deepgemm_fits(in, t.m, t.n, block_k))
+            continue;
+        cycles = deepgemm_cycles(in, m, &t);
+        if (best->m == 0 || cycles < *least) {
+            *best = t;
+            *least = cycles;
+        }
+    }
+}
+
+struct law_tile law_deepgemm_tile(const struct law_grouped *in, int m)
+{
+    static const int clusters[][2] = {{1, 1}, {1, 2}, {2, 1}};
+    struct law_tile best = {0};
+    int64_t least = INT64_MAX;
+
+    for (size_t i = 0; i < sizeof clusters / sizeof *clusters; i++) {
+        struct law_tile t = {
+            .m = 64, .sms = in->sms, .cluster_m = clusters[i][0], .cluster_n = clusters[i][1]};
+
+        if (in->layout == GEMM_MASKED)
+            deepgemm_try(in, m, t, &best, &least);
+        t.m = 128;
+        deepgemm_try(in, m, t, &best, &least);
+    }
+    return best;
 }
 
 static int64_t own_tiles_num(const struct law_grouped *in, int m, int block_m)
@@ -139,11 +235,12 @@ static bool own_mixed(int rule, const struct law_grouped *in, int m)
 /* A forced block_m says that finished tiles are counted: each must be whole and as tall as that. */
 struct law_tile law_own_tile(int rule, const struct law_grouped *in, int m)
 {
-    struct law_tile t = {own_block_m(rule, in, m), 128, in->sms, false, false};
+    struct law_tile t = {.m = own_block_m(rule, in, m), .n = 128, .sms = in->sms};
 
     if (own_mixed(rule, in, m))
-        return in->dtype == DTYPE_BF16 ? (struct law_tile){128, 256, in->sms, false, true}
-                                       : (struct law_tile){256, 128, in->sms, false, true};
+        return in->dtype == DTYPE_BF16
+                   ? (struct law_tile){.m = 128, .n = 256, .sms = in->sms, .mixed = true}
+                   : (struct law_tile){.m = 256, .n = 128, .sms = in->sms, .mixed = true};
     if (rule < 2 || t.m != 256 || in->block_m > 0)
         return t;
     if (in->dtype != DTYPE_BF16) {
@@ -480,6 +577,59 @@ static void own_grouped_work(const double *v, const struct law_grouped *asked,
     }
 }
 
+/* What is fitted of DeepGEMM's grouped kernels for one tile: 64 rows of FP8 keep one warp group
+ * busy and have a rate of their own, as BF16 has; sharing loads in a cluster halves one side. */
+static struct kernel deepgemm_kernel(const double *v, const struct law_grouped *in,
+                                     const struct law_tile *t)
+{
+    struct kernel q = grouped_kernel(v, in);
+
+    q.drop = 0;
+    q.corner = v[in->layout == GEMM_MASKED ? HW_MASKED_CORNER : HW_CONTIG_CORNER];
+    q.sm_GBps = v[in->layout == GEMM_MASKED ? HW_MASKED_SM_GBPS : HW_CONTIG_SM_GBPS];
+    if (in->layout == GEMM_MASKED && t->m <= 64)
+        q.flops_ns *= v[HW_MASKED_EFF64] / v[HW_MASKED_EFF];
+    if (in->dtype == DTYPE_BF16)
+        q.flops_ns *= v[HW_DEEPGEMM_BF16_GAIN];
+    if (in->sustained)
+        q.flops_ns *= v[HW_GROUPED_SUSTAINED];
+    return q;
+}
+
+/* `tiles` of one wave: their SMs multiply, and draw their share of all bytes as fast as so many
+ * SMs can. Neither hides all of the other. */
+static double wave_ns(const struct kernel *q, double tile, double bytes, double tiles)
+{
+    return tiles > 0
+               ? law_corner(tile, tiles * bytes / fmin(q->hbm_GBps, tiles * q->sm_GBps), q->corner)
+               : 0;
+}
+
+/* Full waves, then what is left over: few tiles that draw little and take a tile's whole time. */
+static void deepgemm_grouped_work(const double *v, const struct law_grouped *in,
+                                  struct cost_work *out)
+{
+    struct grouped_sums s = grouped_sum(in);
+    struct law_tile t = in->tile ? *in->tile : law_deepgemm_tile(in, grouped_expected_m(in, &s));
+    struct kernel q = deepgemm_kernel(v, in, &t);
+    double tiles = grouped_tiles_m(in, t.m) * ceil_int(in->n, t.n), full = floor(tiles / in->sms);
+    double rest = tiles - full * in->sms, ns;
+
+    work_init(v, in->sms, out);
+    out->hbm_GBps = fmin(q.hbm_GBps, in->sms * q.sm_GBps);
+    out->head.fixed_ns = q.fixed_ns;
+    if (in->layout == GEMM_MASKED)
+        out->head.fixed_ns += in->groups * v[HW_MASKED_GROUP_NS];
+    out->head.hbm_bytes = grouped_bytes(in, &s, q.width);
+    ns = loaded_tile_ns(&q, t.m, t.n, (double)t.m / t.cluster_n + (double)t.n / t.cluster_m, in->k,
+                        q.flops_ns);
+    if (tiles > 0)
+        out->head.sm_ns = full * wave_ns(&q, ns, out->head.hbm_bytes / tiles, in->sms) +
+                          wave_ns(&q, ns, out->head.hbm_bytes / tiles, rest);
+    out->flops = 2.0 * (double)s.rows * in->n * in->k;
+    out->waves = waves_of(full + (rest > 0));
+}
+
 void law_grouped_work(const double *v, const struct law_grouped *in, struct cost_work *out)
 {
     if (v[HW_GROUPED_TILE_RULE] > 0.5) {
@@ -487,22 +637,7 @@ void law_grouped_work(const double *v, const struct law_grouped *in, struct cost
         return;
     }
 
-    struct kernel q = grouped_kernel(v, in);
-    struct grouped_sums s = grouped_sum(in);
-    int m = grouped_expected_m(in, &s);
-    struct law_tile t = law_deepgemm_tile(in->layout, m, in->n, in->groups, in->sms);
-    double tiles = grouped_tiles_m(in, t.m) * ceil_int(in->n, t.n);
-    double waves = ceil_div(tiles, t.sms);
-
-    work_init(v, t.sms, out);
-    out->hbm_GBps = fmin(out->hbm_GBps, q.hbm_GBps);
-    out->head.fixed_ns = q.fixed_ns;
-    out->head.sm_ns = waves * tile_ns(&q, t.m, t.n, in->k, t.sms, in->num_sms);
-    if (in->layout == GEMM_MASKED)
-        out->head.sm_ns += (in->groups - s.active) * v[HW_MASKED_GROUP_NS];
-    out->head.hbm_bytes = grouped_bytes(in, &s, q.width);
-    out->flops = 2.0 * (double)s.rows * in->n * in->k;
-    out->waves = waves_of(waves);
+    deepgemm_grouped_work(v, in, out);
 }
 
 static struct kernel dense_kernel(const double *v, const struct law_dense *in)
@@ -570,7 +705,7 @@ static struct dense_plan dense_by_m(const struct kernel *q, const struct law_den
 
 static struct dense_plan dense_fewest_waves(const struct kernel *q, const struct law_dense *in)
 {
-    struct law_tile t = law_deepgemm_tile(GEMM_DENSE, in->m, in->n, 1, in->sms);
+    struct law_tile t = law_fewest_waves_tile(in->m, in->n, in->sms);
     double tiles = (double)ceil_int(in->m, t.m) * ceil_int(in->n, t.n);
     double waves = ceil_div(tiles, t.sms);
 

@@ -3,8 +3,9 @@
  * A GEMM is tiles of block_m x block_n, computed whole (padding included), dealt to the SMs in
  * waves; each tile costs a prologue and its k-blocks, and a k-block (128 bytes of k) takes the
  * longer of loading it and multiplying it at the SM's rate. Operands and result stream through HBM
- * meanwhile. Which tile a library picks follows its own rule: DeepGEMM fewest waves, vLLM's scaled
- * FP8 by m, cuBLAS whatever is fastest. */
+ * meanwhile. Which tile a library picks follows its own rule: DeepGEMM's (law_deepgemm_tile for
+ * grouped GEMMs, fewest waves for its older dense ones), vLLM's scaled FP8 by m, cuBLAS whatever is
+ * fastest. docs/model/gemm.md has data, ranges and errors. */
 #ifndef PEOSIM_MODEL_LAW_GEMM_H
 #define PEOSIM_MODEL_LAW_GEMM_H
 
@@ -17,11 +18,24 @@ struct law_tile {
     int sms;    /* CTAs launched: no more than the waves need */
     bool split; /* tiles of a last pass that leaves half of the CTAs idle or more are halved */
     bool mixed; /* experts of at most 64 rows have tiles of 64 x 256; the rest is of the others */
+    int cluster_m, cluster_n; /* CTAs of a cluster that share loads by multicast; 0 = as 1 */
 };
 
-/* DeepGEMM's choice (get_best_config of 3f71de7 for SM90): fewest waves, then the fullest last
- * wave. m: rows of one group as the caller expects them (masked), or all rows (else). */
-struct law_tile law_deepgemm_tile(enum plan_gemm layout, int m, int n, int groups, int sms);
+/* The older choice for SM90 (get_best_config of DeepGEMM 3f71de7): fewest waves, then the fullest
+ * last wave. m: all rows. */
+struct law_tile law_fewest_waves_tile(int m, int n, int sms);
+
+struct law_grouped;
+/* DeepGEMM's choice for SM90 as of 54e2261 (sm90.hpp of its heuristics): of all layouts that fit
+ * shared memory the one with the fewest L1 or L2 cycles, stretched by idle SMs of the last wave;
+ * clusters of two only where there are two waves. m: rows of one group as the caller expects them
+ * (masked), all rows (contiguous). Equal to what DeepGEMM printed in every row of
+ * deepgemm_h200_tiles.csv. */
+struct law_tile law_deepgemm_tile(const struct law_grouped *in, int m);
+
+/* Will DeepGEMM run it without clusters? It does where one wave takes all tiles; that is so where
+ * its widest tiles fit into one. */
+bool law_grouped_unclustered(int groups, int m, int n, int sms);
 
 struct law_grouped {
     enum plan_gemm layout; /* GEMM_MASKED or GEMM_CONTIGUOUS */
@@ -32,6 +46,8 @@ struct law_grouped {
                        the caller knows the rows of each) */
     int block_m;    /* the validator's kernel: rows of a tile, forced; 0 = its own choice */
     int sms, num_sms;
+    const struct law_tile *tile; /* DeepGEMM's, chosen before; NULL = chosen here */
+    bool sustained; /* the GPU has been busy for over 70 ms: tensor clocks have fallen */
 };
 /* The validator's own grouped GEMM by GROUPED_TILE_RULE, m rows expected in the fullest group. 1:
  * 128 columns; 64 rows up to 64 expected, 128 up to 128, beyond that 256 where its fewer tiles make

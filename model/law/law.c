@@ -80,6 +80,24 @@ double law_interference_comm(const double *v, double experts, double ctas)
     return v[HW_INTERFERENCE_COMM] + v[HW_INTERFERENCE_COMM_GROUP] * pow(experts / ctas, 0.8);
 }
 
+/* On fewer than 16 CTAs nothing was measured: as on 16. */
+static double ctas_share(int ctas)
+{
+    return 16.0 / (ctas > 16 ? ctas : 16);
+}
+
+double law_interference_ll(const double *v, double sensitivity, int ctas, bool unpaired)
+{
+    double slow = 1 + sensitivity * pow(ctas_share(ctas), v[HW_INTERFERENCE_LL_POWER]);
+
+    return slow * (unpaired ? 1 + v[HW_INTERFERENCE_UNPAIRED] : 1);
+}
+
+double law_interference_place(const double *v, int ctas)
+{
+    return 1 + v[HW_INTERFERENCE_PLACE] * ctas_share(ctas);
+}
+
 double law_latency_stretch(const double *v, double sensitivity, double sms, double hbm_GBps)
 {
     double ask = fmin(sms / v[HW_GPU_NUM_SMS], 1), use = fmin(hbm_GBps / v[HW_GPU_HBM_GBPS], 1);

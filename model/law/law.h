@@ -22,6 +22,15 @@ struct law_traffic {
  * microbenchmarks of sends beside grouped GEMMs (validate/evidence, kind interference). */
 double law_interference_comm(const double *v, double experts, double ctas);
 
+/* DeepEP's low-latency kernels beside a compute kernel: what one part (a sensitivity such as
+ * INTERFERENCE_LL_DISP_SEND) loses on 16 CTAs, less with more of them; a dispatch send beside a
+ * GEMM without clusters (`unpaired`) finds fewer pairs of free SMs for its own. Form and figures
+ * from spans of PEO on 4 H200 (docs/model/interference.md). */
+double law_interference_ll(const double *v, double sensitivity, int ctas, bool unpaired);
+/* A grouped GEMM deals its tiles to its CTAs when it starts: what it loses by beginning beside a
+ * kernel on `ctas` CTAs it loses to its end. */
+double law_interference_place(const double *v, int ctas);
+
 /* The validator's own kernels wait on memory latency, which a compute kernel beside them stretches:
  * by Little's law, by what its loads keep queued before the HBM. How much depends on how many SMs
  * ask and how near the HBM is to its limit:

@@ -42,38 +42,46 @@ static double dispatch_fixed_ns(const double *v, const struct law_ll *in)
            (far > 0 ? v[HW_LL_DISP_NODE_US] * 1e3 + v[HW_LL_DISP_FLAG_NS] * far : 0);
 }
 
-/* Share of the tokens that have an expert in this round, if experts are chosen evenly. */
-static double matched_share(const struct law_ll *in)
+/* Pull 492's sends in rounds: each CTA goes through all its tokens in every round, one after
+ * another, and stores the messages that the round holds of each. Half the CTAs take twice as long
+ * however few the messages are. */
+static void dispatch_round_send(const double *v, const struct law_ll *in, struct cost_work *out)
 {
-    double miss = 1 - 1.0 / in->num_rounds;
+    double near = (in->rows_sent - in->rows_off_node) * in->message_bytes;
+    double token_ns = v[HW_LL_DISP_ROUND_TOKEN_NS] +
+                      in->message_bytes / v[HW_NET_PUSH_SM_GBPS] * in->topk / in->num_rounds +
+                      (in->cast ? v[HW_LL_DISP_ROUND_CAST_NS] * in->hidden / 7168 : 0);
+    double own_ns = ceil((double)in->tokens / out->grid) * token_ns;
 
-    return in->num_rounds > 1 ? 1 - pow(miss, in->topk) : 1;
+    out->head.hbm_bytes = (double)in->tokens * (in->cast ? 3.0 : 1.0) * in->hidden;
+    if (in->rows_off_node > 0)
+        out->issue_ns = fmax(in->rows_off_node * v[HW_NET_NIC_MSG_NS], own_ns);
+    if (near > 0)
+        out->push_GBps =
+            cost_saturate(near / fmax(own_ns, 1), v[HW_LL_DISP_PUSH_EFF] * v[HW_NET_NVLINK_GBPS]);
+    else
+        out->head.sm_ns = in->rows_off_node > 0 ? 0 : own_ns;
 }
 
 static void dispatch_send(const double *v, const struct law_ll *in, struct cost_work *out)
 {
     double token_ns = v[HW_LL_DISP_TOKEN_NS] + v[HW_LL_DISP_TOKEN_KIB_NS] * in->hidden / 1024;
-    double share = matched_share(in), walk_ns = token_ns * v[HW_LL_DISP_WALK_SHARE];
-    double cast_ns = token_ns * v[HW_LL_DISP_CAST_SHARE];
     double near = (in->rows_sent - in->rows_off_node) * in->message_bytes;
-    double busy_ns = token_ns - cast_ns;
     double most_GBps = v[HW_LL_DISP_PUSH_EFF] * v[HW_NET_NVLINK_GBPS];
     double ctas = out->grid, tokens = in->tokens;
 
-    /* With one round the cast and the look are part of the pipeline that stores messages, so all of
-     * token_ns counts as store time; more rounds pay the look for tokens that match nothing. */
-    if (in->cast)
-        busy_ns = token_ns;
-    out->head.sm_ns = ceil(tokens / ctas) * walk_ns * (1 - share);
-    if (in->cast && in->num_rounds > 1)
-        out->head.sm_ns += ceil(tokens / ctas) * cast_ns * (1 - share);
+    if (in->num_rounds > 1) {
+        dispatch_round_send(v, in, out);
+        return;
+    }
+    if (!in->cast)
+        token_ns *= 1 - v[HW_LL_DISP_CAST_SHARE];
     out->head.hbm_bytes = tokens * (in->cast ? 3.0 : 1.0) * in->hidden;
     out->push_GBps = most_GBps;
     if (tokens > 0 && near > 0)
-        out->push_GBps =
-            cost_saturate(near * ctas / (tokens * share * fmax(busy_ns, 1)), most_GBps);
+        out->push_GBps = cost_saturate(near * ctas / (tokens * fmax(token_ns, 1)), most_GBps);
     out->issue_ns = fmax(in->rows_off_node * v[HW_NET_NIC_MSG_NS],
-                         in->rows_off_node > 0 ? ceil(tokens * share / ctas) * busy_ns : 0);
+                         in->rows_off_node > 0 ? ceil(tokens / ctas) * token_ns : 0);
 }
 
 /* A fused kernel copies each expert's rows as soon as their count has come, so those that come over
@@ -101,11 +109,16 @@ static void work_init(const double *v, int grid, struct cost_work *out)
     out->hbm_GBps = fmin(grid * v[HW_GPU_SM_HBM_GBPS], v[HW_GPU_HBM_GBPS]);
 }
 
-static void split_fixed(enum law_part part, double fixed_ns, double recv_share,
+/* Two kernels pay more together than a fused one does: each starts, meets and drains. */
+static void split_fixed(enum law_part part, double fixed_ns, double send_share, double recv_share,
                         struct cost_work *out)
 {
+    if (part == LAW_FUSED || !(send_share > 0))
+        send_share = 1 - fmin(recv_share, 1);
+    if (part == LAW_FUSED)
+        recv_share = fmin(recv_share, 1);
     if (part != LAW_RECV)
-        out->head.fixed_ns = fixed_ns * (1 - recv_share);
+        out->head.fixed_ns = fixed_ns * send_share;
     if (part != LAW_SEND)
         out->tail.fixed_ns = fixed_ns * recv_share;
 }
@@ -126,7 +139,8 @@ void law_ll_dispatch(const double *v, const struct law_ll *in, struct cost_work 
         dispatch_send(v, in, out);
     if (in->part != LAW_SEND)
         dispatch_recv(v, in, out);
-    split_fixed(in->part, dispatch_fixed_ns(v, in), v[HW_LL_DISP_RECV_SHARE], out);
+    split_fixed(in->part, dispatch_fixed_ns(v, in), v[HW_LL_DISP_SEND_SHARE],
+                v[HW_LL_DISP_RECV_SHARE], out);
 }
 
 static double combine_fixed_ns(const double *v, const struct law_ll *in)
@@ -142,9 +156,11 @@ static double combine_fixed_ns(const double *v, const struct law_ll *in)
 static void combine_send(const double *v, const struct law_ll *in, struct cost_work *out)
 {
     int senders = law_ll_grid(in->experts, in->sms);
+    /* A fused kernel's ranks all receive too and reach less than what any kernel does alone. */
+    double most_GBps =
+        in->part == LAW_SEND ? law_nvlink_GBps(v) : v[HW_LL_COMB_PUSH_EFF] * v[HW_NET_NVLINK_GBPS];
 
-    out->push_GBps = cost_saturate(senders * v[HW_LL_COMB_CTA_GBPS],
-                                   v[HW_LL_COMB_PUSH_EFF] * v[HW_NET_NVLINK_GBPS]);
+    out->push_GBps = cost_saturate(senders * v[HW_LL_COMB_CTA_GBPS], most_GBps);
     out->issue_ns =
         fmax(in->rows_off_node * v[HW_NET_NIC_MSG_NS],
              in->rows_off_node * in->message_bytes / (senders * v[HW_LL_COMB_CTA_GBPS]));
@@ -173,7 +189,8 @@ void law_ll_combine(const double *v, const struct law_ll *in, struct cost_work *
         combine_send(v, in, out);
     if (in->part != LAW_SEND)
         combine_recv(v, in, out);
-    split_fixed(in->part, combine_fixed_ns(v, in), v[HW_LL_COMB_RECV_SHARE], out);
+    split_fixed(in->part, combine_fixed_ns(v, in), v[HW_LL_COMB_SEND_SHARE],
+                v[HW_LL_COMB_RECV_SHARE], out);
 }
 
 double law_touched(double total, double per, int topk)

@@ -5,10 +5,12 @@
 
 #include <jansson.h>
 
+#include "base/csv.h"
 #include "base/err.h"
 #include "tests/data_text.h"
 #include "calib/accuracy.h"
 #include "calib/fit_predict.h"
+#include "model/law/gemm.h"
 
 static int parse(const char *text, bool strict, struct data_set **out)
 {
@@ -486,6 +488,80 @@ static void test_versions_before_the_header(void **state)
     data_free(set);
 }
 
+static int cell(const struct csv *csv, size_t row, const char *col)
+{
+    return atoi(csv_at(csv, row, csv_col(csv, col)));
+}
+
+/* Every configuration that DeepGEMM 2.6.1 printed on H200. */
+static void test_deepgemm_picks_the_same_tiles(void **state)
+{
+    struct csv *csv = NULL;
+    char path[512];
+    size_t compared = 0;
+
+    (void)state;
+    if (!data_path("deepgemm_h200_tiles.csv", path, sizeof path))
+        skip();
+    assert_int_equal(csv_read(path, 1 << 20, &csv), 0);
+    for (size_t i = 0; i < csv->num_rows; i++) {
+        bool masked = strstr(csv_at(csv, i, csv_col(csv, "gemm_type")), "masked") != NULL;
+        bool bf16 = strcmp(csv_at(csv, i, csv_col(csv, "dtype")), "bf16") == 0;
+        struct law_grouped in = {.layout = masked ? GEMM_MASKED : GEMM_CONTIGUOUS,
+                                 .dtype = bf16 ? DTYPE_BF16 : DTYPE_FP8,
+                                 .groups = cell(csv, i, "groups"),
+                                 .n = cell(csv, i, "n"),
+                                 .k = cell(csv, i, "k"),
+                                 .sms = cell(csv, i, "num_sms")};
+        struct law_tile t = law_deepgemm_tile(&in, cell(csv, i, "expected_m"));
+
+        assert_int_equal(t.m, cell(csv, i, "block_m"));
+        assert_int_equal(t.n, cell(csv, i, "block_n"));
+        assert_int_equal(t.cluster_m, cell(csv, i, "cluster_m"));
+        assert_int_equal(t.cluster_n, cell(csv, i, "cluster_n"));
+        compared++;
+    }
+    assert_true(compared > 1000);
+    csv_free(csv);
+}
+
+#define DEEPGEMM_HEADER                                                                            \
+    "system,kernel,dtype,groups,n,k,mean_rows,distribution,rows_sum,rows_max,blocks64,blocks128,"  \
+    "num_sms,latency_us,p10_us,p90_us,note\n"
+
+/* Rows that fill as many blocks as stated; calls with a warm L2 and empty ones have no law. */
+static void test_deepgemm_rows_fill_their_blocks(void **state)
+{
+    static const char text[] =
+        DEEPGEMM_HEADER "H200,m_grouped_fp8_gemm_nt_masked,fp8,4,4096,7168,64,multinomial,256,130,"
+                        "6,5,132,40,39,41,seed=0 cfg=x\n"
+                        "H200,m_grouped_fp8_gemm_nt_masked,fp8,4,4096,7168,64,exact,256,64,4,4,132,"
+                        "30,29,31,no flush: same buffers\n"
+                        "H200,m_grouped_bf16_gemm_nt_contiguous,bf16,1,4096,7168,128,exact,128,128,"
+                        "2,1,132,30,29,31,sustained back-to-back graph\n";
+    struct data_set *set = NULL;
+    int sum = 0, of64 = 0, of128 = 0;
+
+    (void)state;
+    assert_int_equal(parse(text, true, &set), 0);
+    assert_string_equal(set->format, "deepgemm");
+    assert_int_equal(set->n, 3);
+    assert_int_equal(set->rows[1].law, DATA_SHOWN);
+    for (int i = 0; i < 4; i++) {
+        sum += set->rows[0].expert_rows[i];
+        of64 += (set->rows[0].expert_rows[i] + 63) / 64;
+        of128 += (set->rows[0].expert_rows[i] + 127) / 128;
+    }
+    assert_int_equal(sum, 256);
+    assert_int_equal(of64, 6);
+    assert_int_equal(of128, 5);
+    assert_true(fabs(set->rows[0].latency_us - 36.9) < 1e-9);
+    assert_string_equal(set->rows[0].system, "h200");
+    assert_true(set->rows[2].sustained && set->rows[2].dtype == DTYPE_BF16);
+    assert_true(fabs(set->rows[2].latency_us - 29.4) < 1e-9);
+    data_free(set);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -507,6 +583,8 @@ int main(void)
         cmocka_unit_test(test_rows_file_has_a_line_per_prediction),
         cmocka_unit_test(test_ten_thousand_rows_are_quick),
         cmocka_unit_test(test_public_files_are_recognised),
+        cmocka_unit_test(test_deepgemm_picks_the_same_tiles),
+        cmocka_unit_test(test_deepgemm_rows_fill_their_blocks),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

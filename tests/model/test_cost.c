@@ -466,18 +466,36 @@ static void test_slowed_kernel(void **state)
     assert_true(fabs(law_slowed_ns(&w, &t, 2) / (100 + 800 + 20 + 70) - 1) < 2e-3);
 }
 
+static void check_deepgemm_tile(const struct law_grouped *in, int m, const int tile[4])
+{
+    struct law_tile t = law_deepgemm_tile(in, m);
+
+    assert_int_equal(t.m, tile[0]);
+    assert_int_equal(t.n, tile[1]);
+    assert_int_equal(t.cluster_m, tile[2]);
+    assert_int_equal(t.cluster_n, tile[3]);
+}
+
+/* As DeepGEMM 2.6.1 printed them. */
 static void test_deepgemm_tile_rule(void **state)
 {
-    struct law_tile t = law_deepgemm_tile(GEMM_MASKED, 16, 4096, 4, 132);
+    struct law_grouped in = {
+        .layout = GEMM_MASKED, .dtype = DTYPE_FP8, .groups = 1, .n = 4096, .k = 7168, .sms = 132};
 
     (void)state;
-    /* 64-row blocks; one wave wants at most 33 column blocks per group: 128 wide */
-    assert_int_equal(t.m, 64);
-    assert_int_equal(t.n, 128);
-    assert_int_equal(t.sms, 128);
-    t = law_deepgemm_tile(GEMM_CONTIGUOUS, 8192, 4096, 1, 132);
-    assert_int_equal(t.m, 128);
-    assert_true(t.sms <= 132);
+    check_deepgemm_tile(&in, 1, (const int[]){64, 32, 1, 1});
+    in.groups = 2;
+    in.sms = 100;
+    check_deepgemm_tile(&in, 1, (const int[]){64, 96, 1, 1});
+    in.groups = 8;
+    in.sms = 92;
+    check_deepgemm_tile(&in, 2048, (const int[]){128, 192, 1, 1});
+    in.sms = 124;
+    check_deepgemm_tile(&in, 128, (const int[]){128, 160, 2, 1});
+    in.layout = GEMM_CONTIGUOUS;
+    in.dtype = DTYPE_BF16;
+    in.sms = 100;
+    check_deepgemm_tile(&in, 1024, (const int[]){128, 176, 1, 2});
 }
 
 static void test_masked_padding_shows(void **state)
@@ -507,8 +525,8 @@ static void test_masked_padding_shows(void **state)
     law_grouped_work(w.v, &in, &b);
     in.rows = more;
     law_grouped_work(w.v, &in, &c);
-    assert_true(a.head.sm_ns == b.head.sm_ns);
-    assert_true(c.head.sm_ns > 1.5 * b.head.sm_ns);
+    assert_true(b.head.sm_ns < 1.05 * a.head.sm_ns); /* only the rows' own bytes differ */
+    assert_true(c.head.sm_ns > 1.3 * b.head.sm_ns);
     world_close(&w);
 }
 
