@@ -241,13 +241,15 @@ static int deal_folds(enum fit_cv cv, const struct family *f, int *fold, unsigne
     return num < NUM_FOLDS ? num : NUM_FOLDS;
 }
 
-/* Predicts the fold's rows by a fit to the others. */
+/* Predicts the fold's rows by a fit to the others, from one start: folds are many. */
 static int predict_fold(const struct family *f, const int *fold, int which,
                         const struct fit_options *o, double *out)
 {
     struct family part = {.v = f->v};
+    struct fit_options once = *o;
     int rc;
 
+    once.starts = 0;
     part.rows = malloc((f->n + 1) * sizeof *part.rows);
     part.terms = malloc((f->n + 1) * sizeof *part.terms);
     rc = part.rows && part.terms ? 0 : ERR_NOMEM;
@@ -257,7 +259,7 @@ static int predict_fold(const struct family *f, const int *fold, int which,
     if (rc == 0 && part.n < MIN_ROWS)
         law_attn_usual(part.param);
     else if (rc == 0)
-        rc = family_solve(&part, o);
+        rc = family_solve(&part, &once);
     for (size_t i = 0; rc == 0 && i < f->n; i++)
         if (fold[i] == which)
             out[i] = law_attn_us(f->v, part.param, &f->rows[i]->attn->load);
@@ -433,8 +435,8 @@ static void unseen_error(const struct attn_rows *a, enum fit_cv cv, size_t from,
     free(m);
 }
 
-static void kind_report(const struct attn_rows *a, size_t from, size_t to, size_t families,
-                        const struct fit_options *o, struct fit_report *report)
+static void kind_report(const struct attn_rows *a, const char *name, size_t from, size_t to,
+                        size_t families, const struct fit_options *o, struct fit_report *report)
 {
     struct fit_result *out = &report->law[report->num];
 
@@ -442,13 +444,34 @@ static void kind_report(const struct attn_rows *a, size_t from, size_t to, size_
         return;
     report->num++;
     memset(out, 0, sizeof *out);
-    out->law = a->rows[from]->attn->kind;
+    out->law = name;
     out->rows = to - from;
     out->groups = families;
     stats_error_of(a->in_fit + from, a->measured + from, to - from, &out->in_sample);
     for (int k = 0; k < FIT_CV_COUNT && o->cv; k++)
         if (k == FIT_CV_SHAPE || k == FIT_CV_BATCH || k == FIT_CV_CONTEXT)
             unseen_error(a, (enum fit_cv)k, from, to, &out->unseen[k]);
+}
+
+/* The same over all kernels and phases of one kind of module: rows of one lie together. */
+static void modules_report(const struct attn_rows *a, const struct fit_options *o,
+                           struct fit_report *report)
+{
+    static const char *const modules[] = {"dsa", "dsv4_csa", "dsv4_hca", "gdn", "gqa",
+                                          "kda", "mla",      "mla_kern", "msa"};
+
+    for (size_t m = 0; m < sizeof modules / sizeof *modules; m++) {
+        size_t len = strlen(modules[m]), from = 0, to;
+
+        while (from < a->n && (strncmp(a->rows[from]->attn->kind, modules[m], len) != 0 ||
+                               a->rows[from]->attn->kind[len] != ' '))
+            from++;
+        for (to = from; to < a->n && strncmp(a->rows[to]->attn->kind, modules[m], len) == 0 &&
+                        a->rows[to]->attn->kind[len] == ' ';)
+            to++;
+        if (to > from)
+            kind_report(a, modules[m], from, to, 0, o, report);
+    }
 }
 
 int fit_attn(struct hw_profile *p, struct data_set *const *sets, size_t num_sets,
@@ -473,8 +496,10 @@ int fit_attn(struct hw_profile *p, struct data_set *const *sets, size_t num_sets
             families += end > from;
         }
         if (rc == 0 && families > 0)
-            kind_report(&a, i, end, families, options, report);
+            kind_report(&a, a.rows[i]->attn->kind, i, end, families, options, report);
     }
+    if (rc == 0)
+        modules_report(&a, options, report);
     rows_free(&a);
     return rc;
 }

@@ -1,7 +1,9 @@
 #include "model/law/cost_range.h"
 
+#include <math.h>
 #include <stdio.h>
 
+#include "model/law/cost_attn.h"
 #include "model/law/cost_laws.h"
 
 /* The name under which `calibrate` stored the range; NULL: no law of its own. */
@@ -45,12 +47,35 @@ static bool check_comm(const struct hw_profile *p, const struct plan *plan,
             check(p, law, "num_sms", op->sms, why, size));
 }
 
+/* False too where no family holds the op: then it is marked as assumed. */
+static bool check_attn(const struct hw_profile *p, const struct plan *plan,
+                       const struct plan_op *op, char *why, size_t size)
+{
+    struct law_attn_families f;
+    struct law_attn_load in;
+    const struct law_attn_family_entry *e;
+    bool stands_in, outside;
+
+    if (law_attn_families_open(p, &f) != 0)
+        return false;
+    e = cost_attn_family(&f, plan, op, &in, &stands_in);
+    outside = e && (check(p, e->table->name, "requests", in.requests, why, size) ||
+                    check(p, e->table->name, "q_len", in.q_len, why, size) ||
+                    check(p, e->table->name, "kv_len", in.kv_len, why, size) ||
+                    check(p, e->table->name, "heads", fmax(in.shape.heads, in.shape.state_v_heads),
+                          why, size));
+    law_attn_families_close(&f);
+    return outside;
+}
+
 bool cost_range_outside(const struct hw_profile *profile, const struct plan *plan, int op,
                         char *why, size_t size)
 {
     const struct plan_op *o = &plan->ops[op];
     const char *law = law_name(o);
 
+    if (o->kind == OP_ATTN_CORE)
+        return check_attn(profile, plan, o, why, size);
     if (!law)
         return false;
     if (plan_op_kind_class(o->kind) == OP_CLASS_COMM)

@@ -158,7 +158,7 @@ static void fits_find_what_made_the_rows(void **state)
     rows_made(&text, v, param);
     set = text_parse(&text);
     assert_int_equal(fit_profile(p, &set, 1, &o, &report), 0);
-    assert_int_equal(report.num, 1);
+    assert_int_equal(report.num, 2); /* the kernel, and all of its kind */
     assert_string_equal(report.law[0].law, "gqa fa3 decode bf16");
     assert_true(report.law[0].in_sample.median_ape < 0.01);
     assert_true(report.law[0].unseen[FIT_CV_SHAPE].p90_ape < 0.05);

@@ -6,6 +6,7 @@
 #include "model/law/attn_family.h"
 #include "model/law/cost.h"
 #include "model/law/cost_attn.h"
+#include "model/law/cost_range.h"
 
 static const struct attn_shape gqa = {.kind = ATTN_GQA,
                                       .hidden = 4096,
@@ -275,6 +276,29 @@ static void the_ops_of_a_module_sum_to_it(void **state)
     hw_profile_free(p);
 }
 
+static void contexts_beyond_the_data_are_named(void **state)
+{
+    struct hw_profile *p;
+    struct plan *plan;
+    struct plan_op op = {.kind = OP_ATTN_CORE, .sms = 132, .rows = 16};
+    char why[128] = "";
+    int index;
+
+    (void)state;
+    assert_int_equal(hw_profile_read("h200", &p), 0);
+    assert_int_equal(plan_new(&plan, 8, 64, 132), 0);
+    plan->attn = (struct plan_attn){
+        .shape = gqa, .kv_element_bytes = 2, .context_len = 4095, .q_tokens = 1, .tp = 1};
+    index = plan_op_add(plan, &op);
+    assert_true(index >= 0);
+    assert_false(cost_range_outside(p, plan, index, why, sizeof why));
+    plan->attn.context_len = 1000000;
+    assert_true(cost_range_outside(p, plan, index, why, sizeof why));
+    assert_non_null(strstr(why, "attn.gqa.fa3.decode.bf16.d128 was fitted for kv_len"));
+    plan_free(plan);
+    hw_profile_free(p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -286,6 +310,7 @@ int main(void)
         cmocka_unit_test(selection_costs_only_beyond_what_is_selected),
         cmocka_unit_test(the_nearest_family_prices),
         cmocka_unit_test(the_ops_of_a_module_sum_to_it),
+        cmocka_unit_test(contexts_beyond_the_data_are_named),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,6 +6,7 @@
 
 #include "base/err.h"
 #include "study/pass.h"
+#include "model/law/cost.h"
 #include "model/pass.h"
 
 static void near(double got, double want, double rel)
@@ -237,6 +238,47 @@ static void sparse_attention_pays_at_long_contexts(void **state)
     assert_true(sparse[1] - sparse[0] < 0.5 * (full[1] - full[0]));
 }
 
+/* Half of gpt-oss's layers keep 128 tokens: at 64K their core reads next to nothing. */
+static void windows_bound_what_is_read(void **state)
+{
+    struct scenario s = scenario_make("gpt-oss-120b", PHASE_OF_DECODE, 32, 4, 8);
+    struct evaluator *e;
+    struct layer_spec spec;
+    struct knobs k;
+    struct cost cost;
+    double ns[2], bytes[2];
+
+    (void)state;
+    s.context_len = 65535;
+    s.attention = ATTENTION_ON;
+    knobs_default(&policy_none, &k);
+    assert_int_equal(evaluator_open(&e), 0);
+    assert_int_equal(evaluate_spec(e, &s, &policy_none, &spec), 0);
+    assert_int_equal(cost_open(evaluate_profile(e), &cost), 0);
+    for (int kind = 0; kind < 2; kind++) {
+        struct moe_model one = moe_model_of_layer(spec.model, kind);
+        struct layer_spec layer = spec;
+        struct cost_work w;
+        struct plan *plan;
+        int core = 0;
+
+        layer.model = &one;
+        assert_int_equal(policy_none.build(&layer, &k, &plan), 0);
+        while (plan->ops[core].kind != OP_ATTN_CORE)
+            core++;
+        cost.work(cost.self, plan, 0, core, &w);
+        ns[kind] = w.head.fixed_ns + w.head.sm_ns;
+        bytes[kind] = w.head.hbm_bytes;
+        plan_free(plan);
+    }
+    /* a full layer: 32 requests, 65536 tokens, 8 heads of 64 for keys and values, BF16 */
+    assert_true(fabs(bytes[1] / (32.0 * 65536 * 8 * 128 * 2) - 1) < 0.02);
+    assert_true(bytes[0] < 0.01 * bytes[1] && ns[0] < 0.05 * ns[1]);
+    cost_close(&cost);
+    evaluator_close(e);
+    scenario_free(&s);
+}
+
 /* Four bits: half the bytes of the experts' weights in memory and in time, none elsewhere. */
 static void four_bits_halve_the_experts(void **state)
 {
@@ -425,6 +467,7 @@ int main(void)
         cmocka_unit_test(kinds_of_layers_add_up),
         cmocka_unit_test(four_bits_halve_the_experts),
         cmocka_unit_test(sparse_attention_pays_at_long_contexts),
+        cmocka_unit_test(windows_bound_what_is_read),
         cmocka_unit_test(tp_does_the_same_work),
         cmocka_unit_test(step_equals_its_critical_path),
         cmocka_unit_test(repeating_agrees_with_all_layers),
