@@ -237,6 +237,25 @@ static double busy_ns(const struct sim_flow_net *net, const struct plane *p)
     return p->tail_ns > 0 ? least_of(ns, TAIL_PART * p->tail_ns + 0.1 * ns) : ns;
 }
 
+/* Rates were found as if this epoch were as long as the last. One that is longer either ends then or,
+ * where the credits are too small for that, has them spread over all of it: else the rates that
+ * settle them in an instant would hold for long. */
+static void credits_spread(struct sim_flow_net *net, struct plane *p)
+{
+    double busy = busy_ns(net, p), ns = p->first_ns + busy;
+
+    if (ns <= 1.5 * p->epoch_ns)
+        return;
+    if (credit_is_due(net, p, busy)) {
+        p->next_ns = least_of(p->next_ns, p->from_ns + p->epoch_ns);
+        return;
+    }
+    p->epoch_ns = ns;
+    rates_set(net, p);
+    p->first_ns = net->pairs->code->need(p);
+    p->next_ns = p->from_ns + p->first_ns;
+}
+
 /* Lets waiting flows join, and finds rates and how long they hold. */
 static void plane_solve(struct sim_flow_net *net, struct plane *p)
 {
@@ -271,12 +290,8 @@ static void plane_solve(struct sim_flow_net *net, struct plane *p)
     if (p->first_ns >= NEED_NEVER)
         return;
     p->next_ns = p->from_ns + p->first_ns;
-    if (p->epoch_ns > 0) {
-        double busy = busy_ns(net, p);
-
-        if (p->first_ns + busy > 1.5 * p->epoch_ns && credit_is_due(net, p, busy))
-            p->next_ns = least_of(p->next_ns, p->from_ns + p->epoch_ns);
-    }
+    if (p->epoch_ns > 0)
+        credits_spread(net, p);
 }
 
 static void link_raise(struct pair_links *k, uint32_t l, float busy)

@@ -229,6 +229,32 @@ static void test_random_worlds_end_as_exact_ones(void **state)
         }
 }
 
+/* Equal flows that start some ns apart hold their rates for long: what the short epochs at the start
+ * left on links' accounts must not be settled at a rate that then holds all along. */
+static void test_even_exchange_keeps_no_rate_that_settles_a_short_epoch(void **state)
+{
+    static struct world w;
+    static struct outcome exact, fast;
+
+    (void)state;
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        uint64_t at = seed;
+
+        w = (struct world){.ports = 16, .sends = 32, .cap_GBps = 25};
+        for (int i = 0; i < w.sends; i++) {
+            double start_ns = i / 4 * 400 + 20 * ref_uniform(&at);
+
+            w.send[i].port = i % w.ports;
+            w.send[i].start_ns = i ? fmax(w.send[i - 1].start_ns, start_ns) : start_ns;
+            for (int to = 0; to < w.ports; to++)
+                w.send[i].bytes[to] = to / 4 == w.send[i].port / 4 ? 0 : 5e5;
+        }
+        world_run(SIM_FLOW_EXACT, &w, &exact);
+        world_run(SIM_FLOW_FAST, &w, &fast);
+        assert_true(fabs(fast.most_ns / exact.most_ns - 1) < 0.001);
+    }
+}
+
 /* Links of planes know flows as legs only, and a limit is of one plane. */
 static void test_wrong_uses_are_refused(void **state)
 {
@@ -286,6 +312,7 @@ int main(void)
         cmocka_unit_test(test_limits_hold_their_own_sends),
         cmocka_unit_test(test_incast_ends_when_its_link_has_carried_all),
         cmocka_unit_test(test_random_worlds_end_as_exact_ones),
+        cmocka_unit_test(test_even_exchange_keeps_no_rate_that_settles_a_short_epoch),
         cmocka_unit_test(test_wrong_uses_are_refused),
         cmocka_unit_test(test_gates_count),
     };
