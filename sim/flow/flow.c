@@ -267,17 +267,20 @@ int sim_link_add(struct sim_flow_net *net, double capacity_GBps, double latency_
 
 int sim_link_capacity_set(struct sim_flow_net *net, uint32_t link, double capacity_GBps)
 {
+    double was_GBps;
+
     if (!link_ok(net, link) || !quantity_ok(capacity_GBps))
         return ERR_RANGE;
+    was_GBps = net->hot[link].capacity;
     /* What rounding left behind at the old capacity may be much at the new one. */
-    if (capacity_GBps < net->hot[link].capacity)
+    if (capacity_GBps < was_GBps)
         rounding_note(net, link);
     capacity_note(net, capacity_GBps);
     net->hot[link].capacity = capacity_GBps;
     if (net->links[link].ceiling < capacity_GBps)
         net->links[link].ceiling = capacity_GBps;
     if (net->pairs && pairs_has(net->pairs, link)) {
-        pairs_capacity_changed(net, link);
+        pairs_capacity_changed(net, link, was_GBps);
         return 0;
     }
     link_mark(net, link);

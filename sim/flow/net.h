@@ -201,7 +201,7 @@ int pairs_plane_add(struct sim_flow_net *net, const uint32_t *out, const uint32_
 int pairs_start(struct sim_flow_net *net, const struct sim_flow_leg *legs, uint32_t count);
 /* Whether the link is one of a plane's ports, or a limit there. */
 bool pairs_has(const struct pairs *f, uint32_t link);
-void pairs_capacity_changed(struct sim_flow_net *net, uint32_t link);
+void pairs_capacity_changed(struct sim_flow_net *net, uint32_t link, double was_GBps);
 /* False while flows cross the limit. */
 bool pairs_limit_remove(struct sim_flow_net *net, uint32_t link, bool retire);
 double pairs_rate_GBps(struct sim_flow_net *net, uint32_t link);

@@ -516,11 +516,36 @@ static struct plane *plane_of(const struct pairs *f, uint32_t link)
     return f->planes[f->limit_row[link].plane - 1];
 }
 
+/* An epoch's account is drawn up with the capacity at its end; what the link had less, or more,
+ * before now is taken off. Only full links have accounts. */
+static void capacity_account(struct sim_flow_net *net, struct plane *p, uint32_t link,
+                             double was_GBps)
+{
+    double bytes = (was_GBps - net->hot[link].capacity) * (net->now_ns - p->from_ns), all = 0;
+    uint32_t first = net->pairs->limit_row[link].row;
+
+    for (uint32_t i = 0; i < p->ports && first == PAIRS_NONE; i++) {
+        uint32_t row = p->port_first[i];
+
+        if (p->out_link[i] == link && row != PAIRS_NONE && p->out.level[row] < PAIRS_FREE)
+            p->out_credit[i] += bytes;
+        if (p->in_link[i] == link && p->in.level[i] < PAIRS_FREE)
+            p->in_credit[i] += bytes;
+    }
+    for (uint32_t row = first; row != PAIRS_NONE; row = p->limit_next[row])
+        all += p->count[row] + p->solo[row];
+    for (uint32_t row = first; row != PAIRS_NONE; row = p->limit_next[row])
+        if (p->own.level[row] < PAIRS_FREE)
+            p->own_credit[row] += bytes * (p->count[row] + p->solo[row]) / most_of(all, 1);
+}
+
 /* Rates change a little later: who changes one capacity at a time changes more of them soon. */
-void pairs_capacity_changed(struct sim_flow_net *net, uint32_t link)
+void pairs_capacity_changed(struct sim_flow_net *net, uint32_t link, double was_GBps)
 {
     struct plane *p = plane_of(net->pairs, link);
 
+    if (p->state != PAIRS_IDLE)
+        capacity_account(net, p, link, was_GBps);
     if (p->state == PAIRS_RUNNING)
         p->next_ns = least_of(p->next_ns, net->now_ns + 0.25 * PAIRS_EPS * p->typical_ns);
 }

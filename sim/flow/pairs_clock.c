@@ -237,8 +237,8 @@ static double busy_ns(const struct sim_flow_net *net, const struct plane *p)
     return p->tail_ns > 0 ? least_of(ns, TAIL_PART * p->tail_ns + 0.1 * ns) : ns;
 }
 
-/* Rates were found as if this epoch were as long as the last. One that is longer either ends then or,
- * where the credits are too small for that, has them spread over all of it: else the rates that
+/* Rates were found as if this epoch were as long as the last. One that is longer either ends then
+ * or, where the credits are too small for that, has them spread over all of it: else the rates that
  * settle them in an instant would hold for long. */
 static void credits_spread(struct sim_flow_net *net, struct plane *p)
 {

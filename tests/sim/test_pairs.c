@@ -229,8 +229,8 @@ static void test_random_worlds_end_as_exact_ones(void **state)
         }
 }
 
-/* Equal flows that start some ns apart hold their rates for long: what the short epochs at the start
- * left on links' accounts must not be settled at a rate that then holds all along. */
+/* Equal flows that start some ns apart hold their rates for long: what the short epochs at the
+ * start left on links' accounts must not be settled at a rate that then holds all along. */
 static void test_even_exchange_keeps_no_rate_that_settles_a_short_epoch(void **state)
 {
     static struct world w;
@@ -252,6 +252,36 @@ static void test_even_exchange_keeps_no_rate_that_settles_a_short_epoch(void **s
         world_run(SIM_FLOW_EXACT, &w, &exact);
         world_run(SIM_FLOW_FAST, &w, &fast);
         assert_true(fabs(fast.most_ns / exact.most_ns - 1) < 0.001);
+    }
+}
+
+/* What a limit could not carry while it was lower is not made up for once it is higher, nor the
+ * other way round. */
+static void test_limit_that_changes_owes_nothing(void **state)
+{
+    static const double after_GBps[] = {5, 20, 40};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof after_GBps / sizeof *after_GBps; i++) {
+        struct world w = {.ports = 2, .cap_GBps = 50};
+        struct sim_flow_event e;
+        struct sim_flow_net *net;
+        int plane = net_new(SIM_FLOW_FAST, &w, &net), limit = sim_link_add(net, 10, 0);
+        struct sim_flow_leg leg = {.plane = (uint32_t)plane,
+                                   .in = 1,
+                                   .limit = (uint32_t)limit,
+                                   .bytes = 2e5,
+                                   .drain = SIM_FLOW_NO_GATE,
+                                   .arrive = SIM_FLOW_NO_GATE,
+                                   .events = SIM_FLOW_DELIVERED};
+        double end_ns = 1e4 + 1e5 / after_GBps[i];
+
+        assert_int_equal(sim_flow_legs_start(net, &leg, 1), 0);
+        assert_int_equal(sim_flow_pop(net, 1e4, &e), 0);
+        assert_int_equal(sim_link_capacity_set(net, (uint32_t)limit, after_GBps[i]), 0);
+        assert_int_equal(sim_flow_pop(net, INFINITY, &e), 1);
+        assert_true(fabs(e.t_ns / end_ns - 1) < 0.005);
+        sim_flow_net_close(net);
     }
 }
 
@@ -313,6 +343,7 @@ int main(void)
         cmocka_unit_test(test_incast_ends_when_its_link_has_carried_all),
         cmocka_unit_test(test_random_worlds_end_as_exact_ones),
         cmocka_unit_test(test_even_exchange_keeps_no_rate_that_settles_a_short_epoch),
+        cmocka_unit_test(test_limit_that_changes_owes_nothing),
         cmocka_unit_test(test_wrong_uses_are_refused),
         cmocka_unit_test(test_gates_count),
     };
