@@ -31,6 +31,11 @@ struct trace_record {
     float part_ns[PART_COUNT];
 };
 
+static inline double trace_record_ns(const struct trace_record *r)
+{
+    return r->end_ns - r->start_ns;
+}
+
 struct trace_log {
     char backend[8]; /* "sim", "gpu", "torch", "" */
     int ranks;       /* 1 + the highest rank */
