@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/types.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <sha2.h>
@@ -90,6 +91,82 @@ int file_read(const char *path, size_t max_bytes, char **text, size_t *len)
     if (rc)
         return rc;
     rc = file_slurp(f, path, max_bytes, text, len);
+    fclose(f);
+    return rc;
+}
+
+/* gzip -dc, whose input is the open file: no name reaches its command line. 0, or an errno. */
+static int gzip_start(int from_fd, int to_fd, pid_t *pid)
+{
+    *pid = fork();
+    if (*pid == 0) {
+        static char name[] = "gzip", flag[] = "-dc";
+        char *argv[] = {name, flag, NULL}, *env[] = {NULL};
+        int null = open("/dev/null", O_WRONLY); /* we say what is wrong */
+
+        if (null >= 0 && dup2(null, STDERR_FILENO) >= 0 && dup2(from_fd, STDIN_FILENO) >= 0 &&
+            dup2(to_fd, STDOUT_FILENO) >= 0) {
+            execve("/usr/bin/gzip", argv, env);
+            execve("/bin/gzip", argv, env);
+        }
+        _exit(127);
+    }
+    return *pid < 0 ? errno : 0;
+}
+
+static int gzip_end(pid_t pid, const char *path)
+{
+    int status = 0;
+
+    while (waitpid(pid, &status, 0) < 0)
+        if (errno != EINTR)
+            return ERR_IO;
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+        return 0;
+    log_error("%s: %s", path,
+              WIFEXITED(status) && WEXITSTATUS(status) == 127
+                  ? "compressed, and gzip is not installed"
+                  : "not whole: gzip cannot unpack it");
+    return ERR_PARSE;
+}
+
+static int gzip_slurp(FILE *packed, const char *path, size_t max_bytes, char **text, size_t *len)
+{
+    int pipe_fd[2] = {-1, -1}, rc, ended;
+    FILE *f = NULL;
+    pid_t pid;
+
+    if (pipe2(pipe_fd, O_CLOEXEC) || gzip_start(fileno(packed), pipe_fd[1], &pid)) {
+        log_error("%s: cannot start gzip: %s", path, strerror(errno));
+        return ERR_IO;
+    }
+    close(pipe_fd[1]);
+    f = fdopen(pipe_fd[0], "rb");
+    rc = f ? file_slurp(f, path, max_bytes, text, len) : ERR_NOMEM;
+    if (f)
+        fclose(f);
+    else
+        close(pipe_fd[0]);
+    ended = gzip_end(pid, path);
+    if (!rc && ended) {
+        free(*text);
+        *text = NULL;
+    }
+    return rc ? rc : ended;
+}
+
+int file_read_unpacked(const char *path, size_t max_bytes, char **text, size_t *len)
+{
+    unsigned char magic[2] = {0, 0};
+    FILE *f = NULL;
+    int rc = file_open_read(path, &f);
+
+    if (rc)
+        return rc;
+    if (pread(fileno(f), magic, 2, 0) == 2 && magic[0] == 0x1f && magic[1] == 0x8b)
+        rc = gzip_slurp(f, path, max_bytes, text, len);
+    else
+        rc = file_slurp(f, path, max_bytes, text, len);
     fclose(f);
     return rc;
 }

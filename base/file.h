@@ -9,6 +9,9 @@
 /* The whole file, NUL-terminated; *len without the NUL. ERR_NOTFOUND, ERR_IO, ERR_RANGE (> max),
  * and directories are ERR_IO; logged. The caller frees *text. */
 int file_read(const char *path, size_t max_bytes, char **text, size_t *len);
+/* The same, and what gzip packed is unpacked (max_bytes counts what comes out). ERR_PARSE, logged,
+ * where gzip fails or is not installed. */
+int file_read_unpacked(const char *path, size_t max_bytes, char **text, size_t *len);
 
 /* Links are written through; devices and pipes are written directly.
  * Writes to path.tmp.<pid>, renamed over path by file_commit; file_abort removes it. Write errors
