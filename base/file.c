@@ -1,5 +1,6 @@
 #include "base/file.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -370,4 +371,59 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
 void file_remove_tree(const char *path)
 {
     nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+static int name_order(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* Adds the name to the list, which always has room for its end. */
+static char **name_add(char **names, size_t n, const char *name, size_t len)
+{
+    char **grown = realloc(names, (n + 2) * sizeof *names);
+
+    if (!grown) {
+        file_names_free(names);
+        return NULL;
+    }
+    grown[n] = strndup(name, len);
+    grown[n + 1] = NULL;
+    return grown;
+}
+
+char **file_names_installed(const char *witness, const char *ending)
+{
+    char *path = NULL, **names = NULL;
+    size_t n = 0, tail = strlen(ending);
+    struct dirent *entry;
+    DIR *dir = NULL;
+
+    if (file_find_installed(witness, &path) == 0) {
+        *strrchr(path, '/') = 0;
+        dir = opendir(path);
+    }
+    while (dir && (entry = readdir(dir))) {
+        size_t len = strlen(entry->d_name);
+
+        if (len <= tail || strcmp(entry->d_name + len - tail, ending) != 0)
+            continue;
+        names = name_add(names, n, entry->d_name, len - tail);
+        if (!names)
+            break;
+        n++;
+    }
+    if (dir)
+        closedir(dir);
+    free(path);
+    if (names)
+        qsort(names, n, sizeof *names, name_order);
+    return names;
+}
+
+void file_names_free(char **names)
+{
+    for (size_t i = 0; names && names[i]; i++)
+        free(names[i]);
+    free(names);
 }

@@ -42,4 +42,10 @@ int file_find_installed(const char *name, char **path);
 /* rm -rf, links not followed. What cannot be removed stays; silent. */
 void file_remove_tree(const char *path);
 
+/* The names, sorted and without `ending`, of the files beside an installed one: "dpsk_ep64" for the
+ * witness "configs/dpsk_ep64.yaml" and the ending ".yaml". NULL-terminated; the caller frees the
+ * names and the list (file_names_free). NULL where the witness is not installed. */
+char **file_names_installed(const char *witness, const char *ending);
+void file_names_free(char **names); /* accepts NULL */
+
 #endif
