@@ -101,7 +101,7 @@ static int gzip_start(int from_fd, int to_fd, pid_t *pid)
 {
     *pid = fork();
     if (*pid == 0) {
-        static char name[] = "gzip", flag[] = "-dc";
+        char name[] = "gzip", flag[] = "-dc";
         char *argv[] = {name, flag, NULL}, *env[] = {NULL};
         int null = open("/dev/null", O_WRONLY); /* we say what is wrong */
 

@@ -191,7 +191,7 @@ static void write_config(const struct init *in, const struct hw_profile *p, FILE
             "# `peosim help run` lists every key with its unit, range and default.\n",
             prefill ? 4096 : 128);
     fprintf(f, "model: %s\nphase: %s\nbatch: %s\n\n", in->model, prefill ? "prefill" : "decode",
-            prefill ? "[1024, 4096, 8192]        # tokens per rank"
+            prefill ? "[1024, 4096, 8192]        # tokens per rank\ncomm: normal"
                     : "[16, 32, 64, 128, 256]    # tokens per rank");
     write_cluster(in, p, f);
     fprintf(f,
@@ -200,7 +200,8 @@ static void write_config(const struct init *in, const struct hw_profile *p, FILE
             "\nskew:\n  start_us: 2                   # ranks do not start together\n\n"
             "policies:                       # a list of values is searched\n  - policy: none\n");
     if (prefill)
-        fprintf(f, "  - policy: tbo\n  - {policy: eps, pipeline_num: [2, 4]}\n");
+        fprintf(f, "  - {policy: tbo, num_sms: [16, 24, 32]} # EPS-MoE's pipeline (eps) wants "
+                   "comm: nccl\n");
     else
         fprintf(f,
                 "  - {policy: peo, overlap_method: [1, 2, 3, 4], num_rounds: [2, 4], num_sms: [8, "
