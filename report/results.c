@@ -81,7 +81,7 @@ static void remove_left(const char *folder)
     char parent[RESULTS_PATH_MAX + 32], prefix[RESULTS_PATH_MAX + 32];
 
     new_prefix(folder, parent, prefix, sizeof parent);
-    remove_left_in(folder, PART_MARK + 1);
+    remove_left_in(folder, &PART_MARK[1]);
     remove_left_in(parent, prefix);
 }
 

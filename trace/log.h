@@ -78,9 +78,10 @@ void trace_log_sort(struct trace_log *log);
  * not the plan's. */
 int trace_log_of(const struct trace *trace, const struct plan *plan, struct trace_log **out);
 
-/* Reads spans.csv or a Chrome trace, whichever it is, and sorts it. map may be NULL; with one, only
- * kernels that it maps are kept of other programs' traces. ERR_NOTFOUND, ERR_IO, ERR_RANGE (too
- * large), ERR_PARSE (empty, cut off, not a trace), ERR_DATA (no spans); logged. */
+/* Reads spans.csv or a Chrome trace, whichever it is, packed by gzip or not, and sorts it. map may
+ * be NULL; with one, only kernels that it maps are kept of other programs' traces. ERR_NOTFOUND,
+ * ERR_IO, ERR_RANGE (too large), ERR_PARSE (empty, cut off, not a trace), ERR_DATA (no spans);
+ * logged. */
 int trace_log_read(const char *path, const struct trace_map *map, struct trace_log **out);
 
 double trace_log_rank_end(const struct trace_log *log, int rank); /* ns; 0 if it has no spans */
