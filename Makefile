@@ -8,7 +8,7 @@ OPT ?= -O2 -g
 SAN ?=
 PKGS := yaml-0.1 gsl jansson
 ALL_CFLAGS = -std=c11 -D_GNU_SOURCE $(WARN) $(OPT) -ffp-contract=off -I. $(SAN) $(CFLAGS)
-LDLIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null || echo -lyaml -lgsl -lgslcblas -ljansson) -lmd -lm -lpthread
+LDLIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null || echo -lyaml -lgsl -lgslcblas -ljansson) -lmd -lm -lpthread -ldl
 # MPI spreads `peosim sweep` over machines and passes NCCL's id: used where it is installed, left out
 # with `make MPI=`.
 MPI ?= $(firstword $(shell for p in ompi-c mpich; do pkg-config --exists $$p 2>/dev/null && echo $$p; done))

@@ -1,5 +1,6 @@
 #include "base/file.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -8,6 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/types.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <sha2.h>
@@ -90,6 +92,82 @@ int file_read(const char *path, size_t max_bytes, char **text, size_t *len)
     if (rc)
         return rc;
     rc = file_slurp(f, path, max_bytes, text, len);
+    fclose(f);
+    return rc;
+}
+
+/* gzip -dc, whose input is the open file: no name reaches its command line. 0, or an errno. */
+static int gzip_start(int from_fd, int to_fd, pid_t *pid)
+{
+    *pid = fork();
+    if (*pid == 0) {
+        char name[] = "gzip", flag[] = "-dc";
+        char *argv[] = {name, flag, NULL}, *env[] = {NULL};
+        int null = open("/dev/null", O_WRONLY); /* we say what is wrong */
+
+        if (null >= 0 && dup2(null, STDERR_FILENO) >= 0 && dup2(from_fd, STDIN_FILENO) >= 0 &&
+            dup2(to_fd, STDOUT_FILENO) >= 0) {
+            execve("/usr/bin/gzip", argv, env);
+            execve("/bin/gzip", argv, env);
+        }
+        _exit(127);
+    }
+    return *pid < 0 ? errno : 0;
+}
+
+static int gzip_end(pid_t pid, const char *path)
+{
+    int status = 0;
+
+    while (waitpid(pid, &status, 0) < 0)
+        if (errno != EINTR)
+            return ERR_IO;
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+        return 0;
+    log_error("%s: %s", path,
+              WIFEXITED(status) && WEXITSTATUS(status) == 127
+                  ? "compressed, and gzip is not installed"
+                  : "not whole: gzip cannot unpack it");
+    return ERR_PARSE;
+}
+
+static int gzip_slurp(FILE *packed, const char *path, size_t max_bytes, char **text, size_t *len)
+{
+    int pipe_fd[2] = {-1, -1}, rc, ended;
+    FILE *f = NULL;
+    pid_t pid;
+
+    if (pipe2(pipe_fd, O_CLOEXEC) || gzip_start(fileno(packed), pipe_fd[1], &pid)) {
+        log_error("%s: cannot start gzip: %s", path, strerror(errno));
+        return ERR_IO;
+    }
+    close(pipe_fd[1]);
+    f = fdopen(pipe_fd[0], "rb");
+    rc = f ? file_slurp(f, path, max_bytes, text, len) : ERR_NOMEM;
+    if (f)
+        fclose(f);
+    else
+        close(pipe_fd[0]);
+    ended = gzip_end(pid, path);
+    if (!rc && ended) {
+        free(*text);
+        *text = NULL;
+    }
+    return rc ? rc : ended;
+}
+
+int file_read_unpacked(const char *path, size_t max_bytes, char **text, size_t *len)
+{
+    unsigned char magic[2] = {0, 0};
+    FILE *f = NULL;
+    int rc = file_open_read(path, &f);
+
+    if (rc)
+        return rc;
+    if (pread(fileno(f), magic, 2, 0) == 2 && magic[0] == 0x1f && magic[1] == 0x8b)
+        rc = gzip_slurp(f, path, max_bytes, text, len);
+    else
+        rc = file_slurp(f, path, max_bytes, text, len);
     fclose(f);
     return rc;
 }
@@ -293,4 +371,59 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
 void file_remove_tree(const char *path)
 {
     nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+static int name_order(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* Adds the name to the list, which always has room for its end. */
+static char **name_add(char **names, size_t n, const char *name, size_t len)
+{
+    char **grown = realloc(names, (n + 2) * sizeof *names);
+
+    if (!grown) {
+        file_names_free(names);
+        return NULL;
+    }
+    grown[n] = strndup(name, len);
+    grown[n + 1] = NULL;
+    return grown;
+}
+
+char **file_names_installed(const char *witness, const char *ending)
+{
+    char *path = NULL, **names = NULL;
+    size_t n = 0, tail = strlen(ending);
+    struct dirent *entry;
+    DIR *dir = NULL;
+
+    if (file_find_installed(witness, &path) == 0) {
+        *strrchr(path, '/') = 0;
+        dir = opendir(path);
+    }
+    while (dir && (entry = readdir(dir))) {
+        size_t len = strlen(entry->d_name);
+
+        if (len <= tail || strcmp(entry->d_name + len - tail, ending) != 0)
+            continue;
+        names = name_add(names, n, entry->d_name, len - tail);
+        if (!names)
+            break;
+        n++;
+    }
+    if (dir)
+        closedir(dir);
+    free(path);
+    if (names)
+        qsort(names, n, sizeof *names, name_order);
+    return names;
+}
+
+void file_names_free(char **names)
+{
+    for (size_t i = 0; names && names[i]; i++)
+        free(names[i]);
+    free(names);
 }

@@ -9,6 +9,9 @@
 /* The whole file, NUL-terminated; *len without the NUL. ERR_NOTFOUND, ERR_IO, ERR_RANGE (> max),
  * and directories are ERR_IO; logged. The caller frees *text. */
 int file_read(const char *path, size_t max_bytes, char **text, size_t *len);
+/* The same, and what gzip packed is unpacked (max_bytes counts what comes out). ERR_PARSE, logged,
+ * where gzip fails or is not installed. */
+int file_read_unpacked(const char *path, size_t max_bytes, char **text, size_t *len);
 
 /* Links are written through; devices and pipes are written directly.
  * Writes to path.tmp.<pid>, renamed over path by file_commit; file_abort removes it. Write errors
@@ -38,5 +41,11 @@ int file_find_installed(const char *name, char **path);
 
 /* rm -rf, links not followed. What cannot be removed stays; silent. */
 void file_remove_tree(const char *path);
+
+/* The names, sorted and without `ending`, of the files beside an installed one: "dpsk_ep64" for the
+ * witness "configs/dpsk_ep64.yaml" and the ending ".yaml". NULL-terminated; the caller frees the
+ * names and the list (file_names_free). NULL where the witness is not installed. */
+char **file_names_installed(const char *witness, const char *ending);
+void file_names_free(char **names); /* accepts NULL */
 
 #endif

@@ -1,6 +1,5 @@
 #include "cmd/manual.h"
 
-#include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -138,41 +137,14 @@ static void words_of(const struct opt *table, const char *before, FILE *f)
     }
 }
 
-static int name_ends(const struct dirent *entry, const char *end)
-{
-    size_t len = strlen(entry->d_name), n = strlen(end);
-
-    return len > n && !strcmp(entry->d_name + len - n, end);
-}
-
-static int is_yaml(const struct dirent *entry)
-{
-    return name_ends(entry, ".yaml");
-}
-
-static int is_json(const struct dirent *entry)
-{
-    return name_ends(entry, ".json");
-}
-
 /* The names that a shipped folder offers; witness: a file that is there. */
-static void names_in(const char *witness, int (*is)(const struct dirent *), FILE *f)
+static void names_in(const char *witness, const char *ending, FILE *f)
 {
-    struct dirent **names = NULL;
-    char *path = NULL;
-    int n = 0;
+    char **names = file_names_installed(witness, ending);
 
-    if (file_find_installed(witness, &path) == 0) {
-        *strrchr(path, '/') = 0;
-        n = scandir(path, &names, is, alphasort);
-    }
-
-    for (int i = 0; i < n; i++) {
-        fprintf(f, " %.*s", (int)strlen(names[i]->d_name) - 5, names[i]->d_name);
-        free(names[i]);
-    }
-    free(names);
-    free(path);
+    for (size_t i = 0; names && names[i]; i++)
+        fprintf(f, " %s", names[i]);
+    file_names_free(names);
 }
 
 static void values_of_choices(const struct opt *table, const char *line, FILE *f)
@@ -212,9 +184,9 @@ static void completion_bash(FILE *f)
           "    case ${prev//-/_} in\n"
           "    model) words=\"",
           f);
-    names_in("configs/models/deepseek-v3.json", is_json, f);
+    names_in("configs/models/deepseek-v3.json", ".json", f);
     fputs("\" ;;\n    profile|assume_from|cluster.profile) words=\"", f);
-    names_in("hw/profiles/h200.yaml", is_yaml, f);
+    names_in("hw/profiles/h200.yaml", ".yaml", f);
     fputs("\" ;;\n    policy) words=\"", f);
     for (size_t i = 0; i < policy_count(); i++)
         fprintf(f, " %s", policy_at(i)->name);
@@ -231,7 +203,7 @@ static void completion_bash(FILE *f)
         fprintf(f, "        %s) words=\"", cmd_at(i)->name);
         flags_of(cmd_at(i), f);
         if (cmd_at(i)->keys)
-            names_in("configs/dpsk_ep64.yaml", is_yaml, f);
+            names_in("configs/dpsk_ep64.yaml", ".yaml", f);
         fputs("\" ;;\n", f);
     }
     fputs("        esac\n    fi\n"
@@ -240,7 +212,7 @@ static void completion_bash(FILE *f)
           "    completion) words='bash zsh fish' ;;\n"
           "    capacity) words=\"$words",
           f);
-    names_in("configs/capacity/dsv3.yaml", is_yaml, f);
+    names_in("configs/capacity/dsv3.yaml", ".yaml", f);
     fputs("\" ;;\n    esac\n"
           "    COMPREPLY=($(compgen -W \"$words\" -- \"$cur\") $(compgen -f -- \"$cur\"))\n"
           "}\n",
@@ -283,15 +255,15 @@ static void completion_fish(FILE *f)
         if (c->keys) {
             fish_options(c->name, scenario_options, f);
             fprintf(f, "complete -c peosim -n '__fish_seen_subcommand_from %s' -a '", c->name);
-            names_in("configs/dpsk_ep64.yaml", is_yaml, f);
+            names_in("configs/dpsk_ep64.yaml", ".yaml", f);
             fputs("'\n", f);
         }
     }
     fputs("complete -c peosim -n '__fish_seen_subcommand_from completion' -a 'bash zsh fish'\n"
           "complete -c peosim -n '__fish_seen_subcommand_from info' -a 'model profile policy",
           f);
-    names_in("configs/models/deepseek-v3.json", is_json, f);
-    names_in("hw/profiles/h200.yaml", is_yaml, f);
+    names_in("configs/models/deepseek-v3.json", ".json", f);
+    names_in("hw/profiles/h200.yaml", ".yaml", f);
     fputs("'\n", f);
 }
 

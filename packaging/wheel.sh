@@ -39,6 +39,6 @@ lib=/usr/lib/$multiarch
 static="$lib/libyaml.a $lib/libgsl.a $lib/libgslcblas.a $lib/libjansson.a $lib/libmd.a"
 make --no-print-directory -j"$(nproc)" "$build/peosim" BUILD="$build" CC="$PWD/$build/cc" MPI= \
     OPT="-O2 -g0" CFLAGS="-isystem $PWD/$include -Wno-unused-command-line-argument" \
-    LDLIBS="$static -lm -lpthread" LDFLAGS=-s
+    LDLIBS="$static -lm -lpthread -ldl" LDFLAGS=-s
 
 "$python" packaging/wheel.py "$build/peosim" "$glibc"

@@ -1,49 +1,10 @@
-/* report/validate.h: measured against predicted, as tables, CSV, JSON, traces and figures of
- * merit. */
+/* report/validate.h: measured against predicted, as tables, CSV, JSON and figures of merit. */
 #ifndef PEOSIM_REPORT_VALIDATE_H
 #define PEOSIM_REPORT_VALIDATE_H
 
 #include <stdio.h>
 
-#include "study/config.h"
-#include "study/evaluate.h"
-#include "trace/gpu_result.h"
-#include "trace/trace.h"
-
-/* One point, as measured and, once all are measured, as predicted. */
-struct validate_point {
-    size_t index; /* in grid order */
-    size_t scenario;
-    const struct policy *policy;
-    struct knobs knobs;
-    bool measured; /* false: it could not run on the GPUs */
-    struct gpu_result gpu;
-    bool kinds;          /* gpu.kind_us holds: its spans were not refused */
-    struct trace *trace; /* NULL: no spans at hand */
-    /* From the configuration and the prediction. */
-    int batch, experts, hidden, inter, ranks;
-    double predicted_us;
-    double kind_us[OP_KIND_COUNT], kind_wait_us[OP_KIND_COUNT]; /* as gpu.kind_us */
-};
-
-struct validate_set {
-    const struct config *config;
-    struct validate_point *point;
-    size_t num_points;
-    char versions[256];  /* of the machine measured */
-    char emulation[384]; /* "", or what was emulated: every output says so */
-    double pace_GBps;
-};
-
-/* Fills the points from the layers.csv and ops.csv of an earlier run. ERR_DATA (a row that is no
- * point of the configuration), ERR_PARSE, ERR_NOTFOUND. */
-int validate_read(struct validate_set *v, const char *folder);
-
-double validate_ape(const struct validate_point *p);
-/* `none` of the same scenario with the same ops, or NULL: where the policy moves attention, none
- * must have it too (attention.include on). */
-const struct validate_point *validate_none(const struct validate_set *v,
-                                           const struct validate_point *p);
+#include "study/validate.h"
 
 void validate_table(const struct validate_set *v, FILE *f);
 /* Errors, op kinds, order of the methods, sign of the gain, and whether outputs agree bit by bit.
@@ -53,7 +14,5 @@ void validate_layers_csv(const struct validate_set *v, FILE *f);
 void validate_ops_csv(const struct validate_set *v, FILE *f);
 /* ERR_NOMEM. The caller frees. */
 int validate_json(const struct validate_set *v, char **text);
-/* none, peo and sbo of one scenario must have given the same bits. ERR_DATA, logged. */
-int validate_bits(const struct validate_set *v);
 
 #endif

@@ -237,6 +237,9 @@ int trace_chrome_write(const struct trace_log *log, FILE *f, const char *title,
     return trace_chrome_end(&c);
 }
 
+#define CHROME_MAX_TEXTS 4096
+#define CHROME_TEXT_RANK 8192 /* and more: a rank whose process is a text, until all are known */
+
 /* Reading: jansson parses one value at a time, so memory does not grow with the file. */
 struct chrome_reader {
     const char *text, *name;
@@ -248,6 +251,9 @@ struct chrome_reader {
     bool foreign;  /* an event kept was not peosim's */
     int file_rank; /* distributedInfo.rank, or -1 */
     size_t num_events;
+    /* Processes and threads that a merged trace names by text; a text's index stands for it. */
+    char *pids[CHROME_MAX_TEXTS], *tids[CHROME_MAX_TEXTS];
+    int num_pids, num_tids;
 };
 
 static int reader_fail(const struct chrome_reader *rd, const char *what)
@@ -387,10 +393,56 @@ static bool take_foreign(struct chrome_reader *rd, const json_t *event, struct t
     return true;
 }
 
+/* The index of a text among those seen; -1 where there are too many. */
+static int text_index(char **texts, int *num, const char *text, size_t len)
+{
+    for (int i = 0; i < *num; i++)
+        if (strlen(texts[i]) == len && !memcmp(texts[i], text, len))
+            return i;
+    if (*num == CHROME_MAX_TEXTS || !(texts[*num] = strndup(text, len)))
+        return -1;
+    return (*num)++;
+}
+
+/* A process by number ("3", too) or by text. Mergers put a rank's label in brackets before what the
+ * process was called: "[TP03-EP03] 12345" is as much of it as tells ranks apart. */
+static double pid_of(struct chrome_reader *rd, const json_t *event)
+{
+    const char *text = json_string_value(json_object_get(event, "pid")), *close;
+    char *end;
+    double x;
+    int index;
+
+    if (!text)
+        return number_of(event, "pid", 0);
+    x = strtod(text, &end);
+    if (*text && !*end && isfinite(x))
+        return x;
+    close = *text == '[' ? strchr(text, ']') : NULL;
+    index =
+        text_index(rd->pids, &rd->num_pids, text, close ? (size_t)(close - text) : strlen(text));
+    return index < 0 ? -1 : CHROME_TEXT_RANK + index;
+}
+
+/* A thread by number, by the number in its text ("stream 7"), or by a text of its own. */
+static int tid_of(struct chrome_reader *rd, const json_t *event)
+{
+    const char *text = json_string_value(json_object_get(event, "tid")), *digits;
+    int index;
+
+    if (!text)
+        return int_of(event, "tid", 0, 0);
+    digits = text + strcspn(text, "0123456789");
+    if (*digits && strlen(digits) < 9)
+        return atoi(digits);
+    index = text_index(rd->tids, &rd->num_tids, text, strlen(text));
+    return index < 0 ? 0 : index;
+}
+
 static int reader_event(struct chrome_reader *rd, const json_t *event)
 {
     const json_t *args = json_object_get(event, "args");
-    double pid = number_of(event, "pid", 0), max_pid = 4096, ts = number_of(event, "ts", NAN);
+    double pid, max_pid = 4096, ts = number_of(event, "ts", NAN);
     double dur = number_of(event, "dur", 0);
     struct trace_record r = {.cause = CAUSE_UNKNOWN,
                              .op = -1,
@@ -411,13 +463,20 @@ static int reader_event(struct chrome_reader *rd, const json_t *event)
     r.end_ns = (ts + dur) * 1e3;
     if (is_ours(event, args)) {
         max_pid = TRACE_MAX_RANKS;
+        pid = number_of(event, "pid", 0);
         if (pid < 0 || pid >= TRACE_CHROME_STRIDE)
             return 0; /* the second trace of a merged file */
         take_ours(event, args, &r);
     } else if (!take_foreign(rd, event, &r)) {
         return 0;
+    } else {
+        pid = pid_of(rd, event);
+        r.stream = tid_of(rd, event);
+        r.stream_name = text_of(event, "tid", "");
     }
     r.rank = pid >= 0 && pid < max_pid ? (int)pid : 0; /* larger ones are process ids */
+    if (pid >= CHROME_TEXT_RANK)
+        r.rank = (int)pid;
     return trace_log_add(rd->log, &r);
 }
 
@@ -476,6 +535,35 @@ static int reader_object(struct chrome_reader *rd)
     return err;
 }
 
+/* How many texts come before this one: labels are padded, so that their order is the ranks'. */
+static int text_place(char *const *texts, int num, int index)
+{
+    int place = 0;
+
+    for (int i = 0; i < num; i++)
+        place += strcmp(texts[i], texts[index]) < 0;
+    return place;
+}
+
+/* The file's own rank is that of all its events only where one process has them all: a merged
+ * trace keeps the first file's, and its processes are the ranks. */
+static void reader_ranks(struct chrome_reader *rd)
+{
+    const struct trace_log *log = rd->log;
+    bool merged = rd->num_pids > 1;
+
+    for (size_t i = 1; i < log->num_records && !merged; i++)
+        merged = log->records[i].rank != log->records[0].rank;
+    for (size_t i = 0; i < log->num_records; i++) {
+        struct trace_record *r = &log->records[i];
+
+        if (!merged && rd->file_rank >= 0 && rd->file_rank < TRACE_MAX_RANKS)
+            r->rank = rd->file_rank;
+        else if (r->rank >= CHROME_TEXT_RANK)
+            r->rank = text_place(rd->pids, rd->num_pids, r->rank - CHROME_TEXT_RANK);
+    }
+}
+
 /* Foreign clocks start anywhere: count from the first event kept. */
 static void reader_rebase(struct chrome_reader *rd)
 {
@@ -490,8 +578,6 @@ static void reader_rebase(struct chrome_reader *rd)
         r->ready_ns -= first_ns;
         r->start_ns -= first_ns;
         r->end_ns -= first_ns;
-        if (rd->file_rank >= 0 && rd->file_rank < TRACE_MAX_RANKS)
-            r->rank = rd->file_rank;
         if (r->rank >= rd->log->ranks)
             rd->log->ranks = r->rank + 1;
     }
@@ -526,11 +612,16 @@ int trace_chrome_parse(const char *text, size_t len, const char *name, const str
         goto out;
     if (rd.foreign) {
         snprintf(rd.log->backend, sizeof rd.log->backend, "torch");
+        reader_ranks(&rd);
         reader_rebase(&rd);
     }
     *out = rd.log;
     rd.log = NULL;
 out:
     trace_log_free(rd.log);
+    for (int i = 0; i < rd.num_pids; i++)
+        free(rd.pids[i]);
+    for (int i = 0; i < rd.num_tids; i++)
+        free(rd.tids[i]);
     return err;
 }

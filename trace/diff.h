@@ -33,6 +33,11 @@ struct trace_diff_kind {
     double path_ns, only_ns, order_ns;
 };
 
+static inline double trace_diff_kind_ns(const struct trace_diff_kind *k)
+{
+    return k->path_ns + k->only_ns + k->order_ns;
+}
+
 enum trace_divergence {
     DIVERGE_NONE,
     DIVERGE_START,    /* starts earlier or later, beyond the tolerance */

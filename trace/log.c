@@ -404,7 +404,7 @@ int trace_log_read(const char *path, const struct trace_map *map, struct trace_l
     struct trace_log *log = NULL;
     char *text = NULL;
     size_t len = 0;
-    int err = file_read(path, TRACE_MAX_BYTES, &text, &len);
+    int err = file_read_unpacked(path, TRACE_MAX_BYTES, &text, &len);
 
     if (!err)
         err = read_text(path, text, len, map, &log);

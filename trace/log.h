@@ -31,6 +31,11 @@ struct trace_record {
     float part_ns[PART_COUNT];
 };
 
+static inline double trace_record_ns(const struct trace_record *r)
+{
+    return r->end_ns - r->start_ns;
+}
+
 struct trace_log {
     char backend[8]; /* "sim", "gpu", "torch", "" */
     int ranks;       /* 1 + the highest rank */
@@ -73,9 +78,10 @@ void trace_log_sort(struct trace_log *log);
  * not the plan's. */
 int trace_log_of(const struct trace *trace, const struct plan *plan, struct trace_log **out);
 
-/* Reads spans.csv or a Chrome trace, whichever it is, and sorts it. map may be NULL; with one, only
- * kernels that it maps are kept of other programs' traces. ERR_NOTFOUND, ERR_IO, ERR_RANGE (too
- * large), ERR_PARSE (empty, cut off, not a trace), ERR_DATA (no spans); logged. */
+/* Reads spans.csv or a Chrome trace, whichever it is, packed by gzip or not, and sorts it. map may
+ * be NULL; with one, only kernels that it maps are kept of other programs' traces. ERR_NOTFOUND,
+ * ERR_IO, ERR_RANGE (too large), ERR_PARSE (empty, cut off, not a trace), ERR_DATA (no spans);
+ * logged. */
 int trace_log_read(const char *path, const struct trace_map *map, struct trace_log **out);
 
 double trace_log_rank_end(const struct trace_log *log, int rank); /* ns; 0 if it has no spans */

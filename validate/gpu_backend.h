@@ -92,7 +92,7 @@ bool run_op_is_library(const struct plan_op *op);
 /* A library kernel, but followed by one of ours: only the start follows from its neighbours. */
 bool run_op_ends_stamped(const struct plan_op *op);
 
-/* One pass, as it is measured (a graph, or eager), on poisoned memory (gpu_measure.c). */
+/* One pass, as it is measured (a graph, or eager), on poisoned memory (gpu_replay.c). */
 int run_poisoned(struct gpu_run *r);
 /* Totals, then stamps (gpu_measure.c). */
 int run_measure(struct gpu_run *r, struct gpu_result *result, struct trace **trace);

@@ -179,6 +179,34 @@ static void hashes(void **state)
     CHECK_FAILS(file_hash(in(state, "absent", path), hex), ERR_NOTFOUND, "absent");
 }
 
+static void packed_files_are_read(void **state)
+{
+    static const unsigned char whole[] = {0x1f, 0x8b, 8,    0,    0,    0,    0,    0, 0,
+                                          3,    0xcb, 0x48, 0xcd, 0xc9, 0xc9, 0xe7, 2, 0,
+                                          0x20, 0x30, 0x3a, 0x36, 6,    0,    0,    0};
+    char path[256], *text = NULL;
+    struct file_out out;
+    size_t len;
+
+    for (size_t cut = 0; cut < 2; cut++) {
+        assert_int_equal(file_create(&out, in(state, "t.gz", path)), 0);
+        fwrite(whole, 1, sizeof whole - 10 * cut, out.f);
+        assert_int_equal(file_commit(&out), 0);
+        if (cut) {
+            CHECK_FAILS(file_read_unpacked(path, 100, &text, &len), ERR_PARSE, "not whole");
+            continue;
+        }
+        assert_int_equal(file_read_unpacked(path, 100, &text, &len), 0);
+        assert_string_equal(text, "hello\n");
+        free(text);
+        CHECK_FAILS(file_read_unpacked(path, 3, &text, &len), ERR_RANGE, "t.gz");
+    }
+    write_text(in(state, "plain", path), "as it is");
+    assert_int_equal(file_read_unpacked(path, 100, &text, &len), 0);
+    assert_string_equal(text, "as it is");
+    free(text);
+}
+
 static void shipped_files_are_found(void **state)
 {
     char path[256], *found;
@@ -207,6 +235,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         IN_FOLDER(files_appear_whole_or_not_at_all),
         IN_FOLDER(links_are_written_through),
+        IN_FOLDER(packed_files_are_read),
         cmocka_unit_test(full_disk_is_noticed),
         IN_FOLDER(unwritable_places_say_one_line),
         IN_FOLDER(folders_are_made_with_their_parents),

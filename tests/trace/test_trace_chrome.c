@@ -214,6 +214,44 @@ static const char torch_trace[] =
     "\"tid\":\"PyTorch Profiler\",\"ts\":1000,\"dur\":100}\n"
     "], \"traceName\": \"x\"}\n";
 
+/* Mergers put all ranks into one file: numbers or labels tell them apart, the first file's own rank
+ * does not stand for all. */
+static void merged_ranks_stay_apart(void **state)
+{
+    static const char numbers[] =
+        "{\"distributedInfo\":{\"rank\":0,\"world_size\":2},\"traceEvents\":["
+        "{\"ph\":\"X\",\"cat\":\"kernel\",\"name\":\"a\",\"pid\":0,\"tid\":7,\"ts\":10,\"dur\":3},"
+        "{\"ph\":\"X\",\"cat\":\"kernel\",\"name\":\"b\",\"pid\":1,\"tid\":7,\"ts\":11,\"dur\":4}]"
+        "}";
+    static const char labels[] =
+        "{\"distributedInfo\":{\"rank\":1},\"traceEvents\":["
+        "{\"ph\":\"X\",\"cat\":\"cpu_op\",\"name\":\"c\",\"pid\":\"Spans\",\"tid\":\"x\",\"ts\":1,"
+        "\"dur\":3},"
+        "{\"ph\":\"X\",\"cat\":\"kernel\",\"name\":\"b\",\"pid\":\"[TP01] 4712\",\"tid\":\"stream "
+        "9\","
+        "\"ts\":11,\"dur\":4},"
+        "{\"ph\":\"X\",\"cat\":\"kernel\",\"name\":\"a\",\"pid\":\"[TP00] 0\",\"tid\":\"stream 7\","
+        "\"ts\":10,\"dur\":3},"
+        "{\"ph\":\"X\",\"cat\":\"kernel\",\"name\":\"a2\",\"pid\":\"[TP00] 4711\",\"tid\":\"stream "
+        "7\","
+        "\"ts\":20,\"dur\":3}]}";
+    struct trace_log *log = NULL;
+
+    (void)state;
+    assert_int_equal(trace_chrome_parse(numbers, strlen(numbers), "t", NULL, &log), 0);
+    assert_int_equal(log->ranks, 2);
+    assert_int_equal(log->records[1].rank, 1);
+    trace_log_free(log);
+    assert_int_equal(trace_chrome_parse(labels, strlen(labels), "t", NULL, &log), 0);
+    assert_int_equal(log->num_records, 3);
+    assert_int_equal(log->ranks, 2);
+    assert_int_equal(log->records[0].rank, 1);
+    assert_int_equal(log->records[0].stream, 9);
+    assert_int_equal(log->records[1].rank, 0);
+    assert_int_equal(log->records[2].rank, 0);
+    trace_log_free(log);
+}
+
 static void torch_kernels_are_kept(void **state)
 {
     struct trace_log *log = NULL;
@@ -290,6 +328,7 @@ int main(void)
         cmocka_unit_test(own_traces_are_read_back),
         cmocka_unit_test(merged_file_reads_as_its_first_trace),
         cmocka_unit_test(torch_kernels_are_kept),
+        cmocka_unit_test(merged_ranks_stay_apart),
         cmocka_unit_test(map_filters_and_names_kernels),
         cmocka_unit_test(bad_files_are_errors),
         cmocka_unit_test(every_cut_is_noticed),
