@@ -694,8 +694,8 @@ static void test_permute_moves_copies_in_and_rows_out(void **state)
     /* At what gathers reach. No flow group: as many copies as rows, 4096 * 8 on a rank */
     assert_true(out.head.hbm_bytes == 2 * 4096 * 8.0 * 14336);
     assert_true(
-        fabs(out.head.sm_ns * w.v[HW_ACT_GATHER_EFF] * w.v[HW_GPU_HBM_GBPS] / out.head.hbm_bytes - 1) <
-        1e-9);
+        fabs(out.head.sm_ns * w.v[HW_ACT_GATHER_EFF] * w.v[HW_GPU_HBM_GBPS] / out.head.hbm_bytes -
+             1) < 1e-9);
     world_close(&w);
 }
 
