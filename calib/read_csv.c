@@ -88,13 +88,16 @@ static void read_readme_normal(struct cells *c, struct data_row *r)
         return;
     }
     r->dtype = r->law == DATA_NORMAL_DISPATCH ? DTYPE_FP8 : DTYPE_BF16;
-    r->num_sms = 24;
+    if (cell_text(c, "num_sms")[0])
+        r->num_sms = cell_int(c, "num_sms", 1, 1024);
+    else
+        r->num_sms = 24; /* as all its tables were measured */
     r->node_limit = 4;
     r->kernel_only = true;
     r->num_local = r->ranks > 0 ? r->experts / r->ranks : 0;
     r->latency_us = read_bandwidth_us(r, cell_number(c, "bandwidth_GBps", 0.1, 1e4));
-    snprintf(r->group, sizeof r->group, "EP%d %d/%d/%d 24 SMs", r->ranks, r->hidden, r->experts,
-             r->topk);
+    snprintf(r->group, sizeof r->group, "EP%d %d/%d/%d %d SMs", r->ranks, r->hidden, r->experts,
+             r->topk, r->num_sms);
 }
 
 /* DeepEP's own tables: H800, 256 experts. Rows that a later table replaced are left out. */
@@ -436,6 +439,18 @@ static void read_dense_kernel(struct cells *c, struct data_row *r)
         r->law = DATA_SHOWN;
 }
 
+static bool is_collective(const char *name)
+{
+    static const char *const names[] = {"all_reduce",  "all_gather", "reduce_scatter", "all_to_all",
+                                        "all_to_allv", "alltoall",   "broadcast",      "reduce",
+                                        "gather",      "scatter",    "sendrecv",       "hypercube"};
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(name, names[i]) == 0)
+            return true;
+    return false;
+}
+
 static void read_collective(struct cells *c, struct data_row *r)
 {
     const char *name = cell_text(c, "collective");
@@ -445,8 +460,8 @@ static void read_collective(struct cells *c, struct data_row *r)
     r->ranks = cell_int(c, "num_gpus", 2, 4096);
     r->bytes = cell_number(c, "bytes", 1, 1e13);
     cell_latency(c, "latency_us", r);
-    if (strlen(name) >= sizeof r->coll)
-        cell_bad(c, "collective", "is unknown");
+    if (!is_collective(name))
+        cell_bad(c, "collective", "is no collective of nccl-tests");
     snprintf(r->coll, sizeof r->coll, "%.15s", strcmp(name, "alltoall") == 0 ? "all_to_all" : name);
     /* One dtype makes the tables; the other is the unseen test of them. */
     r->reference = strcmp(cell_text(c, "dtype"), "half") == 0;

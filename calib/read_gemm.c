@@ -25,7 +25,8 @@ static bool deepgemm_rows(const struct deepgemm_blocks *b, int groups, int32_t *
     int most128 = (b->most + 127) / 128, active = b->of128 < groups ? b->of128 : groups;
     int surplus = b->of128 - active, left, halves;
 
-    if (b->of64 < active && b->of128 >= groups)
+    if ((b->of64 < active && b->of128 >= groups) || b->most > b->sum ||
+        b->of64 > (int64_t)groups * ((b->most + 63) / 64))
         return false;
     for (int i = 0; i < groups; i++) {
         int more = i < active && surplus > 0 ? surplus : 0;

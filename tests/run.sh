@@ -19,7 +19,7 @@ job_command() {
     fuzz_*)
         shopt -s nullglob
         seeds=("tests/fuzz/seeds/${1#fuzz_}"/*)
-        [ "$1" = fuzz_data ] && seeds+=(tests/corpus/data/*.txt tests/corpus/data/*.json)
+        [ "$1" = fuzz_data ] && seeds+=(tests/corpus/data/*.txt tests/corpus/data/*.json tests/corpus/data/*.csv)
         [ "$1" = fuzz_routing ] && seeds+=(tests/corpus/routing/*)
         [ "$1" = fuzz_moe ] && seeds+=(configs/models/*.json)
         [ ${#seeds[@]} -gt 0 ] || seeds=(/dev/null)

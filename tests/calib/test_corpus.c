@@ -1,6 +1,7 @@
-/* Every input of tests/corpus/data, written after the formats of nccl-tests and DeepEP in all their
- * dialects, gives the rows that FILE.want lists, or the error it names. FILE.args: what the user
- * says ("ranks=8 system=h200"). PEOSIM_CORPUS_UPDATE=1 writes the .want files anew, for review. */
+/* Every input of tests/corpus/data, written after the formats of nccl-tests, DeepEP and CSV
+ * tables in all their dialects, gives the rows that FILE.want lists, or the error it names.
+ * FILE.args: what the user says ("ranks=8 system=h200"). PEOSIM_CORPUS_UPDATE=1 writes the .want
+ * files anew, for review. */
 #include <dirent.h>
 
 #include "base/err.h"
@@ -51,6 +52,12 @@ static void add_row(struct text *t, const struct data_row *r)
         add(t, ", %d SMs", r->num_sms);
     if (r->bytes > 0)
         add(t, ", %.0f bytes", r->bytes);
+    if (r->groups > 0)
+        add(t, ", %d groups of %d rows", r->groups, r->rows);
+    else if (r->rows > 0)
+        add(t, ", %d rows", r->rows);
+    if (r->n > 0)
+        add(t, ", %d x %d%s", r->n, r->k, dtype_text(r->dtype));
     add(t, ", %.10g us", r->latency_us);
     if (r->notify_us > 0 || r->epilogue_us > 0)
         add(t, " (of it %.10g)", r->notify_us + r->epilogue_us);
@@ -161,7 +168,7 @@ static void test_every_input_gives_its_rows(void **state)
     }
     closedir(dir);
     print_message("%d inputs\n", num);
-    assert_true(num > 60);
+    assert_true(num > 100);
 }
 
 int main(void)

@@ -20,7 +20,7 @@ for name in "${names[@]}"; do
     [ "$name" = routing ] && [ -d tests/corpus/routing ] && seeds+=(tests/corpus/routing)
     [ "$name" = moe ] && seeds+=(configs/models)
     log=$build/findings/$name.log
-    if "$build/tests/fuzz/fuzz_$name" -max_total_time="$seconds" -max_len=65536 -timeout=25 -rss_limit_mb=4096 \
+    if "$build/tests/fuzz/fuzz_$name" -max_total_time="$seconds" -max_len=65536 -timeout=300 -rss_limit_mb=4096 \
         -artifact_prefix="$build/findings/$name-" -print_final_stats=1 "$grown" "${seeds[@]}" >"$log" 2>&1; then
         runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
         echo "$name: $seconds s, ${runs:-?} inputs, nothing found"
