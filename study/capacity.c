@@ -180,6 +180,44 @@ static int point_check(const struct capacity_config *c, struct evaluator *e,
     return err ? err : memory_check(c, e, s, p);
 }
 
+static int pass_fits(const struct capacity_config *c, struct evaluator *e,
+                     const struct capacity_point *p, int tokens, bool *fits)
+{
+    struct capacity_point q = *p;
+    struct scenario s;
+    int err;
+
+    q.size = tokens;
+    capacity_scenario(c, &q, &s);
+    err = memory_check(c, e, &s, &q);
+    *fits = !q.skipped;
+    return err;
+}
+
+/* Where most of each prompt is cached, a pass of all its tokens is one of many requests, and their
+ * KV caches may not fit: an engine then takes fewer. */
+static int pass_shrink(const struct capacity_config *c, struct evaluator *e,
+                       struct capacity_point *p)
+{
+    int prompt = (int)prompt_of(&c->num), least = 0, most = p->size / prompt, err;
+    bool fits;
+
+    if (p->decode || most < 2)
+        return 0;
+    err = pass_fits(c, e, p, p->size, &fits);
+    if (err || fits)
+        return err;
+    while (!err && most - least > 1) {
+        int mid = least + (most - least) / 2;
+
+        err = pass_fits(c, e, p, mid * prompt, &fits);
+        *(fits ? &least : &most) = mid;
+    }
+    if (!err && least > 0)
+        p->size = least * prompt;
+    return err;
+}
+
 static void point_fill(const struct capacity_config *c, struct capacity_point *p,
                        const struct pass_result *r)
 {
@@ -198,6 +236,9 @@ int capacity_point_run(const struct capacity_config *c, struct evaluator *e,
     struct scenario s;
     int err;
 
+    err = pass_shrink(c, e, p);
+    if (err)
+        return err;
     capacity_scenario(c, p, &s);
     err = point_check(c, e, &s, p);
     if (err || p->skipped)
@@ -235,10 +276,10 @@ static void point_print(const struct capacity_point *p, char *buf, size_t size)
     const struct memory_sum *m = &p->memory;
 
     snprintf(buf, size,
-             "%d %.17g %.17g %.17g %.17g %.17g %.17g %.17g %.17g %.17g %.17g %.17g %d %d %d",
+             "%d %.17g %.17g %.17g %.17g %.17g %.17g %.17g %.17g %.17g %.17g %.17g %d %d %d %d",
              p->skipped, m->weights, m->kv, m->buffers, m->activations, m->reserve, m->capacity,
              p->step_us, p->layer_us, p->exposed_us, p->nic_util, p->assumed_share,
-             p->knobs.pipeline_num, p->knobs.gate_up_gemm, p->knobs.down_gemm);
+             p->knobs.pipeline_num, p->knobs.gate_up_gemm, p->knobs.down_gemm, p->size);
 }
 
 static int point_scan(struct capacity_point *p, const char *row)
@@ -246,10 +287,10 @@ static int point_scan(struct capacity_point *p, const char *row)
     struct memory_sum *m = &p->memory;
     int skipped;
 
-    if (sscanf(row, "%d %lg %lg %lg %lg %lg %lg %lg %lg %lg %lg %lg %d %d %d", &skipped,
+    if (sscanf(row, "%d %lg %lg %lg %lg %lg %lg %lg %lg %lg %lg %lg %d %d %d %d", &skipped,
                &m->weights, &m->kv, &m->buffers, &m->activations, &m->reserve, &m->capacity,
                &p->step_us, &p->layer_us, &p->exposed_us, &p->nic_util, &p->assumed_share,
-               &p->knobs.pipeline_num, &p->knobs.gate_up_gemm, &p->knobs.down_gemm) != 15)
+               &p->knobs.pipeline_num, &p->knobs.gate_up_gemm, &p->knobs.down_gemm, &p->size) != 16)
         return ERR_DATA;
     m->total = m->weights + m->kv + m->buffers + m->activations + m->reserve;
     p->at_us = p->step_us;

@@ -14,7 +14,9 @@
 /* One instance: a kind of GPU, an EP size, a batch, a policy. */
 struct capacity_point {
     bool decode, skipped, spread; /* spread: at_us is from several routings */
-    int gpu, ep, size, policy;    /* size: decode requests, prefill tokens; per GPU */
+    int gpu, ep, size, policy;    /* size: decode requests, prefill tokens; per GPU. Fewer
+                                     tokens than asked for where the KV caches of so many short
+                                     rests of prompts would not fit */
     struct knobs knobs;
     char why[200]; /* skipped: the reason */
     struct memory_sum memory;
