@@ -305,5 +305,7 @@ $(BUILD)/tests/torture/%: $(BUILD)/tests/torture/%.o $(BUILD)/libpeosim.a
 torture: peosim $(BUILD)/tests/torture/properties
 	nice $(BUILD)/tests/torture/properties $(TORTURE_PLANS)
 	PEOSIM=./peosim nice tests/torture/kill.sh
+	PEOSIM=./peosim nice tests/torture/full.sh
+	PEOSIM=./peosim nice tests/torture/jobs.sh
 	PEOSIM=./peosim nice tests/check_hostile.sh $(TORTURE_NAMES)
 .PHONY: torture
