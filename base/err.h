@@ -17,7 +17,8 @@
     X(USAGE, -12, "bad usage")                                                                     \
     X(NOTFOUND, -13, "not found")                                                                  \
     X(STALLED, -14, "the simulation cannot make progress")                                         \
-    X(INFEASIBLE, -15, "this combination of knobs is not possible")
+    X(INFEASIBLE, -15, "this combination of knobs is not possible")                                \
+    X(STOPPED, -16, "interrupted")
 
 enum err_code {
 #define ERR_ENUM(name, code, text) ERR_##name = code,

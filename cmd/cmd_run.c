@@ -7,6 +7,7 @@
 #include <jansson.h>
 
 #include "base/err.h"
+#include "base/interrupt.h"
 #include "base/log.h"
 #include "cmd/cmd.h"
 #include "report/confidence.h"
@@ -304,25 +305,48 @@ const struct opt run_options[] = {
     {.key = NULL},
 };
 
+/* Whole results of an earlier run stay where they are. */
+#define INTERRUPTED "-interrupted"
+
+static int interrupted_say(const struct grid *g)
+{
+    if (g->num_left == g->num_points) {
+        log_error("interrupted before the first point was simulated");
+        return ERR_STOPPED;
+    }
+    if (g->num_left)
+        log_warn(
+            "interrupted: %zu of %zu points were simulated; `peosim sweep` takes up where it was "
+            "interrupted",
+            g->num_points - g->num_left, g->num_points);
+    return 0;
+}
+
 static int run(struct cli *cli, const struct run_flags *flags)
 {
     struct config *c = NULL;
     struct output o = {.cli = cli, .html = flags->html};
     struct progress progress;
     struct confidence *sure = NULL;
-    char *json = NULL, folder[512];
-    int err = config_read(cli->words[0], cli->sets, (size_t)cli->num_sets, &c);
+    char *json = NULL, folder[512] = "";
+    int interrupt, err = config_read(cli->words[0], cli->sets, (size_t)cli->num_sets, &c);
 
     if (err)
         return err;
     progress_open(&progress, "points", cli->quiet);
-    err = grid_run(c, cli_jobs(cli), progress_step, &progress, &o.grid);
+    interrupt = interrupt_open();
+    err = grid_run(c, cli_jobs(cli), interrupt, progress_step, &progress, &o.grid);
+    interrupt_close(interrupt);
     progress_close(&progress);
+    if (!err)
+        err = interrupted_say(o.grid);
     if (!err && flags->confidence)
         err = confidence_run(o.grid, flags->confidence, cli_jobs(cli), &sure);
     if (!err)
         err = report_json(o.grid, sure ? confidence_json(sure, o.grid) : NULL, &json);
-    cli_folder(cli, c->name, folder, sizeof folder);
+    cli_folder(cli, c->name, folder, sizeof folder - sizeof INTERRUPTED);
+    if (o.grid && o.grid->num_left)
+        strcat(folder, INTERRUPTED);
     if (!err)
         err = results_write(&o, folder, json);
     if (!err)
@@ -331,6 +355,8 @@ static int run(struct cli *cli, const struct run_flags *flags)
         confidence_print(sure, o.grid, stdout);
     if (!err && !cli->json && !cli->csv)
         printf("results: %s/\n", folder);
+    if (!err && o.grid->num_left)
+        err = ERR_STOPPED;
     free(json);
     confidence_free(sure);
     grid_free(o.grid);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/interrupt.h"
 #include "study/pass.h"
 
 /* Every combination of values for the knobs that stand at `auto`, the last row of the policy's
@@ -246,6 +247,7 @@ int grid_each(size_t n, int jobs, int (*fn)(void *self, struct evaluator *e, siz
 struct keep {
     struct grid *grid;
     size_t next, done;
+    int interrupt;
     void (*progress)(void *self, size_t done, size_t all);
     void *self;
 };
@@ -256,6 +258,8 @@ static bool keep_take(void *self, size_t *chunk, int *err)
 
     (void)err;
     *chunk = k->next;
+    if (interrupt_came(k->interrupt))
+        return false;
     return k->next < grid_num_chunks(k->grid->config) ? (k->next++, true) : false;
 }
 
@@ -270,11 +274,28 @@ static int keep_done(void *self, size_t index, const struct grid_point *p)
     return 0;
 }
 
-int grid_run(const struct config *c, int jobs,
+/* Points that nobody took keep their names. */
+static void left_fill(struct grid *g)
+{
+    size_t per = config_num_points_per_scenario(g->config);
+
+    for (size_t i = 0; i < g->num_points; i++) {
+        struct grid_point *p = &g->points[i];
+
+        if (p->policy)
+            continue;
+        p->scenario = i / per;
+        config_knobs(g->config, i % per, &p->policy, &p->knobs, &p->entry);
+        p->skipped = true;
+        g->num_left++;
+    }
+}
+
+int grid_run(const struct config *c, int jobs, int interrupt,
              void (*progress)(void *self, size_t done, size_t all), void *self, struct grid **out)
 {
     struct grid *g = calloc(1, sizeof *g);
-    struct keep keep = {.grid = g, .progress = progress, .self = self};
+    struct keep keep = {.grid = g, .interrupt = interrupt, .progress = progress, .self = self};
     struct grid_work work = {.config = c, .take = keep_take, .done = keep_done, .self = &keep};
     struct evaluator *e = NULL;
     int err = g ? evaluator_open(&e) : ERR_NOMEM;
@@ -290,6 +311,8 @@ int grid_run(const struct config *c, int jobs,
     evaluator_close(e);
     if (!err)
         err = grid_work_run(&work, jobs);
+    if (!err)
+        left_fill(g);
     if (err)
         grid_free(g);
     else

@@ -19,6 +19,7 @@ struct grid {
     const struct config *config;
     size_t num_points;
     struct grid_point *points; /* in grid order */
+    size_t num_left;           /* not evaluated, and so skipped: it was interrupted */
 };
 
 /* Threads take chunks of points of one scenario: small enough that a few slow points do not leave
@@ -43,8 +44,10 @@ int grid_work_run(const struct grid_work *work, int jobs);
 int grid_each(size_t n, int jobs, int (*fn)(void *self, struct evaluator *e, size_t i), void *self);
 
 /* Checks the config (evaluate_config), then evaluates all points. progress: done of all points are
- * ready; called from one thread at a time, may be NULL. The first error ends the rest. */
-int grid_run(const struct config *c, int jobs,
+ * ready; called from one thread at a time, may be NULL. The first error ends the rest. interrupt:
+ * of base/interrupt.h, or -1; once it comes no more points begin, and those left count as skipped.
+ */
+int grid_run(const struct config *c, int jobs, int interrupt,
              void (*progress)(void *self, size_t done, size_t all), void *self, struct grid **out);
 void grid_free(struct grid *g); /* accepts NULL */
 

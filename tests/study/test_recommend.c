@@ -21,7 +21,7 @@ static void against_grid(const char *text, double most_simulations)
     size_t per = config_num_points_per_scenario(c);
 
     assert_int_equal(recommend_run(c, 2, 0, &r), 0);
-    assert_int_equal(grid_run(c, 2, NULL, NULL, &g), 0);
+    assert_int_equal(grid_run(c, 2, -1, NULL, NULL, &g), 0);
     for (size_t i = 0; i < r->num_picks; i++) {
         const struct recommend_pick *p = &r->pick[i];
         const struct evaluation *found = &p->entry[p->best].ev;
