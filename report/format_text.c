@@ -6,10 +6,9 @@ static void line_write(struct record *r, const char *line)
     fprintf(r->f, "%s\n", line);
 }
 
-/* Columns that are text stand two blanks from their left neighbour once a number came before. */
 static const char *gap(const struct record_column *c, int n)
 {
-    return n == 0 || c->width < 0 || c->width == 0 ? "  " : " ";
+    return n == 0 || c->wide ? "  " : " ";
 }
 
 static void table_write(struct record *r)

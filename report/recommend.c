@@ -10,6 +10,7 @@
 #include "hw/profile.h"
 #include "report/bars.h"
 #include "report/engine.h"
+#include "report/points.h"
 #include "report/report.h"
 
 static struct grid_point point_of(const struct recommend *r, const struct recommend_pick *p)

@@ -8,16 +8,15 @@
 #include <jansson.h>
 
 #include "base/err.h"
-
-#define RECORD_FORMAT(name) extern const struct record_format record_format_##name;
 #include "report/formats.h"
-#undef RECORD_FORMAT
 
-#define RECORD_FORMAT(name) &record_format_##name,
-static const struct record_format *const formats[] = {
-#include "report/formats.h"
-};
-#undef RECORD_FORMAT
+#define DECLARE(name) extern const struct record_format record_format_##name;
+RECORD_FORMATS(DECLARE)
+#undef DECLARE
+
+#define ADDRESS(name) &record_format_##name,
+static const struct record_format *const formats[] = {RECORD_FORMATS(ADDRESS)};
+#undef ADDRESS
 
 size_t record_format_count(void)
 {
@@ -64,9 +63,9 @@ void record_title(struct record *r, const char *text)
 
 void record_member(struct record *r, const char *key, struct json_t *value)
 {
-    if (r->format->member && value)
+    if (value && r->format->member)
         r->format->member(r, key, value);
-    r->members++;
+    r->members += value != NULL;
     json_decref(value);
 }
 

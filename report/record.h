@@ -43,6 +43,7 @@ struct record_column {
     int digits;       /* behind the point */
     bool plus;        /* a sign even where it is positive */
     const char *unit; /* right behind the number, as "%" (inside the width); NULL = none */
+    bool wide;        /* for people: two blanks before it */
     unsigned views;
 };
 
