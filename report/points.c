@@ -266,6 +266,18 @@ void report_grid(const struct grid *g, struct record *r)
     report_tail_record(g->config, r);
 }
 
+void report_points(const struct config *c, const struct grid_point *points, size_t n,
+                   struct record *r)
+{
+    struct point_table t;
+
+    table_make(c, &t);
+    record_table(r, &t.table);
+    for (size_t i = 0; i < n; i++)
+        point_write(r, c, &points[i], NULL);
+    record_table_end(r);
+}
+
 void report_csv_head(const struct config *c, FILE *f)
 {
     struct point_table t;

@@ -10,6 +10,9 @@
 /* Head and results of a grid. For people, per scenario every policy with its best knobs; else every
  * point that can run. */
 void report_grid(const struct grid *g, struct record *r);
+/* Some points, in the same columns. */
+void report_points(const struct config *c, const struct grid_point *points, size_t n,
+                   struct record *r);
 /* The head of a CSV of points and one of its lines; name: what stands in the policy column, NULL =
  * the policy's. */
 void report_csv_head(const struct config *c, FILE *f);

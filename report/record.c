@@ -1,6 +1,7 @@
 #include "report/record.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -144,7 +145,9 @@ static const void *value_of(const struct record_column *c, const void *row)
 
 static void real_text(const struct record_column *c, double x, char *buf, size_t size)
 {
-    if (c->plus)
+    if (isnan(x))
+        snprintf(buf, size, "%s", "");
+    else if (c->plus)
         snprintf(buf, size, "%+.*f%s", c->digits, x, c->unit ? c->unit : "");
     else
         snprintf(buf, size, "%.*f%s", c->digits, x, c->unit ? c->unit : "");

@@ -157,19 +157,24 @@ static void members_write(const struct config *c, struct record *r)
     record_member_text(r, "model", report_first_value(c, "model"));
 }
 
-void report_head_record(const struct config *c, struct record *r)
+void report_title(const struct config *c, struct record *r)
 {
     char *text = NULL;
     size_t size;
     FILE *f = open_memstream(&text, &size);
 
-    members_write(c, r);
     if (!f)
         return;
     report_head(c, f);
     fclose(f);
     record_title(r, text);
     free(text);
+}
+
+void report_head_record(const struct config *c, struct record *r)
+{
+    members_write(c, r);
+    report_title(c, r);
 }
 
 void report_tail_record(const struct config *c, struct record *r)

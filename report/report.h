@@ -14,8 +14,9 @@ void report_head(const struct config *c, FILE *f);
 void report_nics(const struct config *c, FILE *f);
 /* The same for one profile; NICs per GPU and their speed, 0 = as the profile says. */
 void report_nics_of(const char *profile, double nics_per_gpu, double nic_Gbitps, FILE *f);
-/* The head as a record: a title for people, members for programs; and what programs find behind the
+/* The head as a record: a title, members for programs too; and what programs find behind the
  * results. */
+void report_title(const struct config *c, struct record *r);
 void report_head_record(const struct config *c, struct record *r);
 void report_tail_record(const struct config *c, struct record *r);
 /* The first value that the file gives a key, or its default. */
