@@ -78,6 +78,12 @@ map() {
            cell[row, $1 $2] = sprintf("%.0f (EP%d, EP%d)", $3, $5, $6) }
          END { for (i = 1; i <= n; i++) { r = order[i]; print "| " r " | " cell[r, "in0"] " | " cell[r, "in1"] " | " cell[r, "out0"] " | " cell[r, "out1"] " |" } }' \
         <(sort -k4,4V "$tmp/map")
+    echo
+    heading "the nearest five of the map"
+    sort -k3,3n "$tmp/map" | head -5 | while read -r shared domain point; do
+        read -r _ point_key _ <<<"$point"
+        line "${point_key/|/, } Gb/s, shared expert $shared, NVLink $([ "$domain" = 0 ] && echo yes || echo no)" "$point"
+    done
 }
 
 # The unknowns, each with what else it may be; the first is where the search starts.
@@ -161,9 +167,28 @@ lose() {
         END { m = split("1 4 8 16 32 64 128 256", b, " ")
               for (i = 1; i <= n; i++) { split(o[i], k, "|"); printf "| %s, %s |", k[1], k[2]
                   for (j = 1; j <= m; j++) printf " %+.1f%% |", g[o[i], b[j]]; printf "\n" } }' "$tmp/l"
+    why_loses
     [ -z "${OUT:-}" ] && return
     awk 'BEGIN { print "batch,policy,gain_pct" } $4 == "peo" { if (!(($1, $3) in g) || $5 > g[$1, $3]) g[$1, $3] = $5; if (!(($1, $3) in s)) { s[$1, $3]; o[++n] = $1 SUBSEP $3 } }
         END { for (i = 1; i <= n; i++) { split(o[i], p, SUBSEP); split(p[1], k, "|"); print p[2] "," k[1] " " k[2] " Gb/s," g[p[1], p[2]] } }' "$tmp/l" >"$OUT/lose.csv"
+    command -v gnuplot >/dev/null && gnuplot -d -c plots/gain_batch.gp "$OUT/lose.csv" "$OUT/lose" "PEO on DeepSeek-V3, EP32, by GPU and its NIC share"
+    return 0
+}
+
+# The terms of `peosim why` at batch 4, its best knobs, us of a layer.
+why_loses() {
+    local gpu nic
+    echo
+    echo "| batch 4 | none us | cutting into pieces: dispatch | experts | combine | launches and waits | sharing the SMs | side by side | gain |"
+    echo "|---|---:|---:|---:|---:|---:|---:|---:|---:|"
+    for gpu in h20 h800 h100; do for nic in 200 400; do
+        "$peosim" why configs/peo_claims.yaml --batch 4 --set policies=peo --set cluster.profile=$gpu --set cluster.nics_per_gpu=1 \
+            --set cluster.nic_Gbitps=$nic --no-plots --output-dir "$tmp/o" 2>/dev/null |
+            awk -v name="$gpu, $nic" '/costs and hides/ { none = $NF; sub(/\)/, "", none) }
+                /^  cutting/ { gsub(/,/, ""); for (i = 1; i < NF; i++) if ($i ~ /^(dispatch|experts|combine|waits)$/) t[$i] = $(i + 1) }
+                /^  sharing/ { share = $4 } /^  running side/ { side = $5 } /^  together/ { gain = $5; sub(/,/, "", gain) }
+                END { print "| " name " | " none " | " t["dispatch"] " | " t["experts"] " | " t["combine"] " | " t["waits"] " | " share " | " side " | " gain " |" }'
+    done; done
 }
 
 part() { # NAME TITLE
