@@ -25,7 +25,7 @@ void trace_csv_record(const struct trace_record *record, FILE *f);
 void trace_csv_text(const char *text, FILE *f);
 
 /* Columns are found by name; rank, label, start_us and end_us must be there, others have defaults
- * (stream 0, kind and class from the label, cause unknown). ERR_PARSE, ERR_DATA with the line. */
+ * (stream 0, kind as the label, class other, cause unknown). ERR_PARSE, ERR_DATA with the line. */
 int trace_csv_parse(const char *text, size_t len, const char *name, struct trace_log **out);
 
 #endif
