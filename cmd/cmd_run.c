@@ -20,6 +20,7 @@
 #include "trace/chrome.h"
 #include "trace/csv.h"
 #include "trace/log.h"
+#include "validate/shape.h"
 
 struct output {
     struct results results;
@@ -155,7 +156,7 @@ static int timeline(const struct output *o, struct evaluator *e, const struct gr
     struct plan *plan = NULL;
     struct trace_log *log = NULL;
     struct evaluation ev;
-    char title[512];
+    char title[512], why[200];
     int err = config_scenario(o->grid->config, p->scenario, &s);
 
     if (err)
@@ -167,6 +168,8 @@ static int timeline(const struct output *o, struct evaluator *e, const struct gr
     if (!err)
         err = trace_files(o, prefix, log, title);
     timeline_note(o, prefix, title);
+    if (!err && !*prefix && !o->cli->quiet && gpu_shape_check(plan, why, sizeof why))
+        log_note("predicted only: `peosim validate` cannot run this layer on GPUs: %s", why);
     if (!err && draw)
         timeline_draw(o, prefix, title, ev.metrics.slowest_rank, ev.num_sms);
     trace_log_free(log);

@@ -674,7 +674,8 @@ __global__ void __launch_bounds__(THREADS, 1)
     }
 }
 
-/* Between a CTA's classes, by all threads: what the next one loads lies where the last one was read.
+/* Between a CTA's classes, by all threads: what the next one loads lies where the last one was
+ * read.
  */
 __device__ __forceinline__ void classes_sync(void)
 {
@@ -723,8 +724,7 @@ __global__ void __launch_bounds__(THREADS, 1)
     problem_load<H>(&all, p, true);
 
     const struct expert_class of_many = {all.blocks, 0};
-    const struct expert_class of_few = {all.few_blocks,
-                                        all.blocks[p.expert_count] * (p.n / H::n)};
+    const struct expert_class of_few = {all.few_blocks, all.blocks[p.expert_count] * (p.n / H::n)};
     ring<H::stages> at_many;
     ring<L::stages> at_few;
     if (threadIdx.x >= CONSUMERS) {

@@ -353,10 +353,9 @@ int gpu_bench(struct gpu_session *s, const char *csv_path, bool quick, const cha
 {
     /* DeepSeek-V3, Qwen3-235B, DeepSeek-V3 with 64 experts, Qwen3-Coder-480B, Qwen3-30B; many small
      * experts and few large ones. */
-    static const struct bench_shape shapes[] = {{256, 7168, 2048, 8}, {128, 4096, 1536, 8},
-                                                {64, 7168, 2048, 8},  {160, 6144, 2560, 8},
-                                                {128, 2048, 768, 8},  {512, 2560, 640, 8},
-                                                {16, 5120, 4096, 2}};
+    static const struct bench_shape shapes[] = {
+        {256, 7168, 2048, 8}, {128, 4096, 1536, 8}, {64, 7168, 2048, 8}, {160, 6144, 2560, 8},
+        {128, 2048, 768, 8},  {512, 2560, 640, 8},  {16, 5120, 4096, 2}};
     struct file_out out = {0};
     struct bench b;
     int err = only_check(only), num = quick ? 1 : 7;

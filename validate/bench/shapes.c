@@ -1,5 +1,5 @@
-/* validate/bench/shapes.c: library GEMMs of routers and shared experts in shapes beyond those of the
- * layers that the other microbenchmarks open: few and many experts, small and wide experts. */
+/* validate/bench/shapes.c: library GEMMs of routers and shared experts in shapes beyond those of
+ * the layers that the other microbenchmarks open: few and many experts, small and wide experts. */
 #include "base/err.h"
 #include "validate/bench/bench.h"
 
