@@ -238,6 +238,11 @@ void validate_summary(const struct validate_set *v, FILE *f)
         measured[n] = v->point[i].gpu.median_us;
         predicted[n++] = v->point[i].predicted_us;
     }
+    if (n == 0) {
+        fprintf(f, "\nno point stood still: there are no figures\nmeasured on %s\n", v->versions);
+        free(measured);
+        return;
+    }
     stats_error_of(predicted, measured, n, &e);
     fprintf(f,
             "\nlayer time, %zu points: median error %.1f%%, p90 %.1f%%, largest %.1f%%, bias "

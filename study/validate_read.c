@@ -127,6 +127,7 @@ static int layers_read(struct validate_set *v, const char *folder)
         }
         from++;
         p->measured = true;
+        p->batch = (int)column(c, row, "batch");
         p->experts = (int)column(c, row, "experts");
         p->hidden = (int)column(c, row, "hidden");
         p->inter = (int)column(c, row, "inter");

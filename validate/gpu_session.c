@@ -37,9 +37,20 @@ int gpu_check(cudaError_t status, const char *what, const char *file, int line)
     return ERR_GPU;
 }
 
+/* What is too much is named beside what there is. */
 int gpu_alloc(void **out, size_t bytes)
 {
-    int err = GPU(cudaMalloc(out, bytes + 256));
+    size_t free_bytes = 0, total_bytes = 0;
+    cudaError_t status = cudaMalloc(out, bytes + 256);
+    int err;
+
+    if (status == cudaErrorMemoryAllocation && cudaGetLastError() == status &&
+        cudaMemGetInfo(&free_bytes, &total_bytes) == cudaSuccess) {
+        log_error("the GPU is full: %.2f of %.1f GiB are free, and %.2f GiB more are needed",
+                  (double)free_bytes / GiB, (double)total_bytes / GiB, (double)bytes / GiB);
+        return ERR_GPU;
+    }
+    err = gpu_check(status, "cudaMalloc", __FILE__, __LINE__);
 
     return err ? err : GPU(cudaMemset(*out, 0xff, bytes + 256));
 }

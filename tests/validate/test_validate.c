@@ -201,6 +201,9 @@ static void kept_and_resumed(void **state)
     assert_true(strstr(text_of(p.out), "measured 1 of 1") != NULL);
     assert_true(strstr(text_of(p.out), "layer time, 4 points") != NULL);
     assert_true(lines_of(layers) == 1 + 4);
+    /* What was kept twice is kept still. */
+    assert_true(run(&p, config, "--resume") == 0);
+    assert_true(lines_of(p.log) == 5 && lines_of(layers) == 1 + 4);
 
     /* Another routing is another measurement. */
     assert_true(run(&p, config, "--resume --routing.kind=zipf") == 1);
