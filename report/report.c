@@ -372,10 +372,25 @@ void report_csv_row(const struct config *c, const struct grid_point *p, const ch
             ev->assumed_share, (unsigned long long)ev->events, knobs);
 }
 
+/* The head as comments: it has a line more where a GPU's nodes come with several NICs. */
+static void csv_comments(const struct config *c, FILE *f)
+{
+    char *text = NULL, *line, *rest;
+    size_t size;
+    FILE *head = open_memstream(&text, &size);
+
+    if (!head)
+        return;
+    report_head(c, head);
+    fclose(head);
+    for (line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest))
+        fprintf(f, "# %s\n", line);
+    free(text);
+}
+
 void report_csv(const struct grid *g, FILE *f)
 {
-    fputs("# ", f);
-    report_head(g->config, f);
+    csv_comments(g->config, f);
     report_csv_head(g->config, f);
     for (size_t i = 0; i < g->num_points; i++)
         if (!g->points[i].skipped)

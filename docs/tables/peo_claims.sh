@@ -115,22 +115,27 @@ heading() {
     echo "|---|---|---:|---:|---:|---:|---:|---:|"
 }
 
-# Changes one unknown at a time, the one that helps most, until none does.
+# Changes one unknown at a time, the one that helps most, until none does. What made it worse by over a point is not
+# tried again.
 nearest() {
-    local best point s name value keep won
+    local best base point name value keep won
+    declare -A worse
     heading "what is true"
     read -r best < <(here)
     line "start: H20, 200 Gb/s a GPU, tokens per rank, as configs/peo_claims.yaml" "$best"
     while :; do
-        won=
+        won= base=${best%% *}
         for name in profile nic shared nvlink tokens launch sigma skew dispatch combine; do
             keep=${S[$name]}
             for value in ${MAY[$name]}; do
-                [ "$value" != "$keep" ] || continue
+                [ "$value" != "$keep" ] && [ -z "${worse[$name $value]:-}" ] || continue
                 S[$name]=$value
                 point=$(here)
                 [ -n "$point" ] || continue
-                if awk -v a="${point%% *}" -v b="${best%% *}" 'BEGIN { exit !(a < b - 0.05) }'; then best=$point won="$name $value"; fi
+                case $(awk -v a="${point%% *}" -v b="${best%% *}" -v c="$base" 'BEGIN { print a < b - 0.05 ? "won" : a > c + 1 ? "worse" : "" }') in
+                won) best=$point won="$name $value" ;;
+                worse) worse[$name $value]=1 ;;
+                esac
             done
             S[$name]=$keep
         done
