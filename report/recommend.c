@@ -21,11 +21,117 @@ static struct grid_point point_of(const struct recommend *r, const struct recomm
                                .ev = p->entry[p->best].ev};
 }
 
+/* Entries that can run, the fastest first; returns how many. */
+enum { ENTRIES_MAX = 32 };
+static int entries_order(const struct recommend *r, const struct recommend_pick *p,
+                         int order[ENTRIES_MAX])
+{
+    int n = 0;
+
+    for (int i = 0; i < r->config->num_policies && n < ENTRIES_MAX; i++) {
+        int at = n;
+
+        if (!p->entry[i].found)
+            continue;
+        for (; at > 0 && p->entry[order[at - 1]].ev.layer_us > p->entry[i].ev.layer_us; at--)
+            order[at] = order[at - 1];
+        order[at] = i;
+        n++;
+    }
+    return n;
+}
+
+static struct grid_point entry_point(const struct recommend *r, const struct recommend_pick *p,
+                                     int i)
+{
+    return (struct grid_point){.scenario = p->scenario,
+                               .policy = r->config->policies[i].policy,
+                               .entry = i,
+                               .knobs = p->entry[i].knobs,
+                               .ev = p->entry[i].ev};
+}
+
+static int place_of(const struct recommend *r, const struct recommend_pick *p,
+                    struct policy_place *out)
+{
+    struct hw_profile *profile;
+    struct scenario s;
+    int err = config_scenario(r->config, p->scenario, &s);
+
+    if (err)
+        return err;
+    *out = (struct policy_place){.num_sms = p->entry[p->best].ev.num_sms,
+                                 .decode = s.phase == PHASE_OF_DECODE};
+    err = hw_profile_read(s.profile, &profile);
+    scenario_free(&s);
+    if (err)
+        return err;
+    out->blackwell = hw_value(profile, HW_GPU_ARCH) >= 100;
+    hw_profile_free(profile);
+    return 0;
+}
+
+/* "SGLang": what begins a line of settings. */
+static bool engine_word(const char *line, char *buf, size_t size)
+{
+    int n = (int)strcspn(line, " (:\n");
+
+    snprintf(buf, size, "%.*s", n, line);
+    return n > 0;
+}
+
+/* "SGLang sbo +7.4%, DeepEP peo 3 +6.5%": of each engine the best policy that it has. */
+static int engines_words(const struct recommend *r, const struct recommend_pick *p, char *buf,
+                         size_t size)
+{
+    int order[ENTRIES_MAX], n = entries_order(r, p, order);
+    char seen[512] = " ", word[48], name[24];
+    struct policy_place place;
+    size_t at = 0;
+    int err = place_of(r, p, &place);
+
+    buf[0] = '\0';
+    for (int i = 0; i < n && !err; i++) {
+        struct grid_point q = entry_point(r, p, order[i]);
+        char *text = NULL, *line, *rest;
+        size_t len;
+        FILE *f = open_memstream(&text, &len);
+
+        if (!f)
+            return ERR_NOMEM;
+        err = engine_settings_print(q.policy, &q.knobs, &place, "", f);
+        fclose(f);
+        grid_point_name(&q, name, sizeof name);
+        for (rest = text; (line = strsep(&rest, "\n")) != NULL && at < size;) {
+            char mark[64];
+
+            if (!engine_word(line, word, sizeof word))
+                continue;
+            snprintf(mark, sizeof mark, " %s ", word);
+            if (strstr(seen, mark) || strlen(seen) + strlen(mark) >= sizeof seen)
+                continue;
+            strcat(seen, mark + 1);
+            at += (size_t)snprintf(buf + at, size - at, "%s%s %s %+.1f%%", at ? ", " : "", word,
+                                   name, q.ev.gain_pct);
+        }
+        free(text);
+    }
+    return err;
+}
+
 static void interval_words(const struct recommend_pick *p, char *buf, size_t size)
 {
     snprintf(buf, size, "%s", "");
     if (p->has_interval)
         snprintf(buf, size, "[%+.1f, %+.1f]", p->gain_low_pct, p->gain_high_pct);
+}
+
+/* The best stands at an end of what was searched, and the knob could be beyond it. */
+static bool at_edge(const struct search_flat *f)
+{
+    return f->range_low < f->range_high &&
+           ((f->best == f->range_low && f->best > (int)f->opt->min) ||
+            (f->best == f->range_high && f->best < (int)f->opt->max));
 }
 
 /* "num_rounds 2..4 of 2..4, num_sms 8..12 of 4..36" */
@@ -37,8 +143,9 @@ static void flat_words(const struct search_result *s, char *buf, size_t size)
     for (int i = 0; i < s->num_flat && at < size; i++) {
         const struct search_flat *f = &s->flat[i];
 
-        at += (size_t)snprintf(buf + at, size - at, "%s%s %d..%d of %d..%d", i ? ", " : "",
-                               f->opt->key, f->low, f->high, f->range_low, f->range_high);
+        at += (size_t)snprintf(buf + at, size - at, "%s%s %d..%d of %d..%d%s", i ? ", " : "",
+                               f->opt->key, f->low, f->high, f->range_low, f->range_high,
+                               at_edge(f) ? " (the best is at the edge)" : "");
     }
 }
 
@@ -56,31 +163,54 @@ static int words_width(const struct recommend *r)
     return (int)most;
 }
 
+/* What comes behind the best, each with its own best knobs, and the best of each engine. */
+static void others_print(const struct recommend *r, const struct recommend_pick *p, int width,
+                         FILE *f)
+{
+    int order[ENTRIES_MAX], n = entries_order(r, p, order);
+    double best_us = p->entry[p->best].ev.layer_us;
+    char engines[512], name[24], knobs[256];
+
+    for (int i = 1; i < n; i++) {
+        struct grid_point q = entry_point(r, p, order[i]);
+
+        grid_point_name(&q, name, sizeof name);
+        report_knob_words(&q, knobs, sizeof knobs);
+        fprintf(f, "  %-*s %s %s %.1f us, %.1f%% slower (%+.1f%% against none) %s\n", width, "",
+                i == 1 ? "then" : "    ", name, q.ev.layer_us, 100 * (q.ev.layer_us / best_us - 1),
+                q.ev.gain_pct, knobs);
+    }
+    if (!engines_words(r, p, engines, sizeof engines) && *engines)
+        fprintf(f, "  %-*s per engine: %s\n", width, "", engines);
+}
+
 static void pick_print(const struct recommend *r, const struct recommend_pick *p, int width,
                        FILE *f)
 {
     struct grid_point point = point_of(r, p);
     const struct evaluation *ev = &point.ev;
-    char name[24], knobs[256], words[256], interval[48], flat[256];
+    char name[24], knobs[256], words[256], interval[48], flat[320], moe[32];
 
     grid_point_name(&point, name, sizeof name);
     report_knob_words(&point, knobs, sizeof knobs);
     report_scenario_words(r->config, p->scenario, words, sizeof words);
     interval_words(p, interval, sizeof interval);
     flat_words(&p->entry[p->best], flat, sizeof flat);
+    report_moe_words(ev, moe, sizeof moe);
     if (recommend_pays(p)) {
-        fprintf(f, "  %-*s %-6s %9.1f %9.1f %+7.1f%% %-17s %s\n", width, words, name, ev->none_us,
-                ev->layer_us, ev->gain_pct, interval, knobs);
+        fprintf(f, "  %-*s %-6s %9.1f %9.1f %+7.1f%% %-17s %s  %s\n", width, words, name,
+                ev->none_us, ev->layer_us, ev->gain_pct, interval, moe, knobs);
         if (*flat)
             fprintf(f, "  %-*s within 2%%: %s\n", width, "", flat);
     } else {
-        fprintf(f, "  %-*s none   %9.1f %9s %8s %-17s do not enable overlap here\n", width, words,
-                ev->none_us, "", "", "");
+        fprintf(f, "  %-*s none   %9.1f %9s %8s %-17s %18s  do not enable overlap here\n", width,
+                words, ev->none_us, "", "", "", "");
         fprintf(f, "  %-*s the nearest is %s, %.1f us (%+.1f%%%s%s)\n", width, "", name,
                 ev->layer_us, ev->gain_pct, *interval ? " " : "", interval);
     }
     if (recommend_pays(p) && p->has_interval && p->gain_low_pct <= 0)
         fprintf(f, "  %-*s the interval holds zero: measure before you enable it\n", width, "");
+    others_print(r, p, width, f);
 }
 
 /* Scenarios that have the same winner with the same knobs get their settings once. */
@@ -101,21 +231,6 @@ static bool settings_seen(const struct recommend *r, size_t index)
     return false;
 }
 
-static int place_print(const struct grid_point *point, const struct scenario *s, const char *indent,
-                       FILE *f)
-{
-    struct hw_profile *profile;
-    struct policy_place place = {.num_sms = point->ev.num_sms,
-                                 .decode = s->phase == PHASE_OF_DECODE};
-    int err = hw_profile_read(s->profile, &profile);
-
-    if (err)
-        return err;
-    place.blackwell = hw_value(profile, HW_GPU_ARCH) >= 100;
-    hw_profile_free(profile);
-    return engine_settings_print(point->policy, &point->knobs, &place, indent, f);
-}
-
 static int settings_print(const struct recommend *r, FILE *f)
 {
     bool any = false;
@@ -123,7 +238,7 @@ static int settings_print(const struct recommend *r, FILE *f)
 
     for (size_t i = 0; i < r->num_picks && !err; i++) {
         struct grid_point point;
-        struct scenario s;
+        struct policy_place place;
         char name[24], knobs[256];
 
         if (!recommend_pays(&r->pick[i]) || settings_seen(r, i))
@@ -131,13 +246,12 @@ static int settings_print(const struct recommend *r, FILE *f)
         point = point_of(r, &r->pick[i]);
         grid_point_name(&point, name, sizeof name);
         report_knob_words(&point, knobs, sizeof knobs);
-        err = config_scenario(r->config, i, &s);
+        err = place_of(r, &r->pick[i], &place);
         if (err)
             break;
         fprintf(f, "%s  %s%s%s\n", any ? "" : "settings\n", name, *knobs ? ", " : "", knobs);
         any = true;
-        err = place_print(&point, &s, "    ", f);
-        scenario_free(&s);
+        err = engine_settings_print(point.policy, &point.knobs, &place, "    ", f);
     }
     return err;
 }
@@ -207,8 +321,9 @@ int recommend_report_table(const struct recommend *r, FILE *f)
     int width = words_width(r), err;
 
     report_head(r->config, f);
-    fprintf(f, "  %-*s %-6s %9s %9s %8s %-17s %s\n", width, "", "policy", "none us", "layer us",
-            "gain", r->certain ? "" : "90% interval", "knobs");
+    report_basis(r->config, true, f);
+    fprintf(f, "  %-*s %-6s %9s %9s %8s %-17s %9s %8s  %s\n", width, "", "policy", "none us",
+            "layer us", "gain", r->certain ? "" : "90% interval", "MoE us", "MoE gain", "knobs");
     for (size_t i = 0; i < r->num_picks; i++)
         if (r->pick[i].best >= 0)
             pick_print(r, &r->pick[i], width, f);
@@ -246,6 +361,26 @@ static json_t *flat_json(const struct search_result *s)
     return out;
 }
 
+static json_t *others_json(const struct recommend *r, const struct recommend_pick *p)
+{
+    int order[ENTRIES_MAX], n = entries_order(r, p, order);
+    json_t *out = json_array();
+
+    for (int i = 1; i < n; i++) {
+        struct grid_point q = entry_point(r, p, order[i]);
+        json_t *knobs = json_object(), *j;
+        char name[24];
+
+        grid_point_name(&q, name, sizeof name);
+        report_knobs_json(&q, knobs);
+        j = json_pack("{s:s,s:f,s:f,s:o}", "policy", name, "layer_us", q.ev.layer_us, "gain_pct",
+                      q.ev.gain_pct, "knobs", knobs);
+        report_moe_json(&q.ev, j);
+        json_array_append_new(out, j);
+    }
+    return out;
+}
+
 static json_t *pick_json(const struct recommend *r, const struct recommend_pick *p)
 {
     struct grid_point point = point_of(r, p);
@@ -253,7 +388,7 @@ static json_t *pick_json(const struct recommend *r, const struct recommend_pick 
     size_t len;
     json_t *knobs = json_object(), *j;
     FILE *f = open_memstream(&settings, &len);
-    struct scenario s;
+    struct policy_place place;
 
     grid_point_name(&point, name, sizeof name);
     report_scenario_words(r->config, p->scenario, words, sizeof words);
@@ -266,14 +401,14 @@ static json_t *pick_json(const struct recommend *r, const struct recommend_pick 
         json_object_set_new(j, "gain_interval_pct",
                             json_pack("[f,f]", p->gain_low_pct, p->gain_high_pct));
     if (f) {
-        if (!config_scenario(r->config, p->scenario, &s)) {
-            place_print(&point, &s, "", f);
-            scenario_free(&s);
-        }
+        if (recommend_pays(p) && !place_of(r, p, &place))
+            engine_settings_print(point.policy, &point.knobs, &place, "", f);
         fclose(f);
         json_object_set_new(j, "settings", json_string(settings));
     }
     free(settings);
+    report_moe_json(&point.ev, j);
+    json_object_set_new(j, "others", others_json(r, p));
     return j;
 }
 
@@ -288,8 +423,9 @@ int recommend_report_json(const struct recommend *r, FILE *f)
     for (size_t i = 0; i < r->num_turns; i++)
         json_array_append_new(turns, json_pack("{s:i,s:b}", "batch", r->turn[i].batch, "pays_above",
                                                r->turn[i].pays_above));
-    root = json_pack("{s:s,s:s,s:s,s:I,s:f,s:o,s:o}", "version", PEOSIM_VERSION, "config",
-                     r->config->path, "config_hash", r->config->hash, "simulations",
+    root = json_pack("{s:s,s:s,s:s,s:s,s:I,s:f,s:o,s:o}", "version", PEOSIM_VERSION, "config",
+                     r->config->path, "config_hash", r->config->hash, "basis",
+                     report_basis_name(r->config), "simulations",
                      (json_int_t)r->simulations, "grid_points", r->grid, "break_even", turns,
                      "results", results);
     text = root ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;

@@ -25,6 +25,18 @@ void report_scenario_words(const struct config *c, size_t index, char *buf, size
     }
 }
 
+/* "h20, h800": every value that the file gives the key. */
+static const char *all_values(const struct config *c, const char *key, char *buf, size_t size)
+{
+    const struct axis *a = config_axis(c, key);
+    size_t at = 0;
+
+    snprintf(buf, size, "%s", a ? "" : opt_find(scenario_options, key)->def);
+    for (int i = 0; a && i < a->num_values && at < size; i++)
+        at += (size_t)snprintf(buf + at, size - at, "%s%s", i ? ", " : "", a->values[i]);
+    return buf;
+}
+
 static const char *first_value(const struct config *c, const char *key)
 {
     const struct axis *a = config_axis(c, key);
@@ -47,10 +59,47 @@ static const char *fidelity_words(const struct config *c)
 
 void report_head(const struct config *c, FILE *f)
 {
+    char profiles[256], models[512], seeds[128];
+
     fprintf(f, "peosim %s  %s (%.12s)  profile %s  model %s  seed %s  %s\n", PEOSIM_VERSION,
-            c->path, c->hash, first_value(c, "cluster.profile"), first_value(c, "model"),
-            first_value(c, "seed"), fidelity_words(c));
+            c->path, c->hash, all_values(c, "cluster.profile", profiles, sizeof profiles),
+            all_values(c, "model", models, sizeof models),
+            all_values(c, "seed", seeds, sizeof seeds), fidelity_words(c));
     report_nics(c, f);
+}
+
+/* One list may hold both: then each row has its own. */
+const char *report_basis_name(const struct config *c)
+{
+    const struct axis *a = config_axis(c, "attention.include");
+    int off = 0;
+
+    for (int i = 0; a && i < a->num_values; i++)
+        off += !strcmp(a->values[i], "off");
+    return !off ? "layer" : off == a->num_values ? "moe" : "as attention.include says";
+}
+
+void report_basis(const struct config *c, bool moe, FILE *f)
+{
+    const char *name = report_basis_name(c);
+
+    if (!strcmp(name, "layer"))
+        fprintf(f, "  basis: a whole decoder layer with attention, one behind another%s\n",
+                moe ? "; MoE: its part from router to combine, alone" : "");
+    else if (!strcmp(name, "moe"))
+        fprintf(f, "  basis: the MoE part of a layer alone, router to combine\n");
+    else
+        fprintf(f, "  basis: as attention.include says in each scenario (off: the MoE part alone, "
+                   "else a whole layer)\n");
+}
+
+/* The columns of the MoE part alone. */
+void report_moe_words(const struct evaluation *ev, char *buf, size_t size)
+{
+    if (ev->moe_us > 0)
+        snprintf(buf, size, "%9.1f %+7.1f%%", ev->moe_us, ev->moe_gain_pct);
+    else
+        snprintf(buf, size, "%9s %8s", "-", "-");
 }
 
 void report_nics_of(const char *profile, double nics_per_gpu, double nic_Gbitps, FILE *f)
@@ -155,22 +204,53 @@ static void path_words(const struct evaluation *ev, char *buf, size_t size)
     }
 }
 
-static void table_row(const struct grid_point *p, FILE *f)
+/* Stands at an end of a list of numbers, and the knob could be beyond it? */
+static bool at_edge(const struct config_policy *cp, const struct opt *o, const struct knobs *k)
 {
-    char name[24], knobs[256], path[96];
+    int value = knob_get(o, k), lower = 0, higher = 0;
+    const struct knob_search *s = policy_knob_search(cp->policy, o->key);
+
+    if (o->type != OPT_INT || (s && s->unordered) || value <= (int)o->min || value >= (int)o->max)
+        return false;
+    for (int i = 0; i < cp->num_axes; i++)
+        for (int j = 0; cp->axes[i].opt == o && j < cp->axes[i].num_values; j++) {
+            lower += atoi(cp->axes[i].values[j]) < value;
+            higher += atoi(cp->axes[i].values[j]) > value;
+        }
+    return (lower > 0) != (higher > 0);
+}
+
+/* report_knob_words with a star behind what stands at an end of its list. */
+static void edge_words(const struct config *c, const struct grid_point *p, char *buf, size_t size)
+{
+    char words[256], *word, *rest = words;
+    size_t at = 0;
+
+    report_knob_words(p, words, sizeof words);
+    buf[0] = '\0';
+    while ((word = strsep(&rest, " ")) != NULL && at < size) {
+        char key[64];
+        const struct opt *o;
+
+        snprintf(key, sizeof key, "%.*s", (int)strcspn(word, "="), word);
+        o = opt_find(p->policy->knobs, key);
+        at += (size_t)snprintf(buf + at, size - at, "%s%s%s", at ? " " : "", word,
+                               o && at_edge(&c->policies[p->entry], o, &p->knobs) ? "*" : "");
+    }
+}
+
+static void table_row(const struct config *c, const struct grid_point *p, FILE *f)
+{
+    char name[24], knobs[256], path[96], moe[32];
     const struct evaluation *ev = &p->ev;
 
     grid_point_name(p, name, sizeof name);
-    report_knob_words(p, knobs, sizeof knobs);
+    edge_words(c, p, knobs, sizeof knobs);
     path_words(ev, path, sizeof path);
-    fprintf(f, "  %-6s %10.1f %+7.1f%% %10.1f %5.0f%% %5.0f%% %5.0f%%  %-32s %s\n", name,
-            ev->layer_us, ev->gain_pct, ev->metrics.exposed_comm_ns / 1e3,
+    report_moe_words(ev, moe, sizeof moe);
+    fprintf(f, "  %-6s %9.1f %+7.1f%% %s %10.1f %5.0f%% %5.0f%% %5.0f%%  %-30s %s\n", name,
+            ev->layer_us, ev->gain_pct, moe, ev->metrics.exposed_comm_ns / 1e3,
             100 * ev->metrics.sm_util, 100 * ev->nvlink_util, 100 * ev->nic_util, path, knobs);
-}
-
-static bool spans(const struct grid_point *p)
-{
-    return p->policy->spans_layers;
 }
 
 static void table_scenario(const struct grid *g, size_t scenario, FILE *f)
@@ -183,16 +263,53 @@ static void table_scenario(const struct grid *g, size_t scenario, FILE *f)
     if (*words)
         fprintf(f, "%s\n", words);
     for (int i = 0; i < n; i++) {
-        table_row(rows[i], f);
-        if (spans(rows[i]))
-            fprintf(f,
-                    "         (a layer with attention, steady period; without overlap %.1f us)\n",
-                    rows[i]->ev.none_us);
+        table_row(g->config, rows[i], f);
         if (rows[i]->ev.gain_pct > 0 && (!best || rows[i]->ev.gain_pct > best->ev.gain_pct))
             best = rows[i];
     }
     if (!best && n > 1)
-        fprintf(f, "  no policy beats none here: do not overlap\n");
+        fprintf(f, "  no policy beats none here with the values tried: do not overlap with them\n");
+}
+
+/* Knobs that a search would vary and this run did not. */
+static void not_searched(const struct config *c, FILE *f)
+{
+    bool decode = strcmp(first_value(c, "phase"), "prefill") != 0, any = false;
+
+    for (int i = 0; i < c->num_policies; i++) {
+        const struct config_policy *cp = &c->policies[i];
+        const char *name = cp->policy->name;
+
+        for (const struct knob_search *s = cp->policy->search; s && s->key; s++) {
+            bool set = s->prefill && decode;
+
+            for (int j = 0; j < cp->num_axes; j++)
+                set |= !strcmp(cp->axes[j].opt->key, s->key);
+            if (set)
+                continue;
+            fprintf(f, "%s %s.%s", any ? "," : "not searched here, one value each:", name, s->key);
+            any = true;
+        }
+    }
+    if (any)
+        fprintf(f, " (peosim recommend searches them)\n");
+}
+
+static bool any_edge(const struct grid *g)
+{
+    for (size_t i = 0; i < config_num_scenarios(g->config); i++) {
+        const struct grid_point *rows[GRID_ROWS_MAX];
+        int n = grid_rows(g, i, rows);
+
+        for (int j = 0; j < n; j++) {
+            char words[256];
+
+            edge_words(g->config, rows[j], words, sizeof words);
+            if (strchr(words, '*'))
+                return true;
+        }
+    }
+    return false;
 }
 
 void report_table(const struct grid *g, FILE *f)
@@ -200,8 +317,9 @@ void report_table(const struct grid *g, FILE *f)
     double assumed = 0, n = 0;
 
     report_head(g->config, f);
-    fprintf(f, "  %-6s %10s %8s %10s %6s %6s %6s  %-32s %s\n", "policy", "layer us", "gain",
-            "exposed us", "SMs", "NVLink", "NIC", "critical path", "best knobs");
+    report_basis(g->config, true, f);
+    fprintf(f, "  %-6s %9s %8s %9s %8s %10s %6s %6s %6s  %-30s %s\n", "policy", "layer us", "gain",
+            "MoE us", "MoE gain", "exposed us", "SMs", "NVLink", "NIC", "critical path", "best knobs");
     for (size_t i = 0; i < config_num_scenarios(g->config); i++)
         table_scenario(g, i, f);
     for (size_t i = 0; i < g->num_points; i++)
@@ -209,6 +327,9 @@ void report_table(const struct grid *g, FILE *f)
             assumed += g->points[i].ev.assumed_share;
             n++;
         }
+    if (any_edge(g))
+        fprintf(f, "* at an end of its list: a value beyond it may be better\n");
+    not_searched(g->config, f);
     if (assumed > 0)
         fprintf(f,
                 "%.0f%% of the ops' time, on average, rests on profile fields without data of "
@@ -234,6 +355,14 @@ int report_knobs_json(const struct grid_point *p, struct json_t *out)
     return err;
 }
 
+void report_moe_json(const struct evaluation *ev, struct json_t *out)
+{
+    if (ev->moe_us > 0) {
+        json_object_set_new(out, "moe_us", json_real(ev->moe_us));
+        json_object_set_new(out, "moe_gain_pct", json_real(ev->moe_gain_pct));
+    }
+}
+
 static json_t *point_json(const struct grid *g, const struct grid_point *p)
 {
     const struct evaluation *ev = &p->ev;
@@ -257,6 +386,8 @@ static json_t *point_json(const struct grid *g, const struct grid_point *p)
                   ev->metrics.exposed_comm_ns / 1e3, "sm_util", ev->metrics.sm_util, "nvlink_util",
                   ev->nvlink_util, "nic_util", ev->nic_util, "assumed_share", ev->assumed_share,
                   "events", (json_int_t)ev->events, "critical_path_us", parts);
+    if (j)
+        report_moe_json(ev, j);
     return j;
 }
 
@@ -295,6 +426,8 @@ int report_json(const struct grid *g, struct json_t *confidence, char **text)
     if (root)
         json_object_set_new(root, "seed", json_integer(atoll(first_value(g->config, "seed"))));
     if (root)
+        json_object_set_new(root, "basis", json_string(report_basis_name(g->config)));
+    if (root)
         json_object_set_new(root, "fidelity", json_string(fidelity_words(g->config)));
     if (root && confidence)
         json_object_set(root, "confidence", confidence);
@@ -323,7 +456,8 @@ void report_json_head(const struct config *c, FILE *f)
                               {"config", c->path},
                               {"config_hash", c->hash},
                               {"profile", first_value(c, "cluster.profile")},
-                              {"model", first_value(c, "model")}};
+                              {"model", first_value(c, "model")},
+                              {"basis", report_basis_name(c)}};
 
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
         json_t *text = json_string(pairs[i][1]);
@@ -355,21 +489,23 @@ void report_csv_head(const struct config *c, FILE *f)
 {
     vary_csv(c, 0, f, true);
     fprintf(f, "policy,method,num_rounds,num_sms,layer_us,none_us,gain_pct,exposed_comm_us,sm_util,"
-               "nvlink_util,nic_util,assumed_share,events,knobs\n");
+               "nvlink_util,nic_util,assumed_share,events,basis,moe_us,moe_gain_pct,knobs\n");
 }
 
 void report_csv_row(const struct config *c, const struct grid_point *p, const char *name, FILE *f)
 {
     const struct evaluation *ev = &p->ev;
-    char knobs[512];
+    char knobs[512], moe[64] = ",";
 
     policy_knobs_text(p->policy, &p->knobs, knobs, sizeof knobs);
+    if (ev->moe_us > 0)
+        snprintf(moe, sizeof moe, "%.6g,%.6g", ev->moe_us, ev->moe_gain_pct);
     vary_csv(c, p->scenario, f, false);
-    fprintf(f, "%s,%d,%d,%d,%.6g,%.6g,%.6g,%.6g,%.6g,%.6g,%.6g,%.6g,%llu,%s\n",
+    fprintf(f, "%s,%d,%d,%d,%.6g,%.6g,%.6g,%.6g,%.6g,%.6g,%.6g,%.6g,%llu,%s,%s,%s\n",
             name ? name : p->policy->name, grid_point_method(p), report_num_rounds(p),
             report_num_sms(p), ev->layer_us, ev->none_us, ev->gain_pct,
             ev->metrics.exposed_comm_ns / 1e3, ev->metrics.sm_util, ev->nvlink_util, ev->nic_util,
-            ev->assumed_share, (unsigned long long)ev->events, knobs);
+            ev->assumed_share, (unsigned long long)ev->events, report_basis_name(c), moe, knobs);
 }
 
 void report_csv(const struct grid *g, FILE *f)
@@ -380,17 +516,6 @@ void report_csv(const struct grid *g, FILE *f)
     for (size_t i = 0; i < g->num_points; i++)
         if (!g->points[i].skipped)
             report_csv_row(g->config, &g->points[i], NULL, f);
-}
-
-/* A policy measured with attention has its own zero line: `none` with attention. */
-static void attention_none_row(const struct grid *g, const struct grid_point *p, FILE *f)
-{
-    struct grid_point none = *p;
-
-    none.policy = &policy_none;
-    none.ev.layer_us = p->ev.none_us;
-    none.ev.gain_pct = 0;
-    report_csv_row(g->config, &none, "none with attention", f);
 }
 
 void report_best_csv(const struct grid *g, FILE *f)
@@ -404,10 +529,6 @@ void report_best_csv(const struct grid *g, FILE *f)
             char name[48];
 
             grid_point_name(rows[j], name, sizeof name);
-            if (spans(rows[j])) {
-                attention_none_row(g, rows[j], f);
-                snprintf(name, sizeof name, "%s with attention", rows[j]->policy->name);
-            }
             report_csv_row(g->config, rows[j], name, f);
         }
     }

@@ -17,12 +17,16 @@ static void point_print(const struct config *c, const struct why *w, FILE *f)
     char name[24], knobs[256], words[256];
 
     report_head(c, f);
+    report_basis(c, true, f);
     grid_point_name(&w->point, name, sizeof name);
     report_knob_words(&w->point, knobs, sizeof knobs);
     report_scenario_words(c, w->point.scenario, words, sizeof words);
     fprintf(f, "%s%s%s %s: %.1f us a layer, %+.1f%% against none (%.1f us); slowest rank %d\n",
             words, *words ? ", " : "", name, knobs, w->point.ev.layer_us, w->point.ev.gain_pct,
             w->point.ev.none_us, w->point.ev.metrics.slowest_rank);
+    if (w->point.ev.moe_us > 0)
+        fprintf(f, "its MoE part alone: %.1f us, %+.1f%%\n", w->point.ev.moe_us,
+                w->point.ev.moe_gain_pct);
 }
 
 /* "nic 30.1, sm 12.0": parts of a time, the largest first, those under 1% of it left out. */
@@ -154,6 +158,10 @@ int why_report_json(const struct config *c, const struct why *w, FILE *f)
                   "none_us", w->point.ev.none_us, "gain_pct", w->point.ev.gain_pct, "slowest_rank",
                   w->point.ev.metrics.slowest_rank, "critical_path_us", part_json(&w->total), "ops",
                   ops_json(w), "changes", fixes_json(w));
+    if (root) {
+        json_object_set_new(root, "basis", json_string(report_basis_name(c)));
+        report_moe_json(&w->point.ev, root);
+    }
     text = root ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
     if (text)
         fprintf(f, "%s\n", text);
