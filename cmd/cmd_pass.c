@@ -120,6 +120,8 @@ static int point_run(void *self, struct evaluator *e, size_t i)
             : s.batch;
     err = point_memory(e, &s, a->flags, p);
     if (!err && !p->skipped)
+        err = evaluate_settle(e, &s, p->policy, &p->knobs);
+    if (!err && !p->skipped)
         err = pass_knobs_resolve(e, &s, p->policy, &p->knobs);
     if (err || p->skipped)
         ;
@@ -153,6 +155,31 @@ static void knob_words(const struct point *p, char *buf, size_t size)
     const struct grid_point named = {.policy = p->policy, .knobs = p->knobs};
 
     report_knob_words(&named, buf, size);
+}
+
+static void name_of(const struct point *p, char *buf, size_t size)
+{
+    const struct grid_point named = {.policy = p->policy, .knobs = p->knobs};
+
+    grid_point_name(&named, buf, size);
+}
+
+/* Of several points of a scenario, the one with most tokens per second. */
+static bool is_best(const struct passes *a, size_t i)
+{
+    const struct point *p = &a->points[i];
+    size_t ran = 0;
+
+    for (size_t j = 0; j < a->n; j++) {
+        const struct point *q = &a->points[j];
+
+        if (q->scenario != p->scenario || q->skipped)
+            continue;
+        ran++;
+        if (tokens_s_gpu(q) > tokens_s_gpu(p) || (j < i && tokens_s_gpu(q) == tokens_s_gpu(p)))
+            return false;
+    }
+    return ran > 1;
 }
 
 /* The columns of the table; the router is one of the others. */
@@ -194,6 +221,7 @@ static void table_print(const struct passes *a)
     bool decode = a->n && a->points[0].phase == PHASE_OF_DECODE, spread = a->flags->draws > 1;
 
     report_head(a->config, stdout);
+    printf("  basis: whole passes, every layer with attention and both ends\n");
     printf("  %-6s %7s %5s %9s %9s %9s %10s %7s", "policy", "batch", "GPUs", "step ms", "layer us",
            decode ? "TPOT ms" : "TTFT ms", "tok/s/GPU", "GB");
     for (int i = 0; i < NUM_SPLITS; i++)
@@ -201,13 +229,14 @@ static void table_print(const struct passes *a)
     printf(" %7s%s  %s\n", "launch", spread ? "   p50 ms   p99 ms" : "", "knobs");
     for (size_t i = 0; i < a->n; i++) {
         const struct point *p = &a->points[i];
-        char words[256];
+        char words[256], name[24];
 
         if (p->skipped)
             continue;
         scenario_print(a, i);
         knob_words(p, words, sizeof words);
-        printf("  %-6s %7d %5d %9.2f %9.1f %9.2f %10.0f %7.1f", p->policy->name, p->batch, p->ranks,
+        name_of(p, name, sizeof name);
+        printf("  %-6s %7d %5d %9.2f %9.1f %9.2f %10.0f %7.1f", name, p->batch, p->ranks,
                p->r.step_us / 1e3, p->r.layer_us, decode ? tpot_ms(p) : ttft_ms(p), tokens_s_gpu(p),
                p->memory.total / 1e9);
         for (int k = 0; k < NUM_SPLITS; k++)
@@ -215,7 +244,7 @@ static void table_print(const struct passes *a)
         printf(" %6.1f%%", 100 * p->r.launch_us / p->r.step_us);
         if (spread)
             printf(" %8.2f %8.2f", p->spread.p50_us / 1e3, p->spread.p99_us / 1e3);
-        printf("%s%s\n", *words ? "  " : "", words);
+        printf("%s%s%s\n", *words ? "  " : "", words, is_best(a, i) ? "  <- most tokens" : "");
     }
 }
 

@@ -253,6 +253,25 @@ static void table_row(const struct config *c, const struct grid_point *p, FILE *
             100 * ev->metrics.sm_util, 100 * ev->nvlink_util, 100 * ev->nic_util, path, knobs);
 }
 
+/* Entries of `policies` that have no point in the scenario. */
+static void left_out(const struct grid *g, size_t scenario, FILE *f)
+{
+    size_t per = config_num_points_per_scenario(g->config);
+
+    for (int entry = 0; entry < g->config->num_policies; entry++) {
+        size_t ran = 0, skipped = 0;
+
+        for (size_t i = scenario * per; i < (scenario + 1) * per; i++)
+            if (g->points[i].entry == entry) {
+                ran += !g->points[i].skipped;
+                skipped += g->points[i].skipped;
+            }
+        if (!ran && skipped)
+            fprintf(f, "  %-6s cannot run here: %zu point%s skipped (the notes say why)\n",
+                    g->config->policies[entry].policy->name, skipped, skipped == 1 ? "" : "s");
+    }
+}
+
 static void table_scenario(const struct grid *g, size_t scenario, FILE *f)
 {
     const struct grid_point *rows[GRID_ROWS_MAX], *best = NULL;
@@ -267,6 +286,7 @@ static void table_scenario(const struct grid *g, size_t scenario, FILE *f)
         if (rows[i]->ev.gain_pct > 0 && (!best || rows[i]->ev.gain_pct > best->ev.gain_pct))
             best = rows[i];
     }
+    left_out(g, scenario, f);
     if (!best && n > 1)
         fprintf(f, "  no policy beats none here with the values tried: do not overlap with them\n");
 }
@@ -510,8 +530,6 @@ void report_csv_row(const struct config *c, const struct grid_point *p, const ch
 
 void report_csv(const struct grid *g, FILE *f)
 {
-    fputs("# ", f);
-    report_head(g->config, f);
     report_csv_head(g->config, f);
     for (size_t i = 0; i < g->num_points; i++)
         if (!g->points[i].skipped)

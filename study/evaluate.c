@@ -509,6 +509,7 @@ static int spec_fill(struct evaluator *e, const struct scenario *s, const struct
         .ranks = ranks_of(s),
         .ranks_per_node = near_ranks(s),
         .num_sms = num_sms_of(e),
+        .arch = (int)hw_value(evaluate_profile(e), HW_GPU_ARCH),
         .tokens = s->batch,
         .decode = s->phase == PHASE_OF_DECODE,
         .comm = comm_of(e, s),
@@ -634,6 +635,17 @@ int evaluate_check(struct evaluator *e, const struct scenario *s, const struct p
     if (!err)
         err = kernels_check(e, &spec, why, size);
     return err ? err : p->check(&spec, k, why, size);
+}
+
+int evaluate_settle(struct evaluator *e, const struct scenario *s, const struct policy *p,
+                    struct knobs *k)
+{
+    struct layer_spec spec;
+    int err = p->settle ? spec_fill(e, s, p, &spec) : 0;
+
+    if (!err && p->settle)
+        p->settle(&spec, k);
+    return err;
 }
 
 int evaluate_plan(struct evaluator *e, const struct scenario *s, const struct policy *p,
@@ -1052,14 +1064,27 @@ static int line_of(const struct config *c, const struct config_policy *p, const 
     return p->line;
 }
 
-static int entry_all_skipped(const struct config *c, const size_t *good, const char (*why)[200])
+/* Policies that cannot run anywhere are left out and named; that none but `none` can is an error.
+ */
+static int entries_left_out(const struct evaluator *e, const struct config *c, const size_t *good,
+                            const char (*why)[200])
 {
-    for (int i = 0; i < c->num_policies; i++)
-        if (!good[i]) {
-            log_error_at(c->path, line_of(c, &c->policies[i], why[i]), "policy %s cannot run: %s",
-                         c->policies[i].policy->name, why[i]);
-            return ERR_INFEASIBLE;
-        }
+    int first = -1, others = 0;
+
+    for (int i = 0; i < c->num_policies; i++) {
+        others += good[i] && c->policies[i].policy != &policy_none;
+        if (!good[i] && first < 0)
+            first = i;
+    }
+    if (first >= 0 && !others) {
+        log_error_at(c->path, line_of(c, &c->policies[first], why[first]),
+                     "policy %s cannot run: %s", c->policies[first].policy->name, why[first]);
+        return ERR_INFEASIBLE;
+    }
+    for (int i = 0; i < c->num_policies && !e->hushed; i++)
+        if (!good[i])
+            log_note("%s:%d: policy %s is left out, it cannot run: %s", c->path,
+                     line_of(c, &c->policies[i], why[i]), c->policies[i].policy->name, why[i]);
     return 0;
 }
 
@@ -1112,7 +1137,7 @@ int evaluate_config(struct evaluator *e, const struct config *c, unsigned char *
     for (size_t i = 0; i < config_num_scenarios(c) && !err; i++)
         err = scenario_check(e, c, i, skip, good, why, list, &num);
     if (!err)
-        err = entry_all_skipped(c, good, (const char(*)[200])why);
+        err = entries_left_out(e, c, good, (const char(*)[200])why);
     for (int i = 0; i < num && !err && !e->hushed; i++)
         log_note("skipped %zu point%s: %s", list[i].count, list[i].count == 1 ? "" : "s",
                  list[i].why);

@@ -68,6 +68,9 @@ double evaluate_kv_bytes(const struct scenario *s, const struct moe_model *m);
 /* Can this point run? 0; ERR_INFEASIBLE with a sentence in why; or another (logged) error. */
 int evaluate_check(struct evaluator *e, const struct scenario *s, const struct policy *p,
                    const struct knobs *k, char *why, size_t size);
+/* Gives knobs that the architecture decides their values (struct policy's settle). */
+int evaluate_settle(struct evaluator *e, const struct scenario *s, const struct policy *p,
+                    struct knobs *k);
 /* The plan of a point that evaluate_check accepts. The caller frees it (plan_free); it borrows the
  * evaluator's routing until the next call with another scenario. */
 int evaluate_plan(struct evaluator *e, const struct scenario *s, const struct policy *p,
@@ -99,8 +102,9 @@ const struct hw_profile *evaluate_profile(const struct evaluator *e);
 
 /* Reads what all scenarios of a config name, so that mistakes surface before anything runs, and
  * finds the points that cannot run. skip[num_points] gets 1 for each of these (caller's array, may
- * be NULL) and is logged as a note with the count per reason; an entry of `policies` none of whose
- * points can run is ERR_INFEASIBLE, logged with its line. */
+ * be NULL) and is logged as a note with the count per reason. An entry of `policies` none of
+ * whose points can run is left out, logged as a note with its line; ERR_INFEASIBLE (logged) where
+ * nothing but `none` could run. */
 int evaluate_config(struct evaluator *e, const struct config *c, unsigned char *skip);
 /* No notes on skipped points from now on: of several processes one says them. */
 void evaluate_hush(struct evaluator *e);

@@ -124,6 +124,9 @@ static int point_run(struct evaluator *e, const struct config *c, const struct s
 
     *p = (struct grid_point){.scenario = index / per};
     config_knobs(c, index % per, &p->policy, &p->knobs, &p->entry);
+    err = evaluate_settle(e, s, p->policy, &p->knobs);
+    if (err)
+        return err;
     err = evaluate_check(e, s, p->policy, &p->knobs, why, sizeof why);
     p->skipped = err == ERR_INFEASIBLE;
     if (p->skipped)

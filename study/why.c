@@ -149,6 +149,8 @@ static int timeline(struct why *w, const struct scenario *s)
     if (!err)
         evaluator_whole_layers(e);
     if (!err)
+        err = evaluate_settle(e, s, w->point.policy, &w->point.knobs);
+    if (!err)
         err = evaluate_check(e, s, w->point.policy, &w->point.knobs, reason, sizeof reason);
     if (err == ERR_INFEASIBLE)
         log_error("this point cannot run: %s", reason);
