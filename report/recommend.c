@@ -425,9 +425,8 @@ int recommend_report_json(const struct recommend *r, FILE *f)
                                                r->turn[i].pays_above));
     root = json_pack("{s:s,s:s,s:s,s:s,s:I,s:f,s:o,s:o}", "version", PEOSIM_VERSION, "config",
                      r->config->path, "config_hash", r->config->hash, "basis",
-                     report_basis_name(r->config), "simulations",
-                     (json_int_t)r->simulations, "grid_points", r->grid, "break_even", turns,
-                     "results", results);
+                     report_basis_name(r->config), "simulations", (json_int_t)r->simulations,
+                     "grid_points", r->grid, "break_even", turns, "results", results);
     text = root ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
     if (text)
         fprintf(f, "%s\n", text);

@@ -339,7 +339,8 @@ void report_table(const struct grid *g, FILE *f)
     report_head(g->config, f);
     report_basis(g->config, true, f);
     fprintf(f, "  %-6s %9s %8s %9s %8s %10s %6s %6s %6s  %-30s %s\n", "policy", "layer us", "gain",
-            "MoE us", "MoE gain", "exposed us", "SMs", "NVLink", "NIC", "critical path", "best knobs");
+            "MoE us", "MoE gain", "exposed us", "SMs", "NVLink", "NIC", "critical path",
+            "best knobs");
     for (size_t i = 0; i < config_num_scenarios(g->config); i++)
         table_scenario(g, i, f);
     for (size_t i = 0; i < g->num_points; i++)
@@ -472,12 +473,10 @@ static void csv_cell(const char *text, FILE *f)
 
 void report_json_head(const struct config *c, FILE *f)
 {
-    const char *pairs[][2] = {{"version", PEOSIM_VERSION},
-                              {"config", c->path},
-                              {"config_hash", c->hash},
-                              {"profile", first_value(c, "cluster.profile")},
-                              {"model", first_value(c, "model")},
-                              {"basis", report_basis_name(c)}};
+    const char *pairs[][2] = {
+        {"version", PEOSIM_VERSION},        {"config", c->path},
+        {"config_hash", c->hash},           {"profile", first_value(c, "cluster.profile")},
+        {"model", first_value(c, "model")}, {"basis", report_basis_name(c)}};
 
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
         json_t *text = json_string(pairs[i][1]);

@@ -58,8 +58,8 @@ static int entries_search(const struct config *c, struct evaluator *e, const str
     }
     for (int i = 0; i < c->num_policies && !err; i++)
         if (p->entry[i].found)
-            err = evaluate_moe_part(e, s, c->policies[i].policy, &p->entry[i].knobs,
-                                    &p->entry[i].ev);
+            err =
+                evaluate_moe_part(e, s, c->policies[i].policy, &p->entry[i].knobs, &p->entry[i].ev);
     return err;
 }
 
