@@ -1,5 +1,6 @@
 #include "report/pass.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include <jansson.h>
@@ -33,7 +34,7 @@ static double share(const struct passes_point *p, enum plan_part part)
 
 /* One point, as every format has it. */
 struct row {
-    char words[256], knobs[256];
+    char words[288], knobs[256], name[24];
     const char *policy;
     int64_t scenario_index;
     int batch, ranks;
@@ -43,8 +44,9 @@ struct row {
     json_t *parts, *kinds;
 };
 
-static void row_fill(const struct passes_point *p, struct row *row)
+static void row_fill(const struct passes *a, size_t i, struct row *row)
 {
+    const struct passes_point *p = &a->points[i];
     const struct grid_point named = {.policy = p->policy, .knobs = p->knobs};
     const struct pass_result *r = &p->r;
 
@@ -64,7 +66,11 @@ static void row_fill(const struct passes_point *p, struct row *row)
                         .p50_ms = p->spread.p50_us / 1e3,
                         .p99_ms = p->spread.p99_us / 1e3,
                         .launch_pct = 100 * r->launch_us / r->step_us};
+    grid_point_name(&named, row->name, sizeof row->name);
     report_knob_words(&named, row->words, sizeof row->words);
+    if (passes_is_best(a, i))
+        strncat(row->words, *row->words ? "  <- most tokens" : "<- most tokens",
+                sizeof row->words - strlen(row->words) - 1);
     policy_knobs_text(p->policy, &p->knobs, row->knobs, sizeof row->knobs);
     for (int k = 0; k < NUM_SPLITS; k++)
         row->split_pct[k] = share(p, splits[k]);
@@ -95,12 +101,8 @@ static void nested_fill(const struct passes_point *p, struct row *row)
 /* Shares of people's table come behind these, then the launches, percentiles and knobs. */
 static const struct record_column first[] = {
     {.key = "scenario", .type = RECORD_INT64, AT(scenario_index), .views = RECORD_FLAT},
-    {.key = "policy",
-     .head = "policy",
-     .type = RECORD_WORDS,
-     AT(policy),
-     .width = -6,
-     .views = RECORD_ALL},
+    {.key = "policy", .type = RECORD_WORDS, AT(policy), .views = RECORD_DATA},
+    {.head = "policy", AT(name), .width = -6, .views = RECORD_PEOPLE},
     {.key = "knobs", AT(knobs), .views = RECORD_DATA},
     {.key = "batch",
      .head = "batch",
@@ -211,6 +213,21 @@ static void scenario_note(const struct passes *a, size_t i, struct record *r)
         record_note(r, "%s\n", words);
 }
 
+static void pass_title(const struct config *c, struct record *r)
+{
+    char *text = NULL;
+    size_t size;
+    FILE *f = open_memstream(&text, &size);
+
+    if (!f)
+        return;
+    report_head(c, f);
+    fputs("  basis: whole passes, every layer with attention and both ends\n", f);
+    fclose(f);
+    record_title(r, text);
+    free(text);
+}
+
 void pass_report(const struct passes *a, struct record *r)
 {
     struct columns columns;
@@ -220,7 +237,7 @@ void pass_report(const struct passes *a, struct record *r)
     record_member_text(r, "config", a->config->path);
     record_member_text(r, "hash", a->config->hash);
     if (record_is_for(r, RECORD_PEOPLE))
-        report_title(a->config, r);
+        pass_title(a->config, r);
     columns_make(a, &columns);
     table.num_columns = columns.n;
     record_table(r, &table);
@@ -229,7 +246,7 @@ void pass_report(const struct passes *a, struct record *r)
 
         if (a->points[i].skipped)
             continue;
-        row_fill(&a->points[i], &row);
+        row_fill(a, i, &row);
         if (record_is_for(r, RECORD_NESTED))
             nested_fill(&a->points[i], &row);
         scenario_note(a, i, r);

@@ -84,6 +84,8 @@ static int point_run(void *self, struct evaluator *e, size_t i)
             : s.batch;
     err = point_memory(e, &s, &a->options, p);
     if (!err && !p->skipped)
+        err = evaluate_settle(e, &s, p->policy, &p->knobs);
+    if (!err && !p->skipped)
         err = pass_knobs_resolve(e, &s, p->policy, &p->knobs);
     if (err || p->skipped)
         ;
@@ -148,6 +150,24 @@ const struct passes_point *passes_best(const struct passes *a)
             (!best || passes_tokens_s_gpu(&a->points[i]) > passes_tokens_s_gpu(best)))
             best = &a->points[i];
     return best;
+}
+
+bool passes_is_best(const struct passes *a, size_t i)
+{
+    const struct passes_point *p = &a->points[i];
+    size_t ran = 0;
+
+    for (size_t j = 0; j < a->n; j++) {
+        const struct passes_point *q = &a->points[j];
+        double more = q->skipped ? 0 : passes_tokens_s_gpu(q) - passes_tokens_s_gpu(p);
+
+        if (q->scenario != p->scenario || q->skipped)
+            continue;
+        ran++;
+        if (more > 0 || (j < i && more == 0))
+            return false;
+    }
+    return ran > 1;
 }
 
 int passes_timeline(const struct passes *a, const struct passes_point *p, char *title, size_t size,

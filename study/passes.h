@@ -47,6 +47,8 @@ double passes_tpot_ms(const struct passes_point *p);
 double passes_ttft_ms(const struct passes_point *p);
 /* The point with the most tokens per second and GPU, NULL where none can run. */
 const struct passes_point *passes_best(const struct passes *a);
+/* Of several points of a scenario, is this the one with most tokens per second? */
+bool passes_is_best(const struct passes *a, size_t i);
 /* The timeline of one point's pass (pass_timeline). title: what it is of. */
 int passes_timeline(const struct passes *a, const struct passes_point *p, char *title, size_t size,
                     struct trace_log **out);

@@ -41,7 +41,7 @@ try_policy() {
 }
 try_format() {
     say '^| none | ' run configs/qwen_ep16.yaml --set policies=none,peo --set batch=32 --no-plots --output-dir "$work/r" --format markdown
-    say '^| none | ' recommend configs/qwen_ep16.yaml --set policies=peo --set batch=32 --no-plots --output-dir "$work/r" --format markdown
+    say '| none us | ' recommend configs/qwen_ep16.yaml --set policies=peo --set batch=32 --no-plots --output-dir "$work/r" --format markdown
     say '^| no jitter of ranks | ' why configs/qwen_ep16.yaml --set policies=none --set batch=32 --no-plots --output-dir "$work/r" --format markdown
     say 'markdown: ' help run
 }
