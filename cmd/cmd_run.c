@@ -15,6 +15,7 @@
 #include "report/run.h"
 #include "study/eps_rule.h"
 #include "study/grid.h"
+#include "validate/shape.h"
 
 struct run_flags {
     int confidence;
@@ -85,6 +86,28 @@ static int interrupted_say(const struct grid *g)
     return 0;
 }
 
+/* Whether the same layer could be measured: said of its first point alone, whose shape the others
+ * share. */
+static void shape_note(const struct grid *g)
+{
+    const struct grid_point *p = NULL;
+    struct evaluator *e = NULL;
+    struct plan *plan = NULL;
+    struct scenario s;
+    char why[200];
+
+    for (size_t i = 0; i < g->num_points && !p; i++)
+        p = g->points[i].skipped ? NULL : &g->points[i];
+    if (!p || config_scenario(g->config, p->scenario, &s))
+        return;
+    if (evaluator_open(&e) == 0 && evaluate_plan(e, &s, p->policy, &p->knobs, &plan) == 0 &&
+        gpu_shape_check(plan, why, sizeof why))
+        log_note("predicted only: `peosim validate` cannot run this layer on GPUs: %s", why);
+    plan_free(plan);
+    evaluator_close(e);
+    scenario_free(&s);
+}
+
 static int run(struct cli *cli, const struct run_flags *flags)
 {
     struct config *c = NULL;
@@ -115,6 +138,8 @@ static int run(struct cli *cli, const struct run_flags *flags)
         err = run_report_files(g, folder, confidence, !cli->no_plots, flags->html);
     if (!err)
         err = answer_print(cli, g, sure, confidence, folder);
+    if (!err && !cli->quiet)
+        shape_note(g);
     if (!err && g->num_left)
         err = ERR_STOPPED;
     json_decref(confidence);
