@@ -75,6 +75,15 @@ static double bounds_slack(const struct plan *plan)
     return plan->num_layers > 1 ? 0.02 : 1e-6;
 }
 
+/* One message per row, and nodes are what NVLink joins. */
+static bool bounds_plain(const struct plan *plan, const struct scenario *s)
+{
+    for (int i = 0; i < plan->num_flows; i++)
+        if (plan->flows[i].pair || plan->ops[plan->flows[i].send_op].comm != COMM_LOW_LATENCY)
+            return false;
+    return plan->num_flows > 0 && s->nvlink_domain <= s->gpus_per_node;
+}
+
 static bool bounds_say(char *why, size_t size, const char *what, double a, double b)
 {
     snprintf(why, size, "%s: %.6g, bound %.6g", what, a, b);
@@ -103,12 +112,14 @@ static bool bounds_hold(const struct plan *plan, const struct hw_profile *p,
         load.flops = fmax(load.flops, bounds_flops(plan, r));
     }
     share = ns * (1 + bounds_slack(plan));
-    if (share < most / nic)
+    if (bounds_plain(plan, s) && share < most / nic)
         return bounds_say(why, size, "shorter than a NIC's bytes", ns, most / nic);
     if (share < load.flops / (peak * 1e3))
         return bounds_say(why, size, "shorter than a GPU's FLOPs", ns, load.flops / (peak * 1e3));
     sent = ev->nic_util * nic * nics / s->gpus_per_node * ns * plan->ranks;
     /* A send that follows a GEMM brings its flags with every wave. */
+    if (!bounds_plain(plan, s))
+        return true;
     if (sent < load.nic_bytes * (1 - 1e-9) ||
         sent > load.nic_bytes * (1 + 1e-9) + load.flag_bytes * BOUNDS_WAVES)
         return bounds_say(why, size, "bytes over NICs", sent, load.nic_bytes);
@@ -169,8 +180,12 @@ static const char *bounds_tile_cause(const struct plan *a, const struct plan *b,
                                      const struct hw_profile *p)
 {
     const struct plan_op *o = &a->ops[op], *q = &b->ops[op];
-    struct law_tile s = bounds_tile(a, o, rank), t = bounds_tile(b, q, rank);
+    struct law_tile s, t;
 
+    if (!plan_op_is_expert_gemm(o->kind) && (o->rows < 1 || o->n < 1))
+        return NULL; /* no GEMM */
+    s = bounds_tile(a, o, rank);
+    t = bounds_tile(b, q, rank);
     if (hw_value(p, HW_GROUPED_TILE_RULE) > 0.5 && plan_op_is_expert_gemm(o->kind))
         return "tiles dealt anew";
     if (s.m != t.m || s.n != t.n || s.cluster_m != t.cluster_m || s.cluster_n != t.cluster_n)
