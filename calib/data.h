@@ -21,6 +21,7 @@ enum data_law {
     DATA_DENSE_BF16,
     DATA_DENSE_FP8,
     DATA_DENSE_BLOCK,
+    DATA_DENSE_NVFP4,
     DATA_FFN,
     DATA_FFN_CONTIGUOUS, /* the same in the contiguous layout, scattered before, gathered after */
     DATA_COLLECTIVE,

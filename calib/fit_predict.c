@@ -17,6 +17,15 @@ void predictor_init(struct predictor *p, const struct hw_profile *profile)
     for (int i = 0; i < HW_FIELD_COUNT; i++)
         p->v[i] = profile->f[i].value;
     p->profile = profile;
+    for (int d = 0; d < LAW_DENSE_COUNT; d++)
+        p->dense[d] = hw_table_find(profile, law_dense_table_name((enum law_dense_dtype)d));
+}
+
+void predictor_init_bare(struct predictor *p, const struct hw_profile *profile)
+{
+    predictor_init(p, profile);
+    for (int d = 0; d < LAW_DENSE_COUNT; d++)
+        p->dense[d] = NULL;
 }
 
 bool predict_system(const struct hw_profile *profile, const char *system)
@@ -229,11 +238,20 @@ static double ffn_ns(const double *v, const struct data_row *r)
            v[HW_GROUPED_ENGINE_US] * 1e3;
 }
 
-static double dense_ns(const double *v, const struct data_row *r)
+enum law_dense_dtype predict_dense_dtype(enum data_law law)
 {
-    struct law_dense in = {.dtype = r->law == DATA_DENSE_BF16  ? LAW_DENSE_BF16
-                                    : r->law == DATA_DENSE_FP8 ? LAW_DENSE_FP8
-                                                               : LAW_DENSE_FP8_BLOCK,
+    return law == DATA_DENSE_BF16    ? LAW_DENSE_BF16
+           : law == DATA_DENSE_FP8   ? LAW_DENSE_FP8
+           : law == DATA_DENSE_NVFP4 ? LAW_DENSE_NVFP4
+                                     : LAW_DENSE_FP8_BLOCK;
+}
+
+static double dense_ns(const struct predictor *p, const struct data_row *r)
+{
+    const double *v = p->v;
+    enum law_dense_dtype dtype = predict_dense_dtype(r->law);
+    struct law_dense in = {.dtype = dtype,
+                           .table = p->dense[dtype],
                            .m = r->rows,
                            .n = r->n,
                            .k = r->k,
@@ -417,7 +435,8 @@ static double row_us(const struct predictor *p, const struct data_row *r)
     case DATA_DENSE_BF16:
     case DATA_DENSE_FP8:
     case DATA_DENSE_BLOCK:
-        return dense_ns(v, r) / 1e3;
+    case DATA_DENSE_NVFP4:
+        return dense_ns(p, r) / 1e3;
     case DATA_COLLECTIVE:
         return collective_ns(p, r) / 1e3;
     case DATA_ACT:

@@ -26,6 +26,7 @@ const char *data_law_name(enum data_law law)
         [DATA_DENSE_BF16] = "gemm_bf16",
         [DATA_DENSE_FP8] = "gemm_fp8",
         [DATA_DENSE_BLOCK] = "gemm_fp8_block",
+        [DATA_DENSE_NVFP4] = "gemm_nvfp4",
         [DATA_FFN] = "ffn_masked",
         [DATA_FFN_CONTIGUOUS] = "ffn_contiguous",
         [DATA_COLLECTIVE] = "collective",

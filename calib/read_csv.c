@@ -412,9 +412,13 @@ static bool dense_dtype(const char *dtype, struct data_row *r)
         r->law = DATA_DENSE_FP8;
     else if (strcmp(dtype, "fp8_block") == 0)
         r->law = DATA_DENSE_BLOCK;
+    else if (strcmp(dtype, "nvfp4") == 0)
+        r->law = DATA_DENSE_NVFP4;
     else
         return false;
-    r->dtype = r->law == DATA_DENSE_BF16 ? DTYPE_BF16 : DTYPE_FP8;
+    r->dtype = r->law == DATA_DENSE_BF16    ? DTYPE_BF16
+               : r->law == DATA_DENSE_NVFP4 ? DTYPE_NVFP4
+                                            : DTYPE_FP8;
     return true;
 }
 
@@ -422,7 +426,7 @@ static void read_dense(struct cells *c, struct data_row *r)
 {
     dense_shape(c, r);
     if (!dense_dtype(cell_text(c, "dtype"), r))
-        cell_bad(c, "dtype", "is not bfloat16, fp8 or fp8_block");
+        cell_bad(c, "dtype", "is not bfloat16, fp8, fp8_block or nvfp4");
     r->quantised = r->law != DATA_DENSE_BF16;
     r->reference = true;
 }

@@ -177,6 +177,13 @@ enum hw_scale { HW_SCALE_SAME, HW_SCALE_NVLINK, HW_SCALE_HBM, HW_SCALE_FP8, HW_S
     X(BLOCK_HBM_EFF,         "gemm_block.hbm_eff", "", 0.05, 1.2, 0.95, SAME, "share of nominal HBM bandwidth over operands and result") \
     X(BLOCK_CORNER,          "gemm_block.corner", "", 1, 16, 1.3, SAME, "how sharply SM time and HBM time add: (a^c + b^c)^(1/c)") \
     X(BLOCK_TILE_RULE,       "gemm_block.tile_rule", "", 0, 1, 0, SAME, "which tile it takes: 0 DeepGEMM's rule, 1 the fastest, as cuBLAS does") \
+    X(NVFP4_FIXED_US,        "gemm_nvfp4.fixed_us", "us", 0, 1000, 3, SAME, "dense GEMM, NVFP4 weights and activations: start and drain") \
+    X(NVFP4_TILE_NS,         "gemm_nvfp4.tile_ns", "ns", 0, 1e5, 800, SAME, "one tile: prologue and epilogue") \
+    X(NVFP4_KBLOCK_NS,       "gemm_nvfp4.kblock_ns", "ns", 0, 1e5, 60, SAME, "one tile: shortest time of 128 bytes of k") \
+    X(NVFP4_LOAD_NS,         "gemm_nvfp4.load_ns", "ns", 0, 1e5, 60, SAME, "the same, more per 256 rows and columns of the tile") \
+    X(NVFP4_EFF,             "gemm_nvfp4.eff", "", 0.05, 1.3, 0.7, SAME, "share of the nominal FP4 rate of one SM while few SMs run") \
+    X(NVFP4_HBM_EFF,         "gemm_nvfp4.hbm_eff", "", 0.05, 1.2, 0.8, SAME, "share of nominal HBM bandwidth over operands and result") \
+    X(NVFP4_CORNER,          "gemm_nvfp4.corner", "", 1, 16, 1.5, SAME, "how sharply SM time and HBM time add: (a^c + b^c)^(1/c)") \
     X(GEMM_POWER_DROP,       "gemm.power_drop", "", 0, 0.9, 0.13, SAME, "dense GEMM: how much slower an SM is when all run") \
     X(QUANT_FIXED_US,        "gemm.quant_us", "us", 0, 1000, 1.5, SAME, "activation quantisation in front of an FP8 GEMM") \
     X(QUANT_HBM_EFF,         "gemm.quant_hbm_eff", "", 0.02, 2, 0.5, SAME, "the same: share of nominal HBM bandwidth") \

@@ -27,7 +27,8 @@ static void basis_mark(struct law_cost *c, const struct hw_profile *p)
     } rests[] = {
         {BASIS_A2A, HW_A2A_CTA_GBPS},       {BASIS_DENSE_BF16, HW_BF16_FIXED_US},
         {BASIS_DENSE_BF16, HW_BF16_EFF},    {BASIS_DENSE_FP8, HW_BLOCK_FIXED_US},
-        {BASIS_DENSE_FP8, HW_BLOCK_EFF},    {BASIS_CONTIG, HW_CONTIG_HBM_EFF},
+        {BASIS_DENSE_FP8, HW_BLOCK_EFF},    {BASIS_DENSE_NVFP4, HW_NVFP4_EFF},
+        {BASIS_DENSE_NVFP4, HW_NVFP4_FIXED_US},    {BASIS_CONTIG, HW_CONTIG_HBM_EFF},
         {BASIS_CONTIG, HW_CONTIG_EFF},      {BASIS_ACT, HW_ACT_FIXED_US},
         {BASIS_ROUTER, HW_ROUTER_FIXED_US}, {BASIS_ATTN, HW_ATTN_DECODE_HBM_EFF},
     };
@@ -331,11 +332,25 @@ void cost_op_comm(const struct law_cost *c, const struct plan *plan, int rank, i
     comm_laws[plan->ops[op].comm].law(c, plan, rank, op, out);
 }
 
-static void dense_shape(const struct plan *plan, const struct plan_op *op, int m, bool quantise,
-                        struct law_dense *in)
+/* NVFP4 has a law where the profile has one from anywhere. */
+static enum law_dense_dtype dense_dtype(const struct law_cost *c, const struct plan_op *op)
 {
+    enum hw_origin four = c->profile->f[HW_NVFP4_EFF].origin;
+
+    if (op->dtype == DTYPE_NVFP4 && c->v[HW_GPU_FP4_TFLOPS] > 0 &&
+        (hw_origin_is_own(four) || four == HW_TRANSFERRED))
+        return LAW_DENSE_NVFP4;
+    return op->dtype == DTYPE_BF16 ? LAW_DENSE_BF16 : LAW_DENSE_FP8_BLOCK;
+}
+
+static void dense_shape(const struct law_cost *c, const struct plan *plan, const struct plan_op *op,
+                        int m, bool quantise, struct law_dense *in)
+{
+    enum law_dense_dtype dtype = dense_dtype(c, op);
+
     *in =
-        (struct law_dense){.dtype = op->dtype == DTYPE_BF16 ? LAW_DENSE_BF16 : LAW_DENSE_FP8_BLOCK,
+        (struct law_dense){.dtype = dtype,
+                           .table = c->dense[dtype],
                            .m = m,
                            .n = op->n,
                            .k = op->k,
@@ -344,9 +359,21 @@ static void dense_shape(const struct plan *plan, const struct plan_op *op, int m
                            .quantise = quantise && op->dtype != DTYPE_BF16};
 }
 
-static enum basis dense_basis(const struct plan_op *op)
+static enum basis dense_basis(enum law_dense_dtype dtype)
 {
-    return op->dtype == DTYPE_BF16 ? BASIS_DENSE_BF16 : BASIS_DENSE_FP8;
+    return dtype == LAW_DENSE_BF16    ? BASIS_DENSE_BF16
+           : dtype == LAW_DENSE_NVFP4 ? BASIS_DENSE_NVFP4
+                                      : BASIS_DENSE_FP8;
+}
+
+/* The law of the library, or of FP8 for weights of four bits that have none. */
+static void dense_law(const struct law_cost *c, const struct plan_op *op,
+                      const struct law_dense *in, struct cost_work *out)
+{
+    law_dense_work(c->v, in, out);
+    out->assumed = c->assumed[dense_basis(in->dtype)];
+    if (law_is_four_bit(op->dtype) && in->dtype != LAW_DENSE_NVFP4)
+        law_four_bit(c->v, op->dtype, (double)op->n * op->k, in->num_sms, out);
 }
 
 static void work_dense(const struct law_cost *c, const struct plan *plan, const struct plan_op *op,
@@ -354,11 +381,8 @@ static void work_dense(const struct law_cost *c, const struct plan *plan, const 
 {
     struct law_dense in;
 
-    dense_shape(plan, op, op->rows, quantise, &in);
-    law_dense_work(c->v, &in, out);
-    out->assumed = c->assumed[dense_basis(op)];
-    if (law_is_four_bit(op->dtype))
-        law_four_bit(c->v, op->dtype, (double)op->n * op->k, plan->num_sms, out);
+    dense_shape(c, plan, op, op->rows, quantise, &in);
+    dense_law(c, op, &in, out);
 }
 
 /* One library GEMM per expert, one after another; each pays its own start and leaves its own last
@@ -375,10 +399,9 @@ static void work_expert_sequence(const struct law_cost *c, const struct plan *pl
 
         if (m == 0)
             continue;
-        dense_shape(plan, op, m, false, &in);
-        law_dense_work(c->v, &in, &one);
-        if (law_is_four_bit(op->dtype))
-            law_four_bit(c->v, op->dtype, (double)op->n * op->k, plan->num_sms, &one);
+        dense_shape(c, plan, op, m, false, &in);
+        dense_law(c, op, &in, &one);
+        out->assumed |= one.assumed;
         if (one.grid > out->grid)
             out->grid = one.grid;
         out->head.fixed_ns +=
@@ -390,7 +413,6 @@ static void work_expert_sequence(const struct law_cost *c, const struct plan *pl
     }
     if (out->waves == 0)
         out->waves = 1;
-    out->assumed = c->assumed[dense_basis(op)] || law_is_four_bit(op->dtype);
 }
 
 static int most_rows(const struct plan *plan, const struct plan_op *op)
@@ -819,6 +841,8 @@ int cost_open(const struct hw_profile *profile, struct cost *out)
     for (int i = 0; i < HW_FIELD_COUNT; i++)
         c->v[i] = profile->f[i].value;
     basis_mark(c, profile);
+    for (int d = 0; d < LAW_DENSE_COUNT; d++)
+        c->dense[d] = hw_table_find(c->profile, law_dense_table_name((enum law_dense_dtype)d));
     *out = (struct cost){.self = c,
                          .hbm_GBps = law_hbm_GBps(c->v),
                          .graph_gap_ns = c->v[HW_LAUNCH_GRAPH_GAP_US] * 1e3,

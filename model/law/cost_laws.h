@@ -5,6 +5,7 @@
 
 #include "hw/profile.h"
 #include "model/law/attn_family.h"
+#include "model/law/gemm.h"
 #include "model/law/law.h"
 #include "plan/cost.h"
 
@@ -48,6 +49,7 @@ enum basis {
     BASIS_A2A,
     BASIS_DENSE_BF16,
     BASIS_DENSE_FP8,
+    BASIS_DENSE_NVFP4,
     BASIS_CONTIG,
     BASIS_ACT,
     BASIS_ROUTER,
@@ -60,6 +62,7 @@ struct law_cost {
     bool assumed[BASIS_COUNT];
     struct hw_profile *profile; /* for tables */
     struct law_attn_families families;
+    const struct hw_table *dense[LAW_DENSE_COUNT]; /* of the profile; NULL = none */
 };
 
 /* The work of op on rank, as cost.work. */
