@@ -20,7 +20,8 @@
 #define PLAN_COMM_KINDS(X)                                                                         \
     X(LOW_LATENCY, "low_latency", EXPERT, 4, ROW,  DEEPEP, PACKED, GRID, BOUND)                    \
     X(NORMAL,      "normal",      NODE,   4, COPY, DEEPEP, COPIES, HELD, FREE)                     \
-    X(NCCL,        "nccl",        EXPERT, 0, COPY, A2A,    INSIDE, HELD, FREE)
+    X(NCCL,        "nccl",        EXPERT, 0, COPY, A2A,    INSIDE, HELD, FREE)                     \
+    X(NCCL_RANK,   "nccl_rank",   RANK,   0, COPY, A2A,    INSIDE, HELD, FREE)
 /* clang-format on */
 
 /* Which communication library a comm op stands for. */

@@ -41,7 +41,8 @@
 #define COST_COMM_LAWS(X)                                                                          \
     X(LOW_LATENCY, cost_comm_low_latency, "ll_dispatch", "ll_combine", cost_beside_low_latency)    \
     X(NORMAL, cost_comm_normal, "normal_dispatch", "normal_combine", cost_beside_warps)            \
-    X(NCCL, cost_comm_a2a, NULL, NULL, cost_beside_a2a)
+    X(NCCL, cost_comm_a2a, NULL, NULL, cost_beside_a2a)                                            \
+    X(NCCL_RANK, cost_comm_a2a, NULL, NULL, cost_beside_a2a)
 
 /* What an op's cost may rest on (exchanges: on what takes most of their time, cost.c); one bit says
  * whether any of the fields is without data. */
