@@ -54,8 +54,8 @@ static void row_init(const struct predictor *p, const struct data_row *r, struct
     *out = (struct dense_row){.row = r};
     out->law_us = predict_us(p, &kernel);
     out->before_us = all - out->law_us;
-    out->target = log(fmax(r->latency_us - out->before_us, LEAST_KERNEL * r->latency_us) /
-                      out->law_us);
+    out->target =
+        log(fmax(r->latency_us - out->before_us, LEAST_KERNEL * r->latency_us) / out->law_us);
     law_dense_corners(shape, out->cell, out->weight);
 }
 
@@ -236,7 +236,7 @@ static void dense_errors(struct dense *d, const struct fit_options *o, double *p
 }
 
 static int dense_store(struct hw_profile *p, const struct dense *d, struct data_set *const *sets,
-                       size_t num_sets, const char *date, enum data_law law)
+                       size_t num_sets, const char *date, const char *table)
 {
     double *x = malloc((size_t)d->cells * sizeof *x), *y = malloc((size_t)d->cells * sizeof *y);
     char source[256];
@@ -261,8 +261,7 @@ static int dense_store(struct hw_profile *p, const struct dense *d, struct data_
         y[i] = round(exp(d->x[i]) * 1e3) / 1e3;
     }
     if (rc == 0)
-        rc = hw_table_set(p, law_dense_table_name(predict_dense_dtype(law)), x, y,
-                          (size_t)d->cells, HW_FITTED, source);
+        rc = hw_table_set(p, table, x, y, (size_t)d->cells, HW_FITTED, source);
     free(x);
     free(y);
     return rc;
@@ -270,7 +269,7 @@ static int dense_store(struct hw_profile *p, const struct dense *d, struct data_
 
 static int fit_dtype(struct hw_profile *p, struct data_set *const *sets, size_t num_sets,
                      const struct fit_options *o, enum data_law law, const char *name,
-                     struct fit_report *report)
+                     const char *table, struct fit_report *report)
 {
     struct fit_result *out = &report->law[report->num];
     double *predicted = NULL, *measured = NULL;
@@ -289,7 +288,7 @@ static int fit_dtype(struct hw_profile *p, struct data_set *const *sets, size_t 
     out->law = name;
     out->rows = d.n;
     report->num++;
-    rc = dense_store(p, &d, sets, num_sets, o->date, law);
+    rc = dense_store(p, &d, sets, num_sets, o->date, table);
 out:
     free(predicted);
     free(measured);
@@ -302,14 +301,15 @@ int fit_dense(struct hw_profile *p, struct data_set *const *sets, size_t num_set
 {
     static const struct {
         enum data_law law;
-        const char *name;
-    } dtypes[] = {{DATA_DENSE_BF16, "gemm_bf16 (table)"},
-                  {DATA_DENSE_FP8, "gemm_fp8 (table)"},
-                  {DATA_DENSE_BLOCK, "gemm_fp8_block (table)"},
-                  {DATA_DENSE_NVFP4, "gemm_nvfp4 (table)"}};
+        const char *name, *table;
+    } dtypes[] = {{DATA_DENSE_BF16, "gemm_bf16 (table)", "dense.bf16"},
+                  {DATA_DENSE_FP8, "gemm_fp8 (table)", "dense.fp8"},
+                  {DATA_DENSE_BLOCK, "gemm_fp8_block (table)", "dense.fp8_block"},
+                  {DATA_DENSE_NVFP4, "gemm_nvfp4 (table)", "dense.nvfp4"}};
     int rc = 0;
 
     for (size_t i = 0; i < sizeof dtypes / sizeof *dtypes && rc == 0; i++)
-        rc = fit_dtype(p, sets, num_sets, options, dtypes[i].law, dtypes[i].name, report);
+        rc = fit_dtype(p, sets, num_sets, options, dtypes[i].law, dtypes[i].name, dtypes[i].table,
+                       report);
     return rc;
 }

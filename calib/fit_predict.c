@@ -6,6 +6,7 @@
 #include "model/law/cost.h"
 #include "calib/attn.h"
 #include "model/law/cost_coll.h"
+#include "model/law/dense_table.h"
 #include "model/law/gemm.h"
 #include "model/law/ll.h"
 #include "model/law/nvl.h"
@@ -18,7 +19,7 @@ void predictor_init(struct predictor *p, const struct hw_profile *profile)
         p->v[i] = profile->f[i].value;
     p->profile = profile;
     for (int d = 0; d < LAW_DENSE_COUNT; d++)
-        p->dense[d] = hw_table_find(profile, law_dense_table_name((enum law_dense_dtype)d));
+        p->dense[d] = law_dense_table(profile, (enum law_dense_dtype)d);
 }
 
 void predictor_init_bare(struct predictor *p, const struct hw_profile *profile)

@@ -11,6 +11,7 @@
 #include "model/law/cost_attn.h"
 #include "model/law/cost_coll.h"
 #include "model/law/cost_laws.h"
+#include "model/law/dense_table.h"
 #include "model/law/gemm.h"
 #include "model/law/ll.h"
 
@@ -25,12 +26,12 @@ static void basis_mark(struct law_cost *c, const struct hw_profile *p)
         enum basis basis;
         int field;
     } rests[] = {
-        {BASIS_A2A, HW_A2A_CTA_GBPS},       {BASIS_DENSE_BF16, HW_BF16_FIXED_US},
-        {BASIS_DENSE_BF16, HW_BF16_EFF},    {BASIS_DENSE_FP8, HW_BLOCK_FIXED_US},
-        {BASIS_DENSE_FP8, HW_BLOCK_EFF},    {BASIS_DENSE_NVFP4, HW_NVFP4_EFF},
-        {BASIS_DENSE_NVFP4, HW_NVFP4_FIXED_US},    {BASIS_CONTIG, HW_CONTIG_HBM_EFF},
-        {BASIS_CONTIG, HW_CONTIG_EFF},      {BASIS_ACT, HW_ACT_FIXED_US},
-        {BASIS_ROUTER, HW_ROUTER_FIXED_US}, {BASIS_ATTN, HW_ATTN_DECODE_HBM_EFF},
+        {BASIS_A2A, HW_A2A_CTA_GBPS},           {BASIS_DENSE_BF16, HW_BF16_FIXED_US},
+        {BASIS_DENSE_BF16, HW_BF16_EFF},        {BASIS_DENSE_FP8, HW_BLOCK_FIXED_US},
+        {BASIS_DENSE_FP8, HW_BLOCK_EFF},        {BASIS_DENSE_NVFP4, HW_NVFP4_EFF},
+        {BASIS_DENSE_NVFP4, HW_NVFP4_FIXED_US}, {BASIS_CONTIG, HW_CONTIG_HBM_EFF},
+        {BASIS_CONTIG, HW_CONTIG_EFF},          {BASIS_ACT, HW_ACT_FIXED_US},
+        {BASIS_ROUTER, HW_ROUTER_FIXED_US},     {BASIS_ATTN, HW_ATTN_DECODE_HBM_EFF},
     };
 
     for (size_t i = 0; i < sizeof rests / sizeof *rests; i++)
@@ -378,15 +379,14 @@ static void dense_shape(const struct law_cost *c, const struct plan *plan, const
 {
     enum law_dense_dtype dtype = dense_dtype(c, op);
 
-    *in =
-        (struct law_dense){.dtype = dtype,
-                           .table = c->dense[dtype],
-                           .m = m,
-                           .n = op->n,
-                           .k = op->k,
-                           .sms = op->sms,
-                           .num_sms = plan->num_sms,
-                           .quantise = quantise && op->dtype != DTYPE_BF16};
+    *in = (struct law_dense){.dtype = dtype,
+                             .table = c->dense[dtype],
+                             .m = m,
+                             .n = op->n,
+                             .k = op->k,
+                             .sms = op->sms,
+                             .num_sms = plan->num_sms,
+                             .quantise = quantise && op->dtype != DTYPE_BF16};
 }
 
 static enum basis dense_basis(enum law_dense_dtype dtype)
@@ -877,7 +877,7 @@ int cost_open(const struct hw_profile *profile, struct cost *out)
         c->v[i] = profile->f[i].value;
     basis_mark(c, profile);
     for (int d = 0; d < LAW_DENSE_COUNT; d++)
-        c->dense[d] = hw_table_find(c->profile, law_dense_table_name((enum law_dense_dtype)d));
+        c->dense[d] = law_dense_table(c->profile, (enum law_dense_dtype)d);
     *out = (struct cost){.self = c,
                          .hbm_GBps = law_hbm_GBps(c->v),
                          .graph_gap_ns = c->v[HW_LAUNCH_GRAPH_GAP_US] * 1e3,

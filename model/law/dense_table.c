@@ -3,8 +3,8 @@
 #include <math.h>
 
 /* Kernels change where m crosses a tile's rows, so knots stand on both sides of those. */
-static const double m_knots[] = {1,   16,  17,   32,   33,   64,   65,   128,  129,
-                                 192, 256, 257,  384,  512,  513,  768,  1024, 1025,
+static const double m_knots[] = {1,    16,   17,   32,   33,   64,   65,   128,  129,
+                                 192,  256,  257,  384,  512,  513,  768,  1024, 1025,
                                  1536, 2048, 2049, 3072, 4096, 8192, 32768};
 static const double nk_knots[] = {128, 512, 1024, 2048, 4096, 8192, 16384, 65536};
 #define NUM_M  (int)(sizeof m_knots / sizeof *m_knots)
@@ -55,6 +55,21 @@ void law_dense_corners(const double shape[LAW_DENSE_AXES], int cell[LAW_DENSE_CO
         }
         cell[c] = at;
     }
+}
+
+const struct hw_table *law_dense_table(const struct hw_profile *p, enum law_dense_dtype dtype)
+{
+    static const struct {
+        const char *name;
+        enum hw_field_id field;
+    } tables[] = {{"dense.bf16", HW_BF16_EFF},
+                  {"dense.fp8", HW_FP8_EFF},
+                  {"dense.fp8_block", HW_BLOCK_EFF},
+                  {"dense.nvfp4", HW_NVFP4_EFF}};
+    const struct hw_table *t = hw_table_find(p, tables[dtype].name);
+    bool own = hw_origin_is_own(p->f[tables[dtype].field].origin);
+
+    return t && hw_origin_is_own(t->origin) == own ? t : NULL;
 }
 
 double law_dense_factor(const struct hw_table *t, double m, double n, double k)

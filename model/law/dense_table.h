@@ -8,6 +8,7 @@
 #define PEOSIM_MODEL_LAW_DENSE_TABLE_H
 
 #include "hw/profile.h"
+#include "model/law/gemm.h"
 
 enum { LAW_DENSE_AXES = 3, LAW_DENSE_CORNERS = 8 };
 
@@ -19,6 +20,10 @@ int law_dense_cells(void); /* knots of all axes together */
  * the outer knots the shape is taken at the nearest one. */
 void law_dense_corners(const double shape[LAW_DENSE_AXES], int cell[LAW_DENSE_CORNERS],
                        double weight[LAW_DENSE_CORNERS]);
+
+/* The table of a profile for a dtype, NULL where it has none, or where law and table are not of one
+ * GPU: it corrects that very law. */
+const struct hw_table *law_dense_table(const struct hw_profile *p, enum law_dense_dtype dtype);
 
 /* The factor of a shape; 1 where t is NULL or no such table. */
 double law_dense_factor(const struct hw_table *t, double m, double n, double k);

@@ -650,9 +650,7 @@ static struct kernel dense_kernel(const double *v, const struct law_dense *in)
     const double *f = v + first[in->dtype];
     bool wide = in->dtype == LAW_DENSE_BF16;
     bool four = in->dtype == LAW_DENSE_NVFP4 && v[HW_GPU_FP4_TFLOPS] > 0;
-    double nominal = v[wide   ? HW_GPU_BF16_TFLOPS
-                       : four ? HW_GPU_FP4_TFLOPS
-                              : HW_GPU_FP8_TFLOPS];
+    double nominal = v[wide ? HW_GPU_BF16_TFLOPS : four ? HW_GPU_FP4_TFLOPS : HW_GPU_FP8_TFLOPS];
     struct kernel q = {.fixed_ns = f[HW_BF16_FIXED_US - HW_BF16_FIXED_US] * 1e3,
                        .tile_ns = f[HW_BF16_TILE_NS - HW_BF16_FIXED_US],
                        .kblock_ns = f[HW_BF16_KBLOCK_NS - HW_BF16_FIXED_US],
@@ -661,7 +659,9 @@ static struct kernel dense_kernel(const double *v, const struct law_dense *in)
                        .hbm_GBps = f[HW_BF16_HBM_EFF - HW_BF16_FIXED_US] * v[HW_GPU_HBM_GBPS],
                        .corner = f[HW_BF16_CORNER - HW_BF16_FIXED_US],
                        .drop = v[HW_GEMM_POWER_DROP],
-                       .width = wide ? 2 : in->dtype == LAW_DENSE_NVFP4 ? NVFP4_BYTES : 1};
+                       .width = wide                           ? 2
+                                : in->dtype == LAW_DENSE_NVFP4 ? NVFP4_BYTES
+                                                               : 1};
 
     return q;
 }
@@ -731,14 +731,6 @@ static double quantise_ns(const double *v, const struct law_dense *in)
            3.0 * in->m * in->k / (v[HW_QUANT_HBM_EFF] * v[HW_GPU_HBM_GBPS]);
 }
 
-const char *law_dense_table_name(enum law_dense_dtype dtype)
-{
-    static const char *const names[] = {"dense.bf16", "dense.fp8", "dense.fp8_block",
-                                        "dense.nvfp4"};
-
-    return names[dtype];
-}
-
 /* The kernel's time becomes `factor` of what it was; what came from L2 takes no HBM time. */
 static void work_scale(double factor, struct cost_work *out)
 {
@@ -752,10 +744,10 @@ static void work_scale(double factor, struct cost_work *out)
 void law_dense_work(const double *v, const struct law_dense *in, struct cost_work *out)
 {
     struct kernel q = dense_kernel(v, in);
-    struct dense_plan p = in->dtype == LAW_DENSE_BF16  ? dense_fastest(v, &q, in)
-                          : in->dtype == LAW_DENSE_FP8 ? dense_by_m(&q, in)
+    struct dense_plan p = in->dtype == LAW_DENSE_BF16    ? dense_fastest(v, &q, in)
+                          : in->dtype == LAW_DENSE_FP8   ? dense_by_m(&q, in)
                           : in->dtype == LAW_DENSE_NVFP4 ? dense_fastest(v, &q, in)
-                                                       : dense_block_plan(v, &q, in);
+                                                         : dense_block_plan(v, &q, in);
 
     work_init(v, p.grid, out);
     out->head.fixed_ns = q.fixed_ns;

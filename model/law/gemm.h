@@ -66,14 +66,13 @@ enum law_dense_dtype {
     LAW_DENSE_NVFP4,
     LAW_DENSE_COUNT
 };
-/* The table of a profile that corrects it: "dense.fp8". */
-const char *law_dense_table_name(enum law_dense_dtype dtype);
+
 struct law_dense {
     enum law_dense_dtype dtype;
     int m, n, k;
     int sms, num_sms;
     const struct hw_table *table; /* dense_table.h; NULL = the law alone */
-    bool quantise; /* an activation quantisation kernel runs in front */
+    bool quantise;                /* an activation quantisation kernel runs in front */
 };
 void law_dense_work(const double *v, const struct law_dense *in, struct cost_work *out);
 
