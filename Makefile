@@ -172,7 +172,7 @@ bench: $(addprefix $(BUILD)/bench_,layer flow heap) $(if $(HAVE_SIMGRID),$(BUILD
 DATA ?= $(or $(PEOSIM_DATA),../shared/data)
 accuracy: peosim
 	@mkdir -p docs/results
-	@docs/tables/accuracy.sh $(DATA) >docs/results/accuracy.md.new && mv docs/results/accuracy.md.new docs/results/accuracy.md
+	@docs/tables/accuracy.sh $(DATA) docs/results
 	@docs/tables/coverage.sh >docs/results/coverage.md.new && mv docs/results/coverage.md.new docs/results/coverage.md
 	@PEOSIM_DATA=$(DATA) docs/tables/readme.sh 'docs/tables/(evidence|heldout).sh'
 

@@ -9,6 +9,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/version.h"
+#include "report/op_basis.h"
 #include "report/bars.h"
 #include "cmd/cmd.h"
 #include "hw/profile.h"
@@ -218,9 +219,32 @@ static void assumed_print(const struct recommend *r)
                100 * share / n);
 }
 
+/* Of the first and the last point that has a winner. */
+static int basis_of(const struct recommend *r, struct op_basis *out)
+{
+    const struct recommend_pick *first = NULL, *last = NULL;
+    struct evaluator *e = NULL;
+    int err = evaluator_open(&e);
+
+    memset(out, 0, sizeof *out);
+    for (size_t i = 0; i < r->num_picks; i++)
+        if (r->pick[i].best >= 0) {
+            first = first ? first : &r->pick[i];
+            last = &r->pick[i];
+        }
+    for (int i = 0; !err && first && i < (last != first ? 2 : 1); i++) {
+        struct grid_point p = point_of(r, i ? last : first);
+
+        err = op_basis_add(out, e, r->config, p.scenario, p.policy, &p.knobs);
+    }
+    evaluator_close(e);
+    return err;
+}
+
 static int table_print(const struct recommend *r)
 {
     int width = words_width(r), err;
+    struct op_basis basis;
 
     report_head(r->config, stdout);
     printf("  %-*s %-6s %9s %9s %8s %-17s %s\n", width, "", "policy", "none us", "layer us", "gain",
@@ -246,6 +270,8 @@ static int table_print(const struct recommend *r)
             "data and the model's own error are not in it\n",
             r->draws);
     assumed_print(r);
+    if (basis_of(r, &basis) == 0)
+        op_basis_print(&basis, stdout);
     return err;
 }
 
@@ -294,6 +320,7 @@ static json_t *pick_json(const struct recommend *r, const struct recommend_pick 
 static int json_print(const struct recommend *r)
 {
     json_t *results = json_array(), *turns = json_array(), *root;
+    struct op_basis basis;
     char *text;
 
     for (size_t i = 0; i < r->num_picks; i++)
@@ -306,6 +333,8 @@ static int json_print(const struct recommend *r)
                      r->config->path, "config_hash", r->config->hash, "simulations",
                      (json_int_t)r->simulations, "grid_points", r->grid, "break_even", turns,
                      "results", results);
+    if (root && basis_of(r, &basis) == 0)
+        json_object_set_new(root, "laws", op_basis_json(&basis));
     text = root ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
     if (text)
         printf("%s\n", text);

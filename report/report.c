@@ -7,6 +7,7 @@
 
 #include "base/err.h"
 #include "base/version.h"
+#include "report/op_basis.h"
 
 /* Scenario keys worth naming in a table: those that the file varies. */
 void report_scenario_words(const struct config *c, size_t index, char *buf, size_t size)
@@ -198,6 +199,7 @@ static void table_scenario(const struct grid *g, size_t scenario, FILE *f)
 void report_table(const struct grid *g, FILE *f)
 {
     double assumed = 0, n = 0;
+    struct op_basis basis;
 
     report_head(g->config, f);
     fprintf(f, "  %-6s %10s %8s %10s %6s %6s %6s  %-32s %s\n", "policy", "layer us", "gain",
@@ -214,6 +216,8 @@ void report_table(const struct grid *g, FILE *f)
                 "%.0f%% of the ops' time, on average, rests on profile fields without data of "
                 "their own (peosim info profile %s)\n",
                 100 * assumed / n, first_value(g->config, "cluster.profile"));
+    if (op_basis_of_grid(g, &basis) == 0)
+        op_basis_print(&basis, f);
 }
 
 int report_knobs_json(const struct grid_point *p, struct json_t *out)
@@ -278,6 +282,7 @@ static void vary_json(const struct grid *g, const struct grid_point *p, json_t *
 int report_json(const struct grid *g, struct json_t *confidence, char **text)
 {
     json_t *results = json_array(), *root;
+    struct op_basis basis;
 
     for (size_t i = 0; i < g->num_points; i++) {
         json_t *j;
@@ -296,6 +301,8 @@ int report_json(const struct grid *g, struct json_t *confidence, char **text)
         json_object_set_new(root, "seed", json_integer(atoll(first_value(g->config, "seed"))));
     if (root)
         json_object_set_new(root, "fidelity", json_string(fidelity_words(g->config)));
+    if (root && op_basis_of_grid(g, &basis) == 0)
+        json_object_set_new(root, "laws", op_basis_json(&basis));
     if (root && confidence)
         json_object_set(root, "confidence", confidence);
     json_decref(confidence);
