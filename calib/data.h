@@ -23,6 +23,7 @@ enum data_law {
     DATA_DENSE_BLOCK,
     DATA_DENSE_NVFP4,
     DATA_FFN,
+    DATA_FFN_FUSED,      /* an engine's fused expert layer: calib/fused.h */
     DATA_FFN_CONTIGUOUS, /* the same in the contiguous layout, scattered before, gathered after */
     DATA_COLLECTIVE,
     DATA_ACT,
@@ -52,6 +53,8 @@ enum data_law {
     DATA_LAW_COUNT
 };
 struct data_attn;
+struct data_fused;
+struct drawn;
 const char *data_law_name(enum data_law law);
 
 enum data_part { DATA_FUSED, DATA_SEND, DATA_RECV }; /* of a low-latency kernel */
@@ -93,8 +96,9 @@ struct data_row {
     double nic_GBps;  /* a GPU's share of the NICs it was measured with; 0 = as the profile says */
     int num_draws;    /* draws of expert_rows: 1 where rows are known, several where drawn */
     int num_local;    /* experts of this rank */
-    struct data_attn *attn; /* DATA_ATTN_GQA to DATA_ATTN_STATE, owned by the set; NULL else */
-    int32_t *expert_rows;   /* [num_draws * num_local], owned by the set; NULL where not needed */
+    struct data_fused *fused; /* DATA_FFN_FUSED, owned by the set; NULL else */
+    struct data_attn *attn;   /* DATA_ATTN_GQA to DATA_ATTN_STATE, owned by the set; NULL else */
+    int32_t *expert_rows;     /* [num_draws * num_local], owned by the set; NULL where not needed */
 };
 
 struct data_reason; /* why rows were skipped; calib/read_bad.c */
@@ -105,6 +109,7 @@ struct data_versions {
     char driver[48], cuda[48], nccl[48], commit[48];
 };
 
+enum { DATA_DRAWN_BUCKETS = 512 };
 struct data_set {
     char *path;
     const char *format; /* "deepep_ll" ... */
@@ -119,6 +124,7 @@ struct data_set {
 
     struct data_versions versions;
     void *arena;
+    struct drawn *drawn[DATA_DRAWN_BUCKETS]; /* calib/read_fused.c, in the arena */
 };
 
 /* What logs do not say: the shape a DeepEP log was taken with, and the system. 0 or NULL = the

@@ -18,6 +18,7 @@
 #include "calib/attn.h"
 #include "calib/fit_laws.h"
 #include "calib/fit_dense.h"
+#include "calib/fused.h"
 #include "calib/fit_table.h"
 #include "calib/fit_predict.h"
 
@@ -995,6 +996,8 @@ int fit_profile(struct hw_profile *p, struct data_set *const *sets, size_t num_s
         rc = fit_tables(work, sets, num_sets, options, report);
     if (rc == 0 && selected(options, "gemm"))
         rc = fit_dense(work, sets, num_sets, options, report);
+    if (rc == 0 && selected(options, "fused"))
+        rc = fit_fused(work, sets, num_sets, options, report);
     if (rc == 0 && selected(options, "attn"))
         rc = fit_attn(work, sets, num_sets, options, report);
     if (rc == 0 && report->num == 0) {

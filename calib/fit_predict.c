@@ -5,6 +5,7 @@
 
 #include "model/law/cost.h"
 #include "calib/attn.h"
+#include "calib/fused.h"
 #include "model/law/cost_coll.h"
 #include "model/law/dense_table.h"
 #include "model/law/gemm.h"
@@ -433,6 +434,8 @@ static double row_us(const struct predictor *p, const struct data_row *r)
     case DATA_FFN:
     case DATA_FFN_CONTIGUOUS:
         return ffn_ns(v, r) / 1e3;
+    case DATA_FFN_FUSED:
+        return predict_fused_us(p->profile, v, r);
     case DATA_DENSE_BF16:
     case DATA_DENSE_FP8:
     case DATA_DENSE_BLOCK:

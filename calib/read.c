@@ -28,6 +28,7 @@ const char *data_law_name(enum data_law law)
         [DATA_DENSE_BLOCK] = "gemm_fp8_block",
         [DATA_DENSE_NVFP4] = "gemm_nvfp4",
         [DATA_FFN] = "ffn_masked",
+        [DATA_FFN_FUSED] = "ffn_fused",
         [DATA_FFN_CONTIGUOUS] = "ffn_contiguous",
         [DATA_COLLECTIVE] = "collective",
         [DATA_ACT] = "act_quant",

@@ -9,6 +9,7 @@
 #include "base/err.h"
 #include "base/skew.h"
 #include "base/log.h"
+#include "calib/fused.h"
 #include "calib/attn.h"
 #include "calib/read_cells.h"
 #include "calib/read_comm.h"
@@ -363,8 +364,7 @@ static void contiguous_blocks(struct data_row *r)
 }
 
 /* All engines' FFNs. The masked and contiguous rows are DeepGEMM's as SGLang calls it; there the
- * file's tokens_per_rank counts the tokens of all ranks (the collector writes num_token * ep). The
- * engines' fused kernels have no law. */
+ * file's tokens_per_rank counts the tokens of all ranks (the collector writes num_token * ep). */
 static void read_engine_ffn(struct cells *c, struct data_row *r)
 {
     const char *layout = cell_text(c, "layout");
@@ -374,9 +374,10 @@ static void read_engine_ffn(struct cells *c, struct data_row *r)
     r->dtype = DTYPE_FP8;
     r->law = masked ? DATA_FFN : DATA_FFN_CONTIGUOUS;
     if (!masked && strcmp(layout, "contiguous") != 0) {
-        r->law = DATA_SHOWN;
-        snprintf(r->group, sizeof r->group, "%.26s %.20s", cell_text(c, "kernel"),
-                 cell_text(c, "dtype"));
+        if (strcmp(layout, "fused") == 0)
+            read_fused(c, r);
+        else
+            cell_bad(c, "layout", "is not masked, contiguous or fused");
         return;
     }
     if (!c->err && r->tokens % r->ranks != 0)

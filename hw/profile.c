@@ -445,10 +445,12 @@ static int assume_field(struct hw_profile *p, const struct hw_profile *from, enu
                         HW_TRANSFERRED, source);
 }
 
-/* Of kernels, not of links: attention's families and what the laws of dense GEMMs leave. */
+/* Of kernels, not of links: families of attention and of fused expert layers, and what the laws of
+ * dense GEMMs leave. */
 static bool is_kernel_table(const char *name)
 {
-    return strncmp(name, "attn.", 5) == 0 || strncmp(name, "dense.", 6) == 0;
+    return strncmp(name, "attn.", 5) == 0 || strncmp(name, "dense.", 6) == 0 ||
+           strncmp(name, "ffn.", 4) == 0;
 }
 
 /* Collectives are bound by latency when small and by NVLink when large: the part of each point
