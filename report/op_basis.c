@@ -1,5 +1,7 @@
 #include "report/op_basis.h"
 
+#include <stdlib.h>
+
 #include <jansson.h>
 
 static void line_print(const struct op_basis *b, enum coverage_basis basis, bool outside,
@@ -26,8 +28,9 @@ void op_basis_print(const struct op_basis *b, FILE *f)
     if (b->why[0])
         fprintf(f, "  extrapolated: %s\n", b->why);
     if (b->seen[OP_GEMM_UP])
-        fprintf(f, "GEMMs are priced as in bursts: after 70 ms of load without a pause those bound by "
-                   "tensor cores take 1.18 times as long (measured on H200)\n");
+        fprintf(f,
+                "GEMMs are priced as in bursts: after 70 ms of load without a pause those bound by "
+                "tensor cores take 1.18 times as long (measured on H200)\n");
 }
 
 struct json_t *op_basis_json(const struct op_basis *b)
@@ -43,4 +46,23 @@ struct json_t *op_basis_json(const struct op_basis *b)
             json_object_set_new(out, plan_op_kind_name((enum plan_op_kind)k), json_string(text));
         }
     return out;
+}
+
+void op_basis_record(const struct op_basis *b, struct record *r)
+{
+    char *text = NULL;
+    size_t size;
+    FILE *f;
+
+    if (record_is_for(r, RECORD_NESTED)) {
+        record_member(r, "laws", op_basis_json(b));
+        return;
+    }
+    f = open_memstream(&text, &size);
+    if (!f)
+        return;
+    op_basis_print(b, f);
+    fclose(f);
+    record_note(r, "%s", text);
+    free(text);
 }

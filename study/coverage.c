@@ -88,8 +88,9 @@ static bool is_exchange(enum plan_op_kind kind)
     return plan_op_kind_class(kind) == OP_CLASS_COMM;
 }
 
-static void add_spans(const struct coverage_costs *b, const struct plan *plan, const struct trace *trace,
-                      int rank, bool with_exchange, struct coverage_row *r)
+static void add_spans(const struct coverage_costs *b, const struct plan *plan,
+                      const struct trace *trace, int rank, bool with_exchange,
+                      struct coverage_row *r)
 {
     for (size_t i = 0; i < trace->num_spans; i++) {
         const struct trace_span *s = &trace->spans[i];

@@ -19,7 +19,7 @@ struct coverage_costs {
     struct cost own, any;
 };
 int coverage_costs_open(const struct hw_profile *p, struct coverage_costs *b); /* ERR_NOMEM */
-void coverage_costs_close(struct coverage_costs *b); /* accepts zeroes */
+void coverage_costs_close(struct coverage_costs *b);                           /* accepts zeroes */
 enum coverage_basis coverage_costs_basis(const struct coverage_costs *b, const struct plan *plan,
                                          int rank, int op);
 
