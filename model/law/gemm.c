@@ -741,13 +741,28 @@ static void work_scale(double factor, struct cost_work *out)
     out->head.hbm_bytes = fmin(out->head.hbm_bytes, ns * out->hbm_GBps);
 }
 
-void law_dense_work(const double *v, const struct law_dense *in, struct cost_work *out)
+/* The validator asks cuBLASLt for block scales where k is a multiple of 512, else for one scale a
+ * tensor (validate/gpu_dense.c). Tables are of libraries that do not. */
+static enum law_dense_dtype dense_scaling(const double *v, const struct law_dense *in)
 {
-    struct kernel q = dense_kernel(v, in);
-    struct dense_plan p = in->dtype == LAW_DENSE_BF16    ? dense_fastest(v, &q, in)
-                          : in->dtype == LAW_DENSE_FP8   ? dense_by_m(&q, in)
-                          : in->dtype == LAW_DENSE_NVFP4 ? dense_fastest(v, &q, in)
-                                                         : dense_block_plan(v, &q, in);
+    bool own = in->dtype == LAW_DENSE_FP8_BLOCK && v[HW_BLOCK_TILE_RULE] > 0.5 && !in->table;
+
+    return own && (in->n % 128 || in->k % 512) ? LAW_DENSE_FP8 : in->dtype;
+}
+
+void law_dense_work(const double *v, const struct law_dense *asked, struct cost_work *out)
+{
+    struct law_dense scaled = *asked;
+    const struct law_dense *in = &scaled;
+    struct kernel q;
+    struct dense_plan p;
+
+    scaled.dtype = dense_scaling(v, asked);
+    q = dense_kernel(v, in);
+    p = in->dtype == LAW_DENSE_BF16    ? dense_fastest(v, &q, in)
+        : in->dtype == LAW_DENSE_FP8   ? dense_by_m(&q, in)
+        : in->dtype == LAW_DENSE_NVFP4 ? dense_fastest(v, &q, in)
+                                       : dense_block_plan(v, &q, in);
 
     work_init(v, p.grid, out);
     out->head.fixed_ns = q.fixed_ns;
