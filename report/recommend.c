@@ -202,6 +202,19 @@ static void assumed_print(const struct recommend *r, FILE *f)
                 100 * share / n);
 }
 
+static void exact_print(const struct recommend *r, FILE *f)
+{
+    size_t exact = 0;
+
+    for (size_t i = 0; i < r->num_picks; i++)
+        exact += r->pick[i].exact;
+    if (exact)
+        fprintf(f,
+                "%zu of %zu answers hung on less than %g%% of the baseline's time: decided by "
+                "exact sharing\n",
+                exact, r->num_picks, 100 * RECOMMEND_NEAR);
+}
+
 int recommend_report_table(const struct recommend *r, FILE *f)
 {
     int width = words_width(r), err;
@@ -223,6 +236,7 @@ int recommend_report_table(const struct recommend *r, FILE *f)
     else
         fprintf(f, "the whole grid was simulated: %.0f points, %zu of them can run\n", r->grid,
                 r->simulations);
+    exact_print(r, f);
     if (r->draws > 0 && r->certain)
         fprintf(f, "no interval: the profile's fields carry no standard errors\n");
     else if (r->draws > 0)
@@ -258,10 +272,10 @@ static json_t *pick_json(const struct recommend *r, const struct recommend_pick 
     grid_point_name(&point, name, sizeof name);
     report_scenario_words(r->config, p->scenario, words, sizeof words);
     report_knobs_json(&point, knobs);
-    j = json_pack("{s:s,s:s,s:b,s:f,s:f,s:f,s:o,s:o}", "scenario", words, "policy", name, "enable",
-                  recommend_pays(p), "layer_us", point.ev.layer_us, "none_us", point.ev.none_us,
-                  "gain_pct", point.ev.gain_pct, "knobs", knobs, "within_2_pct",
-                  flat_json(&p->entry[p->best]));
+    j = json_pack("{s:s,s:s,s:b,s:b,s:f,s:f,s:f,s:o,s:o}", "scenario", words, "policy", name,
+                  "enable", recommend_pays(p), "exact", p->exact, "layer_us", point.ev.layer_us,
+                  "none_us", point.ev.none_us, "gain_pct", point.ev.gain_pct, "knobs", knobs,
+                  "within_2_pct", flat_json(&p->entry[p->best]));
     if (p->has_interval)
         json_object_set_new(j, "gain_interval_pct",
                             json_pack("[f,f]", p->gain_low_pct, p->gain_high_pct));
