@@ -42,6 +42,6 @@ echo "command,runs,cpu_s_jobs_1,wall_s_jobs_2,speedup,bar_s,bar"
 bar "recommend dpsk_ep64, no draws" 1 recommend configs/dpsk_ep64.yaml --draws 0 --quiet
 bar "recommend dpsk_ep64, 100 draws" 5 recommend configs/dpsk_ep64.yaml --draws 100 --quiet
 bar "demo without pictures" 0.5 run configs/dpsk_ep64.yaml --quiet
-bar "why dpsk_ep64, batch 128" - why configs/dpsk_ep64.yaml --batch 128 --policy peo --quiet
+bar "why dpsk_ep64, batch 128" - why configs/dpsk_ep64.yaml --batch 128 --quiet
 bar "capacity dsv3" 8 capacity configs/capacity/dsv3.yaml --quiet
 bar "sweep: 10400 layers of EP64" 12 sweep tests/bench/sweep_ep64.yaml --restart --quiet
