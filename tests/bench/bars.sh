@@ -16,6 +16,7 @@ median() { sort -n | awk '{ v[NR] = $1 } END { print NR % 2 ? v[(NR + 1) / 2] : 
 one() {
     local jobs=$1
     shift
+    rm -rf "$out/results"
     { time "$program" "$@" --jobs "$jobs" --no-plots --output-dir "$out/results" >/dev/null 2>"$out/err"; } 2>"$out/time" ||
         { cat "$out/err" >&2 && exit 1; }
     awk '{ print $1 + $2, $3 }' "$out/time"
@@ -39,9 +40,9 @@ bar() {
 }
 
 echo "command,runs,cpu_s_jobs_1,wall_s_jobs_2,speedup,bar_s,bar"
-bar "recommend dpsk_ep64, no draws" 1 recommend configs/dpsk_ep64.yaml --draws 0 --quiet
-bar "recommend dpsk_ep64, 100 draws" 5 recommend configs/dpsk_ep64.yaml --draws 100 --quiet
+bar "recommend dpsk_ep64: no draws" 1 recommend configs/dpsk_ep64.yaml --draws 0 --quiet
+bar "recommend dpsk_ep64: 100 draws" 5 recommend configs/dpsk_ep64.yaml --draws 100 --quiet
 bar "demo without pictures" 0.5 run configs/dpsk_ep64.yaml --quiet
-bar "why dpsk_ep64, batch 128" - why configs/dpsk_ep64.yaml --batch 128 --quiet
+bar "why dpsk_ep64: batch 128" - why configs/dpsk_ep64.yaml --batch 128 --quiet
 bar "capacity dsv3" 8 capacity configs/capacity/dsv3.yaml --quiet
 bar "sweep: 10400 layers of EP64" 12 sweep tests/bench/sweep_ep64.yaml --restart --quiet
