@@ -113,6 +113,15 @@ static int entries_search(const struct config *c, struct evaluator *e, const str
         err = flats_search(c, e, s, p);
     if (!err && p->best >= 0)
         err = exactly_decide(c, e, s, p);
+    for (int i = 0; i < c->num_policies && !err; i++) {
+        struct scenario same = *s;
+
+        if (p->entry[i].near)
+            same.fidelity = 0;
+        if (p->entry[i].found)
+            err = evaluate_moe_part(e, &same, c->policies[i].policy, &p->entry[i].knobs,
+                                    &p->entry[i].ev);
+    }
     return err;
 }
 
@@ -265,6 +274,8 @@ static int turns_find(struct recommend *r)
     for (int i = r->config->num_axes - 1; &r->config->axes[i] != batch; i--)
         step *= (size_t)r->config->axes[i].num_values;
     err = evaluator_open(&e);
+    if (!err)
+        evaluator_whole_layers(e);
     for (size_t i = 0; i + step < r->num_picks && !err; i++) {
         size_t at = i / step % (size_t)batch->num_values;
         const struct recommend_pick *a = &r->pick[i], *b = &r->pick[i + step];
