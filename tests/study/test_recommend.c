@@ -271,6 +271,7 @@ static void close_answers_are_exact(void **state)
     (void)state;
     assert_int_equal(recommend_run(c, 2, 0, &r), 0);
     assert_int_equal(evaluator_open(&e), 0);
+    evaluator_whole_layers(e);
     for (size_t i = 0; i < r->num_picks; i++) {
         const struct recommend_pick *p = &r->pick[i];
         const struct search_result *best = &p->entry[p->best];
