@@ -23,7 +23,7 @@
 #define STEADY_MOST   24
 #define STEADY_WITHIN 2e-3
 /* Layers of a plan whose policy does not span layers: what starts the ranks apart fills the first,
- * the second is measured. Eight differ by less than 0.4% from two (tests/study/test_basis.c). */
+ * the second is measured. Eight differ by less than 0.4% from two. */
 #define WHOLE_LAYERS 2
 /* Room for a scenario as text. */
 #define KEY_SIZE 4096
