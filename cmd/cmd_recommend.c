@@ -24,12 +24,13 @@ const struct opt recommend_options[] = {
 
 static int answer_print(const struct cli *cli, const struct recommend *r)
 {
-    if (cli->json)
-        return recommend_report_json(r, stdout);
-    if (!cli->csv)
-        return recommend_report_table(r, stdout);
-    recommend_report_csv(r, stdout);
-    return 0;
+    struct record out;
+    int err, closed;
+
+    record_open(&out, cli->format, stdout);
+    err = recommend_report(r, &out);
+    closed = record_close(&out);
+    return err ? err : closed;
 }
 
 static int recommend(const struct cli *cli, const struct flags *flags)

@@ -2,11 +2,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include <jansson.h>
+
 #include "base/err.h"
 #include "cmd/cmd.h"
 #include "report/confidence.h"
 #include "report/progress.h"
-#include "report/report.h"
+#include "report/record.h"
 #include "report/run.h"
 #include "study/eps_rule.h"
 #include "study/grid.h"
@@ -33,14 +35,13 @@ const struct opt run_options[] = {
     {.key = NULL},
 };
 
-static int table_print(const struct grid *g, const struct confidence *sure)
+/* What people get besides: the paper's rule for eps, and how sure the rows are. */
+static int notes_print(const struct grid *g, const struct confidence *sure)
 {
     struct eps_rule *rules = NULL;
     size_t n = 0;
-    int err;
+    int err = eps_rules_of(g, &rules, &n);
 
-    report_table(g, stdout);
-    err = eps_rules_of(g, &rules, &n);
     run_report_eps_rules(rules, n, stdout);
     free(rules);
     if (!err && sure)
@@ -49,15 +50,20 @@ static int table_print(const struct grid *g, const struct confidence *sure)
 }
 
 static int answer_print(const struct cli *cli, const struct grid *g, const struct confidence *sure,
-                        const char *json)
+                        struct json_t *confidence, const char *folder)
 {
-    if (!cli->json && !cli->csv)
-        return table_print(g, sure);
-    if (cli->json)
-        printf("%s\n", json);
-    else
-        report_csv(g, stdout);
-    return 0;
+    struct record r;
+    int err;
+
+    record_open(&r, cli->format, stdout);
+    run_report(g, confidence, &r);
+    err = record_close(&r);
+    if (err || cli->format != record_format_at(0))
+        return err;
+    err = notes_print(g, sure);
+    if (!err)
+        printf("results: %s/\n", folder);
+    return err;
 }
 
 static int run(struct cli *cli, const struct run_flags *flags)
@@ -66,7 +72,8 @@ static int run(struct cli *cli, const struct run_flags *flags)
     struct grid *g = NULL;
     struct progress progress;
     struct confidence *sure = NULL;
-    char *json = NULL, folder[512];
+    struct json_t *confidence = NULL;
+    char folder[512];
     int err = config_read(cli->words[0], cli->sets, (size_t)cli->num_sets, &c);
 
     if (err)
@@ -76,16 +83,14 @@ static int run(struct cli *cli, const struct run_flags *flags)
     progress_close(&progress);
     if (!err && flags->confidence)
         err = confidence_run(g, flags->confidence, cli_jobs(cli), &sure);
-    if (!err)
-        err = report_json(g, sure ? confidence_json(sure, g) : NULL, &json);
+    if (sure)
+        confidence = confidence_json(sure, g);
     cli_folder(cli, c->name, folder, sizeof folder);
     if (!err)
-        err = run_report_files(g, folder, json, !cli->no_plots, flags->html);
+        err = run_report_files(g, folder, confidence, !cli->no_plots, flags->html);
     if (!err)
-        err = answer_print(cli, g, sure, json);
-    if (!err && !cli->json && !cli->csv)
-        printf("results: %s/\n", folder);
-    free(json);
+        err = answer_print(cli, g, sure, confidence, folder);
+    json_decref(confidence);
     confidence_free(sure);
     grid_free(g);
     config_free(c);

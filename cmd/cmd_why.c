@@ -8,13 +8,11 @@
 
 static int answer_print(const struct cli *cli, const struct config *c, const struct why *w)
 {
-    if (cli->json)
-        return why_report_json(c, w, stdout);
-    if (cli->csv)
-        why_report_csv(w, stdout);
-    else
-        why_report_table(c, w, stdout);
-    return 0;
+    struct record out;
+
+    record_open(&out, cli->format, stdout);
+    why_report(c, w, &out);
+    return record_close(&out);
 }
 
 static int explain(const struct cli *cli)

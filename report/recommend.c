@@ -1,5 +1,6 @@
 #include "report/recommend.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,6 +11,7 @@
 #include "hw/profile.h"
 #include "report/bars.h"
 #include "report/engine.h"
+#include "report/points.h"
 #include "report/report.h"
 
 static struct grid_point point_of(const struct recommend *r, const struct recommend_pick *p)
@@ -56,31 +58,83 @@ static int words_width(const struct recommend *r)
     return (int)most;
 }
 
-static void pick_print(const struct recommend *r, const struct recommend_pick *p, int width,
-                       FILE *f)
+/* A scenario's answer, as every format has it. */
+struct row {
+    char words[256], name[24], interval[48], knobs_text[256];
+    double none_us, layer_us, gain_pct; /* NAN: nothing to say */
+    bool enable;
+    json_t *knobs, *flat, *gain_interval; /* the last may be NULL */
+    char *settings;
+};
+
+#define AT(field) .offset = offsetof(struct row, field)
+static const struct record_column columns[] = {
+    {.key = "scenario", .head = "", AT(words), .width = -8, .views = RECORD_ALL},
+    {.key = "policy", .head = "policy", AT(name), .width = -6, .views = RECORD_ALL},
+    {.key = "enable", .type = RECORD_BOOL, AT(enable), .views = RECORD_NESTED},
+    {.head = "none us",
+     .type = RECORD_REAL,
+     AT(none_us),
+     .width = 9,
+     .digits = 1,
+     .views = RECORD_PEOPLE},
+    {.key = "layer_us",
+     .head = "layer us",
+     .type = RECORD_REAL,
+     AT(layer_us),
+     .width = 9,
+     .digits = 1,
+     .views = RECORD_ALL},
+    {.key = "none_us", .type = RECORD_REAL, AT(none_us), .views = RECORD_NESTED},
+    {.key = "gain_pct",
+     .head = "gain",
+     .type = RECORD_REAL,
+     AT(gain_pct),
+     .width = 8,
+     .digits = 1,
+     .plus = true,
+     .unit = "%",
+     .views = RECORD_ALL},
+    {.key = "knobs", .type = RECORD_OBJECT, AT(knobs), .views = RECORD_NESTED},
+    {.key = "within_2_pct", .type = RECORD_OBJECT, AT(flat), .views = RECORD_NESTED},
+    {.key = "gain_interval_pct", .type = RECORD_OBJECT, AT(gain_interval), .views = RECORD_NESTED},
+    {.head = "90% interval", AT(interval), .width = -17, .views = RECORD_PEOPLE},
+    {.head = "knobs", AT(knobs_text), .views = RECORD_PEOPLE},
+    {.key = "settings", .type = RECORD_WORDS, AT(settings), .views = RECORD_NESTED},
+};
+enum { NUM_COLUMNS = sizeof columns / sizeof *columns, INTERVAL_COLUMN = NUM_COLUMNS - 3 };
+
+static void pick_write(const struct recommend *r, const struct recommend_pick *p, int width,
+                       struct record *out)
 {
     struct grid_point point = point_of(r, p);
     const struct evaluation *ev = &point.ev;
-    char name[24], knobs[256], words[256], interval[48], flat[256];
+    struct row row = {.none_us = ev->none_us, .layer_us = NAN, .gain_pct = NAN};
+    char name[24], interval[48], flat[256];
 
     grid_point_name(&point, name, sizeof name);
-    report_knob_words(&point, knobs, sizeof knobs);
-    report_scenario_words(r->config, p->scenario, words, sizeof words);
+    report_scenario_words(r->config, p->scenario, row.words, sizeof row.words);
     interval_words(p, interval, sizeof interval);
     flat_words(&p->entry[p->best], flat, sizeof flat);
     if (recommend_pays(p)) {
-        fprintf(f, "  %-*s %-6s %9.1f %9.1f %+7.1f%% %-17s %s\n", width, words, name, ev->none_us,
-                ev->layer_us, ev->gain_pct, interval, knobs);
+        row.layer_us = ev->layer_us;
+        row.gain_pct = ev->gain_pct;
+        memcpy(row.name, name, sizeof row.name);
+        memcpy(row.interval, interval, sizeof row.interval);
+        report_knob_words(&point, row.knobs_text, sizeof row.knobs_text);
+        record_row(out, &row);
         if (*flat)
-            fprintf(f, "  %-*s within 2%%: %s\n", width, "", flat);
+            record_note(out, "  %-*s within 2%%: %s\n", width, "", flat);
     } else {
-        fprintf(f, "  %-*s none   %9.1f %9s %8s %-17s do not enable overlap here\n", width, words,
-                ev->none_us, "", "", "");
-        fprintf(f, "  %-*s the nearest is %s, %.1f us (%+.1f%%%s%s)\n", width, "", name,
-                ev->layer_us, ev->gain_pct, *interval ? " " : "", interval);
+        snprintf(row.name, sizeof row.name, "none");
+        snprintf(row.knobs_text, sizeof row.knobs_text, "do not enable overlap here");
+        record_row(out, &row);
+        record_note(out, "  %-*s the nearest is %s, %.1f us (%+.1f%%%s%s)\n", width, "", name,
+                    ev->layer_us, ev->gain_pct, *interval ? " " : "", interval);
     }
     if (recommend_pays(p) && p->has_interval && p->gain_low_pct <= 0)
-        fprintf(f, "  %-*s the interval holds zero: measure before you enable it\n", width, "");
+        record_note(out, "  %-*s the interval holds zero: measure before you enable it\n", width,
+                    "");
 }
 
 /* Scenarios that have the same winner with the same knobs get their settings once. */
@@ -202,16 +256,10 @@ static void assumed_print(const struct recommend *r, FILE *f)
                 100 * share / n);
 }
 
-int recommend_report_table(const struct recommend *r, FILE *f)
+static int notes_print(const struct recommend *r, FILE *f)
 {
-    int width = words_width(r), err;
+    int err;
 
-    report_head(r->config, f);
-    fprintf(f, "  %-*s %-6s %9s %9s %8s %-17s %s\n", width, "", "policy", "none us", "layer us",
-            "gain", r->certain ? "" : "90% interval", "knobs");
-    for (size_t i = 0; i < r->num_picks; i++)
-        if (r->pick[i].best >= 0)
-            pick_print(r, &r->pick[i], width, f);
     turns_print(r, f);
     err = settings_print(r, f);
     if (r->partly)
@@ -235,6 +283,32 @@ int recommend_report_table(const struct recommend *r, FILE *f)
     return err;
 }
 
+static int people_write(const struct recommend *r, struct record *out)
+{
+    struct record_column own[NUM_COLUMNS];
+    const struct record_table table = {"results", RECORD_PEOPLE, own, NUM_COLUMNS};
+    int width = words_width(r), err;
+    char *text = NULL;
+    size_t size;
+    FILE *f = open_memstream(&text, &size);
+
+    if (!f)
+        return ERR_NOMEM;
+    memcpy(own, columns, sizeof columns);
+    own[0].width = -width;
+    own[INTERVAL_COLUMN].head = r->certain ? "" : own[INTERVAL_COLUMN].head;
+    record_table(out, &table);
+    for (size_t i = 0; i < r->num_picks; i++)
+        if (r->pick[i].best >= 0)
+            pick_write(r, &r->pick[i], width, out);
+    record_table_end(out);
+    err = notes_print(r, f);
+    fclose(f);
+    record_note(out, "%s", text);
+    free(text);
+    return err;
+}
+
 static json_t *flat_json(const struct search_result *s)
 {
     json_t *out = json_object();
@@ -246,69 +320,93 @@ static json_t *flat_json(const struct search_result *s)
     return out;
 }
 
-static json_t *pick_json(const struct recommend *r, const struct recommend_pick *p)
+/* What place_print says, as text; the caller frees. */
+static char *settings_text(const struct recommend *r, const struct recommend_pick *p,
+                           const struct grid_point *point)
 {
-    struct grid_point point = point_of(r, p);
-    char name[24], words[256], *settings = NULL;
-    size_t len;
-    json_t *knobs = json_object(), *j;
-    FILE *f = open_memstream(&settings, &len);
+    char *text = NULL;
+    size_t size;
+    FILE *f = open_memstream(&text, &size);
     struct scenario s;
 
-    grid_point_name(&point, name, sizeof name);
-    report_scenario_words(r->config, p->scenario, words, sizeof words);
-    report_knobs_json(&point, knobs);
-    j = json_pack("{s:s,s:s,s:b,s:f,s:f,s:f,s:o,s:o}", "scenario", words, "policy", name, "enable",
-                  recommend_pays(p), "layer_us", point.ev.layer_us, "none_us", point.ev.none_us,
-                  "gain_pct", point.ev.gain_pct, "knobs", knobs, "within_2_pct",
-                  flat_json(&p->entry[p->best]));
-    if (p->has_interval)
-        json_object_set_new(j, "gain_interval_pct",
-                            json_pack("[f,f]", p->gain_low_pct, p->gain_high_pct));
-    if (f) {
-        if (!config_scenario(r->config, p->scenario, &s)) {
-            place_print(&point, &s, "", f);
-            scenario_free(&s);
-        }
-        fclose(f);
-        json_object_set_new(j, "settings", json_string(settings));
+    if (!f)
+        return NULL;
+    if (!config_scenario(r->config, p->scenario, &s)) {
+        place_print(point, &s, "", f);
+        scenario_free(&s);
     }
-    free(settings);
-    return j;
+    fclose(f);
+    return text;
 }
 
-int recommend_report_json(const struct recommend *r, FILE *f)
+static void pick_nested(const struct recommend *r, const struct recommend_pick *p,
+                        struct record *out)
 {
-    json_t *results = json_array(), *turns = json_array(), *root;
-    char *text;
+    struct grid_point point = point_of(r, p);
+    struct row row = {.none_us = point.ev.none_us,
+                      .layer_us = point.ev.layer_us,
+                      .gain_pct = point.ev.gain_pct,
+                      .enable = recommend_pays(p),
+                      .knobs = json_object(),
+                      .flat = flat_json(&p->entry[p->best]),
+                      .settings = settings_text(r, p, &point)};
 
-    for (size_t i = 0; i < r->num_picks; i++)
-        if (r->pick[i].best >= 0)
-            json_array_append_new(results, pick_json(r, &r->pick[i]));
+    grid_point_name(&point, row.name, sizeof row.name);
+    report_scenario_words(r->config, p->scenario, row.words, sizeof row.words);
+    report_knobs_json(&point, row.knobs);
+    if (p->has_interval)
+        row.gain_interval = json_pack("[f,f]", p->gain_low_pct, p->gain_high_pct);
+    record_row(out, &row);
+    json_decref(row.knobs);
+    json_decref(row.flat);
+    json_decref(row.gain_interval);
+    free(row.settings);
+}
+
+static void nested_write(const struct recommend *r, struct record *out)
+{
+    static const struct record_table table = {"results", RECORD_NESTED, columns, NUM_COLUMNS};
+    json_t *turns = json_array();
+
     for (size_t i = 0; i < r->num_turns; i++)
         json_array_append_new(turns, json_pack("{s:i,s:b}", "batch", r->turn[i].batch, "pays_above",
                                                r->turn[i].pays_above));
-    root = json_pack("{s:s,s:s,s:s,s:I,s:f,s:o,s:o}", "version", PEOSIM_VERSION, "config",
-                     r->config->path, "config_hash", r->config->hash, "simulations",
-                     (json_int_t)r->simulations, "grid_points", r->grid, "break_even", turns,
-                     "results", results);
-    text = root ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
-    if (text)
-        fprintf(f, "%s\n", text);
-    free(text);
-    json_decref(root);
-    return text ? 0 : ERR_NOMEM;
+    record_member(out, "simulations", json_integer((json_int_t)r->simulations));
+    record_member(out, "grid_points", json_real(r->grid));
+    record_member(out, "break_even", turns);
+    record_table(out, &table);
+    for (size_t i = 0; i < r->num_picks; i++)
+        if (r->pick[i].best >= 0)
+            pick_nested(r, &r->pick[i], out);
+    record_table_end(out);
 }
 
-void recommend_report_csv(const struct recommend *r, FILE *f)
+static void flat_write(const struct recommend *r, struct record *out)
 {
-    report_csv_head(r->config, f);
-    for (size_t i = 0; i < r->num_picks; i++)
-        if (r->pick[i].best >= 0) {
-            struct grid_point p = point_of(r, &r->pick[i]);
+    struct grid_point *points = calloc(r->num_picks + 1, sizeof *points);
+    size_t n = 0;
 
-            report_csv_row(r->config, &p, NULL, f);
-        }
+    for (size_t i = 0; points && i < r->num_picks; i++)
+        if (r->pick[i].best >= 0)
+            points[n++] = point_of(r, &r->pick[i]);
+    if (points)
+        report_points(r->config, points, n, out);
+    free(points);
+}
+
+int recommend_report(const struct recommend *r, struct record *out)
+{
+    record_member_text(out, "version", PEOSIM_VERSION);
+    record_member_text(out, "config", r->config->path);
+    record_member_text(out, "config_hash", r->config->hash);
+    if (record_is_for(out, RECORD_NESTED))
+        nested_write(r, out);
+    if (record_is_for(out, RECORD_FLAT))
+        flat_write(r, out);
+    if (!record_is_for(out, RECORD_PEOPLE))
+        return 0;
+    report_title(r->config, out);
+    return people_write(r, out);
 }
 
 enum { BARS_MAX = 32 };

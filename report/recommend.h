@@ -3,16 +3,14 @@
 #define PEOSIM_REPORT_RECOMMEND_H
 
 #include <stdbool.h>
-#include <stdio.h>
 
+#include "report/record.h"
 #include "study/recommend.h"
 
-/* With break-even batches, settings of engines and what the answer rests on. An error of reading a
- * profile or a scenario, logged. */
-int recommend_report_table(const struct recommend *r, FILE *f);
-/* The winners, in the columns of run's CSV. */
-void recommend_report_csv(const struct recommend *r, FILE *f);
-int recommend_report_json(const struct recommend *r, FILE *f); /* ERR_NOMEM */
+/* For people with break-even batches, settings of engines and what the answer rests on; in flat
+ * files the winners in the columns of run's. An error of reading a profile or a scenario, logged.
+ */
+int recommend_report(const struct recommend *r, struct record *out);
 /* FOLDER/recommend.csv and, where draw is set, a picture of the gains. ERR_IO, logged. */
 int recommend_report_bars(const struct recommend *r, const char *folder, bool draw);
 

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "report/html.h"
 #include "report/plot.h"
+#include "report/points.h"
 #include "report/report.h"
 #include "report/results.h"
 #include "study/timeline.h"
@@ -18,16 +19,27 @@ struct output {
     struct results results;
     const struct grid *grid;
     bool html;
+    json_t *confidence;
     json_t *timelines; /* what timelines.json will hold: file and title of each */
 };
 
-static int json_write(const struct output *o, const char *text)
+void run_report(const struct grid *g, struct json_t *confidence, struct record *r)
+{
+    report_grid(g, r);
+    record_member(r, "confidence", json_incref(confidence));
+}
+
+static int records_write(const struct output *o, const char *name, const char *format)
 {
     struct file_out f = {0};
-    int err = results_create(&o->results, "summary.json", &f);
+    struct record r;
+    int err = results_create(&o->results, name, &f);
 
-    if (!err)
-        fprintf(f.f, "%s\n", text);
+    if (!err) {
+        record_open(&r, record_format_find(format), f.f);
+        run_report(o->grid, o->confidence, &r);
+        err = record_close(&r);
+    }
     return results_done(&f, err);
 }
 
@@ -184,12 +196,12 @@ static void batch_pictures(const struct output *o)
     plot_draw("gain_batch", csv, out, title, NULL);
 }
 
-static int files_write(struct output *o, const char *json, bool draw)
+static int files_write(struct output *o, bool draw)
 {
-    int err = json_write(o, json);
+    int err = records_write(o, "summary.json", "json");
 
     if (!err)
-        err = csv_write(o, "points.csv", report_csv);
+        err = records_write(o, "points.csv", "csv");
     if (!err)
         err = csv_write(o, "best.csv", report_best_csv);
     if (!err)
@@ -201,15 +213,16 @@ static int files_write(struct output *o, const char *json, bool draw)
     return err;
 }
 
-int run_report_files(const struct grid *g, const char *folder, const char *json, bool plots,
+int run_report_files(const struct grid *g, const char *folder, json_t *confidence, bool plots,
                      bool html)
 {
-    struct output o = {.grid = g, .html = html, .timelines = json_array()};
+    struct output o = {
+        .grid = g, .html = html, .confidence = confidence, .timelines = json_array()};
     bool draw = plots && plot_available();
     int err = results_open(&o.results, folder);
 
     if (!err)
-        err = files_write(&o, json, draw);
+        err = files_write(&o, draw);
     if (!err)
         err = results_commit(&o.results);
     results_abort(&o.results);

@@ -12,17 +12,17 @@
 
 /* Rows of the table of ops; --json has them all. */
 enum { ROWS_MAX = 24 };
-static void point_print(const struct config *c, const struct why *w, FILE *f)
+static void point_write(const struct config *c, const struct why *w, struct record *r)
 {
     char name[24], knobs[256], words[256];
 
-    report_head(c, f);
+    report_title(c, r);
     grid_point_name(&w->point, name, sizeof name);
     report_knob_words(&w->point, knobs, sizeof knobs);
     report_scenario_words(c, w->point.scenario, words, sizeof words);
-    fprintf(f, "%s%s%s %s: %.1f us a layer, %+.1f%% against none (%.1f us); slowest rank %d\n",
-            words, *words ? ", " : "", name, knobs, w->point.ev.layer_us, w->point.ev.gain_pct,
-            w->point.ev.none_us, w->point.ev.metrics.slowest_rank);
+    record_note(r, "%s%s%s %s: %.1f us a layer, %+.1f%% against none (%.1f us); slowest rank %d\n",
+                words, *words ? ", " : "", name, knobs, w->point.ev.layer_us, w->point.ev.gain_pct,
+                w->point.ev.none_us, w->point.ev.metrics.slowest_rank);
 }
 
 /* "nic 30.1, sm 12.0": parts of a time, the largest first, those under 1% of it left out. */
@@ -47,58 +47,141 @@ static void part_words(const struct why_part *p, char *buf, size_t size)
     }
 }
 
-static void path_print(const struct why *w, FILE *f)
+struct path_row {
+    const char *op;
+    double us, share;
+    char words[256];
+};
+
+static void path_write(const struct why *w, struct record *r)
 {
+    static const struct record_column columns[] = {
+        {.head = "op",
+         .type = RECORD_WORDS,
+         .offset = offsetof(struct path_row, op),
+         .width = -28,
+         .views = RECORD_PEOPLE},
+        {.head = "us",
+         .type = RECORD_REAL,
+         .offset = offsetof(struct path_row, us),
+         .width = 9,
+         .digits = 1,
+         .views = RECORD_PEOPLE},
+        {.head = "share",
+         .type = RECORD_REAL,
+         .offset = offsetof(struct path_row, share),
+         .width = 6,
+         .digits = 1,
+         .unit = "%",
+         .views = RECORD_PEOPLE},
+        {.head = "of which",
+         .offset = offsetof(struct path_row, words),
+         .wide = true,
+         .views = RECORD_PEOPLE},
+    };
+    static const struct record_table table = {"path", RECORD_PEOPLE, columns,
+                                              sizeof columns / sizeof *columns};
     char words[256];
 
     part_words(&w->total, words, sizeof words);
-    fprintf(f, "\ncritical path, us per layer: %s\n", words);
-    fprintf(f, "  %-28s %9s %6s  %s\n", "op", "us", "share", "of which");
+    record_note(r, "\ncritical path, us per layer: %s\n", words);
+    record_table(r, &table);
     for (int i = 0; i < w->num_kinds; i++) {
         const struct why_kind *k = &w->kind[i];
+        struct path_row row = {.op = plan_op_kind_name(k->kind),
+                               .us = k->part.all_us,
+                               .share = 100 * k->part.all_us / w->total.all_us};
 
         if (!(k->part.all_us > 0.0005 * w->total.all_us))
             continue;
-        part_words(&k->part, words, sizeof words);
-        fprintf(f, "  %-28s %9.1f %5.1f%%  %s\n", plan_op_kind_name(k->kind), k->part.all_us,
-                100 * k->part.all_us / w->total.all_us, words);
+        part_words(&k->part, row.words, sizeof row.words);
+        record_row(r, &row);
     }
+    record_table_end(r);
 }
 
-static void ops_print(const struct why *w, FILE *f)
-{
-    fprintf(f,
-            "\nops of rank %d: on the path, and by how much each could end later (all ranks: the "
-            "least slack)\n  %-28s %-8s %9s %9s %9s %9s %9s\n",
-            w->point.ev.metrics.slowest_rank, "op", "stream", "start us", "end us", "on path",
-            "slack", "all ranks");
-    for (int i = 0; i < w->num_ops && i < ROWS_MAX; i++) {
-        const struct why_op *o = &w->op[i];
-
-        fprintf(f, "  %-28s %-8s %9.1f %9.1f %9.1f %9.1f %9.1f\n", o->label, o->stream, o->start_us,
-                o->end_us, o->path_us, o->slack_us, o->least_slack_us);
+#define OP_REAL(name, text)                                                                        \
+    {                                                                                              \
+        .key = #name, .head = text, .type = RECORD_REAL, .offset = offsetof(struct why_op, name),  \
+        .width = 9, .digits = 1, .views = RECORD_PEOPLE | RECORD_NESTED                            \
     }
-    if (w->num_ops > ROWS_MAX)
-        fprintf(f, "  ... and %d more: --json\n", w->num_ops - ROWS_MAX);
+
+static void ops_write(const struct why *w, struct record *r)
+{
+    static const struct record_column columns[] = {
+        {.key = "op",
+         .head = "op",
+         .offset = offsetof(struct why_op, label),
+         .width = -28,
+         .views = RECORD_PEOPLE | RECORD_NESTED},
+        {.key = "stream",
+         .head = "stream",
+         .offset = offsetof(struct why_op, stream),
+         .width = -8,
+         .views = RECORD_PEOPLE | RECORD_NESTED},
+        OP_REAL(start_us, "start us"),
+        OP_REAL(end_us, "end us"),
+        OP_REAL(path_us, "on path"),
+        OP_REAL(slack_us, "slack"),
+        OP_REAL(least_slack_us, "all ranks"),
+    };
+    static const struct record_table table = {"ops", RECORD_PEOPLE | RECORD_NESTED, columns,
+                                              sizeof columns / sizeof *columns};
+    int most = record_is_for(r, RECORD_PEOPLE) && w->num_ops > ROWS_MAX ? ROWS_MAX : w->num_ops;
+
+    record_note(r,
+                "\nops of rank %d: on the path, and by how much each could end later (all ranks: "
+                "the least slack)\n",
+                w->point.ev.metrics.slowest_rank);
+    record_table(r, &table);
+    for (int i = 0; i < most; i++)
+        record_row(r, &w->op[i]);
+    record_table_end(r);
+    if (most < w->num_ops)
+        record_note(r, "  ... and %d more: --json\n", w->num_ops - most);
 }
 
-static void fixes_print(const struct why *w, FILE *f)
-{
-    fprintf(f,
-            "\nwhat each change would be worth, each simulated (policy and knobs as they are)\n"
-            "  %-34s %9s %9s %9s  %s\n",
-            "", "saves us", "layer us", "gain", "against none in that world");
-    for (int i = 0; i < w->num_fixes; i++) {
-        const struct why_fix *x = &w->fix[i];
+#define FIX_REAL(name, text, ...)                                                                  \
+    {                                                                                              \
+        .key = #name, .head = text, .type = RECORD_REAL, .offset = offsetof(struct why_fix, name), \
+        .width = 9, .digits = 1, __VA_ARGS__                                                       \
+    }
 
-        if (x->possible)
-            fprintf(f, "  %-34s %9.1f %9.1f %+8.1f%%  %.1f us\n", x->name, x->saves_us, x->layer_us,
-                    x->gain_pct, x->none_us);
+static void fixes_write(const struct why *w, struct record *r)
+{
+    static const struct record_column columns[] = {
+        {.key = "change",
+         .head = "",
+         .type = RECORD_WORDS,
+         .offset = offsetof(struct why_fix, name),
+         .width = -34,
+         .views = RECORD_ALL},
+        FIX_REAL(saves_us, "saves us", .views = RECORD_ALL),
+        FIX_REAL(layer_us, "layer us", .views = RECORD_ALL),
+        FIX_REAL(none_us, NULL, .views = RECORD_DATA),
+        FIX_REAL(gain_pct, "gain", .plus = true, .unit = "%", .views = RECORD_ALL),
+        {.head = "against none in that world",
+         .type = RECORD_REAL,
+         .offset = offsetof(struct why_fix, none_us),
+         .digits = 1,
+         .unit = " us",
+         .wide = true,
+         .views = RECORD_PEOPLE},
+    };
+    static const struct record_table table = {"changes", RECORD_ALL, columns,
+                                              sizeof columns / sizeof *columns};
+
+    record_note(r, "\nwhat each change would be worth, each simulated (policy and knobs as they "
+                   "are)\n");
+    record_table(r, &table);
+    for (int i = 0; i < w->num_fixes; i++)
+        if (w->fix[i].possible)
+            record_row(r, &w->fix[i]);
         else
-            fprintf(f, "  %-34s %9s %9s %9s  cannot run\n", x->name, "-", "-", "-");
-    }
-    fprintf(
-        f, "A fused mega-kernel is not simulated: its schedule inside one kernel is not public.\n");
+            record_note(r, "  %-34s %9s %9s %9s  cannot run\n", w->fix[i].name, "-", "-", "-");
+    record_table_end(r);
+    record_note(
+        r, "A fused mega-kernel is not simulated: its schedule inside one kernel is not public.\n");
 }
 
 static json_t *part_json(const struct why_part *p)
@@ -110,96 +193,56 @@ static json_t *part_json(const struct why_part *p)
     return out;
 }
 
-static json_t *ops_json(const struct why *w)
+static void members_write(const struct config *c, const struct why *w, struct record *r)
 {
-    json_t *out = json_array();
-
-    for (int i = 0; i < w->num_ops; i++) {
-        const struct why_op *o = &w->op[i];
-
-        json_array_append_new(out, json_pack("{s:s,s:s,s:f,s:f,s:f,s:f,s:f}", "op", o->label,
-                                             "stream", o->stream, "start_us", o->start_us, "end_us",
-                                             o->end_us, "path_us", o->path_us, "slack_us",
-                                             o->slack_us, "least_slack_us", o->least_slack_us));
-    }
-    return out;
-}
-
-static json_t *fixes_json(const struct why *w)
-{
-    json_t *out = json_array();
-
-    for (int i = 0; i < w->num_fixes; i++) {
-        const struct why_fix *f = &w->fix[i];
-
-        if (f->possible)
-            json_array_append_new(out, json_pack("{s:s,s:f,s:f,s:f,s:f}", "change", f->name,
-                                                 "saves_us", f->saves_us, "layer_us", f->layer_us,
-                                                 "none_us", f->none_us, "gain_pct", f->gain_pct));
-    }
-    return out;
-}
-
-int why_report_json(const struct config *c, const struct why *w, FILE *f)
-{
-    json_t *knobs = json_object(), *root;
-    char words[256], *text;
+    json_t *knobs = json_object();
+    char words[256];
 
     report_scenario_words(c, w->point.scenario, words, sizeof words);
     report_knobs_json(&w->point, knobs);
-    root =
-        json_pack("{s:s,s:s,s:s,s:s,s:s,s:o,s:f,s:f,s:f,s:i,s:o,s:o,s:o}", "version",
-                  PEOSIM_VERSION, "config", c->path, "config_hash", c->hash, "scenario", words,
-                  "policy", w->point.policy->name, "knobs", knobs, "layer_us", w->point.ev.layer_us,
-                  "none_us", w->point.ev.none_us, "gain_pct", w->point.ev.gain_pct, "slowest_rank",
-                  w->point.ev.metrics.slowest_rank, "critical_path_us", part_json(&w->total), "ops",
-                  ops_json(w), "changes", fixes_json(w));
-    text = root ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
-    if (text)
-        fprintf(f, "%s\n", text);
-    free(text);
-    json_decref(root);
-    return text ? 0 : ERR_NOMEM;
+    record_member_text(r, "version", PEOSIM_VERSION);
+    record_member_text(r, "config", c->path);
+    record_member_text(r, "config_hash", c->hash);
+    record_member_text(r, "scenario", words);
+    record_member_text(r, "policy", w->point.policy->name);
+    record_member(r, "knobs", knobs);
+    record_member(r, "layer_us", json_real(w->point.ev.layer_us));
+    record_member(r, "none_us", json_real(w->point.ev.none_us));
+    record_member(r, "gain_pct", json_real(w->point.ev.gain_pct));
+    record_member(r, "slowest_rank", json_integer(w->point.ev.metrics.slowest_rank));
+    record_member(r, "critical_path_us", part_json(&w->total));
 }
 
-void why_report_csv(const struct why *w, FILE *f)
+static void terms_write(const struct terms *t, const char *name, struct record *r)
 {
-    fprintf(f, "change,saves_us,layer_us,none_us,gain_pct\n");
-    for (int i = 0; i < w->num_fixes; i++)
-        if (w->fix[i].possible)
-            fprintf(f, "%s,%.6g,%.6g,%.6g,%.6g\n", w->fix[i].name, w->fix[i].saves_us,
-                    w->fix[i].layer_us, w->fix[i].none_us, w->fix[i].gain_pct);
+    record_note(r, "\nwhat %s costs and hides, us of a layer (none %.1f)\n", name, t->none_us);
+    record_note(
+        r,
+        "  cutting into pieces   %+9.1f   dispatch %+.1f, experts %+.1f, combine %+.1f, other "
+        "kernels %+.1f, launches and waits %+.1f\n",
+        t->pieces_us - t->none_us, t->pieces_of_us[TERMS_DISPATCH], t->pieces_of_us[TERMS_EXPERTS],
+        t->pieces_of_us[TERMS_COMBINE], t->pieces_of_us[TERMS_OTHER], t->pieces_launch_us);
+    record_note(r, "  sharing the SMs       %+9.1f\n", t->shared_us - t->pieces_us);
+    record_note(r, "  running side by side  %+9.1f   of which blocked CTAs take back %.1f\n",
+                t->layer_us - t->shared_us, t->blocked_us);
+    record_note(r, "  together              %+9.1f   %.1f us, %+.1f%% against none\n",
+                t->layer_us - t->none_us, t->layer_us, 100 * (t->none_us / t->layer_us - 1));
 }
 
-static void terms_print(const struct terms *t, const char *name, FILE *f)
-{
-    fprintf(f, "what %s costs and hides, us of a layer (none %.1f)\n", name, t->none_us);
-    fprintf(f,
-            "  cutting into pieces   %+9.1f   dispatch %+.1f, experts %+.1f, combine %+.1f, other "
-            "kernels %+.1f, launches and waits %+.1f\n",
-            t->pieces_us - t->none_us, t->pieces_of_us[TERMS_DISPATCH],
-            t->pieces_of_us[TERMS_EXPERTS], t->pieces_of_us[TERMS_COMBINE],
-            t->pieces_of_us[TERMS_OTHER], t->pieces_launch_us);
-    fprintf(f, "  sharing the SMs       %+9.1f\n", t->shared_us - t->pieces_us);
-    fprintf(f, "  running side by side  %+9.1f   of which blocked CTAs take back %.1f\n",
-            t->layer_us - t->shared_us, t->blocked_us);
-    fprintf(f, "  together              %+9.1f   %.1f us, %+.1f%% against none\n",
-            t->layer_us - t->none_us, t->layer_us, 100 * (t->none_us / t->layer_us - 1));
-}
-
-void why_report_table(const struct config *c, const struct why *w, FILE *f)
+void why_report(const struct config *c, const struct why *w, struct record *r)
 {
     char name[24];
 
-    point_print(c, w, f);
-    path_print(w, f);
-    ops_print(w, f);
+    if (record_is_for(r, RECORD_PEOPLE))
+        point_write(c, w, r);
+    members_write(c, w, r);
+    path_write(w, r);
+    ops_write(w, r);
     if (w->has_terms) {
         grid_point_name(&w->point, name, sizeof name);
-        fprintf(f, "\n");
-        terms_print(&w->terms, name, f);
+        terms_write(&w->terms, name, r);
     }
-    fixes_print(w, f);
+    fixes_write(w, r);
 }
 
 /* The changes as bars, the one that saves most on top. */
