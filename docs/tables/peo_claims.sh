@@ -136,7 +136,7 @@ nearest() {
                 S[$name]=$value
                 point=$(here)
                 [ -n "$point" ] || continue
-                case $(awk -v a="${point%% *}" -v b="${best%% *}" -v c="$base" 'BEGIN { print a < b - 0.05 ? "won" : a > c + 1 ? "worse" : "" }') in
+                case $(awk -v a="${point%% *}" -v b="${best%% *}" -v c="$base" 'BEGIN { print (a < b - 0.05) ? "won" : (a > c + 1) ? "worse" : "" }') in
                 won) best=$point won="$name $value" ;;
                 worse) worse[$name $value]=1 ;;
                 esac
