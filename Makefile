@@ -172,11 +172,12 @@ $(BUILD)/simgrid_a2a: tests/bench/simgrid_a2a.cpp
 # Medians, not timed tests; SimGrid on the same sizes where it is installed. Larger ones take minutes.
 SIMGRID_MOST ?= 64
 EXACT_MOST ?= 320
-bench: $(addprefix $(BUILD)/bench_,layer flow heap) $(if $(HAVE_SIMGRID),$(BUILD)/simgrid_a2a)
+bench: peosim $(addprefix $(BUILD)/bench_,layer flow heap) $(if $(HAVE_SIMGRID),$(BUILD)/simgrid_a2a)
 	$(BUILD)/bench_layer
 	$(BUILD)/bench_flow --exact-most $(EXACT_MOST) \
 		$(if $(HAVE_SIMGRID),--simgrid $(BUILD)/simgrid_a2a --simgrid-most $(SIMGRID_MOST))
 	$(BUILD)/bench_heap
+	tests/bench/bars.sh ./peosim
 
 # The README's accuracy tables: of public measurements, from their folder, and of layers on GPUs.
 DATA ?= $(or $(PEOSIM_DATA),../shared/data)

@@ -182,6 +182,7 @@ static int sim_alloc(struct sim *s)
     s->followed_op = calloc(ops, sizeof *s->followed_op);
     s->send_flow = calloc(ops, sizeof *s->send_flow);
     s->legs = calloc(W, sizeof *s->legs);
+    s->reach = calloc(W * W, sizeof *s->reach);
     s->met = calloc(cells, sizeof *s->met);
     s->end_ns = malloc(cells * sizeof *s->end_ns);
     s->issue_ns = calloc(cells, sizeof *s->issue_ns);
@@ -190,8 +191,8 @@ static int sim_alloc(struct sim *s)
     s->fwd = calloc(W, sizeof *s->fwd);
     s->dirty_ranks = calloc(W, sizeof *s->dirty_ranks);
     if (!s->ranks || !s->streams || !s->stream_ops || !s->stream_first || !s->follower_op ||
-        !s->followed_op || !s->send_flow || !s->legs || !s->met || !s->end_ns || !s->issue_ns ||
-        !s->run_of || !s->rows || !s->fwd || !s->dirty_ranks)
+        !s->followed_op || !s->send_flow || !s->legs || !s->reach || !s->met || !s->end_ns ||
+        !s->issue_ns || !s->run_of || !s->rows || !s->fwd || !s->dirty_ranks)
         return ERR_NOMEM;
     return 0;
 }
@@ -216,6 +217,7 @@ static int sim_open(struct sim *s)
         err = sim_pace_open(s);
     if (err)
         return err;
+    sim_reach_set(s);
     order_ops(s);
     states_init(s);
     for (int i = 0; i < 4; i++)
@@ -245,6 +247,7 @@ static void sim_close(struct sim *s)
     free(s->followed_op);
     free(s->send_flow);
     free(s->legs);
+    free(s->reach);
     free(s->met);
     free(s->end_ns);
     free(s->issue_ns);
