@@ -6,7 +6,8 @@
  *   dedup    copies sent of a token: EXPERT (one per expert chosen), RANK or NODE
  *   flag     bytes of one count or flag per (expert, rank)
  *   message  ROW: one expert's, without top-k; COPY: a token's, with its top-k indices and weights
- *   kernels  DEEPEP (dispatch, combine, and their halves) or A2A (pack, all-to-all, unpack as one)
+ *   kernels  DEEPEP (dispatch, combine, and their halves), A2A (pack, all-to-all, unpack as one) or
+ *            FUSED (parts of a kernel that computes too: never alone)
  *   rows     PACKED: kernels write and read the layout that masked grouped GEMMs want; COPIES: a
  *            permute and an un-permute stand around contiguous GEMMs; INSIDE: those are part of the
  * op SMs      GRID: as many as a schedule gives; HELD: normal_num_sms throughout buffers  BOUND:
@@ -20,7 +21,8 @@
 #define PLAN_COMM_KINDS(X)                                                                         \
     X(LOW_LATENCY, "low_latency", EXPERT, 4, ROW,  DEEPEP, PACKED, GRID, BOUND)                    \
     X(NORMAL,      "normal",      NODE,   4, COPY, DEEPEP, COPIES, HELD, FREE)                     \
-    X(NCCL,        "nccl",        EXPERT, 0, COPY, A2A,    INSIDE, HELD, FREE)
+    X(NCCL,        "nccl",        EXPERT, 0, COPY, A2A,    INSIDE, HELD, FREE)                     \
+    X(MEGA,        "mega",        EXPERT, 0, ROW,  FUSED,  PACKED, GRID, FREE)
 /* clang-format on */
 
 /* Which communication library a comm op stands for. */
@@ -39,7 +41,7 @@ enum plan_comm {
  */
 enum plan_flow_dedup { FLOW_PER_EXPERT, FLOW_PER_RANK, FLOW_PER_NODE };
 enum plan_comm_message { COMM_MESSAGE_ROW, COMM_MESSAGE_COPY };
-enum plan_comm_kernels { COMM_KERNELS_DEEPEP, COMM_KERNELS_A2A };
+enum plan_comm_kernels { COMM_KERNELS_DEEPEP, COMM_KERNELS_A2A, COMM_KERNELS_FUSED };
 enum plan_comm_rows { COMM_ROWS_PACKED, COMM_ROWS_COPIES, COMM_ROWS_INSIDE };
 enum plan_comm_sms { COMM_SMS_GRID, COMM_SMS_HELD };
 enum plan_comm_buffers { COMM_BUFFERS_FREE, COMM_BUFFERS_BOUND };

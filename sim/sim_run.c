@@ -85,6 +85,24 @@ void run_begin(struct sim *s, struct run *r)
         run_next(s, r);
 }
 
+/* What comes with the SMs of a kernel; the last part to end ends its kernel. */
+static void part_end(struct sim *s, const struct run *r)
+{
+    int kernel = s->kernel_of[r->op], id;
+    struct run *k;
+
+    if (kernel < 0)
+        return;
+    s->parts_done[cell(s, r->rank, kernel)]++;
+    id = s->run_of[cell(s, r->rank, kernel)];
+    if (id == SIM_NO_RUN || s->parts_done[cell(s, r->rank, kernel)] < s->num_parts[kernel])
+        return;
+    k = run_at(s, id);
+    k->data_rank = r->rank;
+    k->data_op = r->op;
+    run_next(s, k);
+}
+
 static void follower_poke(struct sim *s, const struct run *r)
 {
     int op = s->follower_op[r->op], id;
@@ -130,12 +148,16 @@ void run_end(struct sim *s, struct run *r)
     s->done++;
     s->ranks[r->rank].done_ops++;
     running_remove(s, r);
-    sms_release(s, r, r->sms);
+    if (s->kernel_of[r->op] < 0)
+        sms_release(s, r, r->sms);
+    else
+        work_dirty(s, r->rank);
     run_enter(s, r, PHASE_ENDED);
     st->busy = false;
     st->next++;
     st->last_end_ns = s->now_ns;
     follower_poke(s, r);
+    part_end(s, r);
     sim_run_free(s, r);
 }
 
@@ -147,6 +169,11 @@ static bool wait_begin(struct sim *s, struct run *r)
             return true;
         run_enter(s, r, PHASE_WAIT);
         return !recv_complete(s, r);
+    }
+    if (s->num_parts[r->op]) {
+        run_enter(s, r, PHASE_PARTS);
+        work_dirty(s, r->rank);
+        return s->parts_done[cell(s, r->rank, r->op)] < s->num_parts[r->op];
     }
     if (r->w.rendezvous) {
         run_enter(s, r, PHASE_MEET);
@@ -213,6 +240,11 @@ void run_next(struct sim *s, struct run *r)
             run_spend(s, r, PART_WAIT, spent);
             run_enter(s, r, PHASE_WAIT);
             busy = !recv_complete(s, r);
+            break;
+        case PHASE_PARTS:
+            r->wait_ns += spent;
+            run_spend(s, r, PART_WAIT, spent);
+            busy = fixed_begin(s, r, PHASE_TAIL_FIXED, r->w.tail.fixed_ns);
             break;
         case PHASE_WAIT:
         case PHASE_MEET:

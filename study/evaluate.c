@@ -486,6 +486,7 @@ static int spec_fill(struct evaluator *e, const struct scenario *s, const struct
         .ranks = ranks_of(s),
         .ranks_per_node = near_ranks(s),
         .num_sms = num_sms_of(e),
+        .arch = (int)hw_value(evaluate_profile(e), HW_GPU_ARCH),
         .tokens = s->batch,
         .decode = s->phase == PHASE_OF_DECODE,
         .comm = comm_of(e, s),

@@ -453,6 +453,10 @@ void cost_op_expert_gemm(const struct law_cost *c, const struct plan *plan, int 
      * rule 3 it is told the rows of each of its own. */
     if (c->v[HW_GROUPED_TILE_RULE] > 0.5 && c->v[HW_GROUPED_TILE_RULE] < 2.5)
         in.expected_m = most_rows(plan, op);
+    if (op->gemm == GEMM_FUSED) {
+        cost_mega_gemm(c, plan, rank, index, out);
+        return;
+    }
     if (op->gemm == GEMM_DENSE) {
         work_expert_sequence(c, plan, rank, op, out);
         return;
@@ -779,7 +783,8 @@ static double cost_interference(void *self, const struct plan *plan, int rank, i
     bool compute = plan_op_kind_class(o->kind) == OP_CLASS_COMPUTE;
     bool other_compute = plan_op_kind_class(plan->ops[other].kind) == OP_CLASS_COMPUTE;
 
-    if (compute == other_compute)
+    if (compute == other_compute || plan_op_kind_class(plan->ops[other].kind) == OP_CLASS_FUSED ||
+        plan_op_kind_class(o->kind) == OP_CLASS_FUSED || plan_op_kernel(plan, op) >= 0)
         return 1;
     if (compute)
         return c->v[plan->ops[other].comm == COMM_NCCL ? HW_INTERFERENCE_A2A_COMPUTE

@@ -33,14 +33,16 @@
     X(ALL_GATHER, cost_op_coll)                                                                    \
     X(LM_HEAD, cost_op_dense)                                                                      \
     X(PERMUTE, cost_op_permute)                                                                    \
-    X(UNPERMUTE, cost_op_permute)
+    X(UNPERMUTE, cost_op_permute)                                                                  \
+    X(FUSED, cost_op_fused)
 
 /* Library, its law, the names under which `calibrate` stores the ranges its dispatch and combine
  * were fitted in (NULL: no law of its own was fitted), and how a compute kernel beside slows it. */
 #define COST_COMM_LAWS(X)                                                                          \
     X(LOW_LATENCY, cost_comm_low_latency, "ll_dispatch", "ll_combine", cost_beside_low_latency)    \
     X(NORMAL, cost_comm_normal, "normal_dispatch", "normal_combine", cost_beside_warps)            \
-    X(NCCL, cost_comm_a2a, NULL, NULL, cost_beside_a2a)
+    X(NCCL, cost_comm_a2a, NULL, NULL, cost_beside_a2a)                                            \
+    X(MEGA, cost_comm_mega, "mega", "mega", cost_beside_none)
 
 /* What an op's cost may rest on (exchanges: on what takes most of their time, cost.c); one bit says
  * whether any of the fields is without data. */
@@ -77,6 +79,9 @@ COST_OP_LAWS(COST_DECLARE_OP)
     cost_beside beside;
 COST_COMM_LAWS(COST_DECLARE_COMM)
 #undef COST_DECLARE_COMM
+
+/* A GEMM inside a fused kernel (GEMM_FUSED). */
+cost_law cost_mega_gemm;
 
 struct cost_comm_law {
     cost_law *law;

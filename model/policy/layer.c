@@ -138,6 +138,7 @@ static int add(struct layer_builder *b, struct plan_op *op, int after)
         return -1;
     }
     layer_also_after(b, after, DEP_END);
+    layer_also_after(b, b->inside - 1, DEP_PART);
     return b->err ? -1 : i;
 }
 
@@ -459,6 +460,76 @@ int layer_combine_recv(struct layer_builder *b, int stream, int sms, const int *
 
     for (int j = 0; j < n; j++)
         flow_of(b, send_ops[j], i);
+    return i;
+}
+
+int layer_fused(struct layer_builder *b, int stream, int sms, int after)
+{
+    struct plan_op op = {.kind = OP_FUSED, .stream = stream, .sms = sms, .cooperative = true};
+    int i;
+
+    layer_fused_end(b);
+    i = add(b, &op, after);
+    b->inside = i + 1;
+    return i;
+}
+
+void layer_fused_end(struct layer_builder *b)
+{
+    b->inside = 0;
+}
+
+/* Of experts that need not be an even share. */
+static struct plan_op part_op(const struct layer_builder *b, enum plan_op_kind kind,
+                              struct layer_experts e, int lane, int sms)
+{
+    struct plan_op op = comm_op(b, kind, whole, lane, sms);
+
+    op.cooperative = false;
+    op.round = e.round;
+    op.num_rounds = e.num_rounds;
+    op.first_expert = e.first;
+    op.num_experts = e.num;
+    return op;
+}
+
+int layer_part_dispatch(struct layer_builder *b, struct layer_experts e, int lane, int sms,
+                        int after)
+{
+    struct plan_op op = part_op(b, OP_DISPATCH, e, lane, sms);
+    int i = add(b, &op, after);
+
+    flow_of(b, i, i);
+    return i;
+}
+
+int layer_part_gemm(struct layer_builder *b, enum plan_op_kind kind, struct layer_experts e,
+                    int lane, int block_m, int block_n, int after)
+{
+    const struct moe_model *m = b->spec->model;
+    struct plan_op op = part_op(b, kind, e, lane, b->sms_all);
+    bool up = kind == OP_GEMM_UP;
+
+    op.dtype = part_dtype(b, MOE_EXPERTS);
+    op.n = up ? 2 * m->inter : expert_hidden(m);
+    op.k = up ? expert_hidden(m) : m->inter;
+    op.gemm = GEMM_FUSED;
+    op.block_m = block_m;
+    op.block_n = block_n;
+    return add(b, &op, after);
+}
+
+int layer_part_store(struct layer_builder *b, struct layer_experts e, int lane, int down, int after)
+{
+    struct plan_op op = part_op(b, OP_COMBINE_SEND, e, lane, b->sms_all);
+    int i;
+
+    if (b->err)
+        return -1;
+    op.block_m = b->plan->ops[down].block_m;
+    op.block_n = b->plan->ops[down].block_n;
+    i = add(b, &op, after);
+    layer_also_after(b, down, DEP_UNIT);
     return i;
 }
 

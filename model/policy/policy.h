@@ -47,6 +47,7 @@ struct layer_spec {
     const struct moe_model *model;
     const struct plan_routing *routing; /* ranks x tokens x topk */
     int ranks, ranks_per_node, num_sms;
+    int arch;   /* of the GPU: 90, 100 ...; 0: not said */
     int tokens; /* T: tokens per rank entering the layer */
     bool decode;
     enum plan_comm comm; /* low-latency, normal or NCCL kernels */
