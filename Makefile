@@ -6,9 +6,9 @@ PREFIX ?= /usr/local
 WARN := -Wall -Wextra -Wshadow -Werror
 OPT ?= -O2 -g
 SAN ?=
-PKGS := yaml-0.1 gsl jansson
+PKGS := yaml-0.1 gsl jansson sqlite3
 ALL_CFLAGS = -std=c11 -D_GNU_SOURCE $(WARN) $(OPT) -ffp-contract=off -I. $(SAN) $(CFLAGS)
-LDLIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null || echo -lyaml -lgsl -lgslcblas -ljansson) -lmd -lm -lpthread -ldl
+LDLIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null || echo -lyaml -lgsl -lgslcblas -ljansson -lsqlite3) -lmd -lm -lpthread -ldl
 # MPI spreads `peosim sweep` over machines and passes NCCL's id: used where it is installed, left out
 # with `make MPI=`.
 MPI ?= $(firstword $(shell for p in ompi-c mpich; do pkg-config --exists $$p 2>/dev/null && echo $$p; done))
@@ -228,7 +228,7 @@ GPU_TESTS := $(patsubst %.c,$(GPU_BUILD)/%,$(wildcard tests/gpu/test_*.c))
 GPU_BENCHES := $(patsubst %.c,$(GPU_BUILD)/%,$(wildcard tests/gpu/bench_*.c))
 # What they share: every other file beside them.
 GPU_TEST_COMMON := $(patsubst %.c,$(GPU_BUILD)/%.o,$(filter-out tests/gpu/test_% tests/gpu/bench_%,$(wildcard tests/gpu/*.c)))
-STATIC_LIBS := -l:libyaml.a -l:libgsl.a -l:libgslcblas.a -l:libjansson.a -l:libmd.a -lm -lpthread
+STATIC_LIBS := -l:libyaml.a -l:libgsl.a -l:libgslcblas.a -l:libjansson.a -l:libsqlite3.a -l:libmd.a -lm -lpthread
 GPU_MPI ?= $(if $(STATIC),,$(MPI))
 GPU_MPI_CFLAGS = -DPEOSIM_MPI $(patsubst -I%,-isystem %,$(shell pkg-config --cflags-only-I $(GPU_MPI)))
 GPU_MPI_LIBS = $(if $(GPU_MPI),$(shell pkg-config --libs $(GPU_MPI)))

@@ -16,6 +16,7 @@ pkg-config|cmd pkg-config|pkg-config|build|
 libyaml|lib yaml-0.1|libyaml-dev|build|YAML
 GSL|lib gsl|libgsl-dev|build|random numbers, statistics, fits
 jansson|lib jansson|libjansson-dev|build|JSON
+SQLite|lib sqlite3|libsqlite3-dev|build|journals of sweeps
 libmd|lib libmd|libmd-dev|build|SHA-256
 cmocka|lib cmocka|libcmocka-dev|test|unit tests
 gnuplot|cmd gnuplot|gnuplot-nox|demo test|pictures

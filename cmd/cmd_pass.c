@@ -62,6 +62,7 @@ struct point {
     int batch, ranks, phase;
     double tokens; /* that one step yields on one GPU */
     double requests;
+    int passes; /* prefill: that a prompt takes */
     struct pass_result r;
     struct pass_spread spread;
     struct memory_sum memory;
@@ -112,6 +113,7 @@ static int point_run(void *self, struct evaluator *e, size_t i)
     p->ranks = s.nodes * s.gpus_per_node;
     p->requests =
         (double)s.batch / (s.phase == PHASE_OF_DECODE ? s.tokens_per_request : s.prompt_len);
+    p->passes = (s.prompt_len + s.batch * s.attention_tp - 1) / (s.batch * s.attention_tp);
     p->tokens =
         s.phase == PHASE_OF_DECODE
             ? p->requests * pass_tokens_accepted(s.tokens_per_request - 1, a->flags->acceptance)
@@ -140,6 +142,19 @@ static double tpot_ms(const struct point *p)
     return p->phase == PHASE_OF_DECODE ? p->r.step_us / 1e3 * p->requests / p->tokens : 0;
 }
 
+/* Of a prompt that finds the GPUs idle: its passes. Decode has none. */
+static double ttft_ms(const struct point *p)
+{
+    return p->phase == PHASE_OF_DECODE ? 0 : p->passes * p->r.step_us / 1e3;
+}
+
+static void knob_words(const struct point *p, char *buf, size_t size)
+{
+    const struct grid_point named = {.policy = p->policy, .knobs = p->knobs};
+
+    report_knob_words(&named, buf, size);
+}
+
 /* The columns of the table; the router is one of the others. */
 static const enum plan_part splits[] = {
     PLAN_PART_ATTENTION, PLAN_PART_EXPERTS, PLAN_PART_DISPATCH,
@@ -160,37 +175,56 @@ static double share(const struct point *p, enum plan_part part)
     return 100 * us / p->r.step_us;
 }
 
+/* What the file varies besides the batch, which has a column, where it changes. */
+static void scenario_print(const struct passes *a, size_t i)
+{
+    char words[256], before[256] = "";
+
+    if (a->config->num_axes < 2)
+        return;
+    report_scenario_words(a->config, a->points[i].scenario, words, sizeof words);
+    if (i)
+        report_scenario_words(a->config, a->points[i - 1].scenario, before, sizeof before);
+    if (strcmp(words, before) != 0)
+        printf("%s\n", words);
+}
+
 static void table_print(const struct passes *a)
 {
     bool decode = a->n && a->points[0].phase == PHASE_OF_DECODE, spread = a->flags->draws > 1;
 
     report_head(a->config, stdout);
     printf("  %-6s %7s %5s %9s %9s %9s %10s %7s", "policy", "batch", "GPUs", "step ms", "layer us",
-           decode ? "TPOT ms" : "-", "tok/s/GPU", "GB");
+           decode ? "TPOT ms" : "TTFT ms", "tok/s/GPU", "GB");
     for (int i = 0; i < NUM_SPLITS; i++)
         printf(" %9s", plan_part_name(splits[i]));
-    printf(" %7s%s\n", "launch", spread ? "   p50 ms   p99 ms" : "");
+    printf(" %7s%s  %s\n", "launch", spread ? "   p50 ms   p99 ms" : "", "knobs");
     for (size_t i = 0; i < a->n; i++) {
         const struct point *p = &a->points[i];
+        char words[256];
 
         if (p->skipped)
             continue;
+        scenario_print(a, i);
+        knob_words(p, words, sizeof words);
         printf("  %-6s %7d %5d %9.2f %9.1f %9.2f %10.0f %7.1f", p->policy->name, p->batch, p->ranks,
-               p->r.step_us / 1e3, p->r.layer_us, tpot_ms(p), tokens_s_gpu(p),
+               p->r.step_us / 1e3, p->r.layer_us, decode ? tpot_ms(p) : ttft_ms(p), tokens_s_gpu(p),
                p->memory.total / 1e9);
         for (int k = 0; k < NUM_SPLITS; k++)
             printf(" %8.1f%%", share(p, splits[k]));
         printf(" %6.1f%%", 100 * p->r.launch_us / p->r.step_us);
         if (spread)
             printf(" %8.2f %8.2f", p->spread.p50_us / 1e3, p->spread.p99_us / 1e3);
-        printf("\n");
+        printf("%s%s\n", *words ? "  " : "", words);
     }
 }
 
 static void csv_print(const struct passes *a, FILE *f)
 {
-    fprintf(f, "scenario,policy,knobs,batch,gpus,step_ms,layer_us,tpot_ms,tokens_s_gpu,memory_GB,"
-               "dense_ms,moe_ms,mtp_ms,ends_ms,launch_ms,exposed_ms,p50_ms,p99_ms,assumed_share");
+    fprintf(
+        f,
+        "scenario,policy,knobs,batch,gpus,step_ms,layer_us,tpot_ms,ttft_ms,tokens_s_gpu,memory_GB,"
+        "dense_ms,moe_ms,mtp_ms,ends_ms,launch_ms,exposed_ms,p50_ms,p99_ms,assumed_share");
     for (int k = 0; k < OP_KIND_COUNT; k++)
         fprintf(f, ",%s_ms", plan_op_kind_name((enum plan_op_kind)k));
     fprintf(f, "\n");
@@ -202,9 +236,9 @@ static void csv_print(const struct passes *a, FILE *f)
         if (p->skipped)
             continue;
         policy_knobs_text(p->policy, &p->knobs, knobs, sizeof knobs);
-        fprintf(f, "%zu,%s,%s,%d,%d,%.6g,%.6g,%.6g,%.6g,%.6g", p->scenario, p->policy->name, knobs,
-                p->batch, p->ranks, r->step_us / 1e3, r->layer_us, tpot_ms(p), tokens_s_gpu(p),
-                p->memory.total / 1e9);
+        fprintf(f, "%zu,%s,%s,%d,%d,%.6g,%.6g,%.6g,%.6g,%.6g,%.6g", p->scenario, p->policy->name,
+                knobs, p->batch, p->ranks, r->step_us / 1e3, r->layer_us, tpot_ms(p), ttft_ms(p),
+                tokens_s_gpu(p), p->memory.total / 1e9);
         for (int k = 0; k < PASS_PARTS; k++)
             fprintf(f, ",%.6g", r->part_us[k] / 1e3);
         fprintf(f, ",%.6g,%.6g,%.6g,%.6g,%.4f", r->launch_us / 1e3, r->exposed_us / 1e3,
@@ -228,6 +262,7 @@ static json_t *point_json(const struct point *p)
     json_object_set_new(o, "step_ms", json_real(p->r.step_us / 1e3));
     json_object_set_new(o, "layer_us", json_real(p->r.layer_us));
     json_object_set_new(o, "tpot_ms", json_real(tpot_ms(p)));
+    json_object_set_new(o, "ttft_ms", json_real(ttft_ms(p)));
     json_object_set_new(o, "tokens_s_gpu", json_real(tokens_s_gpu(p)));
     json_object_set_new(o, "memory_GB", json_real(p->memory.total / 1e9));
     json_object_set_new(o, "assumed_share", json_real(p->r.assumed_share));

@@ -319,6 +319,10 @@ static int sweep(struct sweep *s)
         err = output_open(s);
     if (!err)
         err = points_run(s);
+    if (s->world.rank > 0) { /* the first takes in what they have written */
+        journal_close(s->journal);
+        s->journal = NULL;
+    }
     err = mpi_agree(&s->world, err);
     skipped = mpi_sum(&s->world, s->skipped);
     if (!err && s->world.rank == 0)

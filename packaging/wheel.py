@@ -16,6 +16,7 @@ LINKED = [
     ("GNU Scientific Library", "libgsl-dev", "GPL-3.0-or-later"),
     ("libyaml", "libyaml-dev", "MIT"),
     ("jansson", "libjansson-dev", "MIT"),
+    ("SQLite", "libsqlite3-0", "public domain"),
     ("libmd", "libmd-dev", "BSD-3-Clause"),
 ]
 

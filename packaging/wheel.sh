@@ -3,7 +3,7 @@
 # except glibc, its profiles, models, configurations, plots and page, and the Python module.
 #   packaging/wheel.sh
 # The compiler is zig's (pinned, from PyPI): it links against glibc 2.28, whatever this machine has.
-# What is linked statically comes from Debian's -dev packages: libyaml, GSL, jansson, libmd.
+# What is linked statically comes from Debian's -dev packages: libyaml, GSL, jansson, SQLite, libmd.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 zig_version=0.15.2
@@ -36,7 +36,7 @@ exec $zig cc -target x86_64-linux-gnu.$glibc -mcpu=x86_64 "\$@"
 END
 chmod +x "$build/cc"
 lib=/usr/lib/$multiarch
-static="$lib/libyaml.a $lib/libgsl.a $lib/libgslcblas.a $lib/libjansson.a $lib/libmd.a"
+static="$lib/libyaml.a $lib/libgsl.a $lib/libgslcblas.a $lib/libjansson.a $lib/libsqlite3.a $lib/libmd.a"
 make --no-print-directory -j"$(nproc)" "$build/peosim" BUILD="$build" CC="$PWD/$build/cc" MPI= \
     OPT="-O2 -g0" CFLAGS="-isystem $PWD/$include -Wno-unused-command-line-argument" \
     LDLIBS="$static -lm -lpthread -ldl" LDFLAGS=-s

@@ -22,6 +22,7 @@
     X(LOW_LATENCY, "low_latency", EXPERT, 4, ROW,  DEEPEP, PACKED, GRID, BOUND)                    \
     X(NORMAL,      "normal",      NODE,   4, COPY, DEEPEP, COPIES, HELD, FREE)                     \
     X(NCCL,        "nccl",        EXPERT, 0, COPY, A2A,    INSIDE, HELD, FREE)                     \
+    X(NCCL_RANK,   "nccl_rank",   RANK,   0, COPY, A2A,    INSIDE, HELD, FREE)                     \
     X(MEGA,        "mega",        EXPERT, 0, ROW,  FUSED,  PACKED, GRID, FREE)
 /* clang-format on */
 

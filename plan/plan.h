@@ -40,7 +40,8 @@ enum plan_gemm { GEMM_MASKED, GEMM_CONTIGUOUS, GEMM_DENSE, GEMM_FUSED, GEMM_IMPL
 
 enum plan_dep_kind {
     DEP_END,  /* starts after the other op ended */
-    DEP_UNIT, /* unit k of this op waits for unit k of the other (rows of one expert block) */
+    DEP_UNIT, /* unit k of this op waits for unit k of the other (rows of one expert block): a send
+               * that follows a GEMM, or inside a fused kernel a GEMM whose rows are on their way */
     /* This op is a part of the other, a FUSED kernel: it runs on warps of that kernel's CTAs, asks
      * for no SMs of its own and is not launched; the kernel ends with the last of its parts. Parts
      * of a kernel share streams that hold nothing else: its lanes. */

@@ -465,6 +465,15 @@ static int files_commit(struct writer *w)
     return err;
 }
 
+/* The points as columns of the journal's database. */
+static int results_put(const struct writer *w, struct journal *j)
+{
+    char csv[PATH_SIZE];
+    int err = path_of(w, "points.csv", csv);
+
+    return err ? err : journal_results(j, csv);
+}
+
 int sweep_report_write(const struct config *c, struct journal *j, const char *folder, bool draw,
                        size_t *rows)
 {
@@ -490,6 +499,8 @@ int sweep_report_write(const struct config *c, struct journal *j, const char *fo
         err = scenario_flush(w);
     if (!err)
         err = files_commit(w);
+    if (!err)
+        err = results_put(w, j);
     for (int i = 0; i < w->num_pictures && !err && draw; i++)
         picture_draw(w, &w->pictures[i]);
     if (!err && w->heat_entry >= 0)

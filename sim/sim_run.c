@@ -161,6 +161,22 @@ void run_end(struct sim *s, struct run *r)
     sim_run_free(s, r);
 }
 
+static bool followed_ended(const struct sim *s, const struct run *r)
+{
+    return s->end_ns[cell(s, r->rank, s->followed_op[r->op])] >= 0;
+}
+
+/* A GEMM whose rows were still coming: its tail is the blocks of the last of them. True: it must
+ * wait. */
+static bool rows_step(struct sim *s, struct run *r)
+{
+    if (!followed_ended(s, r))
+        return true;
+    r->data_rank = r->rank;
+    r->data_op = s->followed_op[r->op];
+    return fixed_begin(s, r, PHASE_TAIL_FIXED, r->w.tail.fixed_ns);
+}
+
 /* After the sends, if any: wait for data, for the other ranks, or nothing. True: it must wait. */
 static bool wait_begin(struct sim *s, struct run *r)
 {
@@ -169,6 +185,10 @@ static bool wait_begin(struct sim *s, struct run *r)
             return true;
         run_enter(s, r, PHASE_WAIT);
         return !recv_complete(s, r);
+    }
+    if (s->followed_op[r->op] >= 0 && !plan_op_sends(op_of(s, r)->kind)) {
+        run_enter(s, r, PHASE_UNITS);
+        return !followed_ended(s, r);
     }
     if (s->num_parts[r->op]) {
         run_enter(s, r, PHASE_PARTS);
@@ -190,6 +210,8 @@ static bool issue_begin(struct sim *s, struct run *r)
     if (!plan_op_sends(op_of(s, r)->kind))
         return false;
     send_begin(s, r);
+    if (s->follower_op[r->op] >= 0)
+        work_dirty(s, r->rank);
     if (s->followed_op[r->op] < 0)
         return r->posting || sends_held(s, r);
     run_enter(s, r, PHASE_UNITS);
@@ -230,7 +252,7 @@ void run_next(struct sim *s, struct run *r)
             r->wait_ns += spent;
             run_spend(s, r, PART_WAIT, spent);
             run_enter(s, r, PHASE_UNITS);
-            busy = units_step(s, r);
+            busy = plan_op_sends(op_of(s, r)->kind) ? units_step(s, r) : rows_step(s, r);
             break;
         case PHASE_ISSUE:
             busy = issue_end(s, r);

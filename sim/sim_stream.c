@@ -24,6 +24,15 @@ static void later(struct readiness *r, double ready_ns, double gap_ns, enum trac
     }
 }
 
+/* Does an op that others follow by units make any yet? Exchanges do once bytes are on their way. */
+static bool units_begun(const struct sim *s, int rank, int op)
+{
+    int id = s->run_of[cell(s, rank, op)];
+
+    return !plan_op_sends(s->plan->ops[op].kind) ||
+           (id != SIM_NO_RUN && run_at(s, id)->phase >= PHASE_ISSUE);
+}
+
 /* A part waits for its kernel to run, for what is before it on its lane and for other parts;
  * nothing is launched. Where the kernel was last, its own cause is the part's. */
 static bool part_readiness(const struct sim *s, const struct stream_state *st, int op,
@@ -42,6 +51,8 @@ static bool part_readiness(const struct sim *s, const struct stream_state *st, i
         const struct plan_dep *d = &s->plan->deps[o->first_dep + i];
         double end = s->end_ns[cell(s, st->rank, d->op)];
 
+        if (d->kind == DEP_UNIT && end < 0 && !units_begun(s, st->rank, d->op))
+            return false;
         if (d->kind != DEP_END)
             continue;
         if (end < 0)

@@ -1,9 +1,9 @@
 /* study/journal.h: the results of a sweep as they come, so that an interrupt loses at most the
- * points in flight. One text file per writing process, FOLDER/journal.<rank>: a head with the
- * sweep's key, then one line per point with its index, the key's first digits and a checksum. Each
- * line is one write; lines that a crash left torn are left out when the journal is read, and their
- * points are computed again. Lines stand in the order in which they finished; journal_read gives
- * grid order.
+ * points in flight. One SQLite database, FOLDER/journal.db: table `points` (idx, name, layer_us,
+ * gain_pct, row), table `sweep` (key, num_points), and, once a sweep is whole, table `results` with
+ * the columns of points.csv. While several processes run, each has a database of its own
+ * (journal.RANK.db, no lock is shared between hosts); the first takes them in at the end.
+ * A database is written through its write-ahead log and locked as a whole while it is written.
  */
 #ifndef PEOSIM_STUDY_JOURNAL_H
 #define PEOSIM_STUDY_JOURNAL_H
@@ -22,24 +22,30 @@ struct journal_point {
 
 struct journal;
 
-/* Reads what FOLDER holds: which of num_points points are there. Nothing is opened for writing.
- * key: 64 hex digits. ERR_CONFIG (logged) when a journal belongs to another key. */
+/* Reads what FOLDER holds: which of num_points points are there. Nothing is left open.
+ * key: 64 hex digits. ERR_CONFIG (logged) when a journal belongs to another key or is no journal,
+ * ERR_IO when another process is writing. */
 int journal_open(const char *folder, const char *key, size_t num_points, struct journal **out);
 void journal_close(struct journal *j); /* accepts NULL; what was appended is on the disk then */
-/* Removes all journals of a folder. */
+/* Removes all journals of a folder. ERR_IO when another process is writing one. */
 int journal_remove(const char *folder);
 
-/* Opens this process's file, cutting off a torn end. ERR_IO when another process has it open. */
+/* Opens this process's database. ERR_IO when another process has it open. */
 int journal_begin(struct journal *j, int rank);
-/* Writes one line; at most a second of lines is not yet on the disk. ERR_IO, logged. */
+/* Keeps one point; by any thread. A crash of this process loses none that was appended, a crash of
+ * the machine the last ones. ERR_IO, logged. */
 int journal_append(struct journal *j, const struct journal_point *p);
 
 bool journal_has(const struct journal *j, size_t index); /* as of journal_open */
 size_t journal_count(const struct journal *j);           /* as of journal_open */
 
-/* Calls fn for every point of [from, to) in order of index, from all files as they are on the disk
- * now. Memory does not grow with the range. The first error of fn ends it. */
+/* Calls fn for every point of [from, to) in order of index; process 0, after journal_begin and
+ * after the others have closed theirs, whose points it takes in. Memory does not grow with the
+ * range. The first error of fn ends it. */
 int journal_read(struct journal *j, size_t from, size_t to,
                  int (*fn)(void *self, const struct journal_point *p), void *self);
+
+/* Makes table `results` from a CSV with a header: one column of the same name each. Process 0. */
+int journal_results(struct journal *j, const char *csv_path);
 
 #endif

@@ -30,6 +30,9 @@ static int shape_of(struct gpu_run *r, struct gpu_shape *shape)
 
     if (!dispatch || !act || !up)
         why = "it has no experts";
+    else if (dispatch->comm == COMM_NCCL_RANK)
+        why = "all-to-alls of one copy per rank (comm: nccl_rank) are simulated only; comm normal "
+              "runs them";
     else if (p->ranks % r->s->ranks)
         why = "its ranks are not a multiple of the GPUs";
     else if ((dispatch->dtype == DTYPE_FP8) != (up->dtype == DTYPE_FP8))

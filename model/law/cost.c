@@ -290,23 +290,53 @@ void cost_comm_normal(const struct law_cost *c, const struct plan *plan, int ran
         out->head.fixed_ns = 0;
 }
 
+/* Copies of a token that its rank sends, and gets back, in the flow group of a deduplicating op. */
+static double copies_of(const struct plan *plan, const struct plan_flow *f, int rank)
+{
+    double sum = 0;
+
+    for (int peer = 0; peer < plan->ranks; peer++)
+        sum += f->pair[(size_t)rank * plan->ranks + peer];
+    return sum;
+}
+
+/* Messages that come back to a rank in all rounds of a combine. */
+static double rows_back(const struct plan *plan, const struct plan_op *op, int rank)
+{
+    const struct plan_batch *batch = &plan->batches[op->batch];
+    double copies = 0;
+
+    if (plan_comm_traits(op->comm)->dedup == FLOW_PER_EXPERT)
+        return (double)batch->num_tokens * batch->routing->topk;
+    for (int i = 0; i < plan->num_flows; i++) {
+        const struct plan_flow *f = &plan->flows[i];
+
+        if (f->dir == FLOW_COMBINE && f->batch == op->batch &&
+            plan->ops[f->send_op].layer == op->layer)
+            copies += copies_of(plan, f, rank);
+    }
+    return copies;
+}
+
 /* Messages packed and unpacked by a rank. Of several rounds of a combine the last one alone adds up
- * what came back in all. */
+ * what came back in all. A copy for several experts of a rank is packed once and unpacked to each
+ * of their rows; on the way back those rows are read and added up as the copy is packed. */
 void cost_comm_a2a(const struct law_cost *c, const struct plan *plan, int rank, int index,
                    struct cost_work *out)
 {
     const struct plan_op *op = &plan->ops[index];
-    const struct plan_batch *batch = &plan->batches[op->batch];
     struct law_a2a in = {.sms = op->sms, .hidden = op->n};
     struct law_ll sent = {0};
 
     if (is_combine(op->kind)) {
         in.rows_packed = expert_rows(plan, op, rank);
         if (op->round + 1 >= op->num_rounds)
-            in.rows_unpacked = (double)batch->num_tokens * batch->routing->topk;
+            in.rows_unpacked = rows_back(plan, op, rank);
     } else {
         dispatch_rows(plan, op, rank, &sent);
         in.rows_packed = sent.rows_sent;
+        if (plan_comm_traits(op->comm)->dedup != FLOW_PER_EXPERT)
+            in.rows_packed = copies_of(plan, flow_of(plan, index), rank);
         in.rows_unpacked = expert_rows(plan, op, rank);
     }
     law_a2a_work(c->v, &in, out);
@@ -776,6 +806,11 @@ double cost_beside_a2a(const struct law_cost *c, const struct plan *plan, int ra
     return c->v[HW_INTERFERENCE_A2A];
 }
 
+static bool is_library(enum plan_comm comm)
+{
+    return plan_comm_traits(comm)->kernels == COMM_KERNELS_A2A;
+}
+
 static double cost_interference(void *self, const struct plan *plan, int rank, int op, int other)
 {
     const struct law_cost *c = self;
@@ -787,8 +822,8 @@ static double cost_interference(void *self, const struct plan *plan, int rank, i
         plan_op_kind_class(o->kind) == OP_CLASS_FUSED || plan_op_kernel(plan, op) >= 0)
         return 1;
     if (compute)
-        return c->v[plan->ops[other].comm == COMM_NCCL ? HW_INTERFERENCE_A2A_COMPUTE
-                                                       : HW_INTERFERENCE_COMPUTE];
+        return c->v[is_library(plan->ops[other].comm) ? HW_INTERFERENCE_A2A_COMPUTE
+                                                      : HW_INTERFERENCE_COMPUTE];
     return comm_laws[o->comm].beside(c, plan, rank, op, other);
 }
 

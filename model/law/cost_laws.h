@@ -42,6 +42,7 @@
     X(LOW_LATENCY, cost_comm_low_latency, "ll_dispatch", "ll_combine", cost_beside_low_latency)    \
     X(NORMAL, cost_comm_normal, "normal_dispatch", "normal_combine", cost_beside_warps)            \
     X(NCCL, cost_comm_a2a, NULL, NULL, cost_beside_a2a)                                            \
+    X(NCCL_RANK, cost_comm_a2a, NULL, NULL, cost_beside_a2a)                                       \
     X(MEGA, cost_comm_mega, "mega", "mega", cost_beside_none)
 
 /* What an op's cost may rest on (exchanges: on what takes most of their time, cost.c); one bit says

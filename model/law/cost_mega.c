@@ -34,7 +34,7 @@ void cost_mega_gemm(const struct law_cost *c, const struct plan *plan, int rank,
                                .sms = o->sms,
                                .num_sms = plan->num_sms};
 
-    law_mega_gemm_work(c->v, &in, out);
+    law_mega_gemm_work(c->v, &in, o->kind == OP_GEMM_UP, out);
     out->assumed = mega_assumed(c);
 }
 

@@ -95,7 +95,18 @@ static double row_ns(const double *v, const struct law_mega_gemm *in)
     return flops * in->num_sms / (TFLOPS * 1e3 * v[HW_MEGA_EFF]);
 }
 
-void law_mega_gemm_work(const double *v, const struct law_mega_gemm *in, struct cost_work *out)
+/* The last of `waves` passes moves from the head to the tail. */
+static void last_pass_behind(struct cost_work *w)
+{
+    double last = 1.0 / w->waves;
+
+    w->tail = (struct cost_segment){0, w->head.sm_ns * last, w->head.hbm_bytes * last};
+    w->head.sm_ns -= w->tail.sm_ns;
+    w->head.hbm_bytes -= w->tail.hbm_bytes;
+}
+
+void law_mega_gemm_work(const double *v, const struct law_mega_gemm *in, bool follows,
+                        struct cost_work *out)
 {
     double kblocks = in->k * element_bytes(in->dtype) / 128, across = ceil_div(in->n, in->block_n);
     double high = 0, valid = 0, rows = 0, active = 0, sm_ns, hbm_ns;
@@ -119,6 +130,8 @@ void law_mega_gemm_work(const double *v, const struct law_mega_gemm *in, struct 
     out->head.sm_ns = law_corner(sm_ns, hbm_ns, v[HW_MEGA_CORNER]);
     if (high * across > in->sms)
         out->waves = (int)ceil(high * across / in->sms);
+    if (follows)
+        last_pass_behind(out);
 }
 
 void law_mega_pull_work(const double *v, int ranks, double open_tokens, bool first, int sms,
@@ -151,27 +164,45 @@ void law_mega_reduce_work(const double *v, double tokens, int topk, int hidden, 
     out->tail.sm_ns = bytes / (v[HW_LL_COMB_READ_EFF] * v[HW_GPU_HBM_GBPS]);
 }
 
-/* The two GEMMs of experts [first, first + num). */
-static void wave_gemms(const double *v, const struct law_mega *in, int first, int num, int block_m,
-                       double *up_ns, double *down_ns)
+/* Of experts [first, first + num). */
+static void wave_gemm(const double *v, const struct law_mega *in, int first, int num, int block_m,
+                      bool up, struct cost_work *out)
 {
     struct law_mega_gemm gemm = {.dtype = in->dtype,
                                  .rows = in->rows + first,
                                  .groups = num,
-                                 .n = 2 * in->inter,
-                                 .k = in->hidden,
+                                 .n = up ? 2 * in->inter : in->hidden,
+                                 .k = up ? in->hidden : in->inter,
                                  .block_m = block_m,
                                  .block_n = LAW_MEGA_BLOCK_N,
                                  .sms = in->sms,
                                  .num_sms = in->num_sms};
-    struct cost_work w;
 
-    law_mega_gemm_work(v, &gemm, &w);
-    *up_ns = law_segment_ns(&w.head, law_hbm_GBps(v));
-    gemm.n = in->hidden;
-    gemm.k = in->inter;
-    law_mega_gemm_work(v, &gemm, &w);
-    *down_ns = law_segment_ns(&w.head, law_hbm_GBps(v));
+    law_mega_gemm_work(v, &gemm, up, out);
+}
+
+/* How far the lanes of a kernel have come. */
+struct lanes {
+    double pulled, computed, stored;
+};
+
+static void wave_run(const double *v, const struct law_mega *in, int first, int num, int block_m,
+                     double link_GBps, struct lanes *at)
+{
+    double element = element_bytes(in->dtype), away = 1 - 1.0 / in->ranks, rows = 0;
+    double begun = at->pulled, HBM_GBps = law_hbm_GBps(v);
+    struct cost_work up, down;
+
+    for (int e = first; e < first + num; e++)
+        rows += in->rows[e];
+    wave_gemm(v, in, first, num, block_m, true, &up);
+    wave_gemm(v, in, first, num, block_m, false, &down);
+    at->pulled += rows * away * element * in->hidden / link_GBps;
+    at->computed = fmax(at->computed, begun) + law_segment_ns(&up.head, HBM_GBps);
+    at->computed = fmax(at->computed, at->pulled) + law_segment_ns(&up.tail, HBM_GBps);
+    at->stored = fmax(at->stored, at->computed) + rows * away * 2 * in->hidden / link_GBps;
+    at->computed += law_segment_ns(&down.head, HBM_GBps);
+    at->stored = fmax(at->stored, at->computed);
 }
 
 double law_mega_alone_ns(const double *v, const struct law_mega *in)
@@ -179,28 +210,16 @@ double law_mega_alone_ns(const double *v, const struct law_mega *in)
     int block_m = law_mega_block_m(in->rules, (double)in->tokens * in->ranks * in->topk /
                                                   in->experts);
     int wave = law_mega_wave(in->rules, in, block_m, 2 * in->inter / LAW_MEGA_BLOCK_N);
-    double element = element_bytes(in->dtype), away = 1 - 1.0 / in->ranks, GBps;
-    double pulled, computed, stored;
+    struct lanes at;
     struct cost_work w;
 
     law_mega_pull_work(v, in->ranks, in->tokens, true, in->sms, &w);
-    GBps = fmin(w.push_GBps, law_nvlink_GBps(v));
-    pulled = computed = stored = w.head.fixed_ns;
-    for (int first = 0; first < in->local; first += wave) {
-        int num = min_int(wave, in->local - first);
-        double rows = 0, up_ns, down_ns;
-
-        for (int e = first; e < first + num; e++)
-            rows += in->rows[e];
-        wave_gemms(v, in, first, num, block_m, &up_ns, &down_ns);
-        pulled += rows * away * element * in->hidden / GBps;
-        computed = fmax(computed, pulled) + up_ns;
-        stored = fmax(stored, computed) + rows * away * 2 * in->hidden / GBps;
-        computed += down_ns;
-        stored = fmax(stored, computed);
-    }
+    at.pulled = at.computed = at.stored = w.head.fixed_ns;
+    for (int first = 0; first < in->local; first += wave)
+        wave_run(v, in, first, min_int(wave, in->local - first), block_m,
+                 fmin(w.push_GBps, law_nvlink_GBps(v)), &at);
     law_mega_reduce_work(v, in->tokens, in->topk, in->hidden, in->sms, &w);
-    return stored + v[HW_NET_NVLINK_LAT_US] * 1e3 + w.tail.fixed_ns +
+    return at.stored + v[HW_NET_NVLINK_LAT_US] * 1e3 + w.tail.fixed_ns +
            law_segment_ns(&(struct cost_segment){0, w.tail.sm_ns, w.tail.hbm_bytes},
                           law_hbm_GBps(v));
 }

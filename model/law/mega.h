@@ -39,7 +39,10 @@ struct law_mega_gemm {
     int block_m, block_n;
     int sms, num_sms;
 };
-void law_mega_gemm_work(const double *v, const struct law_mega_gemm *in, struct cost_work *out);
+/* `follows`: its rows are on their way while it runs: the last pass of blocks is its tail, behind
+ * the last of them. */
+void law_mega_gemm_work(const double *v, const struct law_mega_gemm *in, bool follows,
+                        struct cost_work *out);
 /* Dispatch warps pull rows; the first of them once all ranks have exchanged their counts: `open`
  * tokens to be quantised (0: not the first). */
 void law_mega_pull_work(const double *v, int ranks, double open_tokens, bool first, int sms,

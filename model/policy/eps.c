@@ -41,8 +41,9 @@ static int eps_check(const struct layer_spec *spec, const struct knobs *k, char 
 
     if (err)
         return err;
-    if (spec->comm != COMM_NCCL)
-        return layer_infeasible(why, size, "eps runs on library all-to-alls (comm: nccl)");
+    if (plan_comm_traits(spec->comm)->kernels != COMM_KERNELS_A2A)
+        return layer_infeasible(why, size,
+                                "eps runs on library all-to-alls (comm: nccl or nccl_rank)");
     if (k->pipeline_num && local % k->pipeline_num)
         return layer_infeasible(why, size, "%d local experts are not divisible by pipeline_num %d",
                                 local, k->pipeline_num);

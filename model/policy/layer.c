@@ -494,29 +494,38 @@ static struct plan_op part_op(const struct layer_builder *b, enum plan_op_kind k
 }
 
 int layer_part_dispatch(struct layer_builder *b, struct layer_experts e, int lane, int sms,
-                        int after)
+                        int block_m, int block_n)
 {
     struct plan_op op = part_op(b, OP_DISPATCH, e, lane, sms);
-    int i = add(b, &op, after);
+    int i;
 
+    op.block_m = block_m;
+    op.block_n = block_n;
+    i = add(b, &op, -1);
     flow_of(b, i, i);
     return i;
 }
 
 int layer_part_gemm(struct layer_builder *b, enum plan_op_kind kind, struct layer_experts e,
-                    int lane, int block_m, int block_n, int after)
+                    int lane, int rows_op, int after)
 {
     const struct moe_model *m = b->spec->model;
     struct plan_op op = part_op(b, kind, e, lane, b->sms_all);
     bool up = kind == OP_GEMM_UP;
+    int i;
 
+    if (b->err)
+        return -1;
     op.dtype = part_dtype(b, MOE_EXPERTS);
     op.n = up ? 2 * m->inter : expert_hidden(m);
     op.k = up ? expert_hidden(m) : m->inter;
     op.gemm = GEMM_FUSED;
-    op.block_m = block_m;
-    op.block_n = block_n;
-    return add(b, &op, after);
+    op.block_m = b->plan->ops[rows_op].block_m;
+    op.block_n = b->plan->ops[rows_op].block_n;
+    i = add(b, &op, after);
+    if (up)
+        layer_also_after(b, rows_op, DEP_UNIT);
+    return i;
 }
 
 int layer_part_store(struct layer_builder *b, struct layer_experts e, int lane, int down, int after)

@@ -108,13 +108,13 @@ static struct layer_experts experts_of(const struct mega *m, int w)
 
 static void pull(struct mega *m, int w)
 {
-    m->pulled[w] = layer_part_dispatch(&m->b, experts_of(m, w), m->pull, m->pull_sms, -1);
+    m->pulled[w] = layer_part_dispatch(&m->b, experts_of(m, w), m->pull, m->pull_sms, m->block_m,
+                                       LAW_MEGA_BLOCK_N);
 }
 
 static void gemm(struct mega *m, enum plan_op_kind kind, int w, int after)
 {
-    int op = layer_part_gemm(&m->b, kind, experts_of(m, w), m->mma, m->block_m, LAW_MEGA_BLOCK_N,
-                             after);
+    int op = layer_part_gemm(&m->b, kind, experts_of(m, w), m->mma, m->pulled[w], after);
 
     if (kind == OP_GEMM_UP)
         m->up[w] = op;
@@ -151,7 +151,7 @@ static void one_kernel(struct mega *m)
         pull(m, w);
     shared_inside(m);
     for (int w = 0; w < m->waves; w++) {
-        gemm(m, OP_GEMM_UP, w, m->pulled[w]);
+        gemm(m, OP_GEMM_UP, w, -1);
         if (!ahead)
             down_and_store(m, w);
         else if (w > 0)
@@ -168,7 +168,7 @@ static void two_kernels(struct mega *m)
         pull(m, w);
     shared_inside(m);
     for (int w = 0; w < m->waves; w++)
-        gemm(m, OP_GEMM_UP, w, m->pulled[w]);
+        gemm(m, OP_GEMM_UP, w, -1);
     layer_fused(&m->b, m->main_stream, m->b.sms_all, -1);
     for (int w = 0; w < m->waves; w++)
         down_and_store(m, w);

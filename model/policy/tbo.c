@@ -20,7 +20,7 @@ static int tbo_check(const struct layer_spec *spec, const struct knobs *k, char 
 {
     if (spec->tokens < 2)
         return layer_infeasible(why, size, "a batch of %d cannot be halved", spec->tokens);
-    if (spec->comm == COMM_NCCL)
+    if (plan_comm_traits(spec->comm)->kernels == COMM_KERNELS_A2A)
         return layer_infeasible(why, size, "tbo runs on the low-latency or the normal kernels");
     if (k->num_sms >= spec->num_sms)
         return layer_infeasible(why, size, "num_sms %d leaves no SM of %d to the GEMMs", k->num_sms,

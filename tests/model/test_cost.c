@@ -417,6 +417,56 @@ static void test_library_all_to_all_packs_rows(void **state)
     world_close(&world);
 }
 
+/* Ranks that rank 1's tokens reach, counted from the routing table; four ranks at most. */
+static int ranks_reached(const struct world *w)
+{
+    const struct plan_routing *r = w->routing;
+    int copies = 0;
+
+    for (int t = 0; t < r->tokens; t++) {
+        unsigned seen = 0;
+
+        for (int j = 0; j < r->topk; j++)
+            seen |= 1u << (r->expert[(r->tokens + t) * r->topk + j] / w->plan->experts_per_rank);
+        copies += __builtin_popcount(seen);
+    }
+    return copies;
+}
+
+/* One copy per rank is packed once, whatever its experts there; on the way back it is unpacked
+ * once, and only the rows that it was made of are read for it. */
+static void test_copies_per_rank_are_packed_once(void **state)
+{
+    struct plan_flow flow = {.dedup = FLOW_PER_RANK, .bytes_per_row = 14336};
+    struct cost_work there, back;
+    struct plan_op op;
+    struct world w;
+    double row_ns, rows = 0;
+
+    (void)state;
+    world_open(&w, "h200-own", 4, 64, 64, 8);
+    row_ns = w.v[HW_A2A_ROW_NS] / 16;
+    op = op_of(&w, OP_A2A_DISPATCH, 16);
+    op.comm = COMM_NCCL_RANK;
+    flow.num_experts = op.num_experts;
+    flow.send_op = flow.recv_op = plan_op_add(w.plan, &op);
+    assert_true(plan_flow_add(w.plan, &flow) >= 0);
+    w.cost.work(w.cost.self, w.plan, 1, flow.send_op, &there);
+    op.kind = OP_A2A_COMBINE;
+    flow.dir = FLOW_COMBINE;
+    flow.send_op = flow.recv_op = plan_op_add(w.plan, &op);
+    assert_true(plan_flow_add(w.plan, &flow) >= 0);
+    w.cost.work(w.cost.self, w.plan, 1, flow.send_op, &back);
+    for (int e = 0; e < w.plan->experts_per_rank; e++)
+        rows += w.plan->batches[0].rows[w.plan->experts_per_rank + e];
+    assert_true(ranks_reached(&w) < 64 * 8);
+    assert_true(fabs(there.head.sm_ns / (ranks_reached(&w) * row_ns) - 1) < 1e-9);
+    assert_true(fabs(there.tail.sm_ns / (rows * row_ns) - 1) < 1e-9);
+    assert_true(fabs(back.head.sm_ns / (rows * row_ns) - 1) < 1e-9);
+    assert_true(fabs(back.tail.sm_ns / (ranks_reached(&w) * row_ns) - 1) < 1e-9);
+    world_close(&w);
+}
+
 /* What stays on the GPU does not pass NVLink: half of the bytes at three times the speed. */
 static void test_local_stores_do_not_share_the_cap(void **state)
 {
@@ -684,6 +734,7 @@ int main(void)
         cmocka_unit_test(test_own_tile_rule_is_the_kernels),
         cmocka_unit_test(test_a_poor_last_pass_is_halved),
         cmocka_unit_test(test_library_all_to_all_packs_rows),
+        cmocka_unit_test(test_copies_per_rank_are_packed_once),
         cmocka_unit_test(test_local_stores_do_not_share_the_cap),
         cmocka_unit_test(test_deepgemm_tile_rule),
         cmocka_unit_test(test_masked_padding_shows),
