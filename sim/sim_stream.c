@@ -53,6 +53,8 @@ static bool part_readiness(const struct sim *s, const struct stream_state *st, i
 
         if (d->kind == DEP_UNIT && end < 0 && !units_begun(s, st->rank, d->op))
             return false;
+        if (d->kind == DEP_UNIT && plan_op_sends(s->plan->ops[d->op].kind))
+            later(out, s->issue_ns[cell(s, st->rank, d->op)], 0, CAUSE_DEP, d->op);
         if (d->kind != DEP_END)
             continue;
         if (end < 0)
