@@ -226,7 +226,10 @@ static int ffn_draw(struct data_set *set, struct data_row *r, double alpha)
     if (rng && count) {
         gsl_rng_set(rng, 1);
         for (int d = 0; d < r->num_draws; d++) {
-            draws_power_law(rng, alpha, (double)r->tokens * r->ranks, r, count);
+            if (draws_power_law(rng, alpha, (double)r->tokens * r->ranks, r, count) != 0) {
+                gsl_rng_free(rng);
+                return ERR_NOMEM;
+            }
             draws_heaviest(count, r->ranks, r->num_local, r->expert_rows + d * r->num_local);
         }
     }

@@ -202,7 +202,7 @@ static void wave_run(const double *v, const struct law_mega *in, int first, int 
     at->computed = fmax(at->computed, at->pulled) + law_segment_ns(&up.tail, HBM_GBps);
     at->stored = fmax(at->stored, at->computed) + rows * away * 2 * in->hidden / link_GBps;
     at->computed += law_segment_ns(&down.head, HBM_GBps);
-    at->stored = fmax(at->stored, at->computed);
+    at->stored = at->computed = fmax(at->stored, at->computed);
 }
 
 double law_mega_alone_ns(const double *v, const struct law_mega *in)

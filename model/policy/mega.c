@@ -129,9 +129,16 @@ static void store(struct mega *m, int w)
     m->sent[w] = layer_part_store(&m->b, experts_of(m, w), m->store, down, m->up[w]);
 }
 
+/* The epilogue that stores a block is its CTA's own: no CTA is more than a block ahead of it. */
+static int stored_before(const struct mega *m, int w)
+{
+    return w > 0 ? m->sent[w - 1] : -1;
+}
+
 static void down_and_store(struct mega *m, int w)
 {
     gemm(m, OP_GEMM_DOWN, w, m->up[w]);
+    layer_also_after(&m->b, stored_before(m, w), DEP_END);
     store(m, w);
 }
 
@@ -151,7 +158,7 @@ static void one_kernel(struct mega *m)
         pull(m, w);
     shared_inside(m);
     for (int w = 0; w < m->waves; w++) {
-        gemm(m, OP_GEMM_UP, w, -1);
+        gemm(m, OP_GEMM_UP, w, ahead ? stored_before(m, w - 1) : stored_before(m, w));
         if (!ahead)
             down_and_store(m, w);
         else if (w > 0)
