@@ -89,9 +89,8 @@ void draws_heaviest(const double *count, int ranks, int local, int32_t *rows)
         rows[i] = (int32_t)count[best * local + i];
 }
 
-
-/* Every token chooses topk experts of its own, the next always `stride` further: even wherever there
- * are enough tokens. */
+/* Every token chooses topk experts of its own, the next always `stride` further: even wherever
+ * there are enough tokens. */
 static void balanced_counts(double tokens, const struct data_row *r, double *count)
 {
     int stride = (r->experts + r->topk - 1) / r->topk;

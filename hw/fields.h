@@ -163,6 +163,13 @@ enum hw_scale { HW_SCALE_SAME, HW_SCALE_NVLINK, HW_SCALE_HBM, HW_SCALE_FP8, HW_S
     X(MEGA_CORNER,        "mega.corner", "", 1, 20, 5, SAME, "how sharply SM time and HBM time add: (a^c + b^c)^(1/c)") \
     X(MEGA_LINK_EFF,      "mega.link_eff", "", 0.02, 1.5, 0.7, SAME, "share of nominal NVLink that its pulls and stores reach") \
     X(MEGA_BARRIER_US,    "mega.barrier_us", "us", 0, 1000, 4, SAME, "barrier over NVLink in front of the sum over top-k") \
+    X(V2_DISP_FIXED_US,   "v2.dispatch_fixed_us", "us", 0, 1000, 12, SAME, "DeepEP V2 dispatch: launch, barrier, first row") \
+    X(V2_COMB_FIXED_US,   "v2.combine_fixed_us", "us", 0, 1000, 30, SAME, "DeepEP V2 combine: the same") \
+    X(V2_EPILOGUE_US,     "v2.epilogue_us", "us", 0, 1000, 6.4, SAME, "its copy or reduce epilogue besides the bytes") \
+    X(V2_NODE_US,         "v2.node_us", "us", 0, 1000, 15, SAME, "more over several nodes") \
+    X(V2_SM_GBPS,         "v2.sm_GBps", "GB/s", 1, 1000, 31, SAME, "one SM stores over NVLink") \
+    X(V2_PUSH_EFF,        "v2.push_eff", "", 0.02, 1.2, 0.71, SAME, "most that all SMs store, as a share of nominal NVLink") \
+    X(V2_NIC_EFF,         "v2.nic_eff", "", 0.05, 1.2, 0.9, SAME, "off-node: share of nominal NIC bandwidth") \
     X(COLL_NUM_SMS,        "coll.num_sms",        "SMs",     1, 1024,  24,          SAME, "CTAs a collective takes by itself; fewer slow it down") \
     X(BF16_FIXED_US,         "gemm_bf16.fixed_us", "us", 0, 1000, 2, SAME, "dense GEMM, BF16: start and drain") \
     X(BF16_TILE_NS,          "gemm_bf16.tile_ns", "ns", 0, 1e5, 800, SAME, "one tile: prologue and epilogue") \

@@ -11,7 +11,7 @@
 #define COUNTS_KEPT_BYTES ((size_t)64 << 20)
 
 static const char *const dtype_names[] = {"bf16",  "fp8",  "logfmt10", "nvfp4",
-                                         "mxfp4", "w4a8", "w4a16"};
+                                          "mxfp4", "w4a8", "w4a16"};
 static const char *const gemm_names[] = {"masked", "contiguous", "dense", "fused"};
 
 const char *plan_op_kind_name(enum plan_op_kind kind)

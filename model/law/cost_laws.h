@@ -43,6 +43,9 @@
     X(NORMAL, cost_comm_normal, "normal_dispatch", "normal_combine", cost_beside_warps)            \
     X(NCCL, cost_comm_a2a, NULL, NULL, cost_beside_a2a)                                            \
     X(NCCL_RANK, cost_comm_a2a, NULL, NULL, cost_beside_a2a)                                       \
+    X(DEEPEP_V2, cost_comm_v2, NULL, NULL, cost_beside_warps)                                      \
+    X(DEEPEP_V2_DIRECT, cost_comm_v2, NULL, NULL, cost_beside_warps)                               \
+    X(ONE_SIDED, cost_comm_one_sided, "a2a_nvl", "a2a_nvl", cost_beside_warps)                     \
     X(MEGA, cost_comm_mega, "mega", "mega", cost_beside_none)
 
 /* What an op's cost may rest on (exchanges: on what takes most of their time, cost.c); one bit says
@@ -80,6 +83,12 @@ COST_OP_LAWS(COST_DECLARE_OP)
     cost_beside beside;
 COST_COMM_LAWS(COST_DECLARE_COMM)
 #undef COST_DECLARE_COMM
+
+/* Copies that a sending op of rank puts on NVLink (and keeps) and on the NIC, and bytes of one. */
+struct cost_copies {
+    double near, local, far, bytes;
+};
+void cost_copies_of(const struct plan *plan, int rank, int op, struct cost_copies *out);
 
 /* A GEMM inside a fused kernel (GEMM_FUSED). */
 cost_law cost_mega_gemm;

@@ -64,8 +64,8 @@ static int divisor_cap(int local)
 int law_mega_wave(enum law_mega_rules rules, const struct law_mega *in, int block_m, int n_blocks)
 {
     double rows = (double)in->tokens * in->topk / in->local;
-    int blocks = (rules == LAW_MEGA_304 ? 1 : ceil_div((int)fmax(ceil(rows), 1), block_m)) *
-                 n_blocks;
+    int blocks =
+        (rules == LAW_MEGA_304 ? 1 : ceil_div((int)fmax(ceil(rows), 1), block_m)) * n_blocks;
     int least = ceil_div(2 * in->num_sms, blocks);
 
     if (rules != LAW_MEGA_304 && rows < 1)
@@ -85,12 +85,17 @@ static double element_bytes(enum plan_dtype dtype)
     return dtype == DTYPE_BF16 ? 2 : 1;
 }
 
+static int block_n_of(const struct law_mega_gemm *in)
+{
+    return in->block_n > 0 ? in->block_n : LAW_MEGA_BLOCK_N;
+}
+
 /* Product of one valid row with block_n columns over 128 bytes of k. */
 static double row_ns(const double *v, const struct law_mega_gemm *in)
 {
     bool bf16 = in->dtype == DTYPE_BF16;
     double TFLOPS = v[bf16 ? HW_GPU_BF16_TFLOPS : HW_GPU_FP8_TFLOPS];
-    double flops = 2.0 * in->block_n * 128 / element_bytes(in->dtype);
+    double flops = 2.0 * block_n_of(in) * 128 / element_bytes(in->dtype);
 
     return flops * in->num_sms / (TFLOPS * 1e3 * v[HW_MEGA_EFF]);
 }
@@ -108,13 +113,14 @@ static void last_pass_behind(struct cost_work *w)
 void law_mega_gemm_work(const double *v, const struct law_mega_gemm *in, bool follows,
                         struct cost_work *out)
 {
-    double kblocks = in->k * element_bytes(in->dtype) / 128, across = ceil_div(in->n, in->block_n);
+    int block_m = in->block_m > 0 ? in->block_m : LAW_MEGA_BLOCK_N, n = block_n_of(in);
+    double kblocks = in->k * element_bytes(in->dtype) / 128, across = ceil_div(in->n, n);
     double high = 0, valid = 0, rows = 0, active = 0, sm_ns, hbm_ns;
 
     for (int e = 0; e < in->groups; e++) {
         high += ceil_div(in->rows[e], in->block_m);
-        valid += in->rows[e] / in->block_m * in->block_m +
-                 (in->rows[e] % in->block_m + 15) / 16 * 16;
+        valid +=
+            in->rows[e] / in->block_m * in->block_m + (in->rows[e] % in->block_m + 15) / 16 * 16;
         rows += in->rows[e];
         active += in->rows[e] > 0;
     }
@@ -143,8 +149,8 @@ void law_mega_pull_work(const double *v, int ranks, double open_tokens, bool fir
         out->head.fixed_ns = v[HW_MEGA_FIXED_US] * 1e3 +
                              v[HW_MEGA_DOUBLE_US] * 1e3 * log2(fmax(ranks, 1)) +
                              v[HW_MEGA_TOKEN_NS] * open_tokens;
-    out->push_GBps = cost_saturate(sms * v[HW_NET_PUSH_SM_GBPS],
-                                   v[HW_MEGA_LINK_EFF] * v[HW_NET_NVLINK_GBPS]);
+    out->push_GBps =
+        cost_saturate(sms * v[HW_NET_PUSH_SM_GBPS], v[HW_MEGA_LINK_EFF] * v[HW_NET_NVLINK_GBPS]);
 }
 
 void law_mega_store_work(const double *v, int sms, struct cost_work *out)
@@ -207,8 +213,8 @@ static void wave_run(const double *v, const struct law_mega *in, int first, int 
 
 double law_mega_alone_ns(const double *v, const struct law_mega *in)
 {
-    int block_m = law_mega_block_m(in->rules, (double)in->tokens * in->ranks * in->topk /
-                                                  in->experts);
+    int block_m =
+        law_mega_block_m(in->rules, (double)in->tokens * in->ranks * in->topk / in->experts);
     int wave = law_mega_wave(in->rules, in, block_m, 2 * in->inter / LAW_MEGA_BLOCK_N);
     struct lanes at;
     struct cost_work w;

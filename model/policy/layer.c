@@ -32,6 +32,14 @@ int layer_check(const struct layer_spec *spec, const struct knobs *k, char *why,
                                 spec->attention_tp, spec->ranks);
     if (spec->dense)
         return 0;
+    if (comm->kernels == COMM_KERNELS_FUSED)
+        return layer_infeasible(why, size, "comm %s is parts of a fused kernel: policy mega alone",
+                                comm->text);
+    if (comm->reach == COMM_REACH_NVLINK && spec->ranks > spec->ranks_per_node)
+        return layer_infeasible(why, size,
+                                "comm %s stores into its peers' memory: EP %d is more than the %d "
+                                "GPUs of one NVLink domain",
+                                comm->text, spec->ranks, spec->ranks_per_node);
     if (m->experts % spec->ranks)
         return layer_infeasible(why, size,
                                 "%d experts are not divisible by EP %d (cluster.nodes times "

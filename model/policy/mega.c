@@ -25,8 +25,9 @@ static const struct opt mega_knobs[] = {
                  "local experts worked through together; 0 = by the rules"),
     KNOB_OWN_INT(MEGA_PULL_SMS, "pull_num_sms", 0, 1024, "0",
                  "CTAs whose dispatch warps pull; 0 = all"),
-    KNOB_OWN_ENUM(MEGA_ORDER, "mega_order", "phased|interleaved", "phased",
-                  "gate+up blocks of a wave, then its down blocks; or the next wave's between them"),
+    KNOB_OWN_ENUM(
+        MEGA_ORDER, "mega_order", "phased|interleaved", "phased",
+        "gate+up blocks of a wave, then its down blocks; or the next wave's between them"),
     KNOB_OWN_ENUM(MEGA_SHARED, "mega_shared", "as_set|inside", "as_set",
                   "shared expert as shared_expert says, or inside the kernel"),
     KNOB_OWN_INT(MEGA_LAUNCHES, "mega_launches", 0, 2, "0",
@@ -75,10 +76,11 @@ static int mega_check(const struct layer_spec *spec, const struct knobs *k, char
     if (spec->comm != COMM_MEGA)
         return layer_infeasible(why, size, "mega brings its own exchange: comm auto or mega");
     if (spec->ranks > spec->ranks_per_node)
-        return layer_infeasible(why, size,
-                                "mega stores into its peers' memory: EP %d is more than the %d GPUs "
-                                "of one NVLink domain",
-                                spec->ranks, spec->ranks_per_node);
+        return layer_infeasible(
+            why, size,
+            "mega stores into its peers' memory: EP %d is more than the %d GPUs "
+            "of one NVLink domain",
+            spec->ranks, spec->ranks_per_node);
     if (spec->dense)
         return layer_infeasible(why, size, "mega is for layers with experts");
     if (spec->model->matrices == 2)

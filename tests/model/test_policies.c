@@ -254,14 +254,10 @@ static const char *const small_mega[] = {"model",
 
 static void each_mega(void (*check)(struct world *, const struct policy *, const struct knobs *))
 {
-    static const char *const variants[][2] = {{"mega_launches", "1"},
-                                              {"mega_launches", "2"},
-                                              {"mega_order", "interleaved"},
-                                              {"mega_rules", "304"},
-                                              {"mega_rules", "316"},
-                                              {"experts_per_wave", "3"},
-                                              {"mega_block_m", "64"},
-                                              {"pull_num_sms", "8"}};
+    static const char *const variants[][2] = {
+        {"mega_launches", "1"}, {"mega_launches", "2"}, {"mega_order", "interleaved"},
+        {"mega_rules", "304"},  {"mega_rules", "316"},  {"experts_per_wave", "3"},
+        {"mega_block_m", "64"}, {"pull_num_sms", "8"}};
     struct world w;
 
     for (size_t i = 0; i < sizeof variants / sizeof *variants; i++) {
@@ -270,8 +266,8 @@ static void each_mega(void (*check)(struct world *, const struct policy *, const
         world_open(&w, small_mega);
         assert_int_equal(opt_set(scenario_options, &w.s, "comm", "mega", "test", 0), 0);
         knobs_default(&policy_mega, &k);
-        assert_int_equal(
-            opt_set(policy_mega.knobs, &k, variants[i][0], variants[i][1], "test", 0), 0);
+        assert_int_equal(opt_set(policy_mega.knobs, &k, variants[i][0], variants[i][1], "test", 0),
+                         0);
         check(&w, &policy_mega, &k);
         world_close(&w);
     }
