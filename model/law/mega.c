@@ -118,9 +118,8 @@ void law_mega_gemm_work(const double *v, const struct law_mega_gemm *in, bool fo
     double high = 0, valid = 0, rows = 0, active = 0, sm_ns, hbm_ns;
 
     for (int e = 0; e < in->groups; e++) {
-        high += ceil_div(in->rows[e], in->block_m);
-        valid +=
-            in->rows[e] / in->block_m * in->block_m + (in->rows[e] % in->block_m + 15) / 16 * 16;
+        high += ceil_div(in->rows[e], block_m);
+        valid += in->rows[e] / block_m * block_m + (in->rows[e] % block_m + 15) / 16 * 16;
         rows += in->rows[e];
         active += in->rows[e] > 0;
     }
