@@ -508,7 +508,7 @@ static int spec_fill(struct evaluator *e, const struct scenario *s, const struct
         .arch = (int)hw_value(evaluate_profile(e), HW_GPU_ARCH),
         .tokens = s->batch,
         .decode = s->phase == PHASE_OF_DECODE,
-        .comm = comm_of(e, s),
+        .comm = p->own_comm ? (enum plan_comm)(p->own_comm - 1) : comm_of(e, s),
         .dispatch_dtype = s->dispatch_dtype ? DTYPE_FP8 : DTYPE_BF16,
         .combine_dtype = (enum plan_dtype)s->combine_dtype,
         .max_dispatch_tokens = s->max_dispatch_tokens,

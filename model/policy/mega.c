@@ -73,8 +73,6 @@ static int mega_check(const struct layer_spec *spec, const struct knobs *k, char
 {
     struct layer_spec at = *spec;
 
-    if (spec->comm != COMM_MEGA)
-        return layer_infeasible(why, size, "mega brings its own exchange: comm auto or mega");
     if (spec->ranks > spec->ranks_per_node)
         return layer_infeasible(
             why, size,
@@ -256,7 +254,7 @@ const struct policy policy_mega = {
     .summary = "one fused kernel: experts in waves, rows pulled and stored beside their GEMMs",
     .knobs = mega_knobs,
     .search = mega_search,
-    .auto_comm = 1 + COMM_MEGA,
+    .own_comm = 1 + COMM_MEGA,
     .archs = mega_archs,
     .settings = mega_settings,
     .check = mega_check,

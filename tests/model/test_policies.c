@@ -264,8 +264,7 @@ static void each_mega(void (*check)(struct world *, const struct policy *, const
         struct knobs k;
 
         world_open(&w, small_mega);
-        assert_int_equal(opt_set(scenario_options, &w.s, "comm", "mega", "test", 0), 0);
-        knobs_default(&policy_mega, &k);
+            knobs_default(&policy_mega, &k);
         assert_int_equal(opt_set(policy_mega.knobs, &k, variants[i][0], variants[i][1], "test", 0),
                          0);
         check(&w, &policy_mega, &k);
@@ -307,7 +306,6 @@ static void test_fused_kernels_keep_lower_bounds(void **state)
 
     (void)state;
     world_open(&w, small_mega);
-    assert_int_equal(opt_set(scenario_options, &w.s, "comm", "mega", "test", 0), 0);
     w.s.jitter = 0;
     knobs_default(&policy_mega, &k);
     result_of(&w, &policy_mega, &k, &r);
