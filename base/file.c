@@ -427,3 +427,17 @@ void file_names_free(char **names)
         free(names[i]);
     free(names);
 }
+
+char *file_names_text(const char *witness, const char *ending)
+{
+    char **names = file_names_installed(witness, ending), *text = NULL;
+    size_t size;
+    FILE *f = names ? open_memstream(&text, &size) : NULL;
+
+    for (size_t i = 0; f && names[i]; i++)
+        fprintf(f, "%s%s", i ? ", " : "", names[i]);
+    if (f)
+        fclose(f);
+    file_names_free(names);
+    return text;
+}

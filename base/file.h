@@ -47,5 +47,7 @@ void file_remove_tree(const char *path);
  * names and the list (file_names_free). NULL where the witness is not installed. */
 char **file_names_installed(const char *witness, const char *ending);
 void file_names_free(char **names); /* accepts NULL */
+/* The same as one text, "b200, b300, ..."; the caller frees it. NULL where there are none. */
+char *file_names_text(const char *witness, const char *ending);
 
 #endif

@@ -11,6 +11,8 @@
 #include "model/law/mega.h"
 #include "model/law/nvl.h"
 
+#define HOST_CORNER 12 /* launches and kernels run side by side: hardly any corner */
+
 void predictor_init(struct predictor *p, const struct hw_profile *profile)
 {
     for (int i = 0; i < HW_FIELD_COUNT; i++)
@@ -186,23 +188,46 @@ static int mean_rows(const struct data_row *r)
     return (int)fmax(ceil(sum / r->num_draws / r->num_local), 1);
 }
 
-/* Scattering FP8 rows to their experts and gathering BF16 ones back. */
-static double scatter_ns(const double *v, const struct data_row *r)
+/* Rows of all blocks of 128 of the contiguous layout, filled or not. */
+static double padded_rows(const struct data_row *r)
 {
-    double rows = (double)mean_rows(r) * r->num_local;
-    struct cost_work w;
+    double sum = 0;
 
-    law_copy_work(v, rows, rows * r->hidden * 6.0, sms_of(v, r), &w);
-    return kernel_ns(v, &w) + v[HW_ACT_FIXED_US] * 1e3;
+    for (int i = 0; i < r->num_draws * r->num_local; i++)
+        sum += (r->expert_rows[i] + 127) / 128 * 128;
+    return sum / r->num_draws;
+}
+
+/* An engine's contiguous layer: the FP8 rows of all tokens that any rank sent are read (SGLang's
+ * collector hands them all over) and scattered to their experts, whose blocks of 128 rows are
+ * computed whole: two GEMMs, SiLU*mul and quantisation apart; rows are gathered to all tokens. The
+ * host launches the kernels one by one. */
+static double contiguous_ffn_ns(const double *v, const struct data_row *r)
+{
+    double rows = 0, all = (double)r->tokens * r->ranks, padded = padded_rows(r);
+    double gather = v[HW_ACT_GATHER_EFF] > 0 ? v[HW_ACT_GATHER_EFF] : v[HW_ACT_HBM_EFF];
+    double act_bytes = padded * r->inter * 9, moved_bytes, ns = v[HW_GROUPED_START_US] * 1e3;
+
+    for (int i = 0; i < r->num_draws * r->num_local; i++)
+        rows += r->expert_rows[i];
+    rows /= r->num_draws;
+    moved_bytes = (all + rows) * r->hidden * 3;
+    ns += act_bytes / (v[HW_ACT_HBM_EFF] * v[HW_GPU_HBM_GBPS]) +
+          moved_bytes / (gather * v[HW_GPU_HBM_GBPS]);
+    ns += grouped_ns(v, r, 2 * r->inter, r->hidden, mean_rows(r)) +
+          grouped_ns(v, r, r->hidden, r->inter, mean_rows(r));
+    return law_corner(ns, v[HW_GROUPED_HOST_US] * 1e3, HOST_CORNER);
 }
 
 static double ffn_ns(const double *v, const struct data_row *r)
 {
     int expected = mean_rows(r);
 
+    if (r->law == DATA_FFN_CONTIGUOUS)
+        return contiguous_ffn_ns(v, r);
     return grouped_ns(v, r, 2 * r->inter, r->hidden, expected) + act_rows_ns(v, r) +
            grouped_ns(v, r, r->hidden, r->inter, expected) + 2e3 * v[HW_LAUNCH_GRAPH_GAP_US] +
-           (r->law == DATA_FFN_CONTIGUOUS ? scatter_ns(v, r) : v[HW_GROUPED_ENGINE_US] * 1e3);
+           v[HW_GROUPED_ENGINE_US] * 1e3;
 }
 
 static double dense_ns(const double *v, const struct data_row *r)

@@ -285,7 +285,22 @@ static void read_ffn(struct cells *c, struct data_row *r)
         ffn_distribution(c, r);
 }
 
-#define FFN_HOST_US 450
+/* SGLang's collector does not align the balanced rows of its contiguous layout: a block of 128 that
+ * rows of several experts share is multiplied with the weights of the first. */
+static void contiguous_blocks(struct data_row *r)
+{
+    long sum = 0, blocks, at = 0;
+
+    for (int i = 0; i < r->num_local; i++)
+        sum += r->expert_rows[i];
+    blocks = (sum + 127) / 128;
+    for (int i = 0; i < r->num_local; i++) {
+        long upto = (i + 1) * blocks / r->num_local * 128, end = upto < sum ? upto : sum;
+
+        r->expert_rows[i] = (int32_t)(end - at);
+        at = end;
+    }
+}
 
 /* All engines' FFNs. The masked and contiguous rows are DeepGEMM's as SGLang calls it; there the
  * file's tokens_per_rank counts the tokens of all ranks (the collector writes num_token * ep). The
@@ -310,10 +325,13 @@ static void read_engine_ffn(struct cells *c, struct data_row *r)
         return;
     r->tokens /= r->ranks;
     ffn_distribution(c, r);
-    /* Not captured in a graph, a small contiguous layer takes what the host takes to launch it. */
-    if (!masked && r->latency_us < FFN_HOST_US)
-        r->reference = false;
-    r->sustained = !masked;
+    r->sustained = false;
+    if (masked || c->err)
+        return;
+    /* Start, host and gather show only where ranks are uneven or many. */
+    r->reference = true;
+    if (r->sigma == 0)
+        contiguous_blocks(r);
 }
 
 static void dense_shape(struct cells *c, struct data_row *r)

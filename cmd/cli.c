@@ -33,6 +33,10 @@ const struct opt common_options[] = {
      .offset = offsetof(struct cli, csv),
      .def = "false",
      .help = "results as CSV on stdout"},
+    {.key = "format",
+     .type = OPT_STRING,
+     .offset = offsetof(struct cli, format_name),
+     .help = "results on stdout as text, json, csv, jsonl or another of the formats below"},
     {.key = "quiet",
      .type = OPT_BOOL,
      .offset = offsetof(struct cli, quiet),
@@ -169,6 +173,41 @@ static int flag_read(struct cli *cli, int argc, char **argv, int *i, const struc
                : 0;
 }
 
+static int unknown_format(const char *name)
+{
+    const char *names[64], *near;
+    size_t n = 0;
+
+    for (; n < record_format_count() && n < sizeof names / sizeof *names; n++)
+        names[n] = record_format_at(n)->name;
+    near = opt_nearest(name, names, n);
+    log_error("there is no output format '%s'%s%s%s", name, near ? "; did you mean " : "",
+              near ? near : "", near ? "?" : "");
+    return ERR_USAGE;
+}
+
+/* --json and --csv are --format json and --format csv; commands that know only these say so. */
+static int format_choose(struct cli *cli, const char *command)
+{
+    const struct cmd *cmd = cmd_find(command);
+    const char *name = cli->json ? "json" : cli->csv ? "csv" : cli->format_name;
+
+    if (cli->json + cli->csv + (cli->format_name != NULL) > 1) {
+        log_error("--json, --csv and --format exclude each other");
+        return ERR_USAGE;
+    }
+    cli->format = name ? record_format_find(name) : record_format_at(0);
+    if (!cli->format)
+        return unknown_format(name);
+    cli->json = !strcmp(cli->format->name, "json");
+    cli->csv = !strcmp(cli->format->name, "csv");
+    if (cli->json || cli->csv || cli->format == record_format_at(0) || (cmd && cmd->records))
+        return 0;
+    log_error("peosim %s has no output as %s: --json, --csv, or neither", command,
+              cli->format->name);
+    return ERR_USAGE;
+}
+
 int cli_parse(struct cli *cli, int argc, char **argv, const struct opt *extra, void *target)
 {
     int err = 0;
@@ -191,11 +230,7 @@ int cli_parse(struct cli *cli, int argc, char **argv, const struct opt *extra, v
             cli->words[cli->num_words++] = argv[i];
         }
     }
-    if (!err && cli->json && cli->csv) {
-        log_error("--json and --csv exclude each other");
-        err = ERR_USAGE;
-    }
-    return err;
+    return err || cli->help ? err : format_choose(cli, argv[0]);
 }
 
 /* A shipped configuration's name stands for its file, as models and profiles do. */
@@ -246,6 +281,9 @@ void cli_help(const struct cmd *cmd)
     if (cmd->flags)
         opt_print_help(cmd->flags, stdout);
     opt_print_help(common_options, stdout);
+    for (size_t i = 0; cmd->records && i < record_format_count(); i++)
+        printf("%s%s: %s%s", i ? ", " : "  formats: ", record_format_at(i)->name,
+               record_format_at(i)->help, i + 1 < record_format_count() ? "" : "\n");
     if (cmd->examples[0])
         printf("\nExamples:\n");
     for (size_t i = 0; i < 3 && cmd->examples[i]; i++)

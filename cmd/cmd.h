@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #include "base/opt.h"
+#include "report/record.h"
 
 struct cmd {
     const char *name;
@@ -19,6 +20,7 @@ struct cmd {
     bool keys;                         /* reads a configuration: its keys are flags, too */
     const char *examples[4];           /* command lines with their reason after " # "; NULL ends */
     const struct opt *own_keys[3];     /* keys of a file of its own kind; NULL ends */
+    bool records;                      /* answers in every output format (report/formats.h) */
 };
 /* The table, in the order of help (cmd/commands.c). */
 size_t cmd_count(void);
@@ -59,8 +61,10 @@ struct cli {
     char *owned[CLI_MAX_WORDS + 1]; /* sets made here; cli_free */
     int num_owned;
     bool help, json, csv, quiet, no_plots;
-    char *output_dir; /* NULL = results/<config> */
-    int jobs;         /* threads; 0 = as many as there are processors */
+    char *format_name;                  /* --format; --json and --csv are short for two of them */
+    const struct record_format *format; /* what was asked for */
+    char *output_dir;                   /* NULL = results/<config> */
+    int jobs;                           /* threads; 0 = as many as there are processors */
 };
 
 /* Reads argv[1..]. extra: a command's own flags as options of target (may be NULL); --flag value

@@ -1,5 +1,6 @@
 #include "cmd/cmd_diff.h"
 
+#include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +16,8 @@
 
 struct diff_args {
     const char *path[2];
-    char *map, *output_dir, *names;
+    char *map, *output_dir, *names, *window;
+    int layer;
     bool json, help;
     double tolerance_us, tolerance_pct;
 };
@@ -25,6 +27,18 @@ const struct opt diff_options[] = {
      .type = OPT_STRING,
      .offset = offsetof(struct diff_args, map),
      .help = "pattern=kind,...: op kinds of another program's kernels; others are left out"},
+    {.key = "window",
+     .type = OPT_STRING,
+     .offset = offsetof(struct diff_args, window),
+     .unit = "us",
+     .help = "compare only what starts within FROM-TO, or FROM-TO,FROM-TO for A and B apart"},
+    {.key = "layer",
+     .type = OPT_INT,
+     .offset = offsetof(struct diff_args, layer),
+     .min = -1,
+     .max = 100000,
+     .def = "-1",
+     .help = "compare one layer of peosim's traces; -1 = all"},
     {.key = "names",
      .type = OPT_STRING,
      .offset = offsetof(struct diff_args, names),
@@ -65,10 +79,14 @@ const struct opt diff_options[] = {
 
 static void diff_usage(FILE *f)
 {
-    fputs("usage: peosim diff A B [options]\n"
-          "A, B: spans.csv or trace.json of peosim, or a torch-profiler trace (JSON, unpacked).\n"
-          "Without --map all kernels of a torch-profiler trace are kept under their own names.\n\n",
-          f);
+    fputs(
+        "usage: peosim diff A B [options]\n"
+        "A, B: spans.csv or trace.json of peosim, a torch-profiler trace (JSON), Nsight Systems'\n"
+        "exports (nsys stats --report cuda_gpu_trace --format csv; nsys export --type sqlite), "
+        "each\n"
+        "packed by gzip or not, or a folder of them, one for each rank.\n"
+        "Without --map all kernels of other programs are kept under their own names.\n\n",
+        f);
     opt_print_help(diff_options, f);
     fputs("\nop kinds for --map:", f);
     for (int k = 0; k < OP_KIND_COUNT; k++)
@@ -204,6 +222,41 @@ static int diff_files(struct diff_out *o)
     return err;
 }
 
+/* "1200-1900" or "0-700,1200-1900", in us; without it everything. */
+static int window_of(const struct diff_args *a, int which, struct trace_window *part)
+{
+    const char *text = a->window, *comma = text ? strchr(text, ',') : NULL;
+    char rest;
+
+    *part = (struct trace_window){.from_ns = -HUGE_VAL, .to_ns = HUGE_VAL, .layer = a->layer};
+    if (!text)
+        return 0;
+    if (which && comma)
+        text = comma + 1;
+    if (sscanf(text, "%lf-%lf%c", &part->from_ns, &part->to_ns, &rest) < 2 ||
+        !(part->from_ns < part->to_ns)) {
+        log_error("--window wants FROM-TO in us, for A and B apart FROM-TO,FROM-TO; not '%.100s'",
+                  a->window);
+        return ERR_USAGE;
+    }
+    part->from_ns *= 1e3;
+    part->to_ns *= 1e3;
+    return 0;
+}
+
+static int log_read(const struct diff_args *a, int which, const struct trace_map *map,
+                    struct trace_log **out)
+{
+    struct trace_window part;
+    int err = window_of(a, which, &part);
+
+    if (!err)
+        err = trace_log_read(a->path[which], map, out);
+    if (!err && (a->window || a->layer >= 0))
+        err = trace_log_keep(*out, &part, a->path[which]);
+    return err;
+}
+
 static int diff_run(const struct diff_args *a)
 {
     struct trace_diff_opts tolerance = {a->tolerance_us * 1e3, a->tolerance_pct / 100};
@@ -214,7 +267,7 @@ static int diff_run(const struct diff_args *a)
     int err = a->map ? trace_map_parse(a->map, &map) : 0;
 
     for (int i = 0; i < 2 && !err; i++) {
-        err = trace_log_read(a->path[i], &map, &log[i]);
+        err = log_read(a, i, &map, &log[i]);
         out.log[i] = log[i];
     }
     if (!err)

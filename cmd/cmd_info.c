@@ -1,10 +1,12 @@
 /* peosim info: what a model, a profile or a policy resolves to. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <jansson.h>
 
 #include "base/err.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "cmd/cmd.h"
 #include "hw/profile.h"
@@ -230,14 +232,84 @@ static int info_policy(const char *name)
     return 0;
 }
 
-static int info_list(void)
+static int list_policies(void)
 {
     printf("policies:\n");
     for (size_t i = 0; i < policy_count(); i++)
-        printf("  %-6s %s\n", policy_at(i)->name, policy_at(i)->summary);
-    printf("models: the files of configs/models/ by name, or any config.json\n"
-           "profiles: the files of hw/profiles/ by name, or any profile file\n");
+        printf("  %-12s %s\n", policy_at(i)->name, policy_at(i)->summary);
     return 0;
+}
+
+static int list_profiles(void)
+{
+    char **names = file_names_installed("hw/profiles/h200.yaml", ".yaml");
+    int err = 0;
+
+    printf("profiles (hw/profiles/, or the path of any profile file):\n");
+    for (size_t i = 0; names && names[i] && !err; i++) {
+        struct hw_profile *p;
+
+        err = hw_profile_read(names[i], &p);
+        if (err)
+            break;
+        printf("  %-12s %s\n", p->name, p->description ? p->description : "");
+        hw_profile_free(p);
+    }
+    file_names_free(names);
+    return err;
+}
+
+static int list_models(void)
+{
+    char **names = file_names_installed("configs/models/deepseek-v3.json", ".json");
+    int err = 0;
+
+    printf("models (configs/models/, or the path of any config.json):\n");
+    for (size_t i = 0; names && names[i] && !err; i++) {
+        struct moe_model *m;
+
+        err = moe_model_read(names[i], &m);
+        if (err)
+            break;
+        printf("  %-18s %6.1f B, %5.1f B active; %d layers, %d experts, top-%d\n", m->name,
+               moe_params_total(m) / 1e9, moe_params_active(m) / 1e9, m->num_layers, m->experts,
+               m->topk);
+        moe_model_free(m);
+    }
+    file_names_free(names);
+    return err;
+}
+
+static int list_configs(void)
+{
+    char *names = file_names_text("configs/dpsk_ep64.yaml", ".yaml");
+
+    printf("configurations (peosim run NAME):\n  %s\n", names ? names : "none");
+    free(names);
+    return 0;
+}
+
+/* What may follow `peosim info`: a list of all, or one by name. */
+static const struct subject {
+    const char *word;
+    int (*list)(void);
+} subjects[] = {
+    {"policy", list_policies},
+    {"profile", list_profiles},
+    {"model", list_models},
+    {"config", list_configs},
+};
+
+/* word: NULL for all of them. */
+static int info_list(const char *word)
+{
+    size_t n = sizeof subjects / sizeof *subjects;
+    int err = word ? ERR_USAGE : 0;
+
+    for (size_t i = 0; i < n && (!err || err == ERR_USAGE); i++)
+        if (!word || !strcmp(word, subjects[i].word))
+            err = subjects[i].list();
+    return err;
 }
 
 /* Does a file hold one JSON value and nothing else? Of any size, so not through base/doc.h. */
@@ -265,7 +337,7 @@ int cmd_info(int argc, char **argv)
     if (!err && cli.help)
         cli_help(cmd_find(argv[0]));
     else if (!err && cli.num_words == 0)
-        err = info_list();
+        err = info_list(NULL);
     else if (!err && cli.num_words == 2 && !strcmp(cli.words[0], "model"))
         err = info_model(cli.words[1], ignore_of(&cli));
     else if (!err && cli.num_words == 2 && !strcmp(cli.words[0], "profile"))
@@ -274,10 +346,13 @@ int cmd_info(int argc, char **argv)
         err = info_policy(cli.words[1]);
     else if (!err && cli.num_words == 2 && !strcmp(cli.words[0], "json"))
         err = info_json(cli.words[1]);
-    else if (!err) {
-        log_error(
-            "peosim info takes nothing, or: model NAME, profile NAME, policy NAME, json FILE");
+    else if (!err && cli.num_words == 1)
+        err = info_list(cli.words[0]);
+    else if (!err)
         err = ERR_USAGE;
+    if (err == ERR_USAGE) {
+        log_error("peosim info takes nothing, or: model, profile, policy (each with a NAME, or "
+                  "alone for the list), config, json FILE");
     }
     opt_free_strings(info_options, &args);
     cli_free(&cli);

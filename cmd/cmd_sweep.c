@@ -12,6 +12,7 @@
 #include "study/journal.h"
 #include "report/plot.h"
 #include "report/progress.h"
+#include "report/points.h"
 #include "report/report.h"
 #include "study/sweep_mpi.h"
 #include "report/sweep.h"

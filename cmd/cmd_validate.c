@@ -56,7 +56,7 @@ const struct opt validate_options[] = {
 };
 
 /* What rank 0 sends: one head, then its spans. index SIZE_MAX: the machine's versions. */
-struct record {
+struct message {
     size_t index, num_spans;
     struct gpu_result gpu;
     char versions[256];
@@ -106,9 +106,9 @@ static int largest_batch(const struct context *x, int *out)
 static int result_send(struct gpu_team *team, size_t index, const struct gpu_result *result,
                        const struct trace *trace)
 {
-    size_t spans = trace ? trace->num_spans : 0, bytes = sizeof(struct record);
+    size_t spans = trace ? trace->num_spans : 0, bytes = sizeof(struct message);
     char *buf = calloc(1, bytes + spans * sizeof *trace->spans);
-    struct record head = {.index = index, .num_spans = spans, .gpu = *result};
+    struct message head = {.index = index, .num_spans = spans, .gpu = *result};
     int err;
 
     if (!buf)
@@ -161,7 +161,7 @@ static int rank_main(struct context *x, struct gpu_team *team)
                             .delay_us = x->args->delay_us,
                             .check_replays = x->args->check_replays,
                             .cupti = x->args->cupti};
-    struct record head = {.index = SIZE_MAX};
+    struct message head = {.index = SIZE_MAX};
     int err = largest_batch(x, &o.max_tokens);
 
     if (!err)
@@ -180,7 +180,7 @@ static int rank_main(struct context *x, struct gpu_team *team)
 /* --- the parent --------------------------------------------------------------------------------
  */
 
-static int trace_restore(const struct record *head, const struct trace_span *spans, int ranks,
+static int trace_restore(const struct message *head, const struct trace_span *spans, int ranks,
                          struct trace **out)
 {
     struct trace_sink sink;
@@ -200,7 +200,7 @@ static int result_take(void *self, const void *data, size_t bytes)
 {
     struct context *x = self;
     struct validate_point *p;
-    struct record head;
+    struct message head;
     char name[200];
 
     if (bytes < sizeof head)

@@ -216,6 +216,8 @@ enum hw_scale { HW_SCALE_SAME, HW_SCALE_NVLINK, HW_SCALE_HBM, HW_SCALE_FP8, HW_S
     X(CONTIG_SM_GBPS,       "grouped.contiguous_sm_GBps", "GB/s", 1, 1000, 96, SAME, "contiguous layout: most HBM bandwidth that one SM draws") \
     X(DEEPGEMM_BF16_GAIN,   "grouped.deepgemm_bf16_gain", "", 0.3, 3, 1.08, SAME, "tile rule 0: BF16: share of the nominal rate, above that of FP8") \
     X(GROUPED_ENGINE_US,    "grouped.engine_us", "us", 0, 1000, 0, SAME, "what an engine's masked expert layer takes besides its three kernels (scales laid out anew); only measured layers of engines count it") \
+    X(GROUPED_START_US,     "grouped.engine_start_us", "us", 0, 10000, 150, SAME, "an engine's contiguous expert layer launched kernel by kernel: before its GEMMs run; only measured layers of engines count it") \
+    X(GROUPED_HOST_US,      "grouped.engine_host_us", "us", 0, 10000, 350, SAME, "the same: what the host takes to launch it, however short its kernels are") \
     X(GROUPED_SUSTAINED,    "grouped.sustained", "", 0.3, 1, 0.79, SAME, "rate of the tensor cores under sustained load (over 70 ms, as in prefill), of that in bursts") \
     X(MASKED_GROUP_NS,       "grouped.masked_group_ns", "ns", 0, 1e5, 63, SAME, "masked layout: each group, with rows or without") \
     X(GROUPED_TILE_RULE,    "grouped.tile_rule", "", 0, 3, 0, SAME, "which tile a grouped GEMM takes: 0 DeepGEMM's rule, 1 the validator's own kernel up to 2026-11-21, 2 with halved tiles, 3 also with tiles by each expert's rows") \
@@ -227,6 +229,7 @@ enum hw_scale { HW_SCALE_SAME, HW_SCALE_NVLINK, HW_SCALE_HBM, HW_SCALE_FP8, HW_S
     X(GROUPED_POWER_DROP,    "grouped.power_drop", "", 0, 0.9, 0.13, SAME, "tile rules 1 to 3: how much slower an SM is when all run") \
     X(ACT_FIXED_US,        "act.fixed_us",        "us",      0, 1000,  2.0,         SAME, "SiLU*mul and quantisation: start and drain") \
     X(ACT_HBM_EFF,         "act.hbm_eff",         "",        0.02, 4,  0.6,         SAME, "share of nominal HBM bandwidth") \
+    X(ACT_GATHER_EFF,      "act.gather_eff",      "",        0, 4,     0,           SAME, "gathering experts' rows back to tokens: share of nominal HBM bandwidth; 0 = act.hbm_eff") \
     X(ACT_ROW_NS,          "act.row_ns",          "ns",      0, 1e5,   300,         SAME, "one CTA: one row besides its bytes") \
     X(ACT_GROUP_NS,        "act.group_ns",        "ns",      0, 1e5,   0,           SAME, "one expert besides its rows (where they lie)") \
     X(ACT_SM_GBPS,         "act.sm_GBps",         "GB/s",    0, 1000,  0,           SAME, "most that one SM moves in it; 0 = gpu.sm_hbm_GBps") \

@@ -391,6 +391,15 @@ static int find_profile(const char *name, char **path)
     return file_find_shipped(shipped, path);
 }
 
+static void say_what_there_is(const char *name)
+{
+    char *names = file_names_text("hw/profiles/h200.yaml", ".yaml");
+
+    log_error("no hardware profile '%s': a path, or one of %s", name,
+              names ? names : "hw/profiles/");
+    free(names);
+}
+
 int hw_profile_read(const char *name, struct hw_profile **out)
 {
     char *path = NULL;
@@ -398,7 +407,7 @@ int hw_profile_read(const char *name, struct hw_profile **out)
     int rc = find_profile(name, &path);
 
     if (rc == ERR_NOTFOUND)
-        log_error("no hardware profile '%s' (a path, or a shipped name such as h200)", name);
+        say_what_there_is(name);
     if (rc == 0)
         rc = doc_read(path, &doc);
     if (rc == 0)

@@ -568,9 +568,13 @@ static int locate(const char *name, char **path)
     if (rc == 0 || asprintf(&shipped, "configs/models/%s.json", name) < 0)
         return rc;
     rc = file_find_shipped(shipped, path);
-    if (rc)
-        log_error("model '%.200s': no such file, and no shipped configs/models/%.200s.json", name,
-                  name);
+    if (rc) {
+        char *names = file_names_text("configs/models/deepseek-v3.json", ".json");
+
+        log_error("model '%.200s': no such file, and none of the shipped ones: %s", name,
+                  names ? names : "configs/models/");
+        free(names);
+    }
     free(shipped);
     return rc;
 }

@@ -1,9 +1,10 @@
-/* report/report.h: results of a grid as a table, JSON and CSV; shared by run and sweep. */
+/* report/report.h: what results of all commands say alike: head, NICs, knobs. */
 #ifndef PEOSIM_REPORT_REPORT_H
 #define PEOSIM_REPORT_REPORT_H
 
 #include <stdio.h>
 
+#include "report/record.h"
 #include "study/grid.h"
 
 /* What every result carries: version, config and its hash, profile, seed, fidelity. */
@@ -13,24 +14,17 @@ void report_head(const struct config *c, FILE *f);
 void report_nics(const struct config *c, FILE *f);
 /* The same for one profile; NICs per GPU and their speed, 0 = as the profile says. */
 void report_nics_of(const char *profile, double nics_per_gpu, double nic_Gbitps, FILE *f);
-/* Per scenario: every policy with its best knobs. */
-void report_table(const struct grid *g, FILE *f);
+/* The head as a record: a title, members for programs too; and what programs find behind the
+ * results. */
+void report_title(const struct config *c, struct record *r);
+void report_head_record(const struct config *c, struct record *r);
+void report_tail_record(const struct config *c, struct record *r);
+/* The first value that the file gives a key, or its default. */
+const char *report_first_value(const struct config *c, const char *key);
 /* The first members of a JSON object of results, each with its comma. */
 void report_json_head(const struct config *c, FILE *f);
-/* Every evaluated point, one object; the caller writes and frees the text. confidence (may be NULL;
- * taken over) goes under that key. ERR_NOMEM. */
-struct json_t;
-int report_json(const struct grid *g, struct json_t *confidence, char **text);
-/* Every evaluated point, one line; skipped ones are left out. */
-void report_csv(const struct grid *g, FILE *f);
-/* Its head and one of its lines; name: what stands in the policy column, NULL = the policy's. */
-void report_csv_head(const struct config *c, FILE *f);
-void report_csv_row(const struct config *c, const struct grid_point *p, const char *name, FILE *f);
 /* "batch 64, cluster.nodes 8": the scenario keys that the file varies, with their values. */
 void report_scenario_words(const struct config *c, size_t scenario, char *buf, size_t size);
-/* Best knobs per batch and policy: what the latency and gain pictures read. */
-void report_best_csv(const struct grid *g, FILE *f);
-
 /* "num_rounds=4 num_sms=8": the knobs worth naming; the others are at their defaults. */
 void report_knob_words(const struct grid_point *p, char *buf, size_t size);
 /* Every knob that the policy reads, into a JSON object. */

@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "report/plot.h"
+#include "report/points.h"
 #include "report/report.h"
 
 enum { ROWS_MAX = 32, CELLS_MAX = 96, PICTURES_MAX = 24, PATH_SIZE = 1024 };

@@ -1,6 +1,7 @@
 #include "study/eps_rule.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 #include "base/err.h"
 
@@ -60,4 +61,32 @@ int eps_rule_of(struct evaluator *e, const struct scenario *s, const struct knob
     out->gemm_ratio = gemm / gemm1;
     out->worthwhile = out->comm_ratio <= 1 + EPS_RULE_E0 && out->gemm_ratio <= 1 + EPS_RULE_E1;
     return 0;
+}
+
+int eps_rules_of(const struct grid *g, struct eps_rule **out, size_t *n)
+{
+    size_t scenarios = config_num_scenarios(g->config);
+    struct evaluator *e = NULL;
+    int err;
+
+    *n = 0;
+    *out = NULL;
+    if (!config_has_policy(g->config, policy_eps.name))
+        return 0;
+    *out = calloc(scenarios, sizeof **out);
+    err = *out ? evaluator_open(&e) : ERR_NOMEM;
+    for (size_t i = 0; i < scenarios && !err; i++) {
+        const struct grid_point *p = grid_best(g, i, &policy_eps);
+        struct scenario s;
+
+        if (!p || config_scenario(g->config, i, &s))
+            continue;
+        err = eps_rule_of(e, &s, &p->knobs, &(*out)[*n]);
+        (*out)[*n].batch = s.batch;
+        (*out)[*n].simulated_pn = p->knobs.pipeline_num;
+        *n += !err;
+        scenario_free(&s);
+    }
+    evaluator_close(e);
+    return err;
 }

@@ -7,12 +7,13 @@
 #ifndef PEOSIM_STUDY_EPS_RULE_H
 #define PEOSIM_STUDY_EPS_RULE_H
 
-#include "study/evaluate.h"
+#include "study/grid.h"
 
 #define EPS_RULE_E0 0.32
 #define EPS_RULE_E1 0.03
 
 struct eps_rule {
+    int batch, simulated_pn;       /* the scenario, and what simulation chose (eps_rules_of) */
     double comm_us;                /* C: the all-to-alls at PN = 1, without waiting for peers */
     double k_us;                   /* what one more group costs the GEMMs and all-to-alls */
     double best_pn;                /* sqrt(C/k); INFINITY where groups cost nothing */
@@ -23,5 +24,8 @@ struct eps_rule {
 /* k: knobs with PN and GEMM kinds resolved. 0 or an error code (logged where detected). */
 int eps_rule_of(struct evaluator *e, const struct scenario *s, const struct knobs *k,
                 struct eps_rule *out);
+/* The rule beside the best point of eps in each scenario of a grid; *n = 0 where it has no eps. The
+ * caller frees *out, also after an error. */
+int eps_rules_of(const struct grid *g, struct eps_rule **out, size_t *n);
 
 #endif

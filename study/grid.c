@@ -320,6 +320,22 @@ const struct grid_point *grid_best(const struct grid *g, size_t scenario,
     return best;
 }
 
+const struct grid_point *grid_point_to_show(const struct grid *g)
+{
+    const struct grid_point *show = NULL;
+
+    for (size_t i = 0; i < g->num_points; i++) {
+        const struct grid_point *p = &g->points[i];
+
+        if (!p->skipped && p->ev.gain_pct > 0 && (!show || p->ev.gain_pct > show->ev.gain_pct))
+            show = p;
+    }
+    for (size_t i = 0; i < g->num_points && !show; i++)
+        if (!g->points[g->num_points - 1 - i].skipped)
+            show = &g->points[g->num_points - 1 - i];
+    return show;
+}
+
 int grid_point_method(const struct grid_point *p)
 {
     return policy_knob(p->policy, &p->knobs, p->policy->method_knob, 0);

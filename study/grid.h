@@ -51,6 +51,8 @@ void grid_free(struct grid *g); /* accepts NULL */
 /* The point with the least layer time of one policy in one scenario, or NULL. */
 const struct grid_point *grid_best(const struct grid *g, size_t scenario,
                                    const struct policy *policy);
+/* The point worth a timeline: the largest gain; where nothing gains, the last one that can run. */
+const struct grid_point *grid_point_to_show(const struct grid *g);
 /* Tries what `auto` stands for (the policy's search table), keeps the best in *k; then evaluates.
  */
 int grid_evaluate(struct evaluator *e, const struct scenario *s, const struct policy *p,

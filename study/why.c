@@ -6,10 +6,40 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "study/recommend.h"
 
 const char *why_part_name(int part)
 {
     return part == PART_COUNT ? "launch" : trace_part_name((enum trace_part)part);
+}
+
+int why_find(const struct config *c, int jobs, struct grid_point *out)
+{
+    const struct recommend_pick *best;
+    struct recommend *r = NULL;
+    bool any = false;
+    int err;
+
+    for (int i = 0; i < c->num_policies; i++)
+        any |= c->policies[i].policy != &policy_none;
+    if (config_num_points(c) == 1 || !any) {
+        *out = (struct grid_point){.scenario = config_num_scenarios(c) - 1};
+        config_knobs(c, 0, &out->policy, &out->knobs, &out->entry);
+        return 0;
+    }
+    err = recommend_run(c, jobs, 0, &r);
+    best = err ? NULL : recommend_best(r);
+    if (!err && !best) {
+        log_error_at(c->path, 0, "no policy can run with knobs that the lists allow");
+        err = ERR_INFEASIBLE;
+    }
+    if (!err)
+        *out = (struct grid_point){.scenario = best->scenario,
+                                   .policy = c->policies[best->best].policy,
+                                   .entry = best->best,
+                                   .knobs = best->entry[best->best].knobs};
+    recommend_free(r);
+    return err;
 }
 
 static void part_add(struct why_part *p, const struct trace_step *s, int layers)
@@ -131,6 +161,22 @@ static int timeline(struct why *w, const struct scenario *s)
     return err;
 }
 
+/* A policy measured over several layers has no such steps. */
+static int terms_fill(struct why *w, const struct scenario *s)
+{
+    struct evaluator *e = NULL;
+    int err;
+
+    if (w->point.policy == &policy_none || w->point.policy->spans_layers)
+        return 0;
+    err = evaluator_open(&e);
+    if (!err)
+        err = terms_of(e, s, w->point.policy, &w->point.knobs, &w->terms);
+    evaluator_close(e);
+    w->has_terms = !err;
+    return err;
+}
+
 static void fixes_list(struct why *w)
 {
     static const struct why_fix all[] = {
@@ -202,6 +248,8 @@ int why_run(const struct config *c, const struct grid_point *point, int jobs, st
     }
     w->point = *point;
     err = timeline(w, &s);
+    if (!err)
+        err = terms_fill(w, &s);
     if (!err) {
         fixes_list(w);
         err = grid_each((size_t)w->num_fixes, jobs, fix_task, &fixing);

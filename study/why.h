@@ -4,6 +4,7 @@
 #define PEOSIM_STUDY_WHY_H
 
 #include "study/grid.h"
+#include "study/terms.h"
 
 enum { WHY_PARTS = PART_COUNT + 1, WHY_MAX_FIXES = 16 }; /* the last part: launch gaps */
 
@@ -39,9 +40,13 @@ struct why {
     int num_ops;
     struct why_fix fix[WHY_MAX_FIXES]; /* what saves most first */
     int num_fixes;
+    bool has_terms; /* of a layer by itself: a policy measured over several has no such steps */
+    struct terms terms;
 };
 
 const char *why_part_name(int part);
+/* The point asked about: the only one, or the best that a search finds. ERR_INFEASIBLE, logged. */
+int why_find(const struct config *c, int jobs, struct grid_point *out);
 /* The point's scenario, policy and knobs are read. ERR_INFEASIBLE (logged) where it cannot run. */
 int why_run(const struct config *c, const struct grid_point *point, int jobs, struct why **out);
 void why_free(struct why *w); /* accepts NULL */

@@ -246,20 +246,61 @@ static int nth_stream(const struct trace_log *log, int rank, int nth)
     return nth < num ? seen[nth] : -1;
 }
 
-/* as_rank: the picture shows one rank, whatever the traces call it. */
+/* The most boxes of a lane in a picture: more are narrower than its pixels. */
+#define LANE_BOXES 3000
+
+static void write_box(const struct trace_record *r, int as_rank, const char *name, FILE *f)
+{
+    struct trace_record box = *r;
+
+    box.rank = as_rank;
+    trace_csv_text(name, f);
+    fputc(',', f);
+    trace_csv_record(&box, f);
+}
+
+/* The width under which neighbours become one box; 0 where a lane has few spans. */
+static double lane_pixel_ns(const struct trace_log *log, int rank, int stream)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < log->num_records; i++)
+        n += log->records[i].rank == rank && log->records[i].stream == stream;
+    return n > LANE_BOXES ? trace_log_rank_end(log, rank) / LANE_BOXES : 0;
+}
+
+/* as_rank: the picture shows one rank, whatever the traces call it. Of spans that start within one
+ * pixel the longest gives the box its name. */
 static void write_lane(const struct trace_log *log, int rank, int stream, int as_rank,
                        const char *name, FILE *f)
 {
-    for (size_t i = 0; i < log->num_records; i++) {
-        struct trace_record r = log->records[i];
+    double pixel_ns = lane_pixel_ns(log, rank, stream);
+    struct trace_record box;
+    double longest_ns = 0;
+    bool open = false;
 
-        if (r.rank != rank || r.stream != stream)
+    for (size_t i = 0; i < log->num_records; i++) {
+        const struct trace_record *r = &log->records[i];
+
+        if (r->rank != rank || r->stream != stream)
             continue;
-        r.rank = as_rank;
-        trace_csv_text(name, f);
-        fputc(',', f);
-        trace_csv_record(&r, f);
+        if (open && r->start_ns < box.start_ns + pixel_ns) {
+            struct trace_record longer = trace_record_ns(r) > longest_ns ? *r : box;
+
+            longest_ns = fmax(longest_ns, trace_record_ns(r));
+            longer.start_ns = box.start_ns;
+            longer.end_ns = fmax(box.end_ns, r->end_ns);
+            box = longer;
+            continue;
+        }
+        if (open)
+            write_box(&box, as_rank, name, f);
+        box = *r;
+        longest_ns = trace_record_ns(r);
+        open = true;
     }
+    if (open)
+        write_box(&box, as_rank, name, f);
 }
 
 int trace_diff_write_lanes(const struct trace_diff *diff, const char *a_name, const char *b_name,

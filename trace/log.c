@@ -7,10 +7,7 @@
 #include <string.h>
 
 #include "base/err.h"
-#include "base/file.h"
 #include "base/log.h"
-#include "trace/chrome.h"
-#include "trace/csv.h"
 
 static const char *const counter_names[TRACE_NUM_COUNTERS] = {"sms_in_use", "nvlink_egress_GBps",
                                                               "nic_egress_GBps", "hbm_GBps"};
@@ -380,48 +377,6 @@ int trace_log_of(const struct trace *trace, const struct plan *plan, struct trac
 out:
     trace_log_free(log);
     free(rows);
-    return err;
-}
-
-static int read_text(const char *path, const char *text, size_t len, const struct trace_map *map,
-                     struct trace_log **out)
-{
-    size_t first = strspn(text, " \t\r\n");
-
-    if (first == len) {
-        log_error_at(path, 0, "the file is empty");
-        return ERR_PARSE;
-    }
-    if (len > 1 && (unsigned char)text[0] == 0x1f && (unsigned char)text[1] == 0x8b) {
-        log_error_at(path, 0, "the file is compressed; unpack it with gzip -d first");
-        return ERR_PARSE;
-    }
-    if (text[first] == '{' || text[first] == '[')
-        return trace_chrome_parse(text, len, path, map, out);
-    return trace_csv_parse(text, len, path, out);
-}
-
-int trace_log_read(const char *path, const struct trace_map *map, struct trace_log **out)
-{
-    struct trace_log *log = NULL;
-    char *text = NULL;
-    size_t len = 0;
-    int err = file_read_unpacked(path, TRACE_MAX_BYTES, &text, &len);
-
-    if (!err)
-        err = read_text(path, text, len, map, &log);
-    if (!err && !log->num_records) {
-        log_error_at(path, 0, "the trace has no spans%s",
-                     map && map->num ? " that --map keeps" : "");
-        err = ERR_DATA;
-    }
-    if (!err) {
-        trace_log_sort(log);
-        *out = log;
-        log = NULL;
-    }
-    trace_log_free(log);
-    free(text);
     return err;
 }
 

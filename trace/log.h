@@ -78,11 +78,22 @@ void trace_log_sort(struct trace_log *log);
  * not the plan's. */
 int trace_log_of(const struct trace *trace, const struct plan *plan, struct trace_log **out);
 
-/* Reads spans.csv or a Chrome trace, whichever it is, packed by gzip or not, and sorts it. map may
- * be NULL; with one, only kernels that it maps are kept of other programs' traces. ERR_NOTFOUND,
- * ERR_IO, ERR_RANGE (too large), ERR_PARSE (empty, cut off, not a trace), ERR_DATA (no spans);
- * logged. */
+/* Reads a trace, whichever of these it is, and sorts it: spans.csv, a Chrome trace (peosim's or
+ * torch.profiler's), Nsight Systems' kernels as CSV or SQLite (trace/nsys.h), packed by gzip or
+ * not; or a folder of such files, one or more ranks each, in order of their names (ranks that two
+ * files both have are counted on; each file's clock begins with its first span). map may be NULL;
+ * with one, only kernels that it maps are kept of other programs' traces. ERR_NOTFOUND, ERR_IO,
+ * ERR_RANGE (too large), ERR_PARSE (empty, cut off, not a trace), ERR_DATA (no spans); logged. */
 int trace_log_read(const char *path, const struct trace_map *map, struct trace_log **out);
+
+/* A part of a trace: what starts in [from_ns, to_ns), of one layer (-1: all). */
+struct trace_window {
+    double from_ns, to_ns;
+    int layer;
+};
+/* Keeps that part and counts its times from its first span. ERR_DATA (logged, by name) where
+ * nothing is left. */
+int trace_log_keep(struct trace_log *log, const struct trace_window *part, const char *name);
 
 double trace_log_rank_end(const struct trace_log *log, int rank); /* ns; 0 if it has no spans */
 int trace_log_slowest_rank(const struct trace_log *log);          /* -1 if there are no spans */

@@ -1,11 +1,11 @@
 #!/bin/bash
 # The EPS-MoE paper's tables 1, 2, 6 and 7 (arXiv 2410.12247) beside ours, as Markdown, and its rule for
 # PN beside the simulated optimum. Every row of the data file gets its own.
-#   docs/tables/eps.sh DATA [1|2|6|7|readings|rule]     DATA: eps_moe_paper.csv; without a table: all
+#   docs/tables/eps.sh DATA [1|2|6|7|batch|readings|rule]     DATA: eps_moe_paper.csv; without a table: all
 # Nothing is fitted to these figures. Ours are whole passes (peosim pass) of configs/eps_*.yaml.
 set -eu -o pipefail
 cd "$(dirname "$0")/../.."
-data=${1:?usage: docs/tables/eps.sh DATA [1|2|6|7|readings|rule]}
+data=${1:?usage: docs/tables/eps.sh DATA [1|2|6|7|batch|readings|rule]}
 peosim=${PEOSIM:-./peosim}
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
@@ -140,6 +140,21 @@ readings() {
     done; done; done
 }
 
+# Table 1's gains by the tokens per rank in a pass, which the paper does not state; DP attention, sequence 512.
+batch() {
+    local config tokens
+    echo "| tokens per rank | Mixtral: base | EPS | gain | DBRX: base | EPS | gain |"
+    echo "|---:|---:|---:|---:|---:|---:|---:|"
+    for tokens in 512 1024 2048 4096 8192; do
+        printf '| %d |' $tokens
+        for config in eps_mixtral_4xh800 eps_dbrx_8xh800; do
+            passes $config --set attention.prompt_len=512 --set attention.tp=1 --set batch=$tokens >"$out/b"
+            printf ' %s | %s | %s |' "$(best "$out/b" tp)" "$(best "$out/b" eps)" "$(pct "$(best "$out/b" eps)" "$(best "$out/b" tp)")"
+        done
+        echo
+    done
+}
+
 # The paper's rule (study/eps_rule.h) beside the best PN by simulation; != marks where they disagree.
 rule() {
     local config tp
@@ -170,6 +185,7 @@ section() { # NAME TITLE
 }
 only=${2:-all}
 section 1 "Table 1: prefill tokens/s"
+section batch "Table 1 by the batch"
 section 2 "Table 2: DeepSeekV2's gain over the base"
 section 6 "Table 6: expert GEMMs by SMs, Mixtral's shape"
 section 7 "Table 7: one layer of DeepSeekV2"

@@ -42,6 +42,6 @@ page() { # FILE
     cat "$new" >"$old"
 }
 
-for file in README.md docs/questions.md docs/results/published.md docs/results/layers.md docs/results/eps.md; do
+for file in README.md docs/questions.md docs/results/published.md docs/results/layers.md docs/results/eps.md docs/howto/diff-peo.md docs/howto/peo-claims.md; do
     page "$file"
 done

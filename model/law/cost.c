@@ -27,7 +27,7 @@ static void basis_mark(struct law_cost *c, const struct hw_profile *p)
     } rests[] = {
         {BASIS_A2A, HW_A2A_CTA_GBPS},       {BASIS_DENSE_BF16, HW_BF16_FIXED_US},
         {BASIS_DENSE_BF16, HW_BF16_EFF},    {BASIS_DENSE_FP8, HW_BLOCK_FIXED_US},
-        {BASIS_DENSE_FP8, HW_BLOCK_EFF},    {BASIS_CONTIG, HW_CONTIG_FIXED_US},
+        {BASIS_DENSE_FP8, HW_BLOCK_EFF},    {BASIS_CONTIG, HW_CONTIG_HBM_EFF},
         {BASIS_CONTIG, HW_CONTIG_EFF},      {BASIS_ACT, HW_ACT_FIXED_US},
         {BASIS_ROUTER, HW_ROUTER_FIXED_US}, {BASIS_ATTN, HW_ATTN_DECODE_HBM_EFF},
     };
@@ -611,10 +611,14 @@ void cost_op_permute(const struct law_cost *c, const struct plan *plan, int rank
 {
     const struct plan_op *o = &plan->ops[op];
     double rows = expert_rows(plan, o, rank), copies = plan_op_copies(plan, op, rank);
+    double bytes = cost_permute_bytes(o->kind, copies, rows, o->dtype, o->n);
+    bool gathers = o->kind == OP_UNPERMUTE && c->v[HW_ACT_GATHER_EFF] > 0;
 
-    law_copy_work(c->v, rows, cost_permute_bytes(o->kind, copies, rows, o->dtype, o->n), o->sms,
-                  out);
-    out->assumed = c->assumed[BASIS_ACT];
+    if (gathers)
+        law_gather_work(c->v, rows, bytes, o->sms, out);
+    else
+        law_copy_work(c->v, rows, bytes, o->sms, out);
+    out->assumed = gathers ? !rests_on_data(c, HW_ACT_GATHER_EFF) : c->assumed[BASIS_ACT];
 }
 
 void cost_op_expert_act(const struct law_cost *c, const struct plan *plan, int rank, int op,

@@ -768,6 +768,14 @@ void law_copy_work(const double *v, double rows, double bytes, int sms, struct c
     stream_work(v, rows, bytes, sms, v[HW_GPU_SM_HBM_GBPS], out);
 }
 
+void law_gather_work(const double *v, double rows, double bytes, int sms, struct cost_work *out)
+{
+    stream_work(v, rows, bytes, sms, v[HW_GPU_SM_HBM_GBPS], out);
+    out->head.sm_ns = fmax(
+        ceil_div(rows, sms) * v[HW_ACT_ROW_NS],
+        bytes / fmin(v[HW_ACT_GATHER_EFF] * v[HW_GPU_HBM_GBPS], out->grid * v[HW_GPU_SM_HBM_GBPS]));
+}
+
 void law_act_work(const double *v, double rows, int groups, int inter, enum plan_dtype dtype,
                   int sms, struct cost_work *out)
 {

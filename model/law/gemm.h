@@ -69,6 +69,8 @@ void law_dense_work(const double *v, const struct law_dense *in, struct cost_wor
 
 /* Element-wise kernel over rows that moves `bytes` through HBM. */
 void law_copy_work(const double *v, double rows, double bytes, int sms, struct cost_work *out);
+/* The same for rows that are gathered back to tokens, at act.gather_eff of HBM's rate. */
+void law_gather_work(const double *v, double rows, double bytes, int sms, struct cost_work *out);
 /* The same: SiLU*mul of 2*inter BF16 to inter values of `dtype`, the rows of `groups` experts. */
 void law_act_work(const double *v, double rows, int groups, int inter, enum plan_dtype dtype,
                   int sms, struct cost_work *out);

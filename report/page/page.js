@@ -18,6 +18,39 @@ function bestOf(name, batch) {
   return points.filter(p => nameOf(p) === name && p.batch === batch).reduce((a, b) => !a || b.gain_pct > a.gain_pct ? b : a, null);
 }
 
+/* 90% intervals of run --confidence: by policy and batch. */
+const intervals = new Map((sum.confidence || []).filter(c => Array.isArray(c.gain_pct_90)).map(c => {
+  const batch = /batch (\d+)/.exec(c.scenario);
+  return [c.policy + '@' + (batch ? +batch[1] : batches[0]), c];
+}));
+const intervalOf = (name, batch) => intervals.get(name + '@' + batch);
+const rangeText = c => `${sign(c.gain_pct_90[0])} to ${sign(c.gain_pct_90[1])}`;
+
+/* Draws them as whiskers on a line chart; key: gain_pct_90 or layer_us_90. */
+const whiskers = key => ({
+  id: 'whiskers',
+  afterDatasetsDraw(chart) {
+    const ctx = chart.ctx, {x, y} = chart.scales;
+    chart.data.datasets.forEach((set, i) => {
+      if (!chart.isDatasetVisible(i)) return;
+      ctx.save();
+      ctx.strokeStyle = set.borderColor;
+      ctx.lineWidth = 1.5;
+      for (const p of set.data) {
+        const c = intervalOf(set.label, p.x);
+        if (!c) continue;
+        const [low, high] = c[key].map(v => y.getPixelForValue(v)), at = x.getPixelForValue(p.x) + (i - chart.data.datasets.length / 2) * 2;
+        ctx.beginPath();
+        ctx.moveTo(at, low); ctx.lineTo(at, high);
+        ctx.moveTo(at - 3, low); ctx.lineTo(at + 3, low);
+        ctx.moveTo(at - 3, high); ctx.lineTo(at + 3, high);
+        ctx.stroke();
+      }
+      ctx.restore();
+    });
+  },
+});
+
 function header() {
   document.title = $('title').textContent = 'peosim: ' + (sum.config || data.folder);
   const facts = [];
@@ -32,22 +65,23 @@ function words() {
     const all = names.filter(n => n !== 'none').map(n => bestOf(n, b)).filter(Boolean).sort((x, y) => y.gain_pct - x.gain_pct);
     if (!all.length) continue;
     const best = all[0], second = all[1];
+    const sure = intervalOf(nameOf(best), b);
     list.push(best.gain_pct > 0
-      ? `Batch ${b}: ${nameOf(best)} is ${sign(best.gain_pct)} over no overlap (${best.layer_us.toFixed(0)} µs instead of ${best.none_us.toFixed(0)})` + (second ? `; next ${nameOf(second)} ${sign(second.gain_pct)}.` : '.')
+      ? `Batch ${b}: ${nameOf(best)} is ${sign(best.gain_pct)} over no overlap${sure ? ', 90% interval ' + rangeText(sure) : ''} (${best.layer_us.toFixed(0)} µs instead of ${best.none_us.toFixed(0)})` + (second ? `; next ${nameOf(second)} ${sign(second.gain_pct)}.` : '.')
       : `Batch ${b}: no policy that was tried gains; the nearest, ${nameOf(best)}, is at ${sign(best.gain_pct)}.`);
   }
   if (!list.length && data.panels.length) list.push(data.panels.length + ' timelines; no table of predictions lies in this folder.');
   $('words').replaceChildren(...list.map(t => Object.assign(document.createElement('li'), {textContent: t})));
 }
 
-function lineChart(id, value, yTitle, yType) {
+function lineChart(id, value, yTitle, yType, interval) {
   const series = names.map((n, i) => ({
     label: n, borderColor: colourOf(n), backgroundColor: colourOf(n), pointRadius: 3, tension: 0, borderWidth: 2,
     borderDash: dashes[names.slice(0, i).filter(m => family(m) === family(n)).length % 4],
     data: batches.map(b => { const p = bestOf(n, b); return p ? {x: b, y: value(p)} : null; }).filter(Boolean),
   }));
   return new Chart($(id), {
-    type: 'line', data: {datasets: series},
+    type: 'line', data: {datasets: series}, plugins: intervals.size ? [whiskers(interval)] : [],
     options: {
       animation: false, maintainAspectRatio: false, interaction: {mode: 'nearest', intersect: false},
       scales: {
@@ -108,7 +142,7 @@ function heat() {
 }
 
 function bestTable() {
-  const cols = [['batch', p => p.batch], ['policy', nameOf], ['layer µs', p => p.layer_us.toFixed(1)], ['gain', p => sign(p.gain_pct)], ['exposed comm. µs', p => p.exposed_comm_us.toFixed(1)], ['SMs', p => (100 * p.sm_util).toFixed(0) + '%'], ['NVLink', p => (100 * p.nvlink_util).toFixed(0) + '%'], ['NIC', p => (100 * p.nic_util).toFixed(0) + '%'], ['rounds', p => p.num_rounds], ['comm. SMs', p => nameOf(p) === 'none' ? '' : p.num_sms], ['assumed', p => (100 * p.assumed_share).toFixed(0) + '%']];
+  const cols = [['batch', p => p.batch], ['policy', nameOf], ['layer µs', p => p.layer_us.toFixed(1)], ['gain', p => sign(p.gain_pct)], ...(intervals.size ? [['90% interval', p => { const c = intervalOf(nameOf(p), p.batch); return c ? rangeText(c) : ''; }]] : []), ['exposed comm. µs', p => p.exposed_comm_us.toFixed(1)], ['SMs', p => (100 * p.sm_util).toFixed(0) + '%'], ['NVLink', p => (100 * p.nvlink_util).toFixed(0) + '%'], ['NIC', p => (100 * p.nic_util).toFixed(0) + '%'], ['rounds', p => p.num_rounds], ['comm. SMs', p => nameOf(p) === 'none' ? '' : p.num_sms], ['assumed', p => (100 * p.assumed_share).toFixed(0) + '%']];
   const rows = batches.flatMap(b => names.map(n => bestOf(n, b)).filter(Boolean)), t = $('best');
   const fill = list => {
     while (t.rows.length > 1) t.deleteRow(1);
@@ -176,13 +210,14 @@ function selftest(all) {
     out.path = panel.p.path.size;
   }
   out.best_rows = $('best').rows.length;
+  out.intervals = intervals.size;
   document.body.setAttribute('data-selftest', JSON.stringify(out));
 }
 
 header(); words();
 if (points.length) {
-  lineChart('gain', p => p.gain_pct, 'gain, %', 'linear');
-  lineChart('time', p => p.layer_us, 'layer, µs', 'logarithmic');
+  lineChart('gain', p => p.gain_pct, 'gain, %', 'linear', 'gain_pct_90');
+  lineChart('time', p => p.layer_us, 'layer, µs', 'logarithmic', 'layer_us_90');
   const bs = batches.map(b => [b, b]), mid = batches[Math.floor(batches.length / 2)], hs = heatable();
   select($('partsbatch'), bs, parts, mid); parts();
   if (hs.length) { select($('heatpolicy'), hs.map(n => [n, n]), heat); select($('heatbatch'), bs, heat, mid); heat(); } else $('heatbox').remove();

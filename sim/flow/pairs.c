@@ -78,7 +78,8 @@ static int rows_grow(struct sim_flow_net *net, struct plane *p)
         (err = GROW(net, p->cells, from, to)) || (err = GROW(net, p->level, from, to)) ||
         (err = GROW(net, p->raised, from, to)) || (err = GROW(net, p->need_ns, from, to)) ||
         (err = GROW(net, p->served, from, to)) || (err = GROW(net, p->solo_served, from, to)) ||
-        (err = GROW(net, p->own_credit, from, to)) || (err = GROW(net, p->retired, from, to)) ||
+        (err = GROW(net, p->own_credit, from, to)) || (err = GROW(net, p->own_cap, from, to)) ||
+        (err = GROW(net, p->limited, from, to)) || (err = GROW(net, p->retired, from, to)) ||
         (err = GROW(net, p->limit_next, from, to)) || (err = links_grow(net, &p->own, from, to)) ||
         (err = links_grow(net, &p->out, from, to)))
         return err;
@@ -122,6 +123,13 @@ static void plane_free(struct plane *p)
     free(p->in_load);
     free(p->solo_served);
     free(p->own_credit);
+    free(p->own_cap);
+    free(p->limited);
+    free(p->out_cap);
+    free(p->in_cap);
+    free(p->out_sent);
+    free(p->out_count);
+    free(p->out_level);
     free(p->retired);
     free(p->limit_next);
     free(p->out_waits);
@@ -147,12 +155,15 @@ static int plane_arrays(struct sim_flow_net *net, struct plane *p)
     if ((err = GROW(net, p->out_link, 0, ports)) || (err = GROW(net, p->in_link, 0, ports)) ||
         (err = GROW(net, p->merged, 0, ports)) || (err = GROW(net, p->in_open, 0, cols)) ||
         (err = GROW(net, p->in_count, 0, cols)) || (err = GROW(net, p->in_served, 0, cols)) ||
-        (err = GROW(net, p->out_load, 0, ports)) || (err = GROW(net, p->in_load, 0, ports)) ||
-        (err = GROW(net, p->out_waits, 0, ports)) || (err = GROW(net, p->in_waits, 0, ports)) ||
-        (err = GROW(net, p->out_left, 0, ports)) || (err = GROW(net, p->in_left, 0, ports)) ||
-        (err = GROW(net, p->out_idle, 0, ports)) || (err = GROW(net, p->in_idle, 0, ports)) ||
-        (err = GROW(net, p->out_credit, 0, ports)) || (err = GROW(net, p->in_credit, 0, ports)) ||
-        (err = GROW(net, p->port_first, 0, ports)) || (err = links_grow(net, &p->in, 0, p->cols)))
+        (err = GROW(net, p->out_load, 0, cols)) || (err = GROW(net, p->in_load, 0, cols)) ||
+        (err = GROW(net, p->out_waits, 0, cols)) || (err = GROW(net, p->in_waits, 0, cols)) ||
+        (err = GROW(net, p->out_left, 0, cols)) || (err = GROW(net, p->in_left, 0, cols)) ||
+        (err = GROW(net, p->out_idle, 0, cols)) || (err = GROW(net, p->in_idle, 0, cols)) ||
+        (err = GROW(net, p->out_credit, 0, cols)) || (err = GROW(net, p->in_credit, 0, cols)) ||
+        (err = GROW(net, p->out_cap, 0, cols)) || (err = GROW(net, p->in_cap, 0, cols)) ||
+        (err = GROW(net, p->out_sent, 0, cols)) || (err = GROW(net, p->out_count, 0, cols)) ||
+        (err = GROW(net, p->out_level, 0, cols)) || (err = GROW(net, p->port_first, 0, ports)) ||
+        (err = links_grow(net, &p->in, 0, p->cols)))
         return err;
     return rows_grow(net, p);
 }
@@ -199,6 +210,8 @@ int pairs_plane_add(struct sim_flow_net *net, const uint32_t *out, const uint32_
     for (uint32_t i = 0; i < ports; i++) {
         p->out_link[i] = out[i];
         p->in_link[i] = in[i];
+        p->out_cap[i] = (float)net->hot[out[i]].capacity;
+        p->in_cap[i] = (float)net->hot[in[i]].capacity;
         p->merged[i] = p->port_first[i] = PAIRS_NONE;
         err = limits_reserve(net, out[i] > in[i] ? out[i] : in[i]);
         if (err) {
@@ -339,6 +352,8 @@ static int row_take(struct sim_flow_net *net, struct plane *p, uint32_t port, ui
     p->limit[row] = limit;
     p->limit_next[row] = PAIRS_NONE;
     p->own_credit[row] = 0;
+    p->limited[row] = limit ? 1 : 0;
+    p->own_cap[row] = limit ? (float)net->hot[limit].capacity : 0;
     if (row >= p->rows)
         p->rows = lanes_up(row + 1);
     *out = row;
@@ -349,6 +364,7 @@ static void row_give(struct plane *p, uint32_t row)
 {
     p->used[row] = 0;
     p->limit[row] = 0;
+    p->limited[row] = p->own_cap[row] = p->own_credit[row] = 0;
     while (p->rows) {
         for (uint32_t i = p->rows - PAIRS_LANES; i < p->rows; i++)
             if (p->used[i])
@@ -386,6 +402,7 @@ static int row_of(struct sim_flow_net *net, struct plane *p, uint32_t port, uint
     if (err)
         return err;
     p->limit_next[*row] = at->plane ? at->row : PAIRS_NONE;
+    p->spread |= at->plane != 0;
     *at = (struct limit_row){p->id + 1, *row};
     return 0;
 }
@@ -478,7 +495,7 @@ bool pairs_has(const struct pairs *f, uint32_t link)
 
 void pairs_rows_retire(struct sim_flow_net *net, struct plane *p)
 {
-    for (uint32_t row = 0; row < p->rows; row++)
+    for (uint32_t row = 0; row < p->rows && p->retiring; row++)
         if (p->retired[row] && !p->flows[row])
             sim_link_retire(net, p->limit[row]);
 }
@@ -498,12 +515,14 @@ bool pairs_limit_remove(struct sim_flow_net *net, uint32_t link, bool retire)
     }
     p = f->planes[at->plane - 1];
     for (uint32_t row = at->row; row != PAIRS_NONE; row = p->limit_next[row]) {
-        p->retired[row] = retire;
+        p->retiring += retire && !p->retired[row];
+        p->retired[row] |= retire;
         idle &= !p->flows[row];
     }
     if (!idle)
         return false;
     for (uint32_t row = at->row; row != PAIRS_NONE; row = p->limit_next[row]) {
+        p->retiring -= p->retired[row];
         p->retired[row] = 0;
         row_give(p, row);
     }
@@ -528,15 +547,28 @@ static void capacity_account(struct sim_flow_net *net, struct plane *p, uint32_t
         uint32_t row = p->port_first[i];
 
         if (p->out_link[i] == link && row != PAIRS_NONE && p->out.level[row] < PAIRS_FREE)
-            p->out_credit[i] += bytes;
+            p->out_credit[i] += (float)bytes;
         if (p->in_link[i] == link && p->in.level[i] < PAIRS_FREE)
-            p->in_credit[i] += bytes;
+            p->in_credit[i] += (float)bytes;
     }
     for (uint32_t row = first; row != PAIRS_NONE; row = p->limit_next[row])
         all += p->count[row] + p->solo[row];
     for (uint32_t row = first; row != PAIRS_NONE; row = p->limit_next[row])
         if (p->own.level[row] < PAIRS_FREE)
-            p->own_credit[row] += bytes * (p->count[row] + p->solo[row]) / most_of(all, 1);
+            p->own_credit[row] += (float)(bytes * (p->count[row] + p->solo[row]) / most_of(all, 1));
+}
+
+static void capacity_note(const struct sim_flow_net *net, struct plane *p, uint32_t link)
+{
+    float GBps = (float)net->hot[link].capacity;
+    uint32_t first = net->pairs->limit_row[link].row;
+
+    for (uint32_t i = 0; i < p->ports && first == PAIRS_NONE; i++) {
+        p->out_cap[i] = p->out_link[i] == link ? GBps : p->out_cap[i];
+        p->in_cap[i] = p->in_link[i] == link ? GBps : p->in_cap[i];
+    }
+    for (uint32_t row = first; row != PAIRS_NONE; row = p->limit_next[row])
+        p->own_cap[row] = GBps;
 }
 
 /* Rates change a little later: who changes one capacity at a time changes more of them soon. */
@@ -546,6 +578,7 @@ void pairs_capacity_changed(struct sim_flow_net *net, uint32_t link, double was_
 
     if (p->state != PAIRS_IDLE)
         capacity_account(net, p, link, was_GBps);
+    capacity_note(net, p, link);
     if (p->state == PAIRS_RUNNING)
         p->next_ns = least_of(p->next_ns, net->now_ns + 0.25 * PAIRS_EPS * p->typical_ns);
 }

@@ -85,24 +85,32 @@ struct plane {
     float *level, *raised;      /* the lower of its limit's and its port's */
     float *need_ns;             /* until its first flow ends */
     struct pair_links own, out; /* of limits; of ports, at their leaders */
-    double *own_credit, *served, *solo_served;
+    float *own_cap, *limited;   /* of its limit; 1 or 0 */
+    float *own_credit, *served, *solo_served;
 
     /* per column */
     struct pair_links in;
     float *in_open, *in_count, *in_served;
 
     /* per port: bytes owed to its links' flows (negative: had too much), GB/s of the last epoch */
-    double *out_credit, *in_credit, *out_load, *in_load;
-    double *out_left, *in_left;   /* bytes that their flows still have to send */
-    double *out_waits, *in_waits; /* for how long flows that join have waited; scratch */
-    double *out_idle, *in_idle;   /* bytes not carried meanwhile */
-    uint32_t *port_first;         /* leader, or PAIRS_NONE */
-    bool limits, shared;          /* some rows have limits; some ports several rows */
-    uint32_t running;             /* flows in the matrix */
+    float *out_credit, *in_credit, *out_load, *in_load;
+    float *out_cap, *in_cap;                 /* capacities */
+    float *out_left, *in_left;               /* bytes that their flows still have to send */
+    float *out_waits, *in_waits;             /* for how long flows that join have waited; scratch */
+    float *out_idle, *in_idle;               /* bytes not carried meanwhile */
+    float *out_sent, *out_count, *out_level; /* of all rows of a port; scratch */
+    uint32_t *port_first;                    /* leader, or PAIRS_NONE */
+    bool limits, shared;                     /* some rows have limits; some ports several rows */
+    bool spread;                             /* some limits are shared by ports */
+    bool led;                                /* leaders are those of the rows that have flows */
+    uint32_t retiring;                       /* rows whose limit goes when their flows have ended */
+    uint32_t running;                        /* flows in the matrix */
     enum pair_state state;
     double from_ns, next_ns;       /* rates hold from; when something is next to be done */
     double first_ns;               /* from from_ns to the first end */
-    double tail_ns;                /* what the link with most left to carry takes for it */
+    double busy_ns;                /* and how much longer the epoch is */
+    float tail_ns;                 /* what the link with most left to carry takes for it */
+    uint32_t first_row;            /* of the first end */
     double epoch_ns, typical_ns;   /* length of the last epoch; how long flows took of late */
     struct pair_end *ends, **last; /* in the order of cells; scratch */
     uint32_t end_count, end_at, end_room;
@@ -131,9 +139,15 @@ struct pairs {
 
 /* The inner loops, for the processor at hand. */
 struct pairs_code {
+    /* Caps and counts of all links for an epoch like the last one. */
+    void (*begin)(struct plane *p);
+    /* What those that stay on a link get of what others leave over, in busy_ns. */
+    void (*raise)(struct plane *p, float busy_ns);
+    /* What the links owe and are owed after ns. */
+    void (*credits)(struct plane *p, float ns);
     /* Max-min levels of all links from caps and counts. */
     void (*fill)(struct plane *p);
-    /* need_ns of all rows; the least. */
+    /* need_ns of all rows; the least, and its row. */
     float (*need)(struct plane *p);
     /* Who ends within total_ns: what they leave over, and how many are bound to each link then. */
     void (*ending)(struct plane *p, float total_ns);
@@ -175,7 +189,9 @@ static inline void pairs_cell_count(struct plane *p, uint32_t row, uint32_t col,
     }
     p->weight[(size_t)row * p->cols + col] += by;
     p->weight_in[(size_t)col * p->row_room + row] += by;
+    p->led &= p->count[row] > 0;
     p->count[row] += by;
+    p->led &= p->count[row] > 0;
     p->in_count[col] += by;
 }
 

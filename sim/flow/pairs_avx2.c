@@ -16,7 +16,8 @@
 
 const struct pairs_code *pairs_code_avx2(void)
 {
-    static const struct pairs_code code = {pairs_fill, pairs_need, pairs_ending, pairs_advance};
+    static const struct pairs_code code = {pairs_begin, pairs_raise,  pairs_credits, pairs_fill,
+                                           pairs_need,  pairs_ending, pairs_advance};
 
     return __builtin_cpu_supports("avx2") ? &code : NULL;
 }

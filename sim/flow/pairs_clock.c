@@ -11,42 +11,10 @@
 #define TYPICAL_PART 0.25
 /* The most of what is left to do that one epoch covers. */
 #define TAIL_PART 0.5
-/* A link's capacity is not moved further than this by what it owes or is owed. */
-#define CAP_LOWEST  0.5
-#define CAP_HIGHEST 2.0
 /* Nothing ends later than this many ns from now. */
 #define NEED_NEVER 1e8f
 
-/* The capacity over the next epoch, with the link's credit spread over as long as the last one, or
- * over all that it still has to carry. */
-static float cap_with_credit(double cap_GBps, double credit, double epoch_ns, double left_ns)
-{
-    double ns = least_of(epoch_ns, left_ns);
-    double with = ns > 0 ? cap_GBps + credit / ns : cap_GBps;
-
-    return (float)least_of(most_of(with, CAP_LOWEST * cap_GBps), CAP_HIGHEST * cap_GBps);
-}
-
-/* That of a port's link, out or in. */
-static float port_cap(const struct sim_flow_net *net, struct plane *p, uint32_t link, double credit,
-                      double left)
-{
-    double cap_GBps = net->hot[link].capacity, left_ns = left / most_of(cap_GBps, 1e-6);
-
-    p->tail_ns = most_of(p->tail_ns, left_ns);
-    return cap_with_credit(cap_GBps, credit, p->epoch_ns, left_ns);
-}
-
-static void link_begin(struct pair_links *k, uint32_t l, float cap, float flows)
-{
-    k->cap[l] = cap;
-    k->n[l] = flows;
-    k->share[l] = flows > 0.5f ? (cap > 1e-6f ? cap : 1e-6f) / flows : PAIRS_FREE;
-    k->level[l] = PAIRS_FREE;
-    k->bound[l] = 0;
-}
-
-/* What a row may have of its limit. */
+/* What a row may have of a limit that several ports share. */
 static double limit_GBps(const struct sim_flow_net *net, const struct plane *p, uint32_t row)
 {
     double GBps = net->hot[p->limit[row]].capacity, all = 0;
@@ -60,60 +28,33 @@ static double limit_GBps(const struct sim_flow_net *net, const struct plane *p, 
 }
 
 /* The first row of a port that has flows stands for its link out. */
-static void rows_begin(struct sim_flow_net *net, struct plane *p)
+static void leaders_set(struct plane *p)
 {
     uint32_t *first = p->port_first;
 
-    p->limits = p->shared = false;
+    p->shared = false;
+    p->led = true;
     for (uint32_t i = 0; i < p->ports; i++)
         first[i] = PAIRS_NONE;
     for (uint32_t row = 0; row < p->rows; row++) {
-        float flows = p->count[row] + p->solo[row];
-        bool limit = p->used[row] && p->limit[row] && flows > 0;
-
         p->leader[row] = row;
-        p->open[row] = p->count[row] > 0;
-        p->cells[row] = p->count[row];
-        link_begin(&p->out, row, 0, 0);
-        link_begin(&p->own, row, 0, 0);
-        if (limit)
-            link_begin(
-                &p->own, row,
-                cap_with_credit(limit_GBps(net, p, row), p->own_credit[row], p->epoch_ns, INFINITY),
-                flows);
-        p->limits |= limit;
         if (!p->used[row] || p->count[row] == 0)
             continue;
         if (first[p->port[row]] == PAIRS_NONE)
             first[p->port[row]] = row;
         p->leader[row] = first[p->port[row]];
         p->shared |= p->leader[row] != row;
-        p->out.n[p->leader[row]] += p->count[row];
-    }
-    for (uint32_t i = 0; i < p->ports; i++)
-        if (first[i] != PAIRS_NONE)
-            link_begin(&p->out, first[i],
-                       port_cap(net, p, p->out_link[i], p->out_credit[i], p->out_left[i]),
-                       p->out.n[first[i]]);
-}
-
-static void columns_begin(struct sim_flow_net *net, struct plane *p)
-{
-    for (uint32_t i = 0; i < p->cols; i++) {
-        bool some = i < p->ports && p->in_count[i] > 0;
-
-        p->in_open[i] = some;
-        link_begin(&p->in, i,
-                   some ? port_cap(net, p, p->in_link[i], p->in_credit[i], p->in_left[i]) : 0,
-                   some ? p->in_count[i] : 0);
     }
 }
 
 static void rates_set(struct sim_flow_net *net, struct plane *p)
 {
-    p->tail_ns = 0;
-    rows_begin(net, p);
-    columns_begin(net, p);
+    if (!p->led)
+        leaders_set(p);
+    for (uint32_t row = 0; row < p->rows && p->spread; row++)
+        if (p->limit[row])
+            p->own_cap[row] = (float)limit_GBps(net, p, row);
+    net->pairs->code->begin(p);
     net->pairs->code->fill(p);
     for (uint32_t row = 0; row < p->rows; row++)
         p->level[row] = lesser(p->own.level[row], p->out.level[p->leader[row]]);
@@ -133,33 +74,32 @@ static double late_bytes(const struct plane *p, const struct pair_flow *w, doubl
 static void waits_note(const struct plane *p, const struct pair_flow *w, double now_ns)
 {
     uint32_t port = p->port[w->row];
-    double waits = now_ns - w->start_ns;
+    float waits = (float)(now_ns - w->start_ns);
 
-    p->out_waits[port] = most_of(p->out_waits[port], waits);
-    p->in_waits[w->col] = most_of(p->in_waits[w->col], waits);
+    p->out_waits[port] = waits > p->out_waits[port] ? waits : p->out_waits[port];
+    p->in_waits[w->col] = waits > p->in_waits[w->col] ? waits : p->in_waits[w->col];
 }
 
 /* What a link had idle while flows waited: a full one had nothing, and what it did not carry stands
  * on its account already. */
-static double idle_bytes(double waits_ns, double cap_GBps, double load_GBps, double credit)
+static float idle_bytes(float waits_ns, float cap_GBps, float load_GBps, float credit)
 {
     return credit == 0 && cap_GBps > load_GBps ? waits_ns * (cap_GBps - load_GBps) : 0;
 }
 
-static void idle_give(struct sim_flow_net *net, struct plane *p)
+static void idle_give(struct plane *p)
 {
     for (uint32_t i = 0; i < p->ports; i++) {
-        p->out_idle[i] = idle_bytes(p->out_waits[i], net->hot[p->out_link[i]].capacity,
-                                    p->out_load[i], p->out_credit[i]);
-        p->in_idle[i] = idle_bytes(p->in_waits[i], net->hot[p->in_link[i]].capacity, p->in_load[i],
-                                   p->in_credit[i]);
+        p->out_idle[i] =
+            idle_bytes(p->out_waits[i], p->out_cap[i], p->out_load[i], p->out_credit[i]);
+        p->in_idle[i] = idle_bytes(p->in_waits[i], p->in_cap[i], p->in_load[i], p->in_credit[i]);
         p->out_waits[i] = p->in_waits[i] = 0;
     }
 }
 
-static void idle_take(double *idle, double *credit, double bytes)
+static void idle_take(float *idle, float *credit, float bytes)
 {
-    double from_idle = least_of(*idle, bytes);
+    float from_idle = lesser(*idle, bytes);
 
     *idle -= from_idle;
     *credit -= bytes - from_idle;
@@ -167,7 +107,7 @@ static void idle_take(double *idle, double *credit, double bytes)
 
 static void flow_join(struct sim_flow_net *net, struct plane *p, struct pair_flow *w, double now_ns)
 {
-    double late = late_bytes(p, w, now_ns);
+    float late = (float)late_bytes(p, w, now_ns);
     float bytes = (float)most_of(w->bytes - late, 1e-3);
     size_t cell = (size_t)w->row * p->cols + w->col;
 
@@ -197,36 +137,30 @@ static void credits_forget(struct plane *p)
 }
 
 /* Whether credits of the last epoch are worth an end of their own to the next. */
-static bool credit_is_due(struct sim_flow_net *net, const struct plane *p, double epoch_ns)
+static bool credit_is_due(const struct plane *p, double epoch_ns)
 {
-    for (uint32_t i = 0; i < p->ports; i++) {
-        double out = net->hot[p->out_link[i]].capacity, in = net->hot[p->in_link[i]].capacity;
+    float part = (float)(0.05 * epoch_ns);
 
-        if (fabs(p->out_credit[i]) > 0.05 * out * epoch_ns ||
-            fabs(p->in_credit[i]) > 0.05 * in * epoch_ns)
+    for (uint32_t i = 0; i < p->ports; i++)
+        if (fabsf(p->out_credit[i]) > part * p->out_cap[i] ||
+            fabsf(p->in_credit[i]) > part * p->in_cap[i])
             return true;
-    }
     return false;
 }
 
 /* The duration of the flow that ends first. */
 static double first_duration(const struct sim_flow_net *net, const struct plane *p)
 {
-    for (uint32_t row = 0; row < p->rows; row++) {
-        const float *left = p->left + (size_t)row * p->cols;
-        uint32_t best = PAIRS_NONE;
-        float least = p->first_ns * 1.00001f;
+    uint32_t row = p->first_row, best = PAIRS_NONE;
+    const float *left = p->left + (size_t)row * p->cols;
+    float least = (float)p->first_ns * 1.00001f;
 
-        if (p->need_ns[row] > least)
-            continue;
-        for (uint32_t col = 0; col < p->cols; col++)
-            if (left[col] > 0 && left[col] / lesser(p->level[row], p->in.level[col]) <= least)
-                best = p->head[(size_t)row * p->cols + col];
-        if (best == PAIRS_NONE)
-            best = p->solo_head[row];
-        return p->from_ns + p->first_ns - pair_flow_at(net->pairs, best)->start_ns;
-    }
-    return 0;
+    for (uint32_t col = 0; col < p->cols; col++)
+        if (left[col] > 0 && left[col] <= least * lesser(p->level[row], p->in.level[col]))
+            best = p->head[(size_t)row * p->cols + col];
+    if (best == PAIRS_NONE)
+        best = p->solo_head[row];
+    return p->from_ns + p->first_ns - pair_flow_at(net->pairs, best)->start_ns;
 }
 
 /* No longer than a part of what the link with most to carry takes: the end of it all is kept. */
@@ -237,23 +171,32 @@ static double busy_ns(const struct sim_flow_net *net, const struct plane *p)
     return p->tail_ns > 0 ? least_of(ns, TAIL_PART * p->tail_ns + 0.1 * ns) : ns;
 }
 
+/* When the first flow ends, and how long the epoch then goes on. */
+static void first_set(struct sim_flow_net *net, struct plane *p)
+{
+    p->first_ns = net->pairs->code->need(p);
+    if (p->first_ns >= NEED_NEVER)
+        return;
+    p->next_ns = p->from_ns + p->first_ns;
+    p->busy_ns = busy_ns(net, p);
+}
+
 /* Rates were found as if this epoch were as long as the last. One that is longer either ends then
  * or, where the credits are too small for that, has them spread over all of it: else the rates that
  * settle them in an instant would hold for long. */
 static void credits_spread(struct sim_flow_net *net, struct plane *p)
 {
-    double busy = busy_ns(net, p), ns = p->first_ns + busy;
+    double ns = p->first_ns + p->busy_ns;
 
     if (ns <= 1.5 * p->epoch_ns)
         return;
-    if (credit_is_due(net, p, busy)) {
+    if (credit_is_due(p, p->busy_ns)) {
         p->next_ns = least_of(p->next_ns, p->from_ns + p->epoch_ns);
         return;
     }
     p->epoch_ns = ns;
     rates_set(net, p);
-    p->first_ns = net->pairs->code->need(p);
-    p->next_ns = p->from_ns + p->first_ns;
+    first_set(net, p);
 }
 
 /* Lets waiting flows join, and finds rates and how long they hold. */
@@ -281,26 +224,14 @@ static void plane_solve(struct sim_flow_net *net, struct plane *p)
         return;
     rates_set(net, p);
     if (p->pending_count)
-        idle_give(net, p);
+        idle_give(p);
     for (uint32_t i = 0; i < p->pending_count; i++)
         flow_join(net, p, pair_flow_at(f, p->pending[i]), p->from_ns);
     p->pending_count = 0;
     p->state = PAIRS_RUNNING;
-    p->first_ns = f->code->need(p);
-    if (p->first_ns >= NEED_NEVER)
-        return;
-    p->next_ns = p->from_ns + p->first_ns;
-    if (p->epoch_ns > 0)
+    first_set(net, p);
+    if (p->first_ns < NEED_NEVER && p->epoch_ns > 0)
         credits_spread(net, p);
-}
-
-static void link_raise(struct pair_links *k, uint32_t l, float busy)
-{
-    float stay = k->bound[l] - k->ended[l];
-
-    k->raised[l] = k->level[l];
-    if (k->level[l] < PAIRS_FREE && k->freed[l] > 0 && stay > 0.5f)
-        k->raised[l] += k->freed[l] / (stay * busy);
 }
 
 /* The link that holds a cell back; links of all three kinds have numbers in a row. */
@@ -370,18 +301,6 @@ static void last_ends(const struct pairs *f, struct plane *p, float total_ns)
         left -= 1;
         e->after_ns = lesser(ns, total_ns);
     }
-}
-
-static void levels_raise(struct plane *p, float busy)
-{
-    for (uint32_t i = 0; i < p->cols; i++)
-        link_raise(&p->in, i, busy);
-    for (uint32_t row = 0; row < p->rows; row++) {
-        link_raise(&p->out, row, busy);
-        link_raise(&p->own, row, busy);
-    }
-    for (uint32_t row = 0; row < p->rows; row++)
-        p->raised[row] = lesser(p->own.raised[row], p->out.raised[p->leader[row]]);
 }
 
 struct advance {
@@ -480,48 +399,19 @@ static void solos_advance(struct advance *a)
     }
 }
 
-/* A full link was to carry its capacity; what it carried more or less goes on its account, as long
- * as there are flows to settle it with. */
-static double credit_next(double credit, float level, double flows, double cap_GBps, double ns,
-                          double served)
-{
-    if (level >= PAIRS_FREE || flows <= 0)
-        return 0;
-    return credit + cap_GBps * ns - served;
-}
-
+/* A full link was to carry its capacity; what it carried more or less goes on its account. */
 static void credits_set(struct sim_flow_net *net, struct plane *p, double ns)
 {
-    double *sent = p->out_waits, *flows = p->out_idle; /* scratch */
-
-    memset(sent, 0, p->ports * sizeof *sent);
-    memset(flows, 0, p->ports * sizeof *flows);
+    memset(p->out_sent, 0, p->ports * sizeof *p->out_sent);
+    memset(p->out_count, 0, p->ports * sizeof *p->out_count);
     for (uint32_t row = 0; row < p->rows; row++) {
-        if (p->limit[row])
-            p->own_credit[row] =
-                credit_next(p->own_credit[row], p->own.level[row], p->count[row] + p->solo[row],
-                            limit_GBps(net, p, row), ns, p->served[row] + p->solo_served[row]);
-        if (p->used[row]) {
-            sent[p->port[row]] += p->served[row];
-            flows[p->port[row]] += p->count[row];
-        }
-        p->solo_served[row] = 0;
+        p->out_sent[p->port[row]] += p->served[row];
+        p->out_count[p->port[row]] += p->count[row];
     }
-    for (uint32_t i = 0; i < p->ports; i++) {
-        uint32_t first = p->port_first[i];
-
-        p->out_credit[i] = first == PAIRS_NONE
-                               ? 0
-                               : credit_next(p->out_credit[i], p->out.level[first], flows[i],
-                                             net->hot[p->out_link[i]].capacity, ns, sent[i]);
-        p->in_credit[i] = credit_next(p->in_credit[i], p->in.level[i], p->in_count[i],
-                                      net->hot[p->in_link[i]].capacity, ns, p->in_served[i]);
-        p->out_left[i] = most_of(p->out_left[i] - sent[i], 0);
-        p->in_left[i] = most_of(p->in_left[i] - p->in_served[i], 0);
-        p->out_load[i] = sent[i] / ns;
-        p->in_load[i] = (double)p->in_served[i] / ns;
-        sent[i] = 0;
-    }
+    for (uint32_t i = 0; i < p->ports; i++)
+        p->out_level[i] =
+            p->port_first[i] == PAIRS_NONE ? PAIRS_FREE : p->out.level[p->port_first[i]];
+    net->pairs->code->credits(p, (float)ns);
 }
 
 /* Brings the plane to from_ns + quiet_ns + busy_ns. */
@@ -534,12 +424,10 @@ static void plane_advance(struct sim_flow_net *net, struct plane *p, double quie
     memset(p->in_served, 0, p->cols * sizeof *p->in_served);
     memset(p->served, 0, p->rows * sizeof *p->served);
     if (busy_ns_ > 0) {
-        for (uint32_t i = 0; i < p->cols; i++)
-            p->in.freed[i] = p->in.ended[i] = 0;
-        for (uint32_t row = 0; row < p->rows; row++)
-            p->out.freed[row] = p->own.freed[row] = p->out.ended[row] = p->own.ended[row] = 0;
         net->pairs->code->ending(p, (float)ns);
-        levels_raise(p, (float)busy_ns_);
+        net->pairs->code->raise(p, (float)busy_ns_);
+        for (uint32_t row = 0; row < p->rows; row++)
+            p->raised[row] = lesser(p->own.raised[row], p->out.raised[p->leader[row]]);
         last_ends(net->pairs, p, (float)ns);
     }
     p->end_at = 0;
@@ -561,7 +449,7 @@ static void plane_act(struct sim_flow_net *net, struct plane *p)
 
     if (p->state == PAIRS_RUNNING && !p->pending_count && p->first_ns < NEED_NEVER &&
         now_ns >= p->from_ns + p->first_ns) {
-        plane_advance(net, p, p->first_ns, busy_ns(net, p));
+        plane_advance(net, p, p->first_ns, p->busy_ns);
         p->state = PAIRS_COMMITTED;
         p->next_ns = p->from_ns;
         return;

@@ -9,6 +9,9 @@
 
 /* Links whose share is within so much of the least are settled together, each at its own. */
 #define SETTLE_TOGETHER 2e-3f
+/* A link's capacity is not moved further than this by what it owes or is owed. */
+#define CAP_LOWEST  0.5f
+#define CAP_HIGHEST 2.0f
 /* What is left of a link that rounding has used up. */
 #define CAP_LEAST 1e-6f
 /* A flow with so small a part of what it had left is done. */
@@ -43,11 +46,10 @@ static inline unsigned vec_bits(const int32_t *mask)
 
 static inline float vec_least(const float *v)
 {
-    float least = v[0];
+    float a = lesser(v[0], v[4]), b = lesser(v[1], v[5]);
+    float c = lesser(v[2], v[6]), d = lesser(v[3], v[7]);
 
-    for (int i = 1; i < PAIRS_LANES; i++)
-        least = v[i] < least ? v[i] : least;
-    return least;
+    return lesser(lesser(a, b), lesser(c, d));
 }
 
 static inline float links_least(const struct pair_links *k, uint32_t count, float least)
@@ -58,6 +60,142 @@ static inline float links_least(const struct pair_links *k, uint32_t count, floa
     for (uint32_t j = 0; j < count / PAIRS_LANES; j++)
         low = VEC_MIN(share[j], low);
     return vec_least((const float *)&low);
+}
+
+/* The capacity over the next epoch: the link's credit is spread over as long as the last one, or
+ * over all that it still has to carry. */
+static inline void credit_cap(vecf *cap, const vecf *base, const vecf *credit, const vecf *ns)
+{
+    veci some = *ns > VEC_ALL(0.0f);
+    vecf with = VEC_PICK(some, *base + *credit / *ns, *base);
+
+    with = VEC_MIN(VEC_MAX(with, VEC_ALL(CAP_LOWEST) * *base), VEC_ALL(CAP_HIGHEST) * *base);
+    *cap = VEC_MAX(with, VEC_ALL(CAP_LEAST));
+}
+
+static inline void links_begin(struct pair_links *k, uint32_t j)
+{
+    vecf n = ((const vecf *)k->n)[j];
+
+    ((vecf *)k->share)[j] =
+        VEC_PICK(n > VEC_ALL(0.5f), ((const vecf *)k->cap)[j] / n, VEC_ALL(PAIRS_FREE));
+    ((vecf *)k->level)[j] = VEC_ALL(PAIRS_FREE);
+    ((vecf *)k->bound)[j] = VEC_ALL(0.0f);
+    ((vecf *)k->ended)[j] = VEC_ALL(0.0f);
+    ((vecf *)k->freed)[j] = VEC_ALL(0.0f);
+}
+
+/* Links of ports; out's capacities are left in out_level, a scratch. */
+static inline void ports_begin(struct plane *p)
+{
+    vecf tail = VEC_ALL(0.0f), epoch = VEC_ALL((float)p->epoch_ns);
+
+    for (uint32_t j = 0; j < p->cols / PAIRS_LANES; j++) {
+        vecf in_cap = ((const vecf *)p->in_cap)[j], out_cap = ((const vecf *)p->out_cap)[j];
+        vecf in_ns = ((const vecf *)p->in_left)[j] / VEC_MAX(in_cap, VEC_ALL(CAP_LEAST));
+        vecf out_ns = ((const vecf *)p->out_left)[j] / VEC_MAX(out_cap, VEC_ALL(CAP_LEAST));
+        vecf n = ((const vecf *)p->in_count)[j];
+
+        tail = VEC_MAX(tail, VEC_MAX(in_ns, out_ns));
+        in_ns = VEC_MIN(in_ns, epoch);
+        out_ns = VEC_MIN(out_ns, epoch);
+        credit_cap((vecf *)p->in.cap + j, &in_cap, (const vecf *)p->in_credit + j, &in_ns);
+        credit_cap((vecf *)p->out_level + j, &out_cap, (const vecf *)p->out_credit + j, &out_ns);
+        ((vecf *)p->in.n)[j] = n;
+        ((vecf *)p->in_open)[j] = VEC_PICK(n > VEC_ALL(0.0f), VEC_ALL(1.0f), VEC_ALL(0.0f));
+        links_begin(&p->in, j);
+    }
+    p->tail_ns = ((const float *)&tail)[0];
+    for (int i = 1; i < PAIRS_LANES; i++)
+        p->tail_ns = -lesser(-p->tail_ns, -((const float *)&tail)[i]);
+}
+
+static void pairs_begin(struct plane *p)
+{
+    vecf epoch = VEC_ALL((float)p->epoch_ns);
+    unsigned limits = 0;
+
+    ports_begin(p);
+    for (uint32_t row = 0; row < p->rows; row++) {
+        p->out.cap[row] = p->out_level[p->port[row]];
+        p->out.n[row] = p->count[row];
+    }
+    for (uint32_t row = 0; row < p->rows && p->shared; row++)
+        if (p->leader[row] != row) {
+            p->out.n[p->leader[row]] += p->count[row];
+            p->out.n[row] = 0;
+        }
+    for (uint32_t j = 0; j < p->rows / PAIRS_LANES; j++) {
+        vecf count = ((const vecf *)p->count)[j], none = VEC_ALL(0.0f);
+        vecf own = ((const vecf *)p->limited)[j] * (count + ((const vecf *)p->solo)[j]);
+        veci some = own > none;
+
+        ((vecf *)p->open)[j] = VEC_PICK(count > none, VEC_ALL(1.0f), none);
+        ((vecf *)p->cells)[j] = count;
+        ((vecf *)p->own.n)[j] = own;
+        limits |= VEC_BITS(some);
+        credit_cap((vecf *)p->own.cap + j, (const vecf *)p->own_cap + j,
+                   (const vecf *)p->own_credit + j, &epoch);
+        links_begin(&p->own, j);
+        links_begin(&p->out, j);
+    }
+    p->limits = limits != 0;
+}
+
+static inline void links_raise(struct pair_links *k, uint32_t count, float busy_ns)
+{
+    vecf none = VEC_ALL(0.0f);
+
+    for (uint32_t j = 0; j < count / PAIRS_LANES; j++) {
+        vecf level = ((const vecf *)k->level)[j], freed = ((const vecf *)k->freed)[j];
+        vecf stay = ((const vecf *)k->bound)[j] - ((const vecf *)k->ended)[j];
+        veci more = (level < VEC_ALL(PAIRS_FREE)) & (freed > none) & (stay > VEC_ALL(0.5f));
+
+        ((vecf *)k->raised)[j] = level + VEC_PICK(more, freed / (stay * VEC_ALL(busy_ns)), none);
+    }
+}
+
+static void pairs_raise(struct plane *p, float busy_ns)
+{
+    links_raise(&p->in, p->cols, busy_ns);
+    links_raise(&p->out, p->rows, busy_ns);
+    links_raise(&p->own, p->rows, busy_ns);
+}
+
+/* As long as there are flows to settle an account with. */
+static inline void credit_next(vecf *credit, const vecf *level, const vecf *flows, const vecf *cap,
+                               float ns, const vecf *served)
+{
+    veci full = (*level < VEC_ALL(PAIRS_FREE)) & (*flows > VEC_ALL(0.0f));
+
+    *credit = VEC_PICK(full, *credit + *cap * VEC_ALL(ns) - *served, VEC_ALL(0.0f));
+}
+
+static void pairs_credits(struct plane *p, float ns)
+{
+    vecf none = VEC_ALL(0.0f), rate = VEC_ALL(1 / ns);
+
+    for (uint32_t j = 0; j < p->rows / PAIRS_LANES; j++) {
+        vecf flows = ((const vecf *)p->count)[j] + ((const vecf *)p->solo)[j];
+        vecf served = ((const vecf *)p->served)[j] + ((const vecf *)p->solo_served)[j];
+
+        flows = flows * ((const vecf *)p->limited)[j];
+        credit_next((vecf *)p->own_credit + j, (const vecf *)p->own.level + j, &flows,
+                    (const vecf *)p->own_cap + j, ns, &served);
+        ((vecf *)p->solo_served)[j] = none;
+    }
+    for (uint32_t j = 0; j < p->cols / PAIRS_LANES; j++) {
+        vecf sent = ((const vecf *)p->out_sent)[j], got = ((const vecf *)p->in_served)[j];
+
+        credit_next((vecf *)p->out_credit + j, (const vecf *)p->out_level + j,
+                    (const vecf *)p->out_count + j, (const vecf *)p->out_cap + j, ns, &sent);
+        credit_next((vecf *)p->in_credit + j, (const vecf *)p->in.level + j,
+                    (const vecf *)p->in_count + j, (const vecf *)p->in_cap + j, ns, &got);
+        ((vecf *)p->out_left)[j] = VEC_MAX(((const vecf *)p->out_left)[j] - sent, none);
+        ((vecf *)p->in_left)[j] = VEC_MAX(((const vecf *)p->in_left)[j] - got, none);
+        ((vecf *)p->out_load)[j] = sent * rate;
+        ((vecf *)p->in_load)[j] = got * rate;
+    }
 }
 
 static inline void share_set(struct pair_links *k, uint32_t l)
@@ -226,7 +364,10 @@ static float pairs_need(struct plane *p)
         p->need_ns[row] = vec_least((const float *)&low);
         if (p->solo[row] > 0 && p->solo_left[row] / p->own.level[row] < p->need_ns[row])
             p->need_ns[row] = p->solo_left[row] / p->own.level[row];
-        least = p->need_ns[row] < least ? p->need_ns[row] : least;
+        if (p->need_ns[row] < least) {
+            least = p->need_ns[row];
+            p->first_row = row;
+        }
     }
     return least;
 }
@@ -311,7 +452,7 @@ static void pairs_advance(struct plane *p, float quiet_ns, float busy_ns,
             }
         }
         for (int i = 0; i < PAIRS_LANES; i++)
-            p->served[row] += (double)((const float *)&sum)[i];
+            p->served[row] += ((const float *)&sum)[i];
     }
 }
 

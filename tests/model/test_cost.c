@@ -691,11 +691,11 @@ static void test_permute_moves_copies_in_and_rows_out(void **state)
     op = op_of(&w, OP_UNPERMUTE, 132);
     op.dtype = DTYPE_BF16;
     out = work_of(&w, &op, 0);
-    /* no flow group: as many copies as rows, 4096 * 8 on a rank */
+    /* At what gathers reach. No flow group: as many copies as rows, 4096 * 8 on a rank */
     assert_true(out.head.hbm_bytes == 2 * 4096 * 8.0 * 14336);
     assert_true(
-        fabs(out.head.sm_ns * w.v[HW_ACT_HBM_EFF] * w.v[HW_GPU_HBM_GBPS] / out.head.hbm_bytes - 1) <
-        1e-9);
+        fabs(out.head.sm_ns * w.v[HW_ACT_GATHER_EFF] * w.v[HW_GPU_HBM_GBPS] / out.head.hbm_bytes -
+             1) < 1e-9);
     world_close(&w);
 }
 

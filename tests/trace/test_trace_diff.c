@@ -343,6 +343,32 @@ static void tables_and_json_are_written(void **state)
     finish(d, a, b);
 }
 
+/* 20,000 spans of a lane are no more boxes than a picture has pixels; the end stays. */
+static void long_lanes_are_drawn(void **state)
+{
+    struct trace_log *a = new_log();
+    struct trace_diff *d = NULL;
+    char *text = NULL;
+    size_t len = 0, lines = 0;
+    FILE *f;
+
+    (void)state;
+    for (int i = 0; i < 20000; i++)
+        add_wait(a, 0, 0, i % 3 ? "up" : "down", i * 100.0, i * 100.0 + 60, 0);
+    trace_log_sort(a);
+    assert_int_equal(trace_diff_new(&d, a, a, &opts), 0);
+    f = open_memstream(&text, &len);
+    assert_int_equal(trace_diff_write_lanes(d, "A", "B", f), 0);
+    fclose(f);
+    for (const char *c = text; *c; c++)
+        lines += *c == '\n';
+    assert_in_range(lines, 2 * 2000, 2 * 3001 + 1);
+    assert_non_null(strstr(text, ",1999.9600,"));
+    free(text);
+    trace_diff_free(d);
+    trace_log_free(a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -358,6 +384,7 @@ int main(void)
         cmocka_unit_test(random_traces_split_without_rest),
         cmocka_unit_test(traces_without_a_common_rank_are_refused),
         cmocka_unit_test(tables_and_json_are_written),
+        cmocka_unit_test(long_lanes_are_drawn),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

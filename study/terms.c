@@ -1,4 +1,4 @@
-#include "report/terms.h"
+#include "study/terms.h"
 
 #include "base/err.h"
 
@@ -89,20 +89,4 @@ int terms_of(struct evaluator *e, const struct scenario *s, const struct policy 
         sum += out->pieces_of_us[i];
     out->pieces_launch_us = out->pieces_us - out->none_us - sum;
     return 0;
-}
-
-void terms_print(const struct terms *t, const char *name, FILE *f)
-{
-    fprintf(f, "what %s costs and hides, us of a layer (none %.1f)\n", name, t->none_us);
-    fprintf(f,
-            "  cutting into pieces   %+9.1f   dispatch %+.1f, experts %+.1f, combine %+.1f, other "
-            "kernels %+.1f, launches and waits %+.1f\n",
-            t->pieces_us - t->none_us, t->pieces_of_us[TERMS_DISPATCH],
-            t->pieces_of_us[TERMS_EXPERTS], t->pieces_of_us[TERMS_COMBINE],
-            t->pieces_of_us[TERMS_OTHER], t->pieces_launch_us);
-    fprintf(f, "  sharing the SMs       %+9.1f\n", t->shared_us - t->pieces_us);
-    fprintf(f, "  running side by side  %+9.1f   of which blocked CTAs take back %.1f\n",
-            t->layer_us - t->shared_us, t->blocked_us);
-    fprintf(f, "  together              %+9.1f   %.1f us, %+.1f%% against none\n",
-            t->layer_us - t->none_us, t->layer_us, 100 * (t->none_us / t->layer_us - 1));
 }

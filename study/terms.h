@@ -1,14 +1,12 @@
-/* report/terms.h: what a policy costs and what it hides, in microseconds of a layer against `none`.
+/* study/terms.h: what a policy costs and what it hides, in microseconds of a layer against `none`.
  *
  * Three steps, each simulated: the policy's own kernels one after another with every SM (what
  * cutting the layer into pieces costs: every round walks all tokens, has its own fixed latencies,
  * fewer CTAs and smaller GEMM waves); the same with the SM counts that the policy gives them (what
  * sharing the SMs costs); and the policy itself (what running them beside each other hides, less
  * what blocked CTAs and interference take back). */
-#ifndef PEOSIM_REPORT_TERMS_H
-#define PEOSIM_REPORT_TERMS_H
-
-#include <stdio.h>
+#ifndef PEOSIM_STUDY_TERMS_H
+#define PEOSIM_STUDY_TERMS_H
 
 #include "study/evaluate.h"
 
@@ -25,6 +23,5 @@ struct terms {
 /* k: resolved knobs of a point that can run. */
 int terms_of(struct evaluator *e, const struct scenario *s, const struct policy *p,
              const struct knobs *k, struct terms *out);
-void terms_print(const struct terms *t, const char *name, FILE *f);
 
 #endif
