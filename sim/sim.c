@@ -198,8 +198,8 @@ static int sim_alloc(struct sim *s)
     s->dirty_ranks = calloc(W, sizeof *s->dirty_ranks);
     if (!s->ranks || !s->streams || !s->stream_ops || !s->stream_first || !s->follower_op ||
         !s->followed_op || !s->send_flow || !s->kernel_of || !s->num_parts || !s->parts_done ||
-        !s->legs || !s->met || !s->end_ns || !s->issue_ns ||
-        !s->run_of || !s->rows || !s->fwd || !s->dirty_ranks)
+        !s->legs || !s->met || !s->end_ns || !s->issue_ns || !s->run_of || !s->rows || !s->fwd ||
+        !s->dirty_ranks)
         return ERR_NOMEM;
     return 0;
 }

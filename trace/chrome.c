@@ -336,8 +336,8 @@ static bool is_ours(const json_t *event, const json_t *args)
 
     return json_is_string(json_object_get(args, "kind")) &&
            json_is_string(json_object_get(args, "cause")) &&
-           (!strcmp(cat, "compute") || !strcmp(cat, "comm") || !strcmp(cat, "coll") || !strcmp(cat, "fused") ||
-            !strcmp(cat, "other"));
+           (!strcmp(cat, "compute") || !strcmp(cat, "comm") || !strcmp(cat, "coll") ||
+            !strcmp(cat, "fused") || !strcmp(cat, "other"));
 }
 
 static void take_ours(const json_t *event, const json_t *args, struct trace_record *r)

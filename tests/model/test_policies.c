@@ -264,7 +264,7 @@ static void each_mega(void (*check)(struct world *, const struct policy *, const
         struct knobs k;
 
         world_open(&w, small_mega);
-            knobs_default(&policy_mega, &k);
+        knobs_default(&policy_mega, &k);
         assert_int_equal(opt_set(policy_mega.knobs, &k, variants[i][0], variants[i][1], "test", 0),
                          0);
         check(&w, &policy_mega, &k);
