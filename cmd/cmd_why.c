@@ -134,7 +134,7 @@ static void fixes_print(const struct why *w)
         else
             printf("  %-34s %9s %9s %9s  cannot run\n", f->name, "-", "-", "-");
     }
-    printf("A fused mega-kernel is not simulated: its schedule inside one kernel is not public.\n");
+    printf("One fused kernel (DeepGEMM's MegaMoE) is the policy mega: --set policies=none,mega.\n");
 }
 
 static json_t *part_json(const struct why_part *p)
