@@ -33,11 +33,8 @@ static const struct cmd commands[] = {
      {"peosim sweep configs/sweep_nic.yaml   # where overlap pays: batch against NIC speed",
       "mpirun -n 4 peosim sweep configs/sweep_ep.yaml   # spread over four processes",
       "sqlite3 results/sweep_nic/journal.db \"SELECT policy, batch, layer_us FROM results\""},
-<<<<<<< HEAD
      {NULL},
      false},
-=======
-     {NULL}},
     {"map",
      "CONFIG [flags]",
      "which policy wins over batch and one other list, and how sure that is",
@@ -47,8 +44,8 @@ static const struct cmd commands[] = {
      true,
      {"peosim map configs/dsv4_b300_ep8.yaml   # no overlap, two batches or one fused kernel",
       "peosim map qwen_ep16 --cluster.nodes 1,2,4   # batch against EP"},
-     {NULL}},
->>>>>>> f6637d71c3858cd624bb75ef453d085e0573a408
+     {NULL},
+     false},
     {"recommend",
      "CONFIG [flags]",
      "the best policy and knobs per batch, and what to set",
