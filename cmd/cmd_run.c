@@ -5,6 +5,7 @@
 #include <jansson.h>
 
 #include "base/err.h"
+#include "base/log.h"
 #include "cmd/cmd.h"
 #include "report/confidence.h"
 #include "report/progress.h"
@@ -12,6 +13,7 @@
 #include "report/run.h"
 #include "study/eps_rule.h"
 #include "study/grid.h"
+#include "validate/shape.h"
 
 struct run_flags {
     int confidence;
@@ -66,6 +68,28 @@ static int answer_print(const struct cli *cli, const struct grid *g, const struc
     return err;
 }
 
+/* Whether the same layer could be measured: said of its first point alone, whose shape the others
+ * share. */
+static void shape_note(const struct grid *g)
+{
+    const struct grid_point *p = NULL;
+    struct evaluator *e = NULL;
+    struct plan *plan = NULL;
+    struct scenario s;
+    char why[200];
+
+    for (size_t i = 0; i < g->num_points && !p; i++)
+        p = g->points[i].skipped ? NULL : &g->points[i];
+    if (!p || config_scenario(g->config, p->scenario, &s))
+        return;
+    if (evaluator_open(&e) == 0 && evaluate_plan(e, &s, p->policy, &p->knobs, &plan) == 0 &&
+        gpu_shape_check(plan, why, sizeof why))
+        log_note("predicted only: `peosim validate` cannot run this layer on GPUs: %s", why);
+    plan_free(plan);
+    evaluator_close(e);
+    scenario_free(&s);
+}
+
 static int run(struct cli *cli, const struct run_flags *flags)
 {
     struct config *c = NULL;
@@ -90,6 +114,8 @@ static int run(struct cli *cli, const struct run_flags *flags)
         err = run_report_files(g, folder, confidence, !cli->no_plots, flags->html);
     if (!err)
         err = answer_print(cli, g, sure, confidence, folder);
+    if (!err && !cli->quiet)
+        shape_note(g);
     json_decref(confidence);
     confidence_free(sure);
     grid_free(g);

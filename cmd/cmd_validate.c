@@ -17,6 +17,7 @@
 #include "trace/csv.h"
 #include "trace/log.h"
 #include "validate/gpu.h"
+#include "validate/shape.h"
 
 /* For one point: its check against the reference, and its replays. */
 #define PATIENCE_S        180.0
@@ -25,7 +26,7 @@
 struct validate_args {
     int repeats, layers, check_tokens, check_replays, gpus;
     double pace_GBps, pace_us, delay_us;
-    bool cupti, experimental_gin;
+    bool cupti, experimental_gin, resume;
     char *measured;
 };
 
@@ -50,6 +51,8 @@ const struct opt validate_options[] = {
     {FIELD(experimental_gin), .type = OPT_BOOL, .def = "false", .help = GPU_GIN_HELP},
     {FIELD(cupti), .type = OPT_BOOL, .def = "true",
      .help = "time library kernels with CUPTI where it is installed; else from their neighbours"},
+    {FIELD(resume), .type = OPT_BOOL, .def = "false",
+     .help = "go on from the points that an interrupted run left in the results folder"},
     {FIELD(measured), .type = OPT_STRING,
      .help = "a results folder of an earlier run: compare with it and its timelines, run nothing"},
     {.key = NULL},
@@ -70,7 +73,12 @@ struct context {
     unsigned char *skip;
     struct validate_set set;
     char folder[512];
+    size_t to_run, run; /* points that this run measures; that it has */
 };
+
+#define KEY_FILE "measured-as.txt"
+
+static int keep(struct context *x, struct validate_point *p);
 
 static void point_of(const struct context *x, size_t index, struct validate_point *p)
 {
@@ -202,6 +210,7 @@ static int result_take(void *self, const void *data, size_t bytes)
     struct validate_point *p;
     struct message head;
     char name[200];
+    int err = 0;
 
     if (bytes < sizeof head)
         return ERR_DATA;
@@ -216,17 +225,17 @@ static int result_take(void *self, const void *data, size_t bytes)
     p = &x->set.point[head.index];
     p->measured = true;
     p->gpu = head.gpu;
+    x->run++;
     policy_knobs_text(p->policy, &p->knobs, name, sizeof name);
     if (!x->cli->quiet)
-        fprintf(stderr, "measured %zu of %zu: %s %s: %.1f us\n", head.index + 1, x->set.num_points,
-                p->policy->name, name, p->gpu.median_us);
+        fprintf(stderr, "measured %zu of %zu: %s %s: %.1f us\n", x->run, x->to_run, p->policy->name,
+                name, p->gpu.median_us);
     p->kinds = head.num_spans > 0;
-    return head.num_spans
-               ? trace_restore(
-                     &head,
-                     (const struct trace_span *)(const void *)((const char *)data + sizeof head),
-                     x->args->gpus, &p->trace)
-               : 0;
+    if (head.num_spans)
+        err = trace_restore(
+            &head, (const struct trace_span *)(const void *)((const char *)data + sizeof head),
+            x->args->gpus, &p->trace);
+    return err ? err : keep(x, p);
 }
 
 /* As the GPU back end sums them up: mean over ranks, waiting excluded but in fused kernels. */
@@ -335,13 +344,14 @@ static void stem_of(const struct validate_point *p, char *buf, size_t size)
 static int measured_log(const struct context *x, const struct validate_point *p,
                         const struct plan *plan, struct trace_log **out)
 {
+    const char *from = p->kept ? x->folder : x->args->measured;
     char stem[64], path[1024];
 
     if (p->trace)
         return trace_log_of(p->trace, plan, out);
     stem_of(p, stem, sizeof stem);
-    snprintf(path, sizeof path, "%s/%s-measured-spans.csv", x->args->measured, stem);
-    return x->args->measured && access(path, R_OK) == 0 ? trace_log_read(path, NULL, out) : 0;
+    snprintf(path, sizeof path, "%s/%s-measured-spans.csv", from ? from : "", stem);
+    return from && access(path, R_OK) == 0 ? trace_log_read(path, NULL, out) : 0;
 }
 
 static int pair_write(const struct context *x, const struct validate_point *p,
@@ -394,13 +404,25 @@ static int shape_check(const struct context *x, const struct validate_point *p,
                {"inter", p->inter, spec->model->inter},
                {"ranks", p->ranks, spec->ranks}};
 
-    for (size_t i = 0; x->args->measured && i < sizeof all / sizeof *all; i++)
+    const char *from = p->kept ? x->folder : x->args->measured;
+
+    for (size_t i = 0; from && i < sizeof all / sizeof *all; i++)
         if (all[i].have != all[i].want) {
-            log_error("%s: measured with %s %d, but %s has %d", x->args->measured, all[i].name,
-                      all[i].have, x->config->path, all[i].want);
+            log_error("%s: measured with %s %d, but %s has %d", from, all[i].name, all[i].have,
+                      x->config->path, all[i].want);
             return ERR_DATA;
         }
     return 0;
+}
+
+static void describe(struct validate_point *p, const struct scenario *s,
+                     const struct layer_spec *spec)
+{
+    p->batch = s->batch;
+    p->experts = spec->model->experts;
+    p->hidden = spec->model->hidden;
+    p->inter = spec->model->inter;
+    p->ranks = spec->ranks;
 }
 
 static int predict(struct context *x, struct validate_point *p, bool draw)
@@ -420,11 +442,7 @@ static int predict(struct context *x, struct validate_point *p, bool draw)
     if (!err)
         err = shape_check(x, p, &spec);
     if (!err) {
-        p->batch = s.batch;
-        p->experts = spec.model->experts;
-        p->hidden = spec.model->hidden;
-        p->inter = spec.model->inter;
-        p->ranks = spec.ranks;
+        describe(p, &s, &spec);
         p->predicted_us = ev.layer_us;
         kinds_of(trace, plan, p->kind_us, p->kind_wait_us);
         err = pair_write(x, p, trace, plan, draw);
@@ -450,6 +468,147 @@ static int write_ops(const void *self, FILE *f)
 static int write_text(const void *self, FILE *f)
 {
     return fputs(self, f) < 0 ? ERR_IO : 0;
+}
+
+/* The timeline as measured, at once: no prediction has been made. */
+static int spans_keep(const struct context *x, const struct validate_point *p,
+                      const struct scenario *s)
+{
+    struct plan *plan = NULL;
+    struct trace_log *log = NULL;
+    char stem[64], name[96];
+    int err = p->trace ? evaluate_plan(x->evaluator, s, p->policy, &p->knobs, &plan) : 0;
+
+    if (!err && p->trace)
+        err = trace_log_of(p->trace, plan, &log);
+    stem_of(p, stem, sizeof stem);
+    snprintf(name, sizeof name, "%s-measured-spans.csv", stem);
+    if (!err && log)
+        err = file_write(x, name, write_spans, log);
+    trace_log_free(log);
+    plan_free(plan);
+    return err;
+}
+
+/* What is measured is written as it comes: a run that ends early loses nothing. Predictions are
+ * made at the end; until then their columns hold 0. */
+static int keep(struct context *x, struct validate_point *p)
+{
+    struct scenario s;
+    struct layer_spec spec;
+    int err = config_scenario(x->config, p->scenario, &s);
+
+    if (err)
+        return err;
+    err = evaluate_spec(x->evaluator, &s, p->policy, &spec);
+    if (!err) {
+        describe(p, &s, &spec);
+        err = spans_keep(x, p, &s);
+    }
+    if (!err)
+        err = file_write(x, "layers.csv", write_layers, &x->set);
+    if (!err)
+        err = file_write(x, "ops.csv", write_ops, &x->set);
+    scenario_free(&s);
+    return err;
+}
+
+/* What all points of a folder were measured as: the configuration and the options that change
+ * times. */
+static void key_of(const struct context *x, char *buf, size_t size)
+{
+    const struct validate_args *a = x->args;
+
+    snprintf(buf, size, "%.64s gpus=%d layers=%d pace=%g/%g delay=%g gin=%d", x->config->hash,
+             a->gpus, a->layers, a->pace_GBps, a->pace_us, a->delay_us, a->experimental_gin);
+}
+
+static int write_key(const void *self, FILE *f)
+{
+    return fprintf(f, "%s\n", (const char *)self) < 0 ? ERR_IO : 0;
+}
+
+static int key_check(const struct context *x)
+{
+    char path[1024], want[256], have[256] = "";
+    FILE *f;
+    int err = path_of(x, KEY_FILE, path, sizeof path);
+
+    if (err)
+        return err;
+    key_of(x, want, sizeof want);
+    f = fopen(path, "r");
+    if (f && fgets(have, sizeof have, f))
+        have[strcspn(have, "\n")] = '\0';
+    if (f)
+        fclose(f);
+    if (strcmp(have, want) == 0)
+        return 0;
+    log_error("%s: what is there was measured as '%s', this run measures as '%s'; without --resume "
+              "it begins anew",
+              path, have, want);
+    return ERR_USAGE;
+}
+
+/* --resume: the points of the folder are not measured again. All ranks read it before the first of
+ * them is measured. */
+static int resume(struct context *x, bool say)
+{
+    char path[1024];
+    size_t kept = 0;
+    int err = path_of(x, "layers.csv", path, sizeof path);
+
+    if (err || access(path, R_OK))
+        return err;
+    err = key_check(x);
+    if (!err)
+        err = validate_read(&x->set, x->folder);
+    for (size_t i = 0; !err && i < x->set.num_points; i++) {
+        if (!x->set.point[i].measured)
+            continue;
+        x->set.point[i].kept = true;
+        x->skip[i] = 1;
+        kept++;
+    }
+    if (!err && !x->cli->quiet && say)
+        log_note("%zu points are kept from %s", kept, x->folder);
+    return err;
+}
+
+/* Points that the kernels cannot run are named, with the dimension, before a GPU is touched.
+ * say: by one process only. ERR_UNSUPPORTED: none is left. */
+static int shapes_check(struct context *x, bool say)
+{
+    char last[200] = "", why[200];
+    bool any = false, kept = false;
+    int err = 0;
+
+    for (size_t i = 0; !err && i < x->set.num_points; i++) {
+        struct validate_point p;
+        struct scenario s;
+        struct plan *plan = NULL;
+
+        kept |= x->set.point[i].kept;
+        if (x->skip[i])
+            continue;
+        point_of(x, i, &p);
+        err = config_scenario(x->config, p.scenario, &s);
+        if (err)
+            break;
+        err = evaluate_plan(x->evaluator, &s, p.policy, &p.knobs, &plan);
+        if (!err && gpu_shape_check(plan, why, sizeof why)) {
+            x->skip[i] = 1;
+            if (say && strcmp(why, last) != 0)
+                log_warn("%s at batch %d cannot run on GPUs: %s", p.policy->name, s.batch, why);
+            snprintf(last, sizeof last, "%s", why);
+        }
+        any |= !x->skip[i];
+        plan_free(plan);
+        scenario_free(&s);
+    }
+    if (!err && !any && !kept && say)
+        log_error("%s: no point can run on GPUs", x->config->path);
+    return err ? err : any || kept ? 0 : ERR_UNSUPPORTED;
 }
 
 /* Were any of the measured points of the normal kernels? The GPU back end has library all-to-alls
@@ -541,7 +700,8 @@ static int report(struct context *x)
         printf("results: %s/\n", x->folder);
     }
     free(json);
-    return validate_bits(&x->set);
+    err = validate_predicted(&x->set);
+    return err ? err : validate_bits(&x->set);
 }
 
 static int set_open(struct context *x)
@@ -564,12 +724,19 @@ static int parent_main(struct context *x, int argc, char **argv)
         PATIENCE_S + PATIENCE_REPLAY_S * (x->args->repeats + x->args->check_replays);
     int err = child ? 0 : ERR_NOMEM;
 
-    if (!err) {
+    if (!err && x->to_run > 0) {
         child[0] = program;
         memcpy(child + 1, argv, (size_t)argc * sizeof *argv);
         err = gpu_team_spawn(x->args->gpus, child, patience_s, &receiver);
     }
     free(child);
+    if (err && x->run && !x->cli->quiet)
+        log_note("%zu of %zu points are kept in %s; --resume goes on from there", x->run, x->to_run,
+                 x->folder);
+    if (!err && x->to_run > 0 && x->run == 0) {
+        log_error("%s: none of %zu points could be measured", x->config->path, x->to_run);
+        err = ERR_UNSUPPORTED;
+    }
     return err ? err : report(x);
 }
 
@@ -595,6 +762,23 @@ static int team_main(struct context *x, struct gpu_team *team)
         team->receiver = (struct gpu_receiver){x, result_take};
     err = rank_main(x, team);
     return err || team->rank != 0 || team->result_fd >= 0 ? err : report(x);
+}
+
+/* What is to be measured, and where it is kept. first: the process that tells the user. */
+static int work_choose(struct context *x, bool first)
+{
+    char key[256];
+    int err = x->args->resume ? resume(x, first) : 0;
+
+    if (!err)
+        err = shapes_check(x, first);
+    for (size_t i = 0; i < x->set.num_points; i++)
+        x->to_run += !x->skip[i];
+    if (err || !first)
+        return err;
+    key_of(x, key, sizeof key);
+    err = file_mkdirs(x->folder);
+    return err ? err : file_write(x, KEY_FILE, write_key, key);
 }
 
 static int ranks_of(struct context *x)
@@ -640,16 +824,16 @@ static int validate(struct cli *cli, struct validate_args *args, int argc, char 
     x.skip = x.set.num_points ? calloc(x.set.num_points, 1) : NULL;
     if (!err)
         err = x.skip ? evaluate_config(x.evaluator, x.config, x.skip) : ERR_NOMEM;
-    if (!err) {
-        if (cli->output_dir)
-            snprintf(x.folder, sizeof x.folder, "%s", cli->output_dir);
-        else
-            snprintf(x.folder, sizeof x.folder, "results/validate-%s", x.config->name);
-        if (args->measured)
-            err = measured_main(&x);
-        else
-            err = joined ? team_main(&x, &team) : parent_main(&x, argc, argv);
-    }
+    if (cli->output_dir)
+        snprintf(x.folder, sizeof x.folder, "%s", cli->output_dir);
+    else if (!err)
+        snprintf(x.folder, sizeof x.folder, "results/validate-%s", x.config->name);
+    if (!err && !args->measured)
+        err = work_choose(&x, !joined || (!team.spawned && team.rank == 0));
+    if (!err && args->measured)
+        err = measured_main(&x);
+    else if (!err)
+        err = joined ? team_main(&x, &team) : parent_main(&x, argc, argv);
     for (size_t i = 0; x.set.point && i < x.set.num_points; i++)
         trace_free(x.set.point[i].trace);
     free(x.set.point);

@@ -101,14 +101,16 @@ struct tile {
 /* What the launch has to do, in shared memory. */
 struct problem {
     int rows[GROUPED_GEMM_MAX_EXPERTS];
-    int row_blocks; /* of all experts, or of those with many rows */
-    int few;        /* experts with few rows, where they are a class of their own */
+    /* Row blocks of the experts before each: of all experts, or of those with many rows; of those
+     * with few, where they are a class of their own. */
+    int blocks[GROUPED_GEMM_MAX_EXPERTS + 1];
+    int few_blocks[GROUPED_GEMM_MAX_EXPERTS + 1];
 };
 
-/* Experts of one class: those with more than `above` rows and at most `most`. */
+/* Experts of one class. */
 struct expert_class {
-    int above, most;
-    int before; /* tiles that the CTAs have taken before the first of these */
+    const int *blocks; /* problem.blocks or few_blocks */
+    int before;        /* tiles that the CTAs have taken before the first of these */
 };
 
 /* Gives a CTA its tiles of a class of experts, in order. All roles of the CTA walk alike. Inside an
@@ -118,29 +120,48 @@ struct expert_class {
  * not know of it. */
 template <class L, bool CLASSES = false> struct tile_walk {
     const int *rows;
-    struct expert_class of;
+    const int *blocks;
     int expert_count;
     int n_blocks;
     int next;             /* the number of the next tile, a half counting as one */
     int left = INT32_MAX; /* with CLASSES: tiles that may be taken */
     int whole;            /* tiles before the first half */
     int expert = 0;
-    int base = 0; /* tiles before this expert, none halved */
 
     __device__ tile_walk(const struct problem &all, const gemm_params &p, struct expert_class c)
-        : rows(all.rows), of(c), expert_count(p.expert_count), n_blocks(p.n / L::n)
+        : rows(all.rows), blocks(c.blocks), expert_count(p.expert_count), n_blocks(p.n / L::n)
     {
-        const int ctas = gridDim.x, tiles = all.row_blocks * n_blocks, rest = tiles % ctas;
+        const int ctas = gridDim.x, tiles = blocks[expert_count] * n_blocks, rest = tiles % ctas;
         next = CLASSES ? ((int)blockIdx.x + ctas - c.before % ctas) % ctas : blockIdx.x;
         whole = L::split && 2 * rest <= ctas ? tiles - rest : tiles;
     }
 
-    __device__ __forceinline__ int row_blocks() const
+    /* Does tile `index` lie behind this expert's? */
+    __device__ __forceinline__ bool behind(int e, int index) const
     {
-        const int count = rows[expert];
-        if (!CLASSES)
-            return (count + L::m - 1) / L::m;
-        return count > of.above && count <= of.most ? (count + L::m - 1) / L::m : 0;
+        return blocks[e + 1] * n_blocks <= index;
+    }
+
+    /* The expert of tile `index`, at or behind the present one; expert_count: there is none. In
+     * growing steps, then halves: a step over hundreds of experts must not read them all. */
+    __device__ __forceinline__ int find(int index) const
+    {
+        int low = expert, step = 1;
+        if (low >= expert_count || !behind(low, index))
+            return low;
+        while (low + step < expert_count && behind(low + step, index)) {
+            low += step;
+            step *= 2;
+        }
+        int high = min(low + step, expert_count);
+        while (high - low > 1) {
+            const int middle = (low + high) / 2;
+            if (behind(middle, index))
+                low = middle;
+            else
+                high = middle;
+        }
+        return high;
     }
 
     __device__ __forceinline__ void place(tile &t, int local, int m_blocks)
@@ -165,20 +186,17 @@ template <class L, bool CLASSES = false> struct tile_walk {
 
     __device__ __forceinline__ bool take(tile &t)
     {
-        while ((!CLASSES || left > 0) && expert < expert_count) {
-            const int m_blocks = row_blocks();
+        while (!CLASSES || left > 0) {
             const int index = !L::split || next < whole ? next : whole + (next - whole) / 2;
-            if (index - base < m_blocks * n_blocks) {
-                place(t, index - base, m_blocks);
-                next += gridDim.x;
-                if (CLASSES)
-                    left--;
-                if (t.m0 < t.end)
-                    return true;
-            } else {
-                base += m_blocks * n_blocks;
-                expert++;
-            }
+            expert = find(index);
+            if (expert >= expert_count)
+                return false;
+            place(t, index - blocks[expert] * n_blocks, blocks[expert + 1] - blocks[expert]);
+            next += gridDim.x;
+            if (CLASSES)
+                left--;
+            if (t.m0 < t.end)
+                return true;
         }
         return false;
     }
@@ -546,19 +564,43 @@ __device__ __forceinline__ void consume(const gemm_params &p, WALK &walk, ring<L
     }
 }
 
-/* All threads. Counts the row blocks of the experts with more than `above` rows, after thread 0 has
- * zeroed the count. */
-template <class L>
-__device__ __forceinline__ void problem_load(struct problem *all, const gemm_params &p, int above)
+/* One warp: before[e] = blocks of so many rows of the experts before e that have more than `above`
+ * rows and at most `most`. */
+__device__ __forceinline__ void blocks_sum(int *before, const int *rows, int count, int height,
+                                           int above, int most)
 {
-    for (int i = threadIdx.x; i < p.expert_count; i += THREADS) {
-        const int rows = max(0, min(p.rows[p.first_expert + i], p.max_rows));
-        all->rows[i] = rows;
-        if (rows > above)
-            atomicAdd(&all->row_blocks, (rows + L::m - 1) / L::m);
-        else if (rows > 0)
-            atomicAdd(&all->few, 1);
+    const int lane = threadIdx.x % 32;
+    int sum = 0;
+    for (int base = 0; base < count; base += 32) {
+        const int of = base + lane < count ? rows[base + lane] : 0;
+        int blocks = of > above && of <= most ? (of + height - 1) / height : 0;
+#pragma unroll
+        for (int distance = 1; distance < 32; distance *= 2) {
+            const int other = __shfl_up_sync(~0u, blocks, distance);
+            blocks += lane >= distance ? other : 0;
+        }
+        if (base + lane < count)
+            before[base + lane + 1] = sum + blocks;
+        sum += __shfl_sync(~0u, blocks, 31);
     }
+    if (lane == 0)
+        before[0] = 0;
+}
+
+/* All threads, who meet afterwards. many: experts with few rows, up to TILES_FEW_ROWS, are a class
+ * of their own, of one block each. */
+template <class L>
+__device__ __forceinline__ void problem_load(struct problem *all, const gemm_params &p, bool many)
+{
+    for (int i = threadIdx.x; i < p.expert_count; i += THREADS)
+        all->rows[i] = max(0, min(p.rows[p.first_expert + i], p.max_rows));
+    __syncthreads();
+    if (threadIdx.x < 32)
+        blocks_sum(all->blocks, all->rows, p.expert_count, L::m, many ? TILES_FEW_ROWS : 0,
+                   p.max_rows);
+    else if (many && threadIdx.x < 64)
+        blocks_sum(all->few_blocks, all->rows, p.expert_count, TILES_FEW_ROWS, 0, TILES_FEW_ROWS);
+    __syncthreads();
 }
 
 /* Where a layout's ring lies; the memory barriers of two layouts lie one behind the other. */
@@ -609,16 +651,12 @@ __global__ void __launch_bounds__(THREADS, 1)
 
     if (threadIdx.x == 0) {
         stamp_begin(p.stamp);
-        all.row_blocks = 0;
-        all.few = 0;
         barriers_init<L>(s.bars);
         asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
     }
-    __syncthreads();
-    problem_load<L>(&all, p, 0);
-    __syncthreads();
+    problem_load<L>(&all, p, false);
 
-    const struct expert_class every = {0, p.max_rows, 0};
+    const struct expert_class every = {all.blocks, 0};
     ring<L::stages> at;
     if (threadIdx.x >= CONSUMERS) {
         asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
@@ -636,11 +674,13 @@ __global__ void __launch_bounds__(THREADS, 1)
     }
 }
 
-/* Between a CTA's classes: what the next one loads lies where the last one was read. */
+/* Between a CTA's classes, by all threads: what the next one loads lies where the last one was
+ * read.
+ */
 __device__ __forceinline__ void classes_sync(void)
 {
     __syncwarp();
-    barrier_sync(BAR_CLASSES, CONSUMERS + 64);
+    barrier_sync(BAR_CLASSES, THREADS);
 }
 
 /* A CTA's three turns: some of its tiles of experts with few rows, all of those with many, the rest
@@ -677,26 +717,22 @@ __global__ void __launch_bounds__(THREADS, 1)
 
     if (threadIdx.x == 0) {
         stamp_begin(p.stamp);
-        all.row_blocks = 0;
-        all.few = 0;
         barriers_init<H>(many.bars);
         barriers_init<L>(few.bars);
         asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
     }
-    __syncthreads();
-    problem_load<H>(&all, p, TILES_FEW_ROWS);
-    __syncthreads();
+    problem_load<H>(&all, p, true);
 
-    const struct expert_class of_many = {TILES_FEW_ROWS, p.max_rows, 0};
-    const struct expert_class of_few = {0, TILES_FEW_ROWS, all.row_blocks * (p.n / H::n)};
+    const struct expert_class of_many = {all.blocks, 0};
+    const struct expert_class of_few = {all.few_blocks, all.blocks[p.expert_count] * (p.n / H::n)};
     ring<H::stages> at_many;
     ring<L::stages> at_few;
     if (threadIdx.x >= CONSUMERS) {
         asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
         const int warp = threadIdx.x / 32 - CONSUMERS / 32;
         tile_walk<L, true> walk_few(all, p, of_few);
-        walk_few.left = first_turn(walk_few, all.few);
-        for (int turn = 0; warp < 2 && turn < TURNS; turn++) {
+        walk_few.left = first_turn(walk_few, all.few_blocks[p.expert_count]);
+        for (int turn = 0; turn < TURNS; turn++) {
             if (turn > 0)
                 classes_sync();
             if (warp == 0 && threadIdx.x % 32 == 0) {
@@ -717,7 +753,7 @@ __global__ void __launch_bounds__(THREADS, 1)
     } else {
         asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
         tile_walk<L, true> walk_few(all, p, of_few);
-        walk_few.left = first_turn(walk_few, all.few);
+        walk_few.left = first_turn(walk_few, all.few_blocks[p.expert_count]);
         for (int turn = 0; turn < TURNS; turn++) {
             if (turn > 0)
                 classes_sync();

@@ -20,7 +20,7 @@ enum gemm_dtype {
 
 enum {
     GROUPED_GEMM_BLOCK_N = 128,
-    GROUPED_GEMM_MAX_EXPERTS = 256, /* most experts of one launch */
+    GROUPED_GEMM_MAX_EXPERTS = 1024, /* most experts of one launch */
 };
 
 /* All pointers are device memory. Layouts are row-major, G = num_experts:

@@ -41,7 +41,7 @@ void validate_table(const struct validate_set *v, FILE *f)
             "library", "spans");
     for (size_t i = 0; i < v->num_points; i++) {
         const struct validate_point *p = &v->point[i], *none = validate_none(v, p);
-        char name[32];
+        char name[32], noise[32];
 
         if (!p->measured)
             continue;
@@ -55,8 +55,11 @@ void validate_table(const struct validate_set *v, FILE *f)
                     validate_gain_pct(none->predicted_us, p->predicted_us));
         else
             fprintf(f, "%7s %7s | ", "", "");
-        fprintf(f, "%9.2e %-8s %s\n", p->gpu.worst_error, library_source(p),
+        fprintf(f, "%9.2e %-8s %s", p->gpu.worst_error, library_source(p),
                 p->kinds ? "yes" : "refused");
+        if (validate_noise(p, noise)[0])
+            fprintf(f, "  noisy: %s", noise);
+        fputc('\n', f);
     }
 }
 
@@ -65,16 +68,17 @@ void validate_layers_csv(const struct validate_set *v, FILE *f)
     fprintf(f, "policy,method,num_rounds,num_sms,batch,experts,hidden,inter,ranks,measured_us,"
                "p95_us,min_us,n,predicted_us,ape,traced_us,spans_ok,worst_error,checked,hash,"
                "emulated_ranks,pace_GBps,cupti_version,cupti_ok,cupti_us,cupti_spread_us,"
-               "cupti_kernels,cupti_longer_us,cupti_longer_most_us,clock_residual_us,gemms\n");
+               "cupti_kernels,cupti_longer_us,cupti_longer_most_us,clock_residual_us,gemms,"
+               "noise\n");
     for (size_t i = 0; i < v->num_points; i++) {
         const struct validate_point *p = &v->point[i];
-        char gemms[16];
+        char gemms[16], noise[32];
 
         if (!p->measured)
             continue;
         fprintf(f,
                 "%s,%d,%d,%d,%d,%d,%d,%d,%d,%.3f,%.3f,%.3f,%d,%.3f,%.4f,%.3f,%d,%.3e,%d,%016llx,%d,"
-                "%g,%d,%d,%.3f,%.3f,%d,%.3f,%.3f,%.3f,%s\n",
+                "%g,%d,%d,%.3f,%.3f,%d,%.3f,%.3f,%.3f,%s,%s\n",
                 p->policy->name, validate_method(p), validate_rounds(p), validate_sms(p), p->batch,
                 p->experts, p->hidden, p->inter, p->ranks, p->gpu.median_us, p->gpu.p95_us,
                 p->gpu.min_us, p->gpu.n, p->predicted_us, validate_ape(p), p->gpu.traced_us,
@@ -82,7 +86,8 @@ void validate_layers_csv(const struct validate_set *v, FILE *f)
                 (unsigned long long)p->gpu.hash, p->gpu.emulated_ranks, v->pace_GBps,
                 p->gpu.cupti.version, p->gpu.cupti.ok, p->gpu.cupti.total_us,
                 p->gpu.cupti.spread_us, p->gpu.cupti.kernels, p->gpu.cupti.longer_us,
-                p->gpu.cupti.longer_most_us, p->gpu.clock_residual_us, validate_gemms(p, gemms));
+                p->gpu.cupti.longer_most_us, p->gpu.clock_residual_us, validate_gemms(p, gemms),
+                validate_noise(p, noise));
     }
 }
 
@@ -148,13 +153,16 @@ static json_t *cupti_json(const struct gpu_cupti_result *c)
 
 static json_t *point_json(const struct validate_point *p)
 {
-    return json_pack("{s:s,s:i,s:i,s:i,s:o,s:i,s:f,s:f,s:f,s:f,s:i,s:f,s:o,s:o,s:f}", "policy",
-                     p->policy->name, "method", validate_method(p), "num_rounds",
-                     validate_rounds(p), "num_sms", validate_sms(p), "knobs", knobs_json(p),
-                     "batch", p->batch, "measured_us", p->gpu.median_us, "predicted_us",
-                     p->predicted_us, "ape", validate_ape(p), "p95_us", p->gpu.p95_us, "n",
-                     p->gpu.n, "worst_error", p->gpu.worst_error, "kinds", kinds_json(p), "cupti",
-                     cupti_json(&p->gpu.cupti), "clock_residual_us", p->gpu.clock_residual_us);
+    char noise[32];
+
+    return json_pack("{s:s,s:s,s:i,s:i,s:i,s:o,s:i,s:f,s:f,s:f,s:f,s:i,s:f,s:o,s:o,s:f}", "policy",
+                     p->policy->name, "noise", validate_noise(p, noise), "method",
+                     validate_method(p), "num_rounds", validate_rounds(p), "num_sms",
+                     validate_sms(p), "knobs", knobs_json(p), "batch", p->batch, "measured_us",
+                     p->gpu.median_us, "predicted_us", p->predicted_us, "ape", validate_ape(p),
+                     "p95_us", p->gpu.p95_us, "n", p->gpu.n, "worst_error", p->gpu.worst_error,
+                     "kinds", kinds_json(p), "cupti", cupti_json(&p->gpu.cupti),
+                     "clock_residual_us", p->gpu.clock_residual_us);
 }
 
 int validate_json(const struct validate_set *v, char **text)

@@ -12,7 +12,7 @@
 static bool is_ordered(const struct validate_set *v, size_t scenario,
                        const struct validate_point *p)
 {
-    return p->measured && p->scenario == scenario &&
+    return validate_counts(p) && p->scenario == scenario &&
            validate_same_ops(v, scenario, &policy_none, p->policy);
 }
 
@@ -61,7 +61,7 @@ static void pairs_count(const struct validate_set *v, size_t i, int *right, int 
     for (size_t j = 0; j < i; j++) {
         const struct validate_point *b = &v->point[j];
 
-        if (!b->measured || b->scenario != a->scenario)
+        if (!validate_counts(b) || b->scenario != a->scenario)
             continue;
         ++*all;
         if (!told_apart(a, b))
@@ -76,7 +76,7 @@ static void pairs_summary(const struct validate_set *v, FILE *f)
     int right = 0, apart = 0, all = 0;
 
     for (size_t i = 0; i < v->num_points; i++)
-        if (v->point[i].measured)
+        if (validate_counts(&v->point[i]))
             pairs_count(v, i, &right, &apart, &all);
     if (apart > 0)
         fprintf(f, "pairs that the repeats tell apart: %d of %d, %d of them in the right order\n",
@@ -91,7 +91,7 @@ static void sign_summary(const struct validate_set *v, FILE *f)
         const struct validate_point *p = &v->point[i], *none = validate_none(v, p);
         double measured;
 
-        if (!p->measured || !none || p == none)
+        if (!validate_counts(p) || !none || p == none)
             continue;
         measured = validate_gain_pct(none->gpu.median_us, p->gpu.median_us);
         if (fabs(measured) < SIGN_FLOOR_PCT)
@@ -147,7 +147,8 @@ static void kinds_summary(const struct validate_set *v, double *measured, double
         size_t n = 0, sources[GPU_SOURCE_INFERRED + 1] = {0};
 
         for (size_t i = 0; i < v->num_points; i++) {
-            if (!v->point[i].measured || !v->point[i].kinds || v->point[i].gpu.kind_us[k] <= 0)
+            if (!validate_counts(&v->point[i]) || !v->point[i].kinds ||
+                v->point[i].gpu.kind_us[k] <= 0)
                 continue;
             measured[n] = v->point[i].gpu.kind_us[k];
             predicted[n++] = v->point[i].kind_us[k];
@@ -208,6 +209,20 @@ static void clock_summary(const struct validate_set *v, FILE *f)
                 residual_us);
 }
 
+/* Points whose times did not stand still are in no figure above or below. */
+static void noise_summary(const struct validate_set *v, FILE *f)
+{
+    size_t noisy = 0, measured = 0;
+
+    for (size_t i = 0; i < v->num_points; i++) {
+        measured += v->point[i].measured;
+        noisy += v->point[i].measured && !validate_counts(&v->point[i]);
+    }
+    if (noisy)
+        fprintf(f, "%zu of %zu points are noisy (marked above) and in none of these figures\n",
+                noisy, measured);
+}
+
 void validate_summary(const struct validate_set *v, FILE *f)
 {
     double *measured = calloc(2 * v->num_points + 1, sizeof *measured), worst = 0;
@@ -218,16 +233,22 @@ void validate_summary(const struct validate_set *v, FILE *f)
     if (!measured)
         return;
     for (size_t i = 0; i < v->num_points; i++) {
-        if (!v->point[i].measured)
+        if (!validate_counts(&v->point[i]))
             continue;
         measured[n] = v->point[i].gpu.median_us;
         predicted[n++] = v->point[i].predicted_us;
+    }
+    if (n == 0) {
+        fprintf(f, "\nno point stood still: there are no figures\nmeasured on %s\n", v->versions);
+        free(measured);
+        return;
     }
     stats_error_of(predicted, measured, n, &e);
     fprintf(f,
             "\nlayer time, %zu points: median error %.1f%%, p90 %.1f%%, largest %.1f%%, bias "
             "%+.1f%%\n",
             e.n, e.median_ape * 100, e.p90_ape * 100, e.max_ape * 100, e.bias * 100);
+    noise_summary(v, f);
     fprintf(f, "op kinds, waiting excluded, timed by own stamps, by CUPTI, or inferred from their "
                "neighbours':\n");
     kinds_summary(v, measured, predicted, f);

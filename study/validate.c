@@ -6,6 +6,47 @@
 #include "base/err.h"
 #include "base/log.h"
 
+const char *validate_noise(const struct validate_point *p, char buf[32])
+{
+    const struct {
+        bool is;
+        const char *name;
+    } all[] = {{p->gpu.p95_us > VALIDATE_SPREAD * p->gpu.median_us, "spread"},
+               {p->gpu.disturbed & GPU_SHARED, "shared"},
+               {p->gpu.disturbed & GPU_THROTTLED, "throttled"}};
+    size_t at = 0;
+
+    buf[0] = '\0';
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (all[i].is)
+            at += (size_t)snprintf(buf + at, 32 - at, "%s%s", at ? "+" : "", all[i].name);
+    return buf;
+}
+
+bool validate_counts(const struct validate_point *p)
+{
+    char noise[32];
+
+    return p->measured && !validate_noise(p, noise)[0];
+}
+
+int validate_predicted(const struct validate_set *v)
+{
+    int err = 0;
+
+    for (size_t i = 0; i < v->num_points; i++) {
+        const struct validate_point *p = &v->point[i];
+
+        if (!p->measured || (isfinite(p->predicted_us) && p->predicted_us > 0))
+            continue;
+        log_error("%s at batch %d: its prediction is no time (%g us); the profile cannot predict "
+                  "this layer",
+                  p->policy->name, p->batch, p->predicted_us);
+        err = ERR_DATA;
+    }
+    return err;
+}
+
 double validate_ape(const struct validate_point *p)
 {
     return fabs(p->predicted_us / p->gpu.median_us - 1);
@@ -32,7 +73,7 @@ const struct validate_point *validate_none(const struct validate_set *v,
     for (size_t i = 0; i < v->num_points; i++) {
         const struct validate_point *q = &v->point[i];
 
-        if (q->scenario == p->scenario && q->policy == &policy_none && q->measured)
+        if (q->scenario == p->scenario && q->policy == &policy_none && validate_counts(q))
             return q;
     }
     return NULL;

@@ -15,6 +15,7 @@ struct validate_point {
     struct knobs knobs;
     bool measured; /* false: it could not run on the GPUs */
     struct gpu_result gpu;
+    bool kept;           /* by an earlier run that this one goes on from */
     bool kinds;          /* gpu.kind_us holds: its spans were not refused */
     struct trace *trace; /* NULL: no spans at hand */
     /* From the configuration and the prediction. */
@@ -35,6 +36,15 @@ struct validate_set {
 /* Fills the points from the layers.csv and ops.csv of an earlier run. ERR_DATA (a row that is no
  * point of the configuration), ERR_PARSE, ERR_NOTFOUND. */
 int validate_read(struct validate_set *v, const char *folder);
+
+/* "", or why the point's time is no steady one: any of "spread" (p95 over VALIDATE_SPREAD times the
+ * median), "shared", "throttled", joined by +. Such points are shown, marked, and in no summary. */
+#define VALIDATE_SPREAD 1.3
+const char *validate_noise(const struct validate_point *p, char buf[32]);
+/* Measured, and steady. */
+bool validate_counts(const struct validate_point *p);
+/* Every measured point has a prediction that is a time. ERR_DATA, logged. */
+int validate_predicted(const struct validate_set *v);
 
 double validate_ape(const struct validate_point *p);
 /* `none` of the same scenario with the same ops, or NULL: where the policy moves attention, none

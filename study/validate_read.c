@@ -98,6 +98,15 @@ static void cupti_read(const struct csv *c, size_t row, struct gpu_cupti_result 
     csv_double(c, row, csv_col(c, "cupti_longer_most_us"), &out->longer_most_us);
 }
 
+/* Times tell the spread again; what else disturbed a point is written beside it. */
+static unsigned disturbed_read(const struct csv *c, size_t row)
+{
+    const char *noise = text_column(c, row, "noise");
+
+    return (strstr(noise, "shared") ? GPU_SHARED : 0u) |
+           (strstr(noise, "throttled") ? GPU_THROTTLED : 0u);
+}
+
 static int layers_read(struct validate_set *v, const char *folder)
 {
     char path[1024];
@@ -118,6 +127,7 @@ static int layers_read(struct validate_set *v, const char *folder)
         }
         from++;
         p->measured = true;
+        p->batch = (int)column(c, row, "batch");
         p->experts = (int)column(c, row, "experts");
         p->hidden = (int)column(c, row, "hidden");
         p->inter = (int)column(c, row, "inter");
@@ -133,6 +143,7 @@ static int layers_read(struct validate_set *v, const char *folder)
         p->gpu.traced_us = column(c, row, "traced_us");
         p->gpu.spans_ok = column(c, row, "spans_ok") > 0;
         p->gpu.worst_error = column(c, row, "worst_error");
+        p->gpu.disturbed = disturbed_read(c, row);
         p->gpu.checked = (int)column(c, row, "checked");
         p->gpu.emulated_ranks = (int)column(c, row, "emulated_ranks");
         cupti_read(c, row, &p->gpu.cupti);

@@ -28,6 +28,9 @@ struct gpu_cupti_result {
     double longer_most_us; /* farthest from 0 */
 };
 
+/* What else the GPUs did or suffered while totals were taken: bits of gpu_result.disturbed. */
+enum { GPU_SHARED = 1, GPU_THROTTLED = 2 };
+
 /* What one plan took and gave. The same on rank 0 only; others get zeros. */
 struct gpu_result {
     int n;                            /* samples; each is the slowest rank's time of one layer (of
@@ -45,6 +48,8 @@ struct gpu_result {
     double kind_wait_us[OP_KIND_COUNT];
     enum gpu_source kind_source[OP_KIND_COUNT]; /* of kind_us; the worst of its ops */
     struct gpu_cupti_result cupti;
+    unsigned disturbed; /* GPU_SHARED: other processes had work there; GPU_THROTTLED: heat or power
+                           held a clock back; of any rank */
     int emulated_ranks; /* > 0: slice mode, the EP size emulated */
 };
 

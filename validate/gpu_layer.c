@@ -152,6 +152,51 @@ static bool shape_same(const struct gpu_shape *a, const struct gpu_shape *b)
            a->fp8 == b->fp8;
 }
 
+/* What a layer of this shape takes at least: one buffer set, weights, inputs, outputs, window. */
+static int layer_bytes(const struct gpu_session *s, const struct gpu_shape *shape, double *bytes)
+{
+    struct gpu_layer l = {.shape = *shape};
+    struct slots_shape window = {.ranks = s->ranks,
+                                 .rank = s->rank,
+                                 .vranks = shape->vranks,
+                                 .experts = shape->experts,
+                                 .hidden = shape->hidden,
+                                 .topk = shape->topk,
+                                 .max_tokens = shape->max_tokens,
+                                 .fp8 = shape->fp8};
+    struct half_part part[HALF_PARTS];
+    double weights = 3.0 * shape->hidden * shape->inter * (shape->fp8 ? 1 : 2);
+    int err = slots_init(&l.slots, &window, 0);
+
+    if (err)
+        return err;
+    half_parts(&l, 0, part);
+    *bytes = (double)l.slots.total_bytes + weights * l.slots.experts_local +
+             2.0 * (double)output_bytes(&l);
+    for (int i = 0; i < HALF_PARTS; i++)
+        *bytes += (double)part[i].bytes;
+    return 0;
+}
+
+#define GiB 1073741824.0
+
+/* Collective. Asked before any rank allocates: one that fails halfway keeps the others waiting. */
+static int room_check(struct gpu_session *s, const struct gpu_shape *shape)
+{
+    size_t free_bytes = 0, total_bytes = 0;
+    double need = 0;
+    int err = layer_bytes(s, shape, &need);
+
+    if (!err)
+        err = GPU(cudaMemGetInfo(&free_bytes, &total_bytes));
+    if (!err && need > (double)free_bytes) {
+        log_warn("rank %d: GPU %d has %.1f of %.1f GiB free; this layer needs %.1f GiB", s->rank,
+                 s->device, (double)free_bytes / GiB, (double)total_bytes / GiB, need / GiB);
+        err = ERR_INFEASIBLE;
+    }
+    return gpu_agree(s, err);
+}
+
 int gpu_layer_open(struct gpu_session *s, const struct gpu_shape *shape, uint64_t seed)
 {
     struct gpu_layer *l;
@@ -162,6 +207,9 @@ int gpu_layer_open(struct gpu_session *s, const struct gpu_shape *shape, uint64_
     if (s->layer && shape_same(&s->layer->shape, shape))
         return 0;
     gpu_layer_close(s);
+    err = room_check(s, shape);
+    if (err)
+        return err;
     l = s->layer = calloc(1, sizeof *l);
     if (!l)
         return ERR_NOMEM;

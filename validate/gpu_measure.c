@@ -11,6 +11,7 @@
 #include "base/stats.h"
 #include "validate/gpu_marks.h"
 #include "validate/gpu_replay.h"
+#include "validate/gpu_state.h"
 
 /* The slowest rank's of each sample. */
 static int slowest(struct gpu_session *s, double *sample_us, int n)
@@ -27,7 +28,7 @@ static int slowest(struct gpu_session *s, double *sample_us, int n)
 
 /* As totals(), from the events inside the graph: the host reads them after each replay, and the
  * ranks start the next together. The pipeline fills in the passes before the last one. */
-static int period_totals(const struct gpu_replay *p, double *sample_us, int n)
+static int period_totals(const struct gpu_replay *p, double *sample_us, int n, unsigned *look)
 {
     struct gpu_run *r = p->r;
     int err = 0;
@@ -38,6 +39,8 @@ static int period_totals(const struct gpu_replay *p, double *sample_us, int n)
         err = kernels_comm_barrier(r->s->control, r->stream[0]);
         if (!err)
             err = gpu_replay_start(p);
+        if (!err && i == n / 2)
+            *look = gpu_state_look(r->s->state);
         if (!err)
             err = gpu_wait(r->s, r->stream[0]);
         if (!err)
@@ -50,7 +53,7 @@ static int period_totals(const struct gpu_replay *p, double *sample_us, int n)
 
 /* sample_us[n]: time of one layer in each of n replays that follow a first one; the slowest rank's.
  */
-static int totals(const struct gpu_replay *p, double *sample_us, int n)
+static int totals(const struct gpu_replay *p, double *sample_us, int n, unsigned *look)
 {
     struct gpu_run *r = p->r;
     struct gpu_session *s = r->s;
@@ -68,6 +71,8 @@ static int totals(const struct gpu_replay *p, double *sample_us, int n)
         if (!err && i < n + 1)
             err = gpu_replay_start(p);
     }
+    if (!err)
+        *look = gpu_state_look(s->state); /* while the replays run */
     for (int i = 0; !err && i < n + 2; i++)
         err = gpu_wait_event(s, event[i]);
     if (!err)
@@ -84,6 +89,17 @@ static int totals(const struct gpu_replay *p, double *sample_us, int n)
         if (event[i])
             cudaEventDestroy(event[i]);
     free(event);
+    return err;
+}
+
+/* What any rank saw. */
+static int looks_join(struct gpu_session *s, unsigned look, unsigned *all_saw)
+{
+    unsigned all[GPU_MAX_RANKS] = {0};
+    int err = gpu_gather(s, &look, all, sizeof look);
+
+    for (int rank = 0; !err && rank < s->ranks; rank++)
+        *all_saw |= all[rank];
     return err;
 }
 
@@ -124,10 +140,14 @@ int run_measure(struct gpu_run *r, struct gpu_result *result, struct trace **tra
     int n = r->o->repeats;
     double *sample_us = calloc((size_t)n, sizeof *sample_us);
     struct gpu_replay p = {0};
+    unsigned look = 0;
     int err = sample_us ? gpu_replay_open(&p, r, false, r->passes) : ERR_NOMEM;
 
     if (!err)
-        err = r->periodic ? period_totals(&p, sample_us, n) : totals(&p, sample_us, n);
+        err =
+            r->periodic ? period_totals(&p, sample_us, n, &look) : totals(&p, sample_us, n, &look);
+    if (!err)
+        err = looks_join(r->s, look, &result->disturbed);
     if (!err) {
         result->n = n;
         result->median_us = stats_median(sample_us, (size_t)n);

@@ -13,6 +13,7 @@
 #include "base/watch.h"
 #include "kernels/delay.h"
 #include "validate/gpu_cupti.h"
+#include "validate/gpu_state.h"
 
 #ifndef PEOSIM_COMMIT
 #define PEOSIM_COMMIT ""
@@ -20,6 +21,8 @@
 
 #define GATHER_CHUNK ((size_t)8192)
 #define GAP_KERNELS  12
+#define GiB          1073741824.0
+#define LEAST_FREE   (1 * GiB) /* for NCCL, its windows of control, and the kernels' code */
 
 bool gpu_built(void)
 {
@@ -34,9 +37,20 @@ int gpu_check(cudaError_t status, const char *what, const char *file, int line)
     return ERR_GPU;
 }
 
+/* What is too much is named beside what there is. */
 int gpu_alloc(void **out, size_t bytes)
 {
-    int err = GPU(cudaMalloc(out, bytes + 256));
+    size_t free_bytes = 0, total_bytes = 0;
+    cudaError_t status = cudaMalloc(out, bytes + 256);
+    int err;
+
+    if (status == cudaErrorMemoryAllocation && cudaGetLastError() == status &&
+        cudaMemGetInfo(&free_bytes, &total_bytes) == cudaSuccess) {
+        log_error("the GPU is full: %.2f of %.1f GiB are free, and %.2f GiB more are needed",
+                  (double)free_bytes / GiB, (double)total_bytes / GiB, (double)bytes / GiB);
+        return ERR_GPU;
+    }
+    err = gpu_check(status, "cudaMalloc", __FILE__, __LINE__);
 
     return err ? err : GPU(cudaMemset(*out, 0xff, bytes + 256));
 }
@@ -132,6 +146,21 @@ int gpu_clocks(struct gpu_session *s)
         err = gpu_upload(s->pace_offset_ns, s->clock_offset_ns,
                          (size_t)s->ranks * sizeof *s->clock_offset_ns);
     return err;
+}
+
+/* Before anything waits for this rank: a GPU that others have filled is named. */
+static int room_check(const struct gpu_session *s)
+{
+    size_t free_bytes = 0, total_bytes = 0;
+    int err = GPU(cudaMemGetInfo(&free_bytes, &total_bytes));
+
+    if (err || (double)free_bytes >= LEAST_FREE)
+        return err;
+    log_error("rank %d: GPU %d is full: %.2f of %.1f GiB are free; %.0f GiB are needed before any "
+              "layer",
+              s->rank, s->device, (double)free_bytes / GiB, (double)total_bytes / GiB,
+              LEAST_FREE / GiB);
+    return ERR_GPU;
 }
 
 /* Which GPU of this host. A launcher may show each process its own GPU alone. */
@@ -267,6 +296,10 @@ int gpu_session_open(struct gpu_session **out, struct gpu_team *team, bool exper
     if (!err)
         err = device_choose(s);
     if (!err)
+        err = room_check(s);
+    if (!err)
+        s->state = gpu_state_open(s->device);
+    if (!err)
         err = GPU(cudaDeviceGetStreamPriorityRange(&least, &most));
     if (!err)
         err = GPU(cudaStreamCreateWithPriority(&s->main, cudaStreamNonBlocking, most));
@@ -307,6 +340,7 @@ void gpu_session_close(struct gpu_session *s)
         kernels_dense_gemm_close(s->dense[i].gemm);
     kernels_comm_close(s->control);
     gpu_cupti_close(s->cupti);
+    gpu_state_close(s->state);
     cudaFree(s->pace_offset_ns);
     if (s->main)
         cudaStreamDestroy(s->main);

@@ -86,6 +86,7 @@ struct gpu_dense_entry {
 };
 
 struct gpu_cupti;
+struct gpu_state;
 
 struct gpu_session {
     struct gpu_team *team;
@@ -100,6 +101,7 @@ struct gpu_session {
     double gap_ns; /* between two kernels of a stream in a graph */
     long long clock_offset_ns[GPU_MAX_RANKS], clock_trip_ns[GPU_MAX_RANKS];
     long long *pace_offset_ns; /* device copy */
+    struct gpu_state *state;   /* NULL: there is no NVML */
     struct gpu_cupti *cupti;   /* opened on first use */
     bool cupti_off;            /* on some rank it cannot be used; that was said */
 };

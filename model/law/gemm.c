@@ -725,12 +725,27 @@ static double quantise_ns(const double *v, const struct law_dense *in)
            3.0 * in->m * in->k / (v[HW_QUANT_HBM_EFF] * v[HW_GPU_HBM_GBPS]);
 }
 
-void law_dense_work(const double *v, const struct law_dense *in, struct cost_work *out)
+/* The validator asks cuBLASLt for block scales where k is a multiple of 512, else for one scale a
+ * tensor (validate/gpu_dense.c). */
+static enum law_dense_dtype dense_scaling(const double *v, const struct law_dense *in)
 {
-    struct kernel q = dense_kernel(v, in);
-    struct dense_plan p = in->dtype == LAW_DENSE_BF16  ? dense_fastest(v, &q, in)
-                          : in->dtype == LAW_DENSE_FP8 ? dense_by_m(&q, in)
-                                                       : dense_block_plan(v, &q, in);
+    bool own = in->dtype == LAW_DENSE_FP8_BLOCK && v[HW_BLOCK_TILE_RULE] > 0.5;
+
+    return own && (in->n % 128 || in->k % 512) ? LAW_DENSE_FP8 : in->dtype;
+}
+
+void law_dense_work(const double *v, const struct law_dense *asked, struct cost_work *out)
+{
+    struct law_dense scaled = *asked;
+    const struct law_dense *in = &scaled;
+    struct kernel q;
+    struct dense_plan p;
+
+    scaled.dtype = dense_scaling(v, asked);
+    q = dense_kernel(v, in);
+    p = in->dtype == LAW_DENSE_BF16  ? dense_fastest(v, &q, in)
+        : in->dtype == LAW_DENSE_FP8 ? dense_by_m(&q, in)
+                                     : dense_block_plan(v, &q, in);
 
     work_init(v, p.grid, out);
     out->head.fixed_ns = q.fixed_ns;

@@ -106,7 +106,8 @@ void law_own_dispatch(const double *v, const struct law_ll *in, struct cost_work
 
 static void own_combine_send(const double *v, const struct law_ll *in, struct cost_work *out)
 {
-    int senders = law_ll_grid(in->experts, in->sms), row_bytes = 2 * in->hidden;
+    /* All CTAs share the rows, also those that are there for the tokens alone. */
+    int senders = out->grid, row_bytes = 2 * in->hidden;
     int buffers = BUFFER_BYTES / row_bytes < MAX_BUFFERS ? BUFFER_BYTES / row_bytes : MAX_BUFFERS;
     double passes = ceil(in->rows_sent / (senders * max_int(buffers, 1)));
     double near = (in->rows_sent - in->rows_off_node) * in->message_bytes;

@@ -12,7 +12,7 @@
 #include "kernels/stamp.h"
 #include "tests/gpu/gemm_data.h"
 
-enum { POISON = 0xa5 };
+enum { POISON = 0xa5, MOST_EXPERTS = 640 };
 
 static int failures;
 static uint64_t
@@ -40,7 +40,7 @@ struct problem {
     struct grouped_gemm_args args;
     uint8_t *a, *b;
     float *a_scale, *b_scale;
-    int rows[64];
+    int rows[MOST_EXPERTS];
     size_t c_bytes;
     size_t a_row_bytes;
     int k_groups;
@@ -199,10 +199,10 @@ static void check_mixed(struct problem *p, const uint16_t *want, const char *nam
     const int sms[] = {132, 131, 100, 7, 1};
     struct grouped_gemm_args *g = &p->args;
     uint16_t *c = data_host(p->c_bytes);
-    int wrong[64], same = 1;
+    int wrong[MOST_EXPERTS], same = 1;
     char text[128];
     for (int e = 0; e < g->num_experts; e++)
-        wrong[e] = e % 3 == 0 ? g->max_rows : 1 + e;
+        wrong[e] = e % 3 == 0 ? g->max_rows : 1 + e % 64;
     for (int lie = 0; lie < 2; lie++) {
         g->rows_each = lie ? wrong : p->rows;
         for (int i = 0; i < 5; i++) {
@@ -611,8 +611,11 @@ int main(int argc, char **argv)
     const int prefill[3] = {512, 300, 200}; /* the tiles of the last pass are halved */
     const int uneven[8] = {9, 300, 64, 65, 0, 512, 1, 33};
     const int none[2] = {0, 0};
+    int many[MOST_EXPERTS]; /* more than a CTA has tiles */
     const int dense_rows[] = {4, 36, 272, 1004};
 
+    for (int e = 0; e < MOST_EXPERTS; e++)
+        many[e] = e == 37 || e == 600 ? 140 : e % 11 == 0 ? 0 : 1 + e % 66;
     setvbuf(stdout, NULL, _IOLBF, 0);
     seed = argc > 2 ? strtoull(argv[2], NULL, 0) : (uint64_t)time(NULL);
     printf("seed %llu\n", (unsigned long long)seed);
@@ -632,6 +635,7 @@ int main(int argc, char **argv)
         test_grouped(dtype, 4, decode, 128, 4096, 7168, 1, 63, 0);
         test_grouped(dtype, 3, prefill, 512, 7168, 512, 0, 31, 1);
         test_grouped(dtype, 8, uneven, 512, 1024, 512, 0, 7, 1);
+        test_grouped(dtype, MOST_EXPERTS, many, 140, 256, 128, 0, 23, 1);
         test_repeats(dtype, 30);
         test_activation(dtype, 10, edges, 512, 2048, 1);
         test_activation(dtype, 8, skewed, 700, 384, 0);

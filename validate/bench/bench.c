@@ -351,15 +351,14 @@ static int bench_pipeline(struct bench *b, const struct bench_shape *x)
 
 int gpu_bench(struct gpu_session *s, const char *csv_path, bool quick, const char *only)
 {
-    /* DeepSeek-V3, Qwen3-235B, DeepSeek-V3 with 64 experts, Qwen3-Coder-480B, Qwen3-30B. */
-    static const struct bench_shape shapes[] = {{256, 7168, 2048, 8},
-                                                {128, 4096, 1536, 8},
-                                                {64, 7168, 2048, 8},
-                                                {160, 6144, 2560, 8},
-                                                {128, 2048, 768, 8}};
+    /* DeepSeek-V3, Qwen3-235B, DeepSeek-V3 with 64 experts, Qwen3-Coder-480B, Qwen3-30B; many small
+     * experts and few large ones. */
+    static const struct bench_shape shapes[] = {
+        {256, 7168, 2048, 8}, {128, 4096, 1536, 8}, {64, 7168, 2048, 8}, {160, 6144, 2560, 8},
+        {128, 2048, 768, 8},  {512, 2560, 640, 8},  {16, 5120, 4096, 2}};
     struct file_out out = {0};
     struct bench b;
-    int err = only_check(only), num = quick ? 1 : 5;
+    int err = only_check(only), num = quick ? 1 : 7;
 
     if (!err && s->rank == 0)
         err = file_create(&out, csv_path);
@@ -386,7 +385,9 @@ int gpu_bench(struct gpu_session *s, const char *csv_path, bool quick, const cha
             log_note("%d experts, hidden %d: %d lines so far", shapes[i].experts, shapes[i].hidden,
                      b.num_rows);
     }
-    for (int i = 0; !err && !quick && i < num; i++)
+    if (!err && !quick && wanted(&b, "dense"))
+        err = bench_dense_shapes(&b);
+    for (int i = 0; !err && !quick && i < num - 2; i++)
         err = bench_pipeline(&b, &shapes[i]);
     if (!err && wanted(&b, "crossover"))
         err = bench_crossover(&b);

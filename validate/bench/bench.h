@@ -90,6 +90,10 @@ int bench_interference(struct bench *b); /* gpu_bench_beside.c */
 int bench_a2a_beside(struct bench *b);
 int bench_experts(struct bench *b);          /* gpu_bench_compute.c */
 int bench_dense(struct bench *b, int least); /* tokens */
+/* A chain of launches of one library GEMM; names the row by what the library had. */
+int bench_dense_point(struct bench *b, struct gpu_dense_entry *e, const struct dense_gemm_args *a,
+                      struct bench_row *row);
+int bench_dense_shapes(struct bench *b); /* shapes.c: beside the session's last layer */
 int bench_machine(struct bench *b);
 int bench_router(struct bench *b);    /* gpu_bench_dense.c */
 int bench_crossover(struct bench *b); /* opens layers of its own */

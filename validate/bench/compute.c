@@ -310,8 +310,8 @@ static int chain_time(const struct dense_chain *c, struct bench *b, double *us)
     return err;
 }
 
-static int dense_point(struct bench *b, struct gpu_dense_entry *e, const struct dense_gemm_args *a,
-                       struct bench_row *row)
+int bench_dense_point(struct bench *b, struct gpu_dense_entry *e, const struct dense_gemm_args *a,
+                      struct bench_row *row)
 {
     struct dense_chain c = {0};
     double us[BENCH_REPS], first;
@@ -362,7 +362,7 @@ int bench_dense(struct bench *b, int least)
             gpu_dense_room(b->s, 1);
             err = gpu_dense_find(b->s, shape, &e);
             if (!err)
-                err = dense_point(b, e, &args[j], &row);
+                err = bench_dense_point(b, e, &args[j], &row);
         }
     }
     return err;
