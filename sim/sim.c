@@ -189,6 +189,7 @@ static int sim_alloc(struct sim *s)
     s->num_parts = calloc(ops, sizeof *s->num_parts);
     s->parts_done = calloc(cells, sizeof *s->parts_done);
     s->legs = calloc(W, sizeof *s->legs);
+    s->reach = calloc(W * W, sizeof *s->reach);
     s->met = calloc(cells, sizeof *s->met);
     s->end_ns = malloc(cells * sizeof *s->end_ns);
     s->issue_ns = calloc(cells, sizeof *s->issue_ns);
@@ -198,8 +199,8 @@ static int sim_alloc(struct sim *s)
     s->dirty_ranks = calloc(W, sizeof *s->dirty_ranks);
     if (!s->ranks || !s->streams || !s->stream_ops || !s->stream_first || !s->follower_op ||
         !s->followed_op || !s->send_flow || !s->kernel_of || !s->num_parts || !s->parts_done ||
-        !s->legs || !s->met || !s->end_ns || !s->issue_ns || !s->run_of || !s->rows || !s->fwd ||
-        !s->dirty_ranks)
+        !s->legs || !s->reach || !s->met || !s->end_ns || !s->issue_ns || !s->run_of || !s->rows ||
+        !s->fwd || !s->dirty_ranks)
         return ERR_NOMEM;
     return 0;
 }
@@ -224,6 +225,7 @@ static int sim_open(struct sim *s)
         err = sim_pace_open(s);
     if (err)
         return err;
+    sim_reach_set(s);
     order_ops(s);
     states_init(s);
     for (int i = 0; i < 4; i++)
@@ -256,6 +258,7 @@ static void sim_close(struct sim *s)
     free(s->num_parts);
     free(s->parts_done);
     free(s->legs);
+    free(s->reach);
     free(s->met);
     free(s->end_ns);
     free(s->issue_ns);

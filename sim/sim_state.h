@@ -78,6 +78,7 @@ struct run {
     double push_slow;                      /* by what others slow the push link now */
     double push_floor_ns, nvlink_floor_ns; /* what its own SMs, its NVLink would take alone */
     bool sent_all;
+    bool all_peers; /* rows for every rank: nobody needs a flag alone */
     /* following units */
     int units, sent_units;
     int *out; /* [ranks] flows under way per destination, -1: only the flag is; NULL for others */
@@ -131,6 +132,7 @@ struct sim {
     int *kernel_of;                 /* per op: the fused kernel it is a part of, or -1 */
     int *num_parts;                 /* per op: parts it has */
     int *parts_done;                /* [rank*num_ops + op]: of these, ended */
+    uint8_t *reach;                 /* [src*W + dst]: enum sim_path_kind */
     struct sim_flow_leg *legs;      /* scratch [W]: what a send is about to start */
     uint32_t num_legs;
     int *met;            /* [op*W + group]: ranks that reached a collective */
@@ -206,7 +208,11 @@ void work_dirty(struct sim *s, int rank);
 void work_settle(struct sim *s); /* sets the paces of all dirty ranks */
 void work_expire(struct sim *s, struct rank_state *rank);
 
-bool sim_off_node(const struct sim *s, int src, int dst);
+void sim_reach_set(struct sim *s); /* how every rank reaches every other */
+static inline bool sim_off_node(const struct sim *s, int src, int dst)
+{
+    return s->reach[(size_t)src * (size_t)s->W + (size_t)dst] == SIM_PATH_NIC;
+}
 int sim_pace_open(struct sim *s); /* the queues of an emulation, if there is one */
 
 /* sim_comm.c: sends, receives, collectives */

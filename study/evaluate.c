@@ -906,10 +906,22 @@ static double period_change(const struct plan *plan, const struct trace *trace, 
     return last > 0 ? fabs(before / last - 1) : 0;
 }
 
+/* What never settles is measured over its later half: a mean over many periods. */
+static int unsteady_measure(const struct trace *trace, struct plan *plan, struct evaluation *out)
+{
+    int err;
+
+    plan->period_layers = plan->num_layers / 2;
+    err = trace_measure(trace, plan, &out->metrics);
+    out->layer_us = out->metrics.layer_ns / 1e3;
+    return err;
+}
+
 static void unsteady_note(struct evaluator *e, const struct plan *plan, double change)
 {
     if (!e->hushed && !e->unsteady_said)
-        log_note("%s over %d layers is not steady yet: its last two periods differ by %.1f%%",
+        log_note("%s over %d layers is not steady yet: its last two periods differ by "
+                 "%.1f%%; its mean over the later half is taken",
                  plan->policy, plan->num_layers, 100 * change);
     e->unsteady_said = true;
 }
@@ -942,8 +954,10 @@ static int steady_simulate(struct evaluator *e, const struct scenario *s, const 
         if (!err)
             change = !*trace ? 0 : period_change(*plan, *trace, out->metrics.slowest_rank);
     }
-    if (!err && change > STEADY_WITHIN)
+    if (!err && change > STEADY_WITHIN) {
         unsteady_note(e, *plan, change);
+        err = unsteady_measure(*trace, *plan, out);
+    }
     return err;
 }
 
