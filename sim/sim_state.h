@@ -28,6 +28,7 @@ enum phase {
     PHASE_POLL,       /* receives: looks for data */
     PHASE_WAIT,       /* receives: waits for data */
     PHASE_MEET,       /* collectives: waits for the other ranks */
+    PHASE_PARTS,      /* fused: its parts run */
     PHASE_TAIL_FIXED,
     PHASE_TAIL,
     PHASE_ENDED /* SMs returned; flags may still be on their way */
@@ -128,6 +129,9 @@ struct sim {
     int *follower_op;               /* per op: the op that waits for its units, or -1 */
     int *followed_op;               /* per op: the op whose units it follows, or -1 */
     int *send_flow;                 /* per op: its flow group, or -1 */
+    int *kernel_of;                 /* per op: the fused kernel it is a part of, or -1 */
+    int *num_parts;                 /* per op: parts it has */
+    int *parts_done;                /* [rank*num_ops + op]: of these, ended */
     uint8_t *reach;                 /* [src*W + dst]: enum sim_path_kind */
     struct sim_flow_leg *legs;      /* scratch [W]: what a send is about to start */
     uint32_t num_legs;

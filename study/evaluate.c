@@ -9,6 +9,7 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "model/law/v2.h"
 #include "model/law/cost.h"
 #include "model/placement.h"
 #include "model/routing.h"
@@ -415,6 +416,24 @@ static enum plan_comm comm_of(const struct evaluator *e, const struct scenario *
                : COMM_NORMAL;
 }
 
+/* DeepEP V2 sets its own SM count, by the links of the cluster. */
+static int v2_num_sms(const struct evaluator *e, const struct layer_spec *spec)
+{
+    const struct hw_profile *p = evaluate_profile(e);
+    int node = spec->ranks < spec->ranks_per_node ? spec->ranks : spec->ranks_per_node;
+    struct law_v2_sms in = {.device_sms = spec->num_sms,
+                            .nvlink_GBps = 0.9 * hw_value(p, HW_NET_NVLINK_GBPS),
+                            .rdma_GBps = hw_value(p, HW_NET_NIC_GBITPS) / 8 *
+                                         hw_value(p, HW_NET_NICS_PER_GPU),
+                            .scaleout_ranks = spec->ranks / node,
+                            .scaleup_ranks = node,
+                            .experts = spec->model->experts,
+                            .topk = spec->model->topk,
+                            .direct = spec->comm == COMM_DEEPEP_V2_DIRECT};
+
+    return law_v2_num_sms(&in);
+}
+
 static int num_sms_of(const struct evaluator *e)
 {
     return (int)hw_value(evaluate_profile(e), HW_GPU_NUM_SMS);
@@ -512,7 +531,7 @@ static int spec_fill(struct evaluator *e, const struct scenario *s, const struct
         .arch = (int)hw_value(evaluate_profile(e), HW_GPU_ARCH),
         .tokens = s->batch,
         .decode = s->phase == PHASE_OF_DECODE,
-        .comm = comm_of(e, s),
+        .comm = p->own_comm ? (enum plan_comm)(p->own_comm - 1) : comm_of(e, s),
         .dispatch_dtype = s->dispatch_dtype ? DTYPE_FP8 : DTYPE_BF16,
         .combine_dtype = (enum plan_dtype)s->combine_dtype,
         .max_dispatch_tokens = s->max_dispatch_tokens,
@@ -529,6 +548,8 @@ static int spec_fill(struct evaluator *e, const struct scenario *s, const struct
     if (whole(e, s) && e->view.attn.kind == ATTN_NONE) /* Nemotron's layers of experts */
         out->attention = false;
     types_fill(s, &e->placed, out);
+    if (out->comm == COMM_DEEPEP_V2 || out->comm == COMM_DEEPEP_V2_DIRECT)
+        out->normal_num_sms = v2_num_sms(e, out);
     return 0;
 }
 
