@@ -114,6 +114,16 @@ format-check:
 	then $(CLANG_FORMAT) --dry-run --Werror $(FORMATTED); \
 	else echo "format check skipped: it needs clang-format 14, found $$($(CLANG_FORMAT) --version)"; fi
 
+# Mistakes that compilers let pass: the checks of .clang-tidy, over the CPU half.
+CLANG_TIDY := $(or $(shell command -v clang-tidy-14),clang-tidy)
+TIDY := $(LIB_SRCS:%=tidy-%) tidy-cmd/main.c
+$(TIDY): tidy-%:
+	$(Q)$(CLANG_TIDY) --quiet $* -- -std=c11 -D_GNU_SOURCE -I. 2>/dev/null
+tidy:
+	@command -v $(CLANG_TIDY) >/dev/null || { echo "make tidy needs clang-tidy (Debian: apt install clang-tidy)"; exit 1; }
+	@$(MAKE) --no-print-directory $(PARALLEL) -k $(TIDY) && echo "clang-tidy: clean"
+.PHONY: tidy $(TIDY)
+
 SHARE = $(DESTDIR)$(PREFIX)/share/peosim
 install: peosim
 	install -D -m 755 peosim $(DESTDIR)$(PREFIX)/bin/peosim

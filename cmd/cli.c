@@ -135,6 +135,11 @@ static bool is_key(const char *name)
     return n < sizeof key && opt_find(scenario_options, key);
 }
 
+static bool is_bool(const char *word)
+{
+    return !strcmp(word, "true") || !strcmp(word, "false");
+}
+
 /* One flag at argv[*i]; moves *i over its value. */
 static int flag_read(struct cli *cli, int argc, char **argv, int *i, const struct opt *extra,
                      void *target)
@@ -156,7 +161,7 @@ static int flag_read(struct cli *cli, int argc, char **argv, int *i, const struc
     if (!o && strcmp(name, "set") && !is_key(name))
         return unknown_flag(name, extra);
     if (!value && o && o->type == OPT_BOOL)
-        value = "true";
+        value = *i + 1 < argc && is_bool(argv[*i + 1]) ? argv[++*i] : "true";
     if (!value && *i + 1 < argc)
         value = argv[++*i];
     if (!value) {

@@ -17,7 +17,9 @@ static int print_point(struct evaluator *e, const struct config *c, const struct
     int err;
 
     config_knobs(c, j, &policy, &k, NULL);
-    err = evaluate_plan(e, s, policy, &k, &plan);
+    err = evaluate_settle(e, s, policy, &k);
+    if (!err)
+        err = evaluate_plan(e, s, policy, &k, &plan);
     if (err)
         return err;
     policy_knobs_text(policy, &k, text, sizeof text);

@@ -145,7 +145,7 @@ static const struct cmd commands[] = {
      {"peosim pass configs/dsv3_decode_ep128_h800.yaml   # a decode step of all layers",
       "peosim pass dsv3_prefill_ep32_h800 --json"},
      {NULL},
-     false},
+     true},
     {"capacity",
      "FILE [flags]",
      "the cheapest GPUs and pools that keep a traffic's TTFT and TPOT",

@@ -44,10 +44,10 @@ do for [ext in "png svg"] {
     set output out.".".ext
     plot for [i = 1:num_names] csv \
         using (strcol("policy") eq names[i] ? column("batch") : NaN): \
-        (names[i] eq "none" ? 0 : names[i] eq "none with attention" ? NaN : column("gain_pct")) \
+        (names[i] eq "none" ? 0 : column("gain_pct")) \
         with linespoints linewidth 2 pointsize 1.2 pointtype point_of(i) \
         linecolor rgb line_rgb(i) \
         dashtype 1 + (names[i] eq "none") \
-        title (names[i] eq "none with attention" ? "" : names[i])
+        title names[i]
     unset output
 }

@@ -33,13 +33,17 @@ x1(z) = min(to_us, column("end_us"))
 seen(z) = on_rank(0) && column("end_us") > from_us && column("start_us") < to_us
 comm(z) = strcol("class") ne "compute"
 is(s) = strstrt(strcol("kind"), s) > 0
-phase(z) = is("dispatch") ? 0 : is("combine") ? 2 : is("gemm") || is("quant") ? 1 : -1
+# Kinds of ops: functions of plan/op_kinds.h's rows, written beside the table (report/plot.c); words
+# tell kernels of other programs.
+load "kinds.gp"
+phase(z) = kind_colour(strcol("kind")) > -2 ? kind_colour(strcol("kind")) : \
+    is("dispatch") ? 0 : is("combine") ? 2 : is("gemm") ? 1 : -1
 colour(z) = mode == 2 ? int(column("round")) : \
            mode == 1 ? int(column("batch")) : phase(0)
 tint(f) = colour(0) < 0 ? grey(f) : okabe(colour(0), f)
 
 # A fused kernel sends first and waits in the middle; a receive waits first.
-wait0(z) = column("start_us") + (is("send") || is("recv") ? 0 : \
+wait0(z) = column("start_us") + (kind_is_half(strcol("kind")) ? 0 : \
     (column("end_us") - column("start_us") - column("wait_us")) / 2)
 waits(z) = seen(0) && column("wait_us") > 0
 w0(z) = max(from_us, wait0(0))
@@ -54,15 +58,7 @@ py(z) = height(0) * lane_px
 bracket(z) = strstrt(strcol("label"), "[") ? strcol("label")[strstrt(strcol("label"), "["):*] : \
     strstrt(strcol("label"), ".") ? strcol("label")[strstrt(strcol("label"), "."):*] : \
     strstrt(strcol("label"), "/") ? strcol("label")[strstrt(strcol("label"), "/"):*] : ""
-short_kind(z) = is("dispatch_send") ? "Ds" : is("dispatch_recv") ? "Dr" : is("a2a_dispatch") ? "D" : \
-    is("dispatch") ? "D" : is("combine_send") ? "Cs" : is("combine_recv") ? "Cr" : \
-    is("combine") ? "C" : is("gate_up_gemm") ? "Up" : is("silu_mul_quant") ? "Act" : \
-    is("down_gemm") ? "Down" : is("attn_proj") ? "Proj" : is("attn_core") ? "Attn" : \
-    is("attn_out") ? "Out" : is("router") ? "Gate" : is("mlp_gate_up") ? "ShUp" : \
-    is("mlp_silu_mul") ? "ShAct" : is("mlp_down") ? "ShDown" : is("all_reduce") ? "AR" : \
-    is("reduce_scatter") ? "RS" : is("all_gather") ? "AG" : is("lm_head") ? "Head" : \
-    is("permute") ? "Perm" : is("unpermute") ? "Unp" : \
-    strcol("kind")[1:6]
+short_kind(z) = kind_brief(strcol("kind"))
 short_label(z) = short_kind(0).bracket(0)
 fits(s) = strlen(s) * char_px + 6 < px(0)
 upright(s) = !fits(s) && strlen(s) * char_px + 4 < py(0) && px(0) > 13

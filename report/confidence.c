@@ -30,6 +30,7 @@ void confidence_print(const struct confidence *c, const struct grid *g, FILE *f)
         fprintf(f, "confidence: no profile in use states an uncertainty\n");
         return;
     }
+    report_basis(g->config, false, f);
     fprintf(
         f,
         "confidence: 5%% to 95%% of %d profiles drawn from the fits' covariance; assumed fields "

@@ -28,6 +28,8 @@ static void row_write(struct record *r, const void *row)
         char text[512];
 
         record_text(c, row, text, sizeof text);
+        if (!*text && !c->width && c->wide) /* the last one: no blanks at the line's end */
+            continue;
         fprintf(r->f, "%s%*s", gap(c, n), c->width, text);
     }
     fputc('\n', r->f);

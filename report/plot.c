@@ -14,6 +14,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/watch.h"
+#include "plan/op_kinds.h"
 
 #define PLOT_MAX_EXTRA  5
 #define PLOT_TIMEOUT_MS (120 * 1000)
@@ -23,6 +24,7 @@
  * names; what the user called them it never learns. */
 #define PLOT_TABLE "in.csv"
 #define PLOT_OUT   "out"
+#define PLOT_KINDS "kinds.gp"
 
 static const struct picture {
     const char *name, *ext, *end; /* a whole file ends so */
@@ -228,6 +230,40 @@ out:
     return rc;
 }
 
+/* What plots/lanes.gp knows of kinds of ops: the rows of plan/op_kinds.h, as functions of gnuplot.
+ * Colour: an index of the palette, -1 = grey, -2 = no kind of ours. */
+static void kinds_write(FILE *f)
+{
+    fputs("kind_colour(s) = ", f);
+    for (int k = 0; k < OP_KIND_COUNT; k++)
+        fprintf(f, "s eq '%s' ? %d : ", plan_op_traits((enum plan_op_kind)k)->text,
+                plan_part_colour(plan_op_traits((enum plan_op_kind)k)->part));
+    fputs("-2\nkind_brief(s) = ", f);
+    for (int k = 0; k < OP_KIND_COUNT; k++)
+        fprintf(f, "s eq '%s' ? '%s' : ", plan_op_traits((enum plan_op_kind)k)->text,
+                plan_op_traits((enum plan_op_kind)k)->brief);
+    fputs("s[1:6]\nkind_is_half(s) = 0", f);
+    for (int k = 0; k < OP_KIND_COUNT; k++)
+        if (plan_op_traits((enum plan_op_kind)k)->network == OP_NET_SENDS ||
+            plan_op_traits((enum plan_op_kind)k)->network == OP_NET_RECVS)
+            fprintf(f, " || s eq '%s'", plan_op_traits((enum plan_op_kind)k)->text);
+    fputc('\n', f);
+}
+
+static int kinds_file(const char *work)
+{
+    char path[4096];
+    FILE *f;
+
+    if ((size_t)snprintf(path, sizeof path, "%s/" PLOT_KINDS, work) >= sizeof path)
+        return ERR_RANGE;
+    f = fopen(path, "we");
+    if (!f)
+        return ERR_IO;
+    kinds_write(f);
+    return fclose(f) ? ERR_IO : 0;
+}
+
 /* Only whole pictures take their places. */
 static int publish(const char *work, const char *out)
 {
@@ -293,6 +329,8 @@ int plot_draw(const char *name, const char *csv, const char *out, const char *ti
         argv[n++] = text[i] = printable(i ? extra[i - 1] : title);
     argv[n] = NULL;
     err = work_open(csv, out, &work);
+    if (!err)
+        err = kinds_file(work);
     /* execve takes char *const[] but does not change the strings. */
     if (!err)
         err = run(program, (char **)argv, work, script);

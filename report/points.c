@@ -1,5 +1,6 @@
 #include "report/points.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,6 +20,8 @@ struct row {
     double layer_us, none_us, gain_pct, exposed_us;
     double sm_util, nvlink_util, nic_util, assumed_share;
     double sm_pct, nvlink_pct, nic_pct;
+    double moe_us, moe_gain_pct; /* of the MoE part alone; NAN: there is none */
+    const char *basis;
     int64_t events;
     json_t *knobs, *parts;
 };
@@ -45,10 +48,26 @@ static const struct record_column columns[] = {
     {.key = "num_rounds", .type = RECORD_INT, AT(num_rounds), DATA},
     {.key = "num_sms", .type = RECORD_INT, AT(num_sms), DATA},
     {.key = "knobs", .type = RECORD_OBJECT, AT(knobs), NESTED},
-    REAL(layer_us, .head = "layer us", .width = 10, .digits = 1, .views = RECORD_ALL),
+    REAL(layer_us, .head = "layer us", .width = 9, .digits = 1, .views = RECORD_ALL),
     REAL(none_us, DATA),
     REAL(gain_pct, .head = "gain", .width = 8, .digits = 1, .plus = true, .unit = "%",
          .views = RECORD_ALL),
+    {.head = "MoE us",
+     .type = RECORD_REAL,
+     AT(moe_us),
+     .width = 9,
+     .digits = 1,
+     .none = "-",
+     PEOPLE},
+    {.head = "MoE gain",
+     .type = RECORD_REAL,
+     AT(moe_gain_pct),
+     .width = 8,
+     .digits = 1,
+     .plus = true,
+     .unit = "%",
+     .none = "-",
+     PEOPLE},
     {.key = "exposed_comm_us",
      .head = "exposed us",
      .type = RECORD_REAL,
@@ -64,10 +83,15 @@ static const struct record_column columns[] = {
     REAL(nic_util, DATA),
     REAL(assumed_share, DATA),
     {.key = "events", .type = RECORD_INT64, AT(events), DATA},
-    {.head = "critical path", .type = RECORD_STRING, AT(path), .width = -32, .wide = true, PEOPLE},
+    {.head = "critical path", .type = RECORD_STRING, AT(path), .width = -30, .wide = true, PEOPLE},
     {.head = "best knobs", .type = RECORD_STRING, AT(words), PEOPLE},
+    {.key = "basis", .type = RECORD_WORDS, AT(basis), FLAT},
+    REAL(moe_us, FLAT),
+    REAL(moe_gain_pct, FLAT),
     {.key = "knobs", .type = RECORD_STRING, AT(knobs_text), FLAT},
     {.key = "critical_path_us", .type = RECORD_OBJECT, AT(parts), NESTED},
+    REAL(moe_us, NESTED),
+    REAL(moe_gain_pct, NESTED),
 };
 enum { NUM_COLUMNS = sizeof columns / sizeof *columns };
 
@@ -127,6 +151,41 @@ static void path_words(const struct evaluation *ev, char *buf, size_t size)
     }
 }
 
+/* Stands at an end of a list of numbers, and the knob could be beyond it? */
+static bool at_edge(const struct config_policy *cp, const struct opt *o, const struct knobs *k)
+{
+    int value = knob_get(o, k), lower = 0, higher = 0;
+    const struct knob_search *s = policy_knob_search(cp->policy, o->key);
+
+    if (o->type != OPT_INT || (s && s->unordered) || value <= (int)o->min || value >= (int)o->max)
+        return false;
+    for (int i = 0; i < cp->num_axes; i++)
+        for (int j = 0; cp->axes[i].opt == o && j < cp->axes[i].num_values; j++) {
+            lower += atoi(cp->axes[i].values[j]) < value;
+            higher += atoi(cp->axes[i].values[j]) > value;
+        }
+    return (lower > 0) != (higher > 0);
+}
+
+/* report_knob_words with a star behind what stands at an end of its list. */
+static void edge_words(const struct config *c, const struct grid_point *p, char *buf, size_t size)
+{
+    char words[256], *word, *rest = words;
+    size_t at = 0;
+
+    report_knob_words(p, words, sizeof words);
+    buf[0] = '\0';
+    while ((word = strsep(&rest, " ")) != NULL && at < size) {
+        char key[64];
+        const struct opt *o;
+
+        snprintf(key, sizeof key, "%.*s", (int)strcspn(word, "="), word);
+        o = opt_find(p->policy->knobs, key);
+        at += (size_t)snprintf(buf + at, size - at, "%s%s%s", at ? " " : "", word,
+                               o && at_edge(&c->policies[p->entry], o, &p->knobs) ? "*" : "");
+    }
+}
+
 static json_t *parts_json(const struct evaluation *ev)
 {
     json_t *parts = json_object();
@@ -169,10 +228,13 @@ static void row_fill(const struct config *c, const struct grid_point *p, const c
                         .nvlink_pct = 100 * ev->nvlink_util,
                         .nic_pct = 100 * ev->nic_util,
                         .assumed_share = ev->assumed_share,
-                        .events = (int64_t)ev->events};
+                        .events = (int64_t)ev->events,
+                        .moe_us = ev->moe_us > 0 ? ev->moe_us : NAN,
+                        .moe_gain_pct = ev->moe_us > 0 ? ev->moe_gain_pct : NAN,
+                        .basis = report_basis_name(c)};
     snprintf(row->name, sizeof row->name, "%s", name ? name : p->policy->name);
     grid_point_name(p, row->method_name, sizeof row->method_name);
-    report_knob_words(p, row->words, sizeof row->words);
+    edge_words(c, p, row->words, sizeof row->words);
     policy_knobs_text(p->policy, &p->knobs, row->knobs_text, sizeof row->knobs_text);
     path_words(ev, row->path, sizeof row->path);
     vary_fill(c, p->scenario, row);
@@ -204,9 +266,23 @@ static void point_write(struct record *r, const struct config *c, const struct g
     json_decref(row.parts);
 }
 
-static bool spans(const struct grid_point *p)
+/* Entries of `policies` that have no point in the scenario. */
+static void left_out(const struct grid *g, size_t scenario, struct record *r)
 {
-    return p->policy->spans_layers;
+    size_t per = config_num_points_per_scenario(g->config);
+
+    for (int entry = 0; entry < g->config->num_policies; entry++) {
+        size_t ran = 0, skipped = 0;
+
+        for (size_t i = scenario * per; i < (scenario + 1) * per; i++)
+            if (g->points[i].entry == entry) {
+                ran += !g->points[i].skipped;
+                skipped += g->points[i].skipped;
+            }
+        if (!ran && skipped)
+            record_note(r, "  %-6s cannot run here: %zu point%s skipped (the notes say why)\n",
+                        g->config->policies[entry].policy->name, skipped, skipped == 1 ? "" : "s");
+    }
 }
 
 static void scenario_write(const struct grid *g, size_t scenario, struct record *r)
@@ -221,14 +297,54 @@ static void scenario_write(const struct grid *g, size_t scenario, struct record 
         record_note(r, "%s\n", words);
     for (int i = 0; i < n; i++) {
         point_write(r, g->config, rows[i], NULL);
-        if (spans(rows[i]))
-            record_note(
-                r, "         (a layer with attention, steady period; without overlap %.1f us)\n",
-                rows[i]->ev.none_us);
         gains |= rows[i]->ev.gain_pct > 0;
     }
+    left_out(g, scenario, r);
     if (!gains && n > 1)
-        record_note(r, "  no policy beats none here: do not overlap\n");
+        record_note(
+            r, "  no policy beats none here with the values tried: do not overlap with them\n");
+}
+
+/* Knobs that a search would vary and this run did not. */
+static void not_searched(const struct config *c, struct record *r)
+{
+    bool decode = strcmp(report_first_value(c, "phase"), "prefill") != 0, any = false;
+
+    for (int i = 0; i < c->num_policies; i++) {
+        const struct config_policy *cp = &c->policies[i];
+        const char *name = cp->policy->name;
+
+        for (const struct knob_search *s = cp->policy->search; s && s->key; s++) {
+            bool set = s->prefill && decode;
+
+            for (int j = 0; j < cp->num_axes; j++)
+                set |= !strcmp(cp->axes[j].opt->key, s->key);
+            if (set)
+                continue;
+            record_note(r, "%s %s.%s", any ? "," : "not searched here, one value each:", name,
+                        s->key);
+            any = true;
+        }
+    }
+    if (any)
+        record_note(r, " (peosim recommend searches them)\n");
+}
+
+static bool any_edge(const struct grid *g)
+{
+    for (size_t i = 0; i < config_num_scenarios(g->config); i++) {
+        const struct grid_point *rows[GRID_ROWS_MAX];
+        int n = grid_rows(g, i, rows);
+
+        for (int j = 0; j < n; j++) {
+            char words[256];
+
+            edge_words(g->config, rows[j], words, sizeof words);
+            if (strchr(words, '*'))
+                return true;
+        }
+    }
+    return false;
 }
 
 static void assumed_note(const struct grid *g, struct record *r)
@@ -262,6 +378,9 @@ void report_grid(const struct grid *g, struct record *r)
             if (!g->points[i].skipped)
                 point_write(r, g->config, &g->points[i], NULL);
     record_table_end(r);
+    if (record_is_for(r, RECORD_PEOPLE) && any_edge(g))
+        record_note(r, "* at an end of its list: a value beyond it may be better\n");
+    not_searched(g->config, r);
     assumed_note(g, r);
     report_tail_record(g->config, r);
 }
@@ -299,17 +418,6 @@ void report_csv_row(const struct config *c, const struct grid_point *p, const ch
     point_write(&r, c, p, name);
 }
 
-/* A policy measured with attention has its own zero line: `none` with attention. */
-static void attention_none_row(const struct grid *g, const struct grid_point *p, FILE *f)
-{
-    struct grid_point none = *p;
-
-    none.policy = &policy_none;
-    none.ev.layer_us = p->ev.none_us;
-    none.ev.gain_pct = 0;
-    report_csv_row(g->config, &none, "none with attention", f);
-}
-
 void report_best_csv(const struct grid *g, FILE *f)
 {
     report_csv_head(g->config, f);
@@ -321,10 +429,6 @@ void report_best_csv(const struct grid *g, FILE *f)
             char name[48];
 
             grid_point_name(rows[j], name, sizeof name);
-            if (spans(rows[j])) {
-                attention_none_row(g, rows[j], f);
-                snprintf(name, sizeof name, "%s with attention", rows[j]->policy->name);
-            }
             report_csv_row(g->config, rows[j], name, f);
         }
     }

@@ -23,11 +23,117 @@ static struct grid_point point_of(const struct recommend *r, const struct recomm
                                .ev = p->entry[p->best].ev};
 }
 
+/* Entries that can run, the fastest first; returns how many. */
+enum { ENTRIES_MAX = 32 };
+static int entries_order(const struct recommend *r, const struct recommend_pick *p,
+                         int order[ENTRIES_MAX])
+{
+    int n = 0;
+
+    for (int i = 0; i < r->config->num_policies && n < ENTRIES_MAX; i++) {
+        int at = n;
+
+        if (!p->entry[i].found)
+            continue;
+        for (; at > 0 && p->entry[order[at - 1]].ev.layer_us > p->entry[i].ev.layer_us; at--)
+            order[at] = order[at - 1];
+        order[at] = i;
+        n++;
+    }
+    return n;
+}
+
+static struct grid_point entry_point(const struct recommend *r, const struct recommend_pick *p,
+                                     int i)
+{
+    return (struct grid_point){.scenario = p->scenario,
+                               .policy = r->config->policies[i].policy,
+                               .entry = i,
+                               .knobs = p->entry[i].knobs,
+                               .ev = p->entry[i].ev};
+}
+
+static int place_of(const struct recommend *r, const struct recommend_pick *p,
+                    struct policy_place *out)
+{
+    struct hw_profile *profile;
+    struct scenario s;
+    int err = config_scenario(r->config, p->scenario, &s);
+
+    if (err)
+        return err;
+    *out = (struct policy_place){.num_sms = p->entry[p->best].ev.num_sms,
+                                 .decode = s.phase == PHASE_OF_DECODE};
+    err = hw_profile_read(s.profile, &profile);
+    scenario_free(&s);
+    if (err)
+        return err;
+    out->blackwell = hw_value(profile, HW_GPU_ARCH) >= 100;
+    hw_profile_free(profile);
+    return 0;
+}
+
+/* "SGLang": what begins a line of settings. */
+static bool engine_word(const char *line, char *buf, size_t size)
+{
+    int n = (int)strcspn(line, " (:\n");
+
+    snprintf(buf, size, "%.*s", n, line);
+    return n > 0;
+}
+
+/* "SGLang sbo +7.4%, DeepEP peo 3 +6.5%": of each engine the best policy that it has. */
+static int engines_words(const struct recommend *r, const struct recommend_pick *p, char *buf,
+                         size_t size)
+{
+    int order[ENTRIES_MAX], n = entries_order(r, p, order);
+    char seen[512] = " ", word[48], name[24];
+    struct policy_place place;
+    size_t at = 0;
+    int err = place_of(r, p, &place);
+
+    buf[0] = '\0';
+    for (int i = 0; i < n && !err; i++) {
+        struct grid_point q = entry_point(r, p, order[i]);
+        char *text = NULL, *line, *rest;
+        size_t len;
+        FILE *f = open_memstream(&text, &len);
+
+        if (!f)
+            return ERR_NOMEM;
+        err = engine_settings_print(q.policy, &q.knobs, &place, "", f);
+        fclose(f);
+        grid_point_name(&q, name, sizeof name);
+        for (rest = text; (line = strsep(&rest, "\n")) != NULL && at < size;) {
+            char mark[64];
+
+            if (!engine_word(line, word, sizeof word))
+                continue;
+            snprintf(mark, sizeof mark, " %s ", word);
+            if (strstr(seen, mark) || strlen(seen) + strlen(mark) >= sizeof seen)
+                continue;
+            strcat(seen, mark + 1);
+            at += (size_t)snprintf(buf + at, size - at, "%s%s %s %+.1f%%", at ? ", " : "", word,
+                                   name, q.ev.gain_pct);
+        }
+        free(text);
+    }
+    return err;
+}
+
 static void interval_words(const struct recommend_pick *p, char *buf, size_t size)
 {
     snprintf(buf, size, "%s", "");
     if (p->has_interval)
         snprintf(buf, size, "[%+.1f, %+.1f]", p->gain_low_pct, p->gain_high_pct);
+}
+
+/* The best stands at an end of what was searched, and the knob could be beyond it. */
+static bool at_edge(const struct search_flat *f)
+{
+    return f->range_low < f->range_high &&
+           ((f->best == f->range_low && f->best > (int)f->opt->min) ||
+            (f->best == f->range_high && f->best < (int)f->opt->max));
 }
 
 /* "num_rounds 2..4 of 2..4, num_sms 8..12 of 4..36" */
@@ -39,8 +145,9 @@ static void flat_words(const struct search_result *s, char *buf, size_t size)
     for (int i = 0; i < s->num_flat && at < size; i++) {
         const struct search_flat *f = &s->flat[i];
 
-        at += (size_t)snprintf(buf + at, size - at, "%s%s %d..%d of %d..%d", i ? ", " : "",
-                               f->opt->key, f->low, f->high, f->range_low, f->range_high);
+        at += (size_t)snprintf(buf + at, size - at, "%s%s %d..%d of %d..%d%s", i ? ", " : "",
+                               f->opt->key, f->low, f->high, f->range_low, f->range_high,
+                               at_edge(f) ? " (the best is at the edge)" : "");
     }
 }
 
@@ -61,9 +168,9 @@ static int words_width(const struct recommend *r)
 /* A scenario's answer, as every format has it. */
 struct row {
     char words[256], name[24], interval[48], knobs_text[256];
-    double none_us, layer_us, gain_pct; /* NAN: nothing to say */
+    double none_us, layer_us, gain_pct, moe_us, moe_gain_pct; /* NAN: nothing to say */
     bool enable;
-    json_t *knobs, *flat, *gain_interval; /* the last may be NULL */
+    json_t *knobs, *flat, *gain_interval, *others; /* an interval may be NULL */
     char *settings;
 };
 
@@ -99,18 +206,68 @@ static const struct record_column columns[] = {
     {.key = "within_2_pct", .type = RECORD_OBJECT, AT(flat), .views = RECORD_NESTED},
     {.key = "gain_interval_pct", .type = RECORD_OBJECT, AT(gain_interval), .views = RECORD_NESTED},
     {.head = "90% interval", AT(interval), .width = -17, .views = RECORD_PEOPLE},
-    {.head = "knobs", AT(knobs_text), .views = RECORD_PEOPLE},
+    {.head = "MoE us",
+     .type = RECORD_REAL,
+     AT(moe_us),
+     .width = 9,
+     .digits = 1,
+     .none = "-",
+     .views = RECORD_PEOPLE},
+    {.head = "MoE gain",
+     .type = RECORD_REAL,
+     AT(moe_gain_pct),
+     .width = 8,
+     .digits = 1,
+     .plus = true,
+     .unit = "%",
+     .none = "-",
+     .views = RECORD_PEOPLE},
+    {.head = "knobs", .wide = true, AT(knobs_text), .views = RECORD_PEOPLE},
     {.key = "settings", .type = RECORD_WORDS, AT(settings), .views = RECORD_NESTED},
+    {.key = "moe_us", .type = RECORD_REAL, AT(moe_us), .views = RECORD_NESTED},
+    {.key = "moe_gain_pct", .type = RECORD_REAL, AT(moe_gain_pct), .views = RECORD_NESTED},
+    {.key = "others", .type = RECORD_OBJECT, AT(others), .views = RECORD_NESTED},
 };
-enum { NUM_COLUMNS = sizeof columns / sizeof *columns, INTERVAL_COLUMN = NUM_COLUMNS - 3 };
+enum { NUM_COLUMNS = sizeof columns / sizeof *columns, INTERVAL_COLUMN = 10 };
+
+/* What comes behind the best, each with its own best knobs, and the best of each engine. */
+static void others_print(const struct recommend *r, const struct recommend_pick *p, int width,
+                         struct record *out)
+{
+    int order[ENTRIES_MAX], n = entries_order(r, p, order);
+    double best_us = p->entry[p->best].ev.layer_us;
+    char engines[512], name[24], knobs[256];
+
+    for (int i = 1; i < n; i++) {
+        struct grid_point q = entry_point(r, p, order[i]);
+
+        grid_point_name(&q, name, sizeof name);
+        report_knob_words(&q, knobs, sizeof knobs);
+        record_note(out, "  %-*s %s %s %.1f us, %.1f%% slower (%+.1f%% against none) %s\n", width,
+                    "", i == 1 ? "then" : "    ", name, q.ev.layer_us,
+                    100 * (q.ev.layer_us / best_us - 1), q.ev.gain_pct, knobs);
+    }
+    if (!engines_words(r, p, engines, sizeof engines) && *engines)
+        record_note(out, "  %-*s per engine: %s\n", width, "", engines);
+}
+
+static void moe_fill(const struct evaluation *ev, struct row *row)
+{
+    row->moe_us = ev->moe_us > 0 ? ev->moe_us : NAN;
+    row->moe_gain_pct = ev->moe_us > 0 ? ev->moe_gain_pct : NAN;
+}
 
 static void pick_write(const struct recommend *r, const struct recommend_pick *p, int width,
                        struct record *out)
 {
     struct grid_point point = point_of(r, p);
     const struct evaluation *ev = &point.ev;
-    struct row row = {.none_us = ev->none_us, .layer_us = NAN, .gain_pct = NAN};
-    char name[24], interval[48], flat[256];
+    struct row row = {.none_us = ev->none_us,
+                      .layer_us = NAN,
+                      .gain_pct = NAN,
+                      .moe_us = NAN,
+                      .moe_gain_pct = NAN};
+    char name[24], interval[48], flat[320];
 
     grid_point_name(&point, name, sizeof name);
     report_scenario_words(r->config, p->scenario, row.words, sizeof row.words);
@@ -119,6 +276,7 @@ static void pick_write(const struct recommend *r, const struct recommend_pick *p
     if (recommend_pays(p)) {
         row.layer_us = ev->layer_us;
         row.gain_pct = ev->gain_pct;
+        moe_fill(ev, &row);
         memcpy(row.name, name, sizeof row.name);
         memcpy(row.interval, interval, sizeof row.interval);
         report_knob_words(&point, row.knobs_text, sizeof row.knobs_text);
@@ -135,6 +293,7 @@ static void pick_write(const struct recommend *r, const struct recommend_pick *p
     if (recommend_pays(p) && p->has_interval && p->gain_low_pct <= 0)
         record_note(out, "  %-*s the interval holds zero: measure before you enable it\n", width,
                     "");
+    others_print(r, p, width, out);
 }
 
 /* Scenarios that have the same winner with the same knobs get their settings once. */
@@ -155,21 +314,6 @@ static bool settings_seen(const struct recommend *r, size_t index)
     return false;
 }
 
-static int place_print(const struct grid_point *point, const struct scenario *s, const char *indent,
-                       FILE *f)
-{
-    struct hw_profile *profile;
-    struct policy_place place = {.num_sms = point->ev.num_sms,
-                                 .decode = s->phase == PHASE_OF_DECODE};
-    int err = hw_profile_read(s->profile, &profile);
-
-    if (err)
-        return err;
-    place.blackwell = hw_value(profile, HW_GPU_ARCH) >= 100;
-    hw_profile_free(profile);
-    return engine_settings_print(point->policy, &point->knobs, &place, indent, f);
-}
-
 static int settings_print(const struct recommend *r, FILE *f)
 {
     bool any = false;
@@ -177,7 +321,7 @@ static int settings_print(const struct recommend *r, FILE *f)
 
     for (size_t i = 0; i < r->num_picks && !err; i++) {
         struct grid_point point;
-        struct scenario s;
+        struct policy_place place;
         char name[24], knobs[256];
 
         if (!recommend_pays(&r->pick[i]) || settings_seen(r, i))
@@ -185,13 +329,12 @@ static int settings_print(const struct recommend *r, FILE *f)
         point = point_of(r, &r->pick[i]);
         grid_point_name(&point, name, sizeof name);
         report_knob_words(&point, knobs, sizeof knobs);
-        err = config_scenario(r->config, i, &s);
+        err = place_of(r, &r->pick[i], &place);
         if (err)
             break;
         fprintf(f, "%s  %s%s%s\n", any ? "" : "settings\n", name, *knobs ? ", " : "", knobs);
         any = true;
-        err = place_print(&point, &s, "    ", f);
-        scenario_free(&s);
+        err = engine_settings_print(point.policy, &point.knobs, &place, "    ", f);
     }
     return err;
 }
@@ -320,21 +463,39 @@ static json_t *flat_json(const struct search_result *s)
     return out;
 }
 
-/* What place_print says, as text; the caller frees. */
+static json_t *others_json(const struct recommend *r, const struct recommend_pick *p)
+{
+    int order[ENTRIES_MAX], n = entries_order(r, p, order);
+    json_t *out = json_array();
+
+    for (int i = 1; i < n; i++) {
+        struct grid_point q = entry_point(r, p, order[i]);
+        json_t *knobs = json_object(), *j;
+        char name[24];
+
+        grid_point_name(&q, name, sizeof name);
+        report_knobs_json(&q, knobs);
+        j = json_pack("{s:s,s:f,s:f,s:o}", "policy", name, "layer_us", q.ev.layer_us, "gain_pct",
+                      q.ev.gain_pct, "knobs", knobs);
+        report_moe_json(&q.ev, j);
+        json_array_append_new(out, j);
+    }
+    return out;
+}
+
+/* What an engine is to be set to, where that pays; the caller frees. */
 static char *settings_text(const struct recommend *r, const struct recommend_pick *p,
                            const struct grid_point *point)
 {
+    struct policy_place place;
     char *text = NULL;
     size_t size;
     FILE *f = open_memstream(&text, &size);
-    struct scenario s;
 
     if (!f)
         return NULL;
-    if (!config_scenario(r->config, p->scenario, &s)) {
-        place_print(point, &s, "", f);
-        scenario_free(&s);
-    }
+    if (recommend_pays(p) && !place_of(r, p, &place))
+        engine_settings_print(point->policy, &point->knobs, &place, "", f);
     fclose(f);
     return text;
 }
@@ -349,17 +510,20 @@ static void pick_nested(const struct recommend *r, const struct recommend_pick *
                       .enable = recommend_pays(p),
                       .knobs = json_object(),
                       .flat = flat_json(&p->entry[p->best]),
-                      .settings = settings_text(r, p, &point)};
+                      .settings = settings_text(r, p, &point),
+                      .others = others_json(r, p)};
 
     grid_point_name(&point, row.name, sizeof row.name);
     report_scenario_words(r->config, p->scenario, row.words, sizeof row.words);
     report_knobs_json(&point, row.knobs);
+    moe_fill(&point.ev, &row);
     if (p->has_interval)
         row.gain_interval = json_pack("[f,f]", p->gain_low_pct, p->gain_high_pct);
     record_row(out, &row);
     json_decref(row.knobs);
     json_decref(row.flat);
     json_decref(row.gain_interval);
+    json_decref(row.others);
     free(row.settings);
 }
 
@@ -399,6 +563,7 @@ int recommend_report(const struct recommend *r, struct record *out)
     record_member_text(out, "version", PEOSIM_VERSION);
     record_member_text(out, "config", r->config->path);
     record_member_text(out, "config_hash", r->config->hash);
+    record_member_text(out, "basis", report_basis_name(r->config));
     if (record_is_for(out, RECORD_NESTED))
         nested_write(r, out);
     if (record_is_for(out, RECORD_FLAT))

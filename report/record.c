@@ -146,7 +146,7 @@ static const void *value_of(const struct record_column *c, const void *row)
 static void real_text(const struct record_column *c, double x, char *buf, size_t size)
 {
     if (isnan(x))
-        snprintf(buf, size, "%s", "");
+        snprintf(buf, size, "%s", c->none ? c->none : "");
     else if (c->plus)
         snprintf(buf, size, "%+.*f%s", c->digits, x, c->unit ? c->unit : "");
     else
@@ -181,7 +181,7 @@ void record_plain(const struct record_column *c, const void *row, char *buf, siz
         snprintf(buf, size, "%" PRId64, *(const int64_t *)v);
         break;
     case RECORD_REAL:
-        snprintf(buf, size, "%.6g", *(const double *)v);
+        snprintf(buf, size, isnan(*(const double *)v) ? "" : "%.6g", *(const double *)v);
         break;
     case RECORD_BOOL:
         snprintf(buf, size, "%d", *(const bool *)v);

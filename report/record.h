@@ -44,6 +44,7 @@ struct record_column {
     bool plus;        /* a sign even where it is positive */
     const char *unit; /* right behind the number, as "%" (inside the width); NULL = none */
     bool wide;        /* for people: two blanks before it */
+    const char *none; /* for people: stands for NAN; NULL = blanks */
     unsigned views;
 };
 

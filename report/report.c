@@ -25,6 +25,18 @@ void report_scenario_words(const struct config *c, size_t index, char *buf, size
     }
 }
 
+/* "h20, h800": every value that the file gives the key. */
+static const char *all_values(const struct config *c, const char *key, char *buf, size_t size)
+{
+    const struct axis *a = config_axis(c, key);
+    size_t at = 0;
+
+    snprintf(buf, size, "%s", a ? "" : opt_find(scenario_options, key)->def);
+    for (int i = 0; a && i < a->num_values && at < size; i++)
+        at += (size_t)snprintf(buf + at, size - at, "%s%s", i ? ", " : "", a->values[i]);
+    return buf;
+}
+
 const char *report_first_value(const struct config *c, const char *key)
 {
     const struct axis *a = config_axis(c, key);
@@ -47,10 +59,38 @@ static const char *fidelity_words(const struct config *c)
 
 void report_head(const struct config *c, FILE *f)
 {
+    char profiles[256], models[512], seeds[128];
+
     fprintf(f, "peosim %s  %s (%.12s)  profile %s  model %s  seed %s  %s\n", PEOSIM_VERSION,
-            c->path, c->hash, report_first_value(c, "cluster.profile"),
-            report_first_value(c, "model"), report_first_value(c, "seed"), fidelity_words(c));
+            c->path, c->hash, all_values(c, "cluster.profile", profiles, sizeof profiles),
+            all_values(c, "model", models, sizeof models),
+            all_values(c, "seed", seeds, sizeof seeds), fidelity_words(c));
     report_nics(c, f);
+}
+
+/* One list may hold both: then each row has its own. */
+const char *report_basis_name(const struct config *c)
+{
+    const struct axis *a = config_axis(c, "attention.include");
+    int off = 0;
+
+    for (int i = 0; a && i < a->num_values; i++)
+        off += !strcmp(a->values[i], "off");
+    return !off ? "layer" : off == a->num_values ? "moe" : "as attention.include says";
+}
+
+void report_basis(const struct config *c, bool moe, FILE *f)
+{
+    const char *name = report_basis_name(c);
+
+    if (!strcmp(name, "layer"))
+        fprintf(f, "  basis: a whole decoder layer with attention, one behind another%s\n",
+                moe ? "; MoE: its part from router to combine, alone" : "");
+    else if (!strcmp(name, "moe"))
+        fprintf(f, "  basis: the MoE part of a layer alone, router to combine\n");
+    else
+        fprintf(f, "  basis: as attention.include says in each scenario (off: the MoE part alone, "
+                   "else a whole layer)\n");
 }
 
 void report_nics_of(const char *profile, double nics_per_gpu, double nic_Gbitps, FILE *f)
@@ -148,6 +188,14 @@ int report_knobs_json(const struct grid_point *p, struct json_t *out)
     return err;
 }
 
+void report_moe_json(const struct evaluation *ev, struct json_t *out)
+{
+    if (ev->moe_us > 0) {
+        json_object_set_new(out, "moe_us", json_real(ev->moe_us));
+        json_object_set_new(out, "moe_gain_pct", json_real(ev->moe_gain_pct));
+    }
+}
+
 static void members_write(const struct config *c, struct record *r)
 {
     record_member_text(r, "version", PEOSIM_VERSION);
@@ -166,6 +214,7 @@ void report_title(const struct config *c, struct record *r)
     if (!f)
         return;
     report_head(c, f);
+    report_basis(c, true, f);
     fclose(f);
     record_title(r, text);
     free(text);
@@ -174,12 +223,14 @@ void report_title(const struct config *c, struct record *r)
 void report_head_record(const struct config *c, struct record *r)
 {
     members_write(c, r);
-    report_title(c, r);
+    if (record_is_for(r, RECORD_PEOPLE))
+        report_title(c, r);
 }
 
 void report_tail_record(const struct config *c, struct record *r)
 {
     record_member(r, "seed", json_integer(atoll(report_first_value(c, "seed"))));
+    record_member_text(r, "basis", report_basis_name(c));
     record_member_text(r, "fidelity", fidelity_words(c));
 }
 
@@ -189,7 +240,8 @@ void report_json_head(const struct config *c, FILE *f)
                               {"config", c->path},
                               {"config_hash", c->hash},
                               {"profile", report_first_value(c, "cluster.profile")},
-                              {"model", report_first_value(c, "model")}};
+                              {"model", report_first_value(c, "model")},
+                              {"basis", report_basis_name(c)}};
 
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
         json_t *text = json_string(pairs[i][1]);

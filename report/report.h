@@ -9,13 +9,21 @@
 
 /* What every result carries: version, config and its hash, profile, seed, fidelity. */
 void report_head(const struct config *c, FILE *f);
+/* What is compared: "layer" (a whole decoder layer with attention, the steady period of one behind
+ * another), "moe" (router to combine alone). Every table says it in a line behind its head;
+ * moe: it has the columns of the MoE part alone, too. */
+const char *report_basis_name(const struct config *c);
+void report_basis(const struct config *c, bool moe, FILE *f);
+/* The MoE part alone as members of a JSON object; none where there is none. */
+struct json_t;
+void report_moe_json(const struct evaluation *ev, struct json_t *out);
 /* Nodes of some GPUs come with other NICs than the profile says: which are used, and how to say
  * otherwise; a line for each such profile, behind the head. Nothing for the others. */
 void report_nics(const struct config *c, FILE *f);
 /* The same for one profile; NICs per GPU and their speed, 0 = as the profile says. */
 void report_nics_of(const char *profile, double nics_per_gpu, double nic_Gbitps, FILE *f);
-/* The head as a record: a title, members for programs too; and what programs find behind the
- * results. */
+/* The head as a record: a title with the basis for people, members for programs; and what programs
+ * find behind the results. */
 void report_title(const struct config *c, struct record *r);
 void report_head_record(const struct config *c, struct record *r);
 void report_tail_record(const struct config *c, struct record *r);

@@ -163,6 +163,7 @@ static int timelines(const struct output *o, bool draw)
 
     if (!show || err)
         return err;
+    evaluator_whole_layers(e);
     err = point_timeline(o, e, show, "", draw);
     for (size_t i = 0; i < policy_count() && (draw || o->html) && !err; i++) {
         const struct grid_point *p = grid_best(o->grid, show->scenario, policy_at(i));

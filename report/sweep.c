@@ -206,30 +206,19 @@ enum {
     CELL_ROUNDS,
     CELL_SMS,
     CELL_LAYER_US,
-    CELL_NONE_US,
-    CELL_GAIN_PCT,
-    CELL_KNOBS = 13
+    CELL_GAIN_PCT = CELL_LAYER_US + 2,
+    CELL_KNOBS = 16
 };
 
-static void best_line(const struct writer *w, const struct journal_point *p, const char *name,
-                      bool none)
+static void best_line(const struct writer *w, const struct journal_point *p)
 {
     char row[JOURNAL_ROW_MAX], *cells[CELLS_MAX];
     int vary = vary_count(w->c), n;
 
     memcpy(row, p->row, sizeof row);
     n = cells_split(row, cells);
-    for (int i = 0; i < n; i++) {
-        const char *text = cells[i];
-
-        if (i == vary + CELL_POLICY)
-            text = name;
-        else if (none && i == vary + CELL_LAYER_US)
-            text = cells[vary + CELL_NONE_US];
-        else if (none && i == vary + CELL_GAIN_PCT)
-            text = "0";
-        fprintf(w->best.f, "%s%s", i ? "," : "", text);
-    }
+    for (int i = 0; i < n; i++)
+        fprintf(w->best.f, "%s%s", i ? "," : "", i == vary + CELL_POLICY ? p->name : cells[i]);
     fputc('\n', w->best.f);
 }
 
@@ -247,15 +236,6 @@ static void picture_line(const struct writer *w, struct picture *p, const struct
         fprintf(p->csv.f, "%s,", p->y->values[axis_value(w->c, p->y, w->scenario)]);
     fprintf(p->csv.f, "%s,%.6g,%.6g,%s,%s\n", name, layer_us, gain_pct, cells[vary + CELL_ROUNDS],
             cells[vary + CELL_SMS]);
-}
-
-/* Is this the row of a policy that is measured with attention, so that `none` with attention is its
- * zero line? */
-static bool row_spans(const struct journal_point *p)
-{
-    const struct policy *policy = policy_find(p->name);
-
-    return policy && policy->spans_layers;
 }
 
 static const struct journal_point *best_of(const struct writer *w)
@@ -276,13 +256,8 @@ static void picture_lines(const struct writer *w, struct picture *p, const struc
         picture_line(w, p, s, best, best->name, best->layer_us, best->gain_pct);
     for (int i = 0; i < w->num_rows && !p->best_only; i++) {
         const struct journal_point *row = &w->row[i];
-        char name[64];
 
-        snprintf(name, sizeof name, "%s%s", row->name, row_spans(row) ? " with attention" : "");
-        if (row_spans(row))
-            picture_line(w, p, s, row, "none with attention",
-                         row->layer_us * (1 + row->gain_pct / 100), 0);
-        picture_line(w, p, s, row, name, row->layer_us, row->gain_pct);
+        picture_line(w, p, s, row, row->name, row->layer_us, row->gain_pct);
     }
 }
 
@@ -294,15 +269,8 @@ static int scenario_flush(struct writer *w)
 
     if (err || !w->num_rows)
         return err;
-    for (int i = 0; i < w->num_rows; i++) {
-        char name[64];
-
-        snprintf(name, sizeof name, "%s%s", w->row[i].name,
-                 row_spans(&w->row[i]) ? " with attention" : "");
-        if (row_spans(&w->row[i]))
-            best_line(w, &w->row[i], "none with attention", true);
-        best_line(w, &w->row[i], name, false);
-    }
+    for (int i = 0; i < w->num_rows; i++)
+        best_line(w, &w->row[i]);
     for (int i = 0; i < w->num_pictures; i++)
         if (picture_has(w->c, &w->pictures[i], w->scenario))
             picture_lines(w, &w->pictures[i], &s);
@@ -594,7 +562,7 @@ static void table_flush(struct table *t)
                 cells[vary + CELL_LAYER_US], t->gain_pct);
         if (t->gain_pct > 0)
             knobs_print(cells[vary + CELL_POLICY], cells[vary + CELL_KNOBS], t->f);
-        fprintf(t->f, "%s\n", t->gain_pct > 0 ? "" : " do not overlap here");
+        fprintf(t->f, "%s\n", t->gain_pct > 0 ? "" : " do not overlap with the values tried");
     }
     *t->best = '\0';
 }
@@ -648,6 +616,7 @@ int sweep_report_table(const struct config *c, const char *folder, FILE *f)
     t->c = c;
     t->f = f;
     report_head(c, f);
+    report_basis(c, false, f);
     err = lines_each(folder, "best.csv", table_line, t);
     table_flush(t);
     if (t->scenarios > TABLE_MAX)

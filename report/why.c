@@ -23,6 +23,9 @@ static void point_write(const struct config *c, const struct why *w, struct reco
     record_note(r, "%s%s%s %s: %.1f us a layer, %+.1f%% against none (%.1f us); slowest rank %d\n",
                 words, *words ? ", " : "", name, knobs, w->point.ev.layer_us, w->point.ev.gain_pct,
                 w->point.ev.none_us, w->point.ev.metrics.slowest_rank);
+    if (w->point.ev.moe_us > 0)
+        record_note(r, "its MoE part alone: %.1f us, %+.1f%%\n", w->point.ev.moe_us,
+                    w->point.ev.moe_gain_pct);
 }
 
 /* "nic 30.1, sm 12.0": parts of a time, the largest first, those under 1% of it left out. */
@@ -243,6 +246,11 @@ void why_report(const struct config *c, const struct why *w, struct record *r)
         terms_write(&w->terms, name, r);
     }
     fixes_write(w, r);
+    record_member_text(r, "basis", report_basis_name(c));
+    if (w->point.ev.moe_us > 0) {
+        record_member(r, "moe_us", json_real(w->point.ev.moe_us));
+        record_member(r, "moe_gain_pct", json_real(w->point.ev.moe_gain_pct));
+    }
 }
 
 /* The changes as bars, the one that saves most on top. */

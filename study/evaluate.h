@@ -23,6 +23,9 @@ struct evaluation {
     double layer_us;
     double none_us;  /* the baseline with the same ops */
     double gain_pct; /* (none / policy - 1) * 100 */
+    /* The same of the MoE part alone (evaluate_moe_part); moe_us 0: not simulated, or a policy that
+     * has no such part because it moves attention. */
+    double moe_us, moe_gain_pct;
     struct trace_metrics metrics;
     double nvlink_util, nic_util; /* mean over ranks: bytes / (capacity * layer time), 0..1 */
     double assumed_share;         /* of the slowest rank's op time: rests on fields without data */
@@ -35,6 +38,11 @@ struct evaluator;
 int evaluator_open(struct evaluator **out);
 void evaluator_close(struct evaluator *e); /* accepts NULL */
 
+/* What `attention.include: auto` means from now on: whole layers with attention for every policy,
+ * the steady period of one layer behind another, against `none` measured likewise. That is the
+ * basis of all that run, sweep, recommend and why compare. Without this call: the MoE part from a
+ * common start, as the validator measures it, and attention where a policy moves it. */
+void evaluator_whole_layers(struct evaluator *e);
 /* Uses this model where a scenario names `name`; the evaluator owns it from now on, also on
  * failure. ERR_NOMEM. */
 int evaluator_use_model(struct evaluator *e, const char *name, struct moe_model *model);
@@ -60,6 +68,9 @@ double evaluate_kv_bytes(const struct scenario *s, const struct moe_model *m);
 /* Can this point run? 0; ERR_INFEASIBLE with a sentence in why; or another (logged) error. */
 int evaluate_check(struct evaluator *e, const struct scenario *s, const struct policy *p,
                    const struct knobs *k, char *why, size_t size);
+/* Gives knobs that the architecture decides their values (struct policy's settle). */
+int evaluate_settle(struct evaluator *e, const struct scenario *s, const struct policy *p,
+                    struct knobs *k);
 /* The plan of a point that evaluate_check accepts. The caller frees it (plan_free); it borrows the
  * evaluator's routing until the next call with another scenario. */
 int evaluate_plan(struct evaluator *e, const struct scenario *s, const struct policy *p,
@@ -70,6 +81,11 @@ int evaluate_plan(struct evaluator *e, const struct scenario *s, const struct po
 int evaluate_point(struct evaluator *e, const struct scenario *s, const struct policy *p,
                    const struct knobs *k, int counter_rank, struct evaluation *out,
                    struct trace **trace, struct plan **plan);
+
+/* Simulates the MoE part alone, router to combine, from a common start, into ev's moe_us and
+ * moe_gain_pct; 0 where the policy has none or the scenario is that already. */
+int evaluate_moe_part(struct evaluator *e, const struct scenario *s, const struct policy *p,
+                      const struct knobs *k, struct evaluation *ev);
 
 /* Simulates a plan that evaluate_plan gave, or one changed from it (not the baseline: none_us and
  * gain_pct stay 0). */
@@ -86,8 +102,9 @@ const struct hw_profile *evaluate_profile(const struct evaluator *e);
 
 /* Reads what all scenarios of a config name, so that mistakes surface before anything runs, and
  * finds the points that cannot run. skip[num_points] gets 1 for each of these (caller's array, may
- * be NULL) and is logged as a note with the count per reason; an entry of `policies` none of whose
- * points can run is ERR_INFEASIBLE, logged with its line. */
+ * be NULL) and is logged as a note with the count per reason. An entry of `policies` none of
+ * whose points can run is left out, logged as a note with its line; ERR_INFEASIBLE (logged) where
+ * nothing but `none` could run. */
 int evaluate_config(struct evaluator *e, const struct config *c, unsigned char *skip);
 /* No notes on skipped points from now on: of several processes one says them. */
 void evaluate_hush(struct evaluator *e);

@@ -124,6 +124,9 @@ static int point_run(struct evaluator *e, const struct config *c, const struct s
 
     *p = (struct grid_point){.scenario = index / per};
     config_knobs(c, index % per, &p->policy, &p->knobs, &p->entry);
+    err = evaluate_settle(e, s, p->policy, &p->knobs);
+    if (err)
+        return err;
     err = evaluate_check(e, s, p->policy, &p->knobs, why, sizeof why);
     p->skipped = err == ERR_INFEASIBLE;
     if (p->skipped)
@@ -161,6 +164,8 @@ static void *worker(void *arg)
     size_t chunk;
     int err = evaluator_open(&e);
 
+    if (!err)
+        evaluator_whole_layers(e);
     while (!err && chunk_take(w, &chunk))
         err = chunk_run(w, e, chunk);
     if (err)
@@ -226,6 +231,8 @@ static void *each_worker(void *arg)
     int err = evaluator_open(&e);
     size_t i;
 
+    if (!err)
+        evaluator_whole_layers(e);
     while (each_take(w, err, &i))
         err = w->fn(w->self, e, i);
     evaluator_close(e);
@@ -270,6 +277,30 @@ static int keep_done(void *self, size_t index, const struct grid_point *p)
     return 0;
 }
 
+/* Of every row of a table the MoE part alone, too. */
+static int moe_part_task(void *self, struct evaluator *e, size_t i)
+{
+    struct grid *g = self;
+    const struct grid_point *rows[GRID_ROWS_MAX];
+    struct scenario s;
+    int n = grid_rows(g, i, rows), err = config_scenario(g->config, i, &s);
+
+    if (err)
+        return err;
+    for (int j = 0; j < n && !err; j++) {
+        struct grid_point *p = &g->points[rows[j] - g->points];
+
+        err = evaluate_moe_part(e, &s, p->policy, &p->knobs, &p->ev);
+    }
+    scenario_free(&s);
+    return err;
+}
+
+static int moe_parts(struct grid *g, int jobs)
+{
+    return grid_each(config_num_scenarios(g->config), jobs, moe_part_task, g);
+}
+
 int grid_run(const struct config *c, int jobs,
              void (*progress)(void *self, size_t done, size_t all), void *self, struct grid **out)
 {
@@ -280,6 +311,7 @@ int grid_run(const struct config *c, int jobs,
     int err = g ? evaluator_open(&e) : ERR_NOMEM;
 
     if (!err) {
+        evaluator_whole_layers(e);
         g->config = c;
         g->num_points = config_num_points(c);
         g->points = calloc(g->num_points, sizeof *g->points);
@@ -290,6 +322,8 @@ int grid_run(const struct config *c, int jobs,
     evaluator_close(e);
     if (!err)
         err = grid_work_run(&work, jobs);
+    if (!err)
+        err = moe_parts(g, jobs);
     if (err)
         grid_free(g);
     else

@@ -56,6 +56,10 @@ static int entries_search(const struct config *c, struct evaluator *e, const str
         if (!err)
             err = search_flats(e, s, &space, &p->entry[p->best]);
     }
+    for (int i = 0; i < c->num_policies && !err; i++)
+        if (p->entry[i].found)
+            err =
+                evaluate_moe_part(e, s, c->policies[i].policy, &p->entry[i].knobs, &p->entry[i].ev);
     return err;
 }
 
@@ -208,6 +212,8 @@ static int turns_find(struct recommend *r)
     for (int i = r->config->num_axes - 1; &r->config->axes[i] != batch; i--)
         step *= (size_t)r->config->axes[i].num_values;
     err = evaluator_open(&e);
+    if (!err)
+        evaluator_whole_layers(e);
     for (size_t i = 0; i + step < r->num_picks && !err; i++) {
         size_t at = i / step % (size_t)batch->num_values;
         const struct recommend_pick *a = &r->pick[i], *b = &r->pick[i + step];

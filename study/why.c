@@ -102,7 +102,9 @@ static int ops_fill(struct why *w, const struct trace *trace, const struct plan 
                     const double *path_us)
 {
     double *slack = malloc((size_t)trace->ranks * (size_t)plan->num_ops * sizeof *slack);
-    int err;
+    /* Of a policy whose layers stand apart, those of the layer that is measured. */
+    int first = w->point.policy->spans_layers ? 0 : plan->num_layers - 1, err;
+    double from_us;
 
     w->op = calloc((size_t)plan->num_ops, sizeof *w->op);
     err = slack && w->op ? trace_slack(trace, plan, slack) : ERR_NOMEM;
@@ -110,7 +112,7 @@ static int ops_fill(struct why *w, const struct trace *trace, const struct plan 
         const struct trace_span *s = &trace->spans[i];
         struct why_op *o;
 
-        if (s->rank != w->point.ev.metrics.slowest_rank)
+        if (s->rank != w->point.ev.metrics.slowest_rank || plan->ops[s->op].layer < first)
             continue;
         o = &w->op[w->num_ops++];
         plan_op_label(plan, s->op, o->label, sizeof o->label);
@@ -126,6 +128,11 @@ static int ops_fill(struct why *w, const struct trace *trace, const struct plan 
     }
     if (!err)
         qsort(w->op, (size_t)w->num_ops, sizeof *w->op, op_cmp);
+    from_us = w->num_ops ? w->op[0].start_us : 0;
+    for (int i = 0; i < w->num_ops && first > 0; i++) {
+        w->op[i].start_us -= from_us;
+        w->op[i].end_us -= from_us;
+    }
     free(slack);
     return err;
 }
@@ -139,6 +146,10 @@ static int timeline(struct why *w, const struct scenario *s)
     char reason[200] = "";
     int err = evaluator_open(&e);
 
+    if (!err)
+        evaluator_whole_layers(e);
+    if (!err)
+        err = evaluate_settle(e, s, w->point.policy, &w->point.knobs);
     if (!err)
         err = evaluate_check(e, s, w->point.policy, &w->point.knobs, reason, sizeof reason);
     if (err == ERR_INFEASIBLE)
@@ -154,6 +165,8 @@ static int timeline(struct why *w, const struct scenario *s)
     }
     if (!err)
         err = ops_fill(w, trace, plan, path_us);
+    if (!err)
+        err = evaluate_moe_part(e, s, w->point.policy, &w->point.knobs, &w->point.ev);
     free(path_us);
     trace_free(trace);
     plan_free(plan);
@@ -170,8 +183,10 @@ static int terms_fill(struct why *w, const struct scenario *s)
     if (w->point.policy == &policy_none || w->point.policy->spans_layers)
         return 0;
     err = evaluator_open(&e);
-    if (!err)
+    if (!err) {
+        evaluator_whole_layers(e);
         err = terms_of(e, s, w->point.policy, &w->point.knobs, &w->terms);
+    }
     evaluator_close(e);
     w->has_terms = !err;
     return err;

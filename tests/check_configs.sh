@@ -15,22 +15,29 @@ is_json() { # jansson's own reader, through the program
     "$peosim" info json "$1" >/dev/null
 }
 
+# The first and the last of a list of many batches say whether a large grid runs.
+ends_of_batches() {
+    sed -n 's/^batch: *\[\(.*\)\].*/\1/p' "$1" | tr -d ' ' | awk -F, 'NF > 3 {print $1 "," $NF}'
+}
 for config in configs/*.yaml; do
     name=$(basename "$config" .yaml)
     grep -q '^traffic:' "$config" && continue # `peosim capacity` reads these
-    small=()
-    # Large grids: the first batches say whether the file runs.
-    [ "$("$peosim" plan "$config" 2>/dev/null | grep -c '^# batch')" -gt 30 ] && small=(--set batch=16,32)
-    "$peosim" run "$config" "${small[@]}" --no-plots --jobs 1 --output-dir "$out/a" >"$out/a.txt" 2>"$out/a.err" ||
+    batches=$(ends_of_batches "$config")
+    small=(${batches:+--set batch="$batches"})
+    "$peosim" run "$config" "${small[@]}" --no-plots --jobs 2 --output-dir "$out/a" >"$out/a.txt" 2>"$out/a.err" ||
         { fail "$config: $(cat "$out/a.err")"; continue; }
-    "$peosim" run "$config" "${small[@]}" --no-plots --jobs 2 --output-dir "$out/b" >"$out/b.txt" 2>/dev/null
-    for f in summary.json points.csv best.csv spans.csv trace.json; do
-        cmp -s "$out/a/$f" "$out/b/$f" || fail "$config: $f differs between 1 and 2 threads"
-    done
     is_json "$out/a/summary.json" || fail "$config: summary.json does not parse"
     is_json "$out/a/trace.json" || fail "$config: trace.json does not parse"
     [ "$(wc -l <"$out/a/points.csv")" -gt 1 ] || fail "$config: no points"
     echo "ok $name"
+    case $name in # phases and libraries that differ in what threads share
+    qwen_ep16 | h200x4_tbo | mixtral_prefill_4xh800) ;;
+    *) continue ;;
+    esac
+    "$peosim" run "$config" "${small[@]}" --no-plots --jobs 1 --output-dir "$out/b" >"$out/b.txt" 2>/dev/null
+    for f in summary.json points.csv best.csv spans.csv trace.json; do
+        cmp -s "$out/a/$f" "$out/b/$f" || fail "$config: $f differs between 1 and 2 threads"
+    done
 done
 
 # Every shipped model has a cluster that it runs on.

@@ -39,6 +39,12 @@ try_policy() {
     say narrow why configs/qwen_ep16.yaml --set policies=narrow --set batch=32 --no-plots --output-dir "$work/r"
     build/tests/study/test_tables >"$work/out" 2>&1 || fail "test_tables: $(grep -a ERROR "$work/out")"
 }
+try_format() {
+    say '^| none | ' run configs/qwen_ep16.yaml --set policies=none,peo --set batch=32 --no-plots --output-dir "$work/r" --format markdown
+    say '| none us | ' recommend configs/qwen_ep16.yaml --set policies=peo --set batch=32 --no-plots --output-dir "$work/r" --format markdown
+    say '^| no jitter of ranks | ' why configs/qwen_ep16.yaml --set policies=none --set batch=32 --no-plots --output-dir "$work/r" --format markdown
+    say 'markdown: ' help run
+}
 try_profile() {
     say h20-8nic info profile h20-8nic
     say '^  none ' run configs/qwen_ep16.yaml --set policies=none --set batch=32 --set cluster.profile=h20-8nic --no-plots --output-dir "$work/r"
@@ -55,7 +61,7 @@ try_comm() {
 mkdir "$work/tree"
 git ls-files -z | xargs -0 cp -p --parents -t "$work/tree"
 [ -d "$build" ] && cp -a "$build" "$work/tree/build"
-for trial in "policy 2" "profile 1" "op_kind 3" "comm 3"; do
+for trial in "policy 2" "profile 1" "format 2" "op_kind 3" "comm 3"; do
     read -r name most <<<"$trial"
     diff=$PWD/tests/extend/$name.diff
     files=$(grep -c '^diff --git' "$diff")

@@ -1,8 +1,8 @@
 #!/bin/bash
 # Do the claims of Per Expert Overlap (DeepEP pull 492) hold together anywhere? It states no hardware, EP, NIC, rounds
-# or shapes, nor what a batch is. This searches them all and prints, as Markdown: a map, the nearest points, what else
-# would have to be true, and where PEO loses.
-#   docs/tables/peo_claims.sh [map|nearest|floors|lose]     without a word: all
+# or shapes, nor what a batch is. This searches them all and prints, as Markdown: a map, what would have
+# to be true of the kernels, the nearest point, and where PEO loses.
+#   docs/tables/peo_claims.sh [map|floors|nearest|lose]     without a word: all
 # Claims: +11% at batch 4 and +31% at batch 128 (DPSK, read as DeepSeek-V3), up to +51%, at batch 16 (QWEN, read as
 # Qwen3-Coder-480B), better than no overlap at all batch sizes, better than SBO. A claim's shortfall is by how many points
 # the best knobs stay below it; a point's, the largest of its claims. Nothing is fitted. lose.csv and lose.png go to $OUT.
@@ -97,13 +97,17 @@ here() {
         --set cluster.nics_per_gpu=1 --set cluster.nic_Gbitps="${S[nic]}" --set launch.eager="$([ "${S[launch]}" = eager ] && echo true || echo false)" \
         --set routing.sigma="${S[sigma]}" --set skew.start_us="${S[skew]}" --set dispatch_dtype="${S[dispatch]}" --set combine_dtype="${S[combine]}" "$@"
 }
-floor_us=0
-# The profile, with a latency on every path where a floor is asked for.
+fields= # "section field value ..." that differ from the GPU's profile
+# The profile, or a copy with those fields.
 profile_of() {
-    [ "$floor_us" != 0 ] || { echo "${S[profile]}"; return; }
-    sed -e "/nvlink_lat_us:/d" -e "s/^net:/net:\n  nic_lat_us: {value: $floor_us, origin: assumed}\n  nvlink_lat_us: {value: $floor_us, origin: assumed}/" \
-        "hw/profiles/${S[profile]}.yaml" >"$tmp/floor.yaml"
-    echo "$tmp/floor.yaml"
+    local section field value
+    [ -n "$fields" ] || { echo "${S[profile]}"; return; }
+    cp "hw/profiles/${S[profile]}.yaml" "$tmp/changed.yaml"
+    while read -r section field value; do
+        sed -i -e "/^$section:/,/^\$/{/^  $field:/d}" \
+            -e "s/^$section:/$section:\n  $field: {value: $value, origin: assumed, source: \"what would have to be true\"}/" "$tmp/changed.yaml"
+    done <<<"$fields"
+    echo "$tmp/changed.yaml"
 }
 line() { # WHAT POINT
     local s key e1 e2 g4 g128 g16 low over
@@ -115,22 +119,27 @@ heading() {
     echo "|---|---|---:|---:|---:|---:|---:|---:|"
 }
 
-# Changes one unknown at a time, the one that helps most, until none does.
+# Changes one unknown at a time, the one that helps most, until none does. What made it worse by over a point is not
+# tried again.
 nearest() {
-    local best point s name value keep won
+    local best base point name value keep won
+    declare -A worse
     heading "what is true"
     read -r best < <(here)
     line "start: H20, 200 Gb/s a GPU, tokens per rank, as configs/peo_claims.yaml" "$best"
     while :; do
-        won=
+        won= base=${best%% *}
         for name in profile nic shared nvlink tokens launch sigma skew dispatch combine; do
             keep=${S[$name]}
             for value in ${MAY[$name]}; do
-                [ "$value" != "$keep" ] || continue
+                [ "$value" != "$keep" ] && [ -z "${worse[$name $value]:-}" ] || continue
                 S[$name]=$value
                 point=$(here)
                 [ -n "$point" ] || continue
-                if awk -v a="${point%% *}" -v b="${best%% *}" 'BEGIN { exit !(a < b - 0.05) }'; then best=$point won="$name $value"; fi
+                case $(awk -v a="${point%% *}" -v b="${best%% *}" -v c="$base" 'BEGIN { print a < b - 0.05 ? "won" : a > c + 1 ? "worse" : "" }') in
+                won) best=$point won="$name $value" ;;
+                worse) worse[$name $value]=1 ;;
+                esac
             done
             S[$name]=$keep
         done
@@ -140,19 +149,23 @@ nearest() {
     done
 }
 
-# What a change that no reading has would do at the nearest point.
+# What kernels other than those of the profile would do at the likeliest reading.
 floors() {
     local us keep=${S[nic]}
-    heading "at the nearest point, besides"
-    for us in 10 30 100 300; do
-        floor_us=$us
-        line "every path takes $us us longer" "$(here)"
+    heading "H20, 200 Gb/s a GPU, tokens per rank, and"
+    for us in 20 100; do
+        fields="net nic_lat_us $us"$'\n'"net nvlink_lat_us $us"
+        line "every path takes $us us" "$(here)"
     done
-    floor_us=0
-    for us in 50 25 12; do
-        S[nic]=$us
-        line "$us Gb/s a GPU" "$(here)"
+    fields=$'ll dispatch_fixed_us 37\nll combine_fixed_us 37'
+    line "dispatch and combine kernels take 30 us more" "$(here)"
+    for us in 400 800 1200 1600 2400; do
+        fields="ll dispatch_flag_ns $us"
+        line "a dispatch's count for each (expert, rank) takes $us ns" "$(here)"
     done
+    fields=
+    S[nic]=50
+    line "50 Gb/s a GPU" "$(here)"
     S[nic]=$keep
 }
 
@@ -199,7 +212,6 @@ part() { # NAME TITLE
     return 0
 }
 part map "Shortfall in points of the worst claim, at the best EP of DPSK and of QWEN"
-[ "$only" = floors ] && nearest >/dev/null
-part nearest "From the most likely reading to the nearest point, one unknown at a time"
-part floors "What would have to be true besides"
+part floors "What would have to be true of the kernels"
+part nearest "From the likeliest reading to the nearest point, one unknown at a time"
 part lose "DPSK, EP32: gain of the best knobs over no overlap, by batch"

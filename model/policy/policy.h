@@ -34,7 +34,7 @@ struct knobs {
     int launch_order;            /* peo: LAUNCH_* */
     bool split_phases;           /* none: dispatch and combine as two kernels each */
     int shared_expert;           /* SHARED_*: where the shared expert runs (none, peo, eps) */
-    int combine_num_sms;         /* sbo: CTAs of the signalled combine send */
+    int combine_num_sms;         /* sbo: CTAs of the signalled combine send; 0 = by architecture */
     int block_m, block_n;        /* sbo: unit of the tile signals */
     int tbo_order;               /* tbo prefill: TBO_ORDER_* */
     int pipeline_num;            /* eps: PN, groups of experts */
@@ -47,6 +47,7 @@ struct layer_spec {
     const struct moe_model *model;
     const struct plan_routing *routing; /* ranks x tokens x topk */
     int ranks, ranks_per_node, num_sms;
+    int arch;   /* of the GPU: 90 = sm_90; 0 = unknown */
     int tokens; /* T: tokens per rank entering the layer */
     bool decode;
     enum plan_comm comm; /* low-latency, normal or NCCL kernels */
@@ -110,6 +111,9 @@ struct policy {
     /* The settings of engines and libraries that have it, one a line; NULL: there is nothing to
      * set. */
     void (*settings)(const struct knobs *k, const struct policy_place *place, FILE *f);
+    /* Gives knobs that stand at 0 what engines take on this architecture; NULL: there are none. Who
+     * prints knobs calls it first; check and build do so themselves. */
+    void (*settle)(const struct layer_spec *spec, struct knobs *k);
     /* Can these knobs run? 0, or ERR_INFEASIBLE with a sentence in why. */
     int (*check)(const struct layer_spec *spec, const struct knobs *k, char *why, size_t size);
     /* Builds and checks the plan; knobs have passed check(). The caller frees with plan_free. */

@@ -3,7 +3,8 @@
 #include "model/policy/layer.h"
 
 static const struct opt sbo_knobs[] = {
-    KNOB_INT(combine_num_sms, 1, 1024, "3", "CTAs of the signalled combine send"),
+    KNOB_INT(combine_num_sms, 0, 1024, "0",
+             "CTAs of the signalled combine send; 0 = 3 on Hopper, 32 on Blackwell"),
     KNOB_INT(block_m, 16, 1024, "64", "rows per unit of the down GEMM's signals"),
     KNOB_INT(block_n, 16, 1024, "128", "columns per tile of the down GEMM"),
     KNOB_END,
@@ -15,13 +16,28 @@ static const struct knob_search sbo_search[] = {
     KNOB_SEARCH_END,
 };
 
+/* SGLang's defaults (pull request 9660). */
+enum { SENDERS_HOPPER = 3, SENDERS_BLACKWELL = 32, FIRST_BLACKWELL = 100 };
+
+static int senders_of(const struct layer_spec *spec, const struct knobs *k)
+{
+    if (k->combine_num_sms)
+        return k->combine_num_sms;
+    return spec->arch >= FIRST_BLACKWELL ? SENDERS_BLACKWELL : SENDERS_HOPPER;
+}
+
+static void sbo_settle(const struct layer_spec *spec, struct knobs *k)
+{
+    k->combine_num_sms = senders_of(spec, k);
+}
+
 static int sbo_check(const struct layer_spec *spec, const struct knobs *k, char *why, size_t size)
 {
     if (spec->comm != COMM_LOW_LATENCY)
         return layer_infeasible(why, size, "sbo runs on the low-latency kernels");
-    if (k->combine_num_sms >= spec->num_sms)
+    if (senders_of(spec, k) >= spec->num_sms)
         return layer_infeasible(why, size, "combine_num_sms %d leaves no SM of %d to the GEMM",
-                                k->combine_num_sms, spec->num_sms);
+                                senders_of(spec, k), spec->num_sms);
     return layer_check(spec, k, why, size);
 }
 
@@ -30,7 +46,7 @@ static int sbo_check(const struct layer_spec *spec, const struct knobs *k, char 
 static int signalled_combine(struct layer_builder *b, int comm, int act, int down)
 {
     const struct layer_round whole = {0, 1};
-    int send = layer_combine_send(b, whole, comm, b->knobs->combine_num_sms, act);
+    int send = layer_combine_send(b, whole, comm, senders_of(b->spec, b->knobs), act);
 
     if (!b->err) {
         b->plan->ops[send].block_m = b->knobs->block_m;
@@ -43,7 +59,7 @@ static int signalled_combine(struct layer_builder *b, int comm, int act, int dow
 static void sbo_layer(struct layer_builder *b, int main_stream, int comm)
 {
     const struct layer_round whole = {0, 1};
-    int N = b->sms_all, n = b->knobs->combine_num_sms, sent, down, combined;
+    int N = b->sms_all, n = senders_of(b->spec, b->knobs), sent, down, combined;
     enum plan_gemm gemm = layer_default_gemm(b->spec);
     struct layer_ffn f = {N, N, N - n, gemm, gemm, b->knobs->block_m, b->knobs->block_n};
 
@@ -78,7 +94,7 @@ static int sbo_build(const struct layer_spec *spec, const struct knobs *k, struc
 static void sbo_settings(const struct knobs *k, const struct policy_place *place, FILE *f)
 {
     fprintf(f, "SGLang (pull 9660): --enable-single-batch-overlap");
-    if (k->combine_num_sms != (place->blackwell ? 32 : 3))
+    if (k->combine_num_sms != (place->blackwell ? SENDERS_BLACKWELL : SENDERS_HOPPER))
         fprintf(f, " with SGLANG_DEEPEP_LL_COMBINE_SEND_NUM_SMS=%d", k->combine_num_sms);
     fprintf(f, "\n");
 }
@@ -92,6 +108,7 @@ const struct policy policy_sbo = {
     .sms_knob = "combine_num_sms",
     .search = sbo_search,
     .settings = sbo_settings,
+    .settle = sbo_settle,
     .check = sbo_check,
     .build = sbo_build,
 };

@@ -4,6 +4,7 @@
  * largest; a scheduler that decides in order may be slower for being given more, so the program
  * fails only where the repeat differs, a bound is broken or a time is no number.
  *   properties PLANS [SEED] */
+#include <glob.h>
 #include <math.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -35,11 +36,21 @@ static void set_int(struct scenario *s, const char *key, int value)
     set(s, key, text);
 }
 
+/* Any of the files of hw/profiles/: a new one is tested by being there. */
+static void set_profile(uint64_t *x, struct scenario *s)
+{
+    glob_t files;
+
+    if (glob("hw/profiles/*.yaml", 0, NULL, &files))
+        abort();
+    set(s, "cluster.profile", files.gl_pathv[next(x) % files.gl_pathc]);
+    globfree(&files);
+}
+
 static void random_scenario(uint64_t *x, struct scenario *s)
 {
     static const char *const models[] = {"qwen3-30b",  "mixtral-8x7b", "deepseek-v2",
                                          "qwen3-235b", "deepseek-v3",  "dbrx"};
-    static const char *const profiles[] = {"h20", "h800", "h100", "h200", "b200"};
     static const char *const routing[] = {"balanced", "uniform", "lognormal", "zipf"};
     static const char *const gemm[] = {"fp8", "bf16"};
     static const int nodes[] = {1, 1, 2, 4}, gpus[] = {2, 4, 8}, nic[] = {100, 200, 400};
@@ -47,7 +58,7 @@ static void random_scenario(uint64_t *x, struct scenario *s)
 
     opt_set_defaults(scenario_options, s);
     set(s, "model", PICK(x, models));
-    set(s, "cluster.profile", PICK(x, profiles));
+    set_profile(x, s);
     set(s, "routing.kind", PICK(x, routing));
     set(s, "gemm_dtype", PICK(x, gemm));
     set_int(s, "cluster.nodes", PICK(x, nodes));
@@ -57,23 +68,28 @@ static void random_scenario(uint64_t *x, struct scenario *s)
     set_int(s, "seed", (int)(next(x) % 1000000));
 }
 
-/* A policy with knobs that can run; false where the draw has none. */
+/* Any row of the table of policies, each knob at a value that a search would try; false where the
+ * draw, or `none` beside it, cannot run, or it leaves a knob for simulation to settle. */
 static bool random_policy(uint64_t *x, struct evaluator *e, const struct scenario *s,
                           const struct policy **p, struct knobs *k)
 {
-    static const char *const names[] = {"none", "peo", "sbo", "tbo"};
-    static const char *const rounds[] = {"2", "4", "8"}, *const methods[] = {"1", "2", "3", "4"};
-    static const char *const sms[] = {"4", "8", "12", "16", "24", "32"};
+    struct layer_spec spec;
+    struct knobs none;
     char why[256];
 
-    *p = policy_find(PICK(x, names));
+    *p = policy_at(next(x) % policy_count());
     knobs_default(*p, k);
-    if (strcmp((*p)->name, "peo") == 0 &&
-        (opt_set((*p)->knobs, k, "overlap_method", PICK(x, methods), "torture", 0) ||
-         opt_set((*p)->knobs, k, "num_rounds", PICK(x, rounds), "torture", 0) ||
-         opt_set((*p)->knobs, k, "num_sms", PICK(x, sms), "torture", 0)))
-        abort();
-    return evaluate_check(e, s, *p, k, why, sizeof why) == 0;
+    knobs_default(&policy_none, &none);
+    if (evaluate_shape(e, s, *p, &spec) ||
+        evaluate_check(e, s, &policy_none, &none, why, sizeof why))
+        return false;
+    for (const struct opt *o = (*p)->knobs; o->key; o++) {
+        int values[256], n = policy_knob_values(*p, o, &spec, values, 256);
+
+        if (n > 0)
+            knob_set(o, k, values[next(x) % (uint64_t)n]);
+    }
+    return !policy_has_auto(*p, k) && evaluate_check(e, s, *p, k, why, sizeof why) == 0;
 }
 
 enum { MORE_NIC, MORE_NVLINK, MORE_HBM, MORE_FLOPS, LESS_LATENCY, NUM_BETTER };
