@@ -91,6 +91,11 @@ asan:
 	@$(MAKE) --no-print-directory $(PARALLEL) check BUILD=build-asan OPT="-O1 -g" FUZZ_RUNS=20000 \
 		SAN="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
 
+# Lines and branches that the CPU tests run, per room; fails under 90% of a room's lines.
+coverage:
+	@$(MAKE) --no-print-directory $(PARALLEL) check BUILD=build-cov OPT="-O0 -g" SAN=--coverage TEST_TIMEOUT=600
+	@tests/coverage.sh build-cov
+
 libfuzzer:
 	@$(MAKE) --no-print-directory $(PARALLEL) BUILD=build-fuzz CC=clang SAN="-fsanitize=fuzzer-no-link,address,undefined" \
 		FUZZ_MAIN=-fsanitize=fuzzer $(FUZZ:$(BUILD)/%=build-fuzz/%)
@@ -147,10 +152,10 @@ install: peosim
 	./peosim completion fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/peosim.fish
 
 clean:
-	rm -rf build build-clang build-asan build-fuzz peosim
+	rm -rf build build-clang build-asan build-fuzz build-cov peosim
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
-.PHONY: fuzz-long all deps tests check run-tests test demo asan libfuzzer golden-update format format-check install clean
+.PHONY: coverage fuzz-long all deps tests check run-tests test demo asan libfuzzer golden-update format format-check install clean
 .SECONDARY:
 
 # Programs to measure with, at the end of the build folder: build/a2a SIZES.csv runs the flow engine on
@@ -172,11 +177,12 @@ $(BUILD)/simgrid_a2a: tests/bench/simgrid_a2a.cpp
 # Medians, not timed tests; SimGrid on the same sizes where it is installed. Larger ones take minutes.
 SIMGRID_MOST ?= 64
 EXACT_MOST ?= 320
-bench: $(addprefix $(BUILD)/bench_,layer flow heap) $(if $(HAVE_SIMGRID),$(BUILD)/simgrid_a2a)
+bench: peosim $(addprefix $(BUILD)/bench_,layer flow heap) $(if $(HAVE_SIMGRID),$(BUILD)/simgrid_a2a)
 	$(BUILD)/bench_layer
 	$(BUILD)/bench_flow --exact-most $(EXACT_MOST) \
 		$(if $(HAVE_SIMGRID),--simgrid $(BUILD)/simgrid_a2a --simgrid-most $(SIMGRID_MOST))
 	$(BUILD)/bench_heap
+	tests/bench/bars.sh ./peosim
 
 # The README's accuracy tables: of public measurements, from their folder, and of layers on GPUs.
 DATA ?= $(or $(PEOSIM_DATA),../shared/data)

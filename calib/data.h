@@ -47,6 +47,7 @@ enum data_law {
     DATA_ATTN_STATE,
     DATA_A2A_NVL, /* exchange over one NVLink domain; coll: which part; bytes: of one copy */
     DATA_PEO,     /* a kernel of a PEO layer, maybe beside others; coll: its op */
+    DATA_MEGA,    /* a fused expert layer; coll: how its tokens were routed */
     DATA_SHOWN,   /* kernels that no law of ours has: read and counted, not predicted */
     DATA_LAW_COUNT
 };

@@ -34,7 +34,8 @@ const char *fit_cv_name(enum fit_cv cv)
                                         "an SM or group count left out",
                                         "a number of tokens left out",
                                         "a batch size left out",
-                                        "a context length left out"};
+                                        "a context length left out",
+                                        "a distribution left out"};
 
     return (unsigned)cv < FIT_CV_COUNT ? names[cv] : "?";
 }
@@ -254,6 +255,8 @@ static bool row_key_equal(enum fit_cv cv, const struct data_row *a, const struct
         return a->ranks == b->ranks;
     case FIT_CV_TOKENS:
         return a->tokens == b->tokens;
+    case FIT_CV_ROUTING:
+        return strcmp(a->coll, b->coll) == 0;
     case FIT_CV_SMS:
         return a->num_sms == b->num_sms && a->groups == b->groups;
     default:

@@ -8,6 +8,7 @@
 #include "model/law/cost_coll.h"
 #include "model/law/gemm.h"
 #include "model/law/ll.h"
+#include "model/law/mega.h"
 #include "model/law/nvl.h"
 
 #define HOST_CORNER 12 /* launches and kernels run side by side: hardly any corner */
@@ -386,6 +387,30 @@ static double a2a_nvl_ns(const double *v, const struct data_row *r)
     return w.head.fixed_ns + w.issue_ns;
 }
 
+/* sglang 0.5.10 runs pull 316's rules. */
+static double mega_ns(const double *v, const struct data_row *r)
+{
+    double sum = 0;
+
+    for (int d = 0; d < r->num_draws; d++) {
+        struct law_mega in = {.rules = LAW_MEGA_316,
+                              .dtype = r->dtype,
+                              .rows = r->expert_rows + d * r->num_local,
+                              .local = r->num_local,
+                              .experts = r->experts,
+                              .hidden = r->hidden,
+                              .inter = r->inter,
+                              .topk = r->topk,
+                              .tokens = r->tokens,
+                              .ranks = r->ranks,
+                              .sms = sms_of(v, r),
+                              .num_sms = (int)v[HW_GPU_NUM_SMS]};
+
+        sum += law_mega_alone_ns(v, &in);
+    }
+    return sum / r->num_draws;
+}
+
 static double collective_ns(const struct predictor *p, const struct data_row *r)
 {
     bool outside, assumed;
@@ -451,6 +476,8 @@ static double row_us(const struct predictor *p, const struct data_row *r)
         return a2a_ns(v, r) / 1e3;
     case DATA_A2A_NVL:
         return a2a_nvl_ns(v, r) / 1e3;
+    case DATA_MEGA:
+        return mega_ns(v, r) / 1e3;
     case DATA_ATTN_CORE:
         return attn_core_ns(v, r) / 1e3;
     case DATA_ATTN_SIDE:

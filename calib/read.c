@@ -50,6 +50,7 @@ const char *data_law_name(enum data_law law)
         [DATA_V2_DISPATCH] = "v2_dispatch",
         [DATA_V2_COMBINE] = "v2_combine",
         [DATA_A2A_NVL] = "a2a_nvl",
+        [DATA_MEGA] = "mega",
         [DATA_SHOWN] = "no law",
     };
 

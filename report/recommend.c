@@ -169,7 +169,7 @@ static int words_width(const struct recommend *r)
 struct row {
     char words[256], name[24], interval[48], knobs_text[256];
     double none_us, layer_us, gain_pct, moe_us, moe_gain_pct; /* NAN: nothing to say */
-    bool enable;
+    bool enable, exact;
     json_t *knobs, *flat, *gain_interval, *others; /* an interval may be NULL */
     char *settings;
 };
@@ -179,6 +179,7 @@ static const struct record_column columns[] = {
     {.key = "scenario", .head = "", AT(words), .width = -8, .views = RECORD_ALL},
     {.key = "policy", .head = "policy", AT(name), .width = -6, .views = RECORD_ALL},
     {.key = "enable", .type = RECORD_BOOL, AT(enable), .views = RECORD_NESTED},
+    {.key = "exact", .type = RECORD_BOOL, AT(exact), .views = RECORD_NESTED},
     {.head = "none us",
      .type = RECORD_REAL,
      AT(none_us),
@@ -399,6 +400,19 @@ static void assumed_print(const struct recommend *r, FILE *f)
                 100 * share / n);
 }
 
+static void exact_print(const struct recommend *r, FILE *f)
+{
+    size_t exact = 0;
+
+    for (size_t i = 0; i < r->num_picks; i++)
+        exact += r->pick[i].exact;
+    if (exact)
+        fprintf(f,
+                "%zu of %zu answers hung on less than %g%% of the baseline's time: decided by "
+                "exact sharing\n",
+                exact, r->num_picks, 100 * RECOMMEND_NEAR);
+}
+
 static int notes_print(const struct recommend *r, FILE *f)
 {
     int err;
@@ -414,6 +428,7 @@ static int notes_print(const struct recommend *r, FILE *f)
     else
         fprintf(f, "the whole grid was simulated: %.0f points, %zu of them can run\n", r->grid,
                 r->simulations);
+    exact_print(r, f);
     if (r->draws > 0 && r->certain)
         fprintf(f, "no interval: the profile's fields carry no standard errors\n");
     else if (r->draws > 0)
@@ -508,6 +523,7 @@ static void pick_nested(const struct recommend *r, const struct recommend_pick *
                       .layer_us = point.ev.layer_us,
                       .gain_pct = point.ev.gain_pct,
                       .enable = recommend_pays(p),
+                      .exact = p->exact,
                       .knobs = json_object(),
                       .flat = flat_json(&p->entry[p->best]),
                       .settings = settings_text(r, p, &point),

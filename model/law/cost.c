@@ -221,33 +221,45 @@ static const struct plan_flow *flow_of(const struct plan *plan, int op)
     return NULL;
 }
 
-/* Copies of one rank: all over NVLink or local ones, and those to other nodes over the NIC. */
-static void normal_copies(const struct plan *plan, int rank, int op, struct law_normal *in)
+void cost_copies_of(const struct plan *plan, int rank, int op, struct cost_copies *out)
 {
     const struct plan_flow *f = flow_of(plan, op);
     bool back = f && f->dir == FLOW_COMBINE;
     double forwarded = 0;
 
+    *out = (struct cost_copies){0};
     if (!f)
         return;
-    in->copy_bytes = f->bytes_per_row;
+    out->bytes = f->bytes_per_row;
     for (int peer = 0; peer < plan->ranks; peer++) {
         size_t cell = back ? (size_t)peer * plan->ranks + rank : (size_t)rank * plan->ranks + peer;
         double rows = f->pair ? f->pair[cell]
                               : plan_pair_rows(plan, f->batch, back ? peer : rank,
                                                back ? rank : peer, f->first_expert, f->num_experts);
 
+        if (peer == rank)
+            out->local += rows;
         if (same_node(plan, rank, peer))
-            in->copies += rows;
+            out->near += rows;
         else
-            in->rdma_rows += rows;
+            out->far += rows;
         if (f->fwd)
             forwarded += f->fwd[cell];
     }
     /* A proxy keeps its own share of what it forwards: one in ranks_per_node of those copies. */
     if (plan->ranks_per_node > 1)
         forwarded *= plan->ranks_per_node / (plan->ranks_per_node - 1.0);
-    in->copies += forwarded;
+    out->near += forwarded;
+}
+
+static void normal_copies(const struct plan *plan, int rank, int op, struct law_normal *in)
+{
+    struct cost_copies c;
+
+    cost_copies_of(plan, rank, op, &c);
+    in->copy_bytes = c.bytes;
+    in->copies += c.near;
+    in->rdma_rows += c.far;
 }
 
 /* Host and notify kernels, the SMs' work, NVLink or NIC: the field that says how long the longest
@@ -483,6 +495,10 @@ void cost_op_expert_gemm(const struct law_cost *c, const struct plan *plan, int 
      * rule 3 it is told the rows of each of its own. */
     if (c->v[HW_GROUPED_TILE_RULE] > 0.5 && c->v[HW_GROUPED_TILE_RULE] < 2.5)
         in.expected_m = most_rows(plan, op);
+    if (op->gemm == GEMM_FUSED) {
+        cost_mega_gemm(c, plan, rank, index, out);
+        return;
+    }
     if (op->gemm == GEMM_DENSE) {
         work_expert_sequence(c, plan, rank, op, out);
         return;
@@ -818,7 +834,8 @@ static double cost_interference(void *self, const struct plan *plan, int rank, i
     bool compute = plan_op_kind_class(o->kind) == OP_CLASS_COMPUTE;
     bool other_compute = plan_op_kind_class(plan->ops[other].kind) == OP_CLASS_COMPUTE;
 
-    if (compute == other_compute)
+    if (compute == other_compute || plan_op_kind_class(plan->ops[other].kind) == OP_CLASS_FUSED ||
+        plan_op_kind_class(o->kind) == OP_CLASS_FUSED || plan_op_kernel(plan, op) >= 0)
         return 1;
     if (compute)
         return c->v[is_library(plan->ops[other].comm) ? HW_INTERFERENCE_A2A_COMPUTE

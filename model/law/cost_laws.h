@@ -33,7 +33,8 @@
     X(ALL_GATHER, cost_op_coll)                                                                    \
     X(LM_HEAD, cost_op_dense)                                                                      \
     X(PERMUTE, cost_op_permute)                                                                    \
-    X(UNPERMUTE, cost_op_permute)
+    X(UNPERMUTE, cost_op_permute)                                                                  \
+    X(FUSED, cost_op_fused)
 
 /* Library, its law, the names under which `calibrate` stores the ranges its dispatch and combine
  * were fitted in (NULL: no law of its own was fitted), and how a compute kernel beside slows it. */
@@ -41,7 +42,11 @@
     X(LOW_LATENCY, cost_comm_low_latency, "ll_dispatch", "ll_combine", cost_beside_low_latency)    \
     X(NORMAL, cost_comm_normal, "normal_dispatch", "normal_combine", cost_beside_warps)            \
     X(NCCL, cost_comm_a2a, NULL, NULL, cost_beside_a2a)                                            \
-    X(NCCL_RANK, cost_comm_a2a, NULL, NULL, cost_beside_a2a)
+    X(NCCL_RANK, cost_comm_a2a, NULL, NULL, cost_beside_a2a)                                       \
+    X(DEEPEP_V2, cost_comm_v2, NULL, NULL, cost_beside_warps)                                      \
+    X(DEEPEP_V2_DIRECT, cost_comm_v2, NULL, NULL, cost_beside_warps)                               \
+    X(ONE_SIDED, cost_comm_one_sided, "a2a_nvl", "a2a_nvl", cost_beside_warps)                     \
+    X(MEGA, cost_comm_mega, "mega", "mega", cost_beside_none)
 
 /* What an op's cost may rest on (exchanges: on what takes most of their time, cost.c); one bit says
  * whether any of the fields is without data. */
@@ -78,6 +83,15 @@ COST_OP_LAWS(COST_DECLARE_OP)
     cost_beside beside;
 COST_COMM_LAWS(COST_DECLARE_COMM)
 #undef COST_DECLARE_COMM
+
+/* Copies that a sending op of rank puts on NVLink (and keeps) and on the NIC, and bytes of one. */
+struct cost_copies {
+    double near, local, far, bytes;
+};
+void cost_copies_of(const struct plan *plan, int rank, int op, struct cost_copies *out);
+
+/* A GEMM inside a fused kernel (GEMM_FUSED). */
+cost_law cost_mega_gemm;
 
 struct cost_comm_law {
     cost_law *law;
