@@ -292,10 +292,14 @@ gpu:
 gpu-half: $(GPU_BUILD)/peosim $(GPU_TESTS) $(GPU_BENCHES)
 	@cp -f $< peosim
 
-# Each test says "skipped" where there is no GPU.
+# Each test says "skipped" of what it could not run here; all of that is told again at the end.
 gpu-test: gpu
-	@fail=0; for t in $(GPU_TESTS); do echo "== $$t"; $$t || fail=1; done; \
-	tests/gpu/validate.sh $(GPU_BUILD)/peosim || fail=1; tests/gpu/launch.sh $(GPU_BUILD)/peosim || fail=1; exit $$fail
+	@fail=0; log=$(GPU_BUILD)/gpu-test.log; : >$$log; \
+	for t in $(GPU_TESTS) "tests/gpu/validate.sh $(GPU_BUILD)/peosim" "tests/gpu/launch.sh $(GPU_BUILD)/peosim"; do \
+		echo "== $$t"; $$t >$$log.one 2>&1 || fail=1; cat $$log.one; \
+		sed -n "/skipped/s|^|$${t%% *}: |p" $$log.one >>$$log; done; rm -f $$log.one; \
+	if [ -s $$log ]; then echo "gpu-test: not run here:"; cat $$log; else echo "gpu-test: nothing was skipped"; fi; \
+	exit $$fail
 
 # The kernels' small tests under compute-sanitizer, and their speeds beside what they are held against.
 gpu-sanitize: gpu
