@@ -91,6 +91,11 @@ asan:
 	@$(MAKE) --no-print-directory $(PARALLEL) check BUILD=build-asan OPT="-O1 -g" FUZZ_RUNS=20000 \
 		SAN="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
 
+# Lines and branches that the CPU tests run, per room; fails under 90% of a room's lines.
+coverage:
+	@$(MAKE) --no-print-directory $(PARALLEL) check BUILD=build-cov OPT="-O0 -g" SAN=--coverage TEST_TIMEOUT=600
+	@tests/coverage.sh build-cov
+
 libfuzzer:
 	@$(MAKE) --no-print-directory $(PARALLEL) BUILD=build-fuzz CC=clang SAN="-fsanitize=fuzzer-no-link,address,undefined" \
 		FUZZ_MAIN=-fsanitize=fuzzer $(FUZZ:$(BUILD)/%=build-fuzz/%)
@@ -147,10 +152,10 @@ install: peosim
 	./peosim completion fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/peosim.fish
 
 clean:
-	rm -rf build build-clang build-asan build-fuzz peosim
+	rm -rf build build-clang build-asan build-fuzz build-cov peosim
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
-.PHONY: fuzz-long all deps tests check run-tests test demo asan libfuzzer golden-update format format-check install clean
+.PHONY: coverage fuzz-long all deps tests check run-tests test demo asan libfuzzer golden-update format format-check install clean
 .SECONDARY:
 
 # Programs to measure with, at the end of the build folder: build/a2a SIZES.csv runs the flow engine on
@@ -172,17 +177,18 @@ $(BUILD)/simgrid_a2a: tests/bench/simgrid_a2a.cpp
 # Medians, not timed tests; SimGrid on the same sizes where it is installed. Larger ones take minutes.
 SIMGRID_MOST ?= 64
 EXACT_MOST ?= 320
-bench: $(addprefix $(BUILD)/bench_,layer flow heap) $(if $(HAVE_SIMGRID),$(BUILD)/simgrid_a2a)
+bench: peosim $(addprefix $(BUILD)/bench_,layer flow heap) $(if $(HAVE_SIMGRID),$(BUILD)/simgrid_a2a)
 	$(BUILD)/bench_layer
 	$(BUILD)/bench_flow --exact-most $(EXACT_MOST) \
 		$(if $(HAVE_SIMGRID),--simgrid $(BUILD)/simgrid_a2a --simgrid-most $(SIMGRID_MOST))
 	$(BUILD)/bench_heap
+	tests/bench/bars.sh ./peosim
 
 # The README's accuracy tables: of public measurements, from their folder, and of layers on GPUs.
 DATA ?= $(or $(PEOSIM_DATA),../shared/data)
 accuracy: peosim
 	@mkdir -p docs/results
-	@docs/tables/accuracy.sh $(DATA) >docs/results/accuracy.md.new && mv docs/results/accuracy.md.new docs/results/accuracy.md
+	@docs/tables/accuracy.sh $(DATA) docs/results
 	@docs/tables/coverage.sh >docs/results/coverage.md.new && mv docs/results/coverage.md.new docs/results/coverage.md
 	@PEOSIM_DATA=$(DATA) docs/tables/readme.sh 'docs/tables/(evidence|heldout).sh'
 
@@ -286,10 +292,14 @@ gpu:
 gpu-half: $(GPU_BUILD)/peosim $(GPU_TESTS) $(GPU_BENCHES)
 	@cp -f $< peosim
 
-# Each test says "skipped" where there is no GPU.
+# Each test says "skipped" of what it could not run here; all of that is told again at the end.
 gpu-test: gpu
-	@fail=0; for t in $(GPU_TESTS); do echo "== $$t"; $$t || fail=1; done; \
-	tests/gpu/validate.sh $(GPU_BUILD)/peosim || fail=1; tests/gpu/launch.sh $(GPU_BUILD)/peosim || fail=1; exit $$fail
+	@fail=0; log=$(GPU_BUILD)/gpu-test.log; : >$$log; \
+	for t in $(GPU_TESTS) "tests/gpu/validate.sh $(GPU_BUILD)/peosim" "tests/gpu/launch.sh $(GPU_BUILD)/peosim"; do \
+		echo "== $$t"; $$t >$$log.one 2>&1 || fail=1; cat $$log.one; \
+		sed -n "/skipped/s|^|$${t%% *}: |p" $$log.one >>$$log; done; rm -f $$log.one; \
+	if [ -s $$log ]; then echo "gpu-test: not run here:"; cat $$log; else echo "gpu-test: nothing was skipped"; fi; \
+	exit $$fail
 
 # The kernels' small tests under compute-sanitizer, and their speeds beside what they are held against.
 gpu-sanitize: gpu

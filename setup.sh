@@ -1,7 +1,7 @@
 #!/bin/sh
 # What peosim needs, and whether it is here.
 #   setup.sh show               one line per dependency found
-#   setup.sh install PURPOSE    installs what is missing for build, demo, test or ci (apt only)
+#   setup.sh install PURPOSE    installs what is missing for build, demo, test, ci or wheel (apt only)
 #   setup.sh need PURPOSE       only names it, and fails where anything is
 #   setup.sh need-gpu CUDA_HOME [NCCL_HOME]    why `make gpu` cannot work here, in one line
 set -u
@@ -24,6 +24,9 @@ fonts|font|fonts-dejavu-core|demo test|text in pictures
 clang|cmd clang|clang|ci|second compiler
 Chromium|cmd chromium|chromium|ci|test of the report's page
 clang-format|cmd clang-format|clang-format|ci|format check
+Python|cmd python3|python3|wheel|wheel and module for Python
+pip|module pip|python3-pip|wheel|wheel
+venv|module ensurepip|python3-venv|wheel|test of the wheel
 CUDA|cuda|-|-|GPU half
 NCCL|nccl|-|-|GPU half
 CUPTI|cupti|-|-|times of library kernels in the GPU half, optional
@@ -44,6 +47,7 @@ find_need() {
     "cmd "*) command -v "${1#cmd }" ;;
     "lib "*) pkg-config --modversion "${1#lib }" 2>/dev/null | grep . ;;
     "header "*) [ -e "/usr/include/${1#header }" ] && echo "/usr/include/${1#header }" ;;
+    "module "*) python3 -c "import ${1#module }" 2>/dev/null && echo "of python3" ;;
     font) find /usr/share/fonts /usr/local/share/fonts -name '*.ttf' 2>/dev/null | grep -m 1 . ;;
     cuda) cuda_home | grep . ;;
     cupti) ls "$(cuda_home)/include/cupti.h" "$(cuda_home)/extras/CUPTI/include/cupti.h" \
@@ -71,6 +75,7 @@ missing_for() {
     demo) wanted='build demo' ;;
     test) wanted='build test' ;;
     ci) wanted='build test ci' ;;
+    wheel) wanted='build wheel' ;;
     *) echo "setup.sh: unknown purpose '$1'" >&2 && exit 2 ;;
     esac
     needs | while IFS='|' read -r name how package purposes what; do

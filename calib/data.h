@@ -21,7 +21,9 @@ enum data_law {
     DATA_DENSE_BF16,
     DATA_DENSE_FP8,
     DATA_DENSE_BLOCK,
+    DATA_DENSE_NVFP4,
     DATA_FFN,
+    DATA_FFN_FUSED,      /* an engine's fused expert layer: calib/fused.h */
     DATA_FFN_CONTIGUOUS, /* the same in the contiguous layout, scattered before, gathered after */
     DATA_COLLECTIVE,
     DATA_ACT,
@@ -47,10 +49,13 @@ enum data_law {
     DATA_ATTN_STATE,
     DATA_A2A_NVL, /* exchange over one NVLink domain; coll: which part; bytes: of one copy */
     DATA_PEO,     /* a kernel of a PEO layer, maybe beside others; coll: its op */
+    DATA_MEGA,    /* a fused expert layer; coll: how its tokens were routed */
     DATA_SHOWN,   /* kernels that no law of ours has: read and counted, not predicted */
     DATA_LAW_COUNT
 };
 struct data_attn;
+struct data_fused;
+struct drawn;
 const char *data_law_name(enum data_law law);
 
 enum data_part { DATA_FUSED, DATA_SEND, DATA_RECV }; /* of a low-latency kernel */
@@ -92,8 +97,9 @@ struct data_row {
     double nic_GBps;  /* a GPU's share of the NICs it was measured with; 0 = as the profile says */
     int num_draws;    /* draws of expert_rows: 1 where rows are known, several where drawn */
     int num_local;    /* experts of this rank */
-    struct data_attn *attn; /* DATA_ATTN_GQA to DATA_ATTN_STATE, owned by the set; NULL else */
-    int32_t *expert_rows;   /* [num_draws * num_local], owned by the set; NULL where not needed */
+    struct data_fused *fused; /* DATA_FFN_FUSED, owned by the set; NULL else */
+    struct data_attn *attn;   /* DATA_ATTN_GQA to DATA_ATTN_STATE, owned by the set; NULL else */
+    int32_t *expert_rows;     /* [num_draws * num_local], owned by the set; NULL where not needed */
 };
 
 struct data_reason; /* why rows were skipped; calib/read_bad.c */
@@ -104,6 +110,7 @@ struct data_versions {
     char driver[48], cuda[48], nccl[48], commit[48];
 };
 
+enum { DATA_DRAWN_BUCKETS = 512 };
 struct data_set {
     char *path;
     const char *format; /* "deepep_ll" ... */
@@ -118,6 +125,7 @@ struct data_set {
 
     struct data_versions versions;
     void *arena;
+    struct drawn *drawn[DATA_DRAWN_BUCKETS]; /* calib/read_fused.c, in the arena */
 };
 
 /* What logs do not say: the shape a DeepEP log was taken with, and the system. 0 or NULL = the

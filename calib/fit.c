@@ -17,6 +17,8 @@
 #include "model/law/ll.h"
 #include "calib/attn.h"
 #include "calib/fit_laws.h"
+#include "calib/fit_dense.h"
+#include "calib/fused.h"
 #include "calib/fit_table.h"
 #include "calib/fit_predict.h"
 
@@ -34,7 +36,8 @@ const char *fit_cv_name(enum fit_cv cv)
                                         "an SM or group count left out",
                                         "a number of tokens left out",
                                         "a batch size left out",
-                                        "a context length left out"};
+                                        "a context length left out",
+                                        "a distribution left out"};
 
     return (unsigned)cv < FIT_CV_COUNT ? names[cv] : "?";
 }
@@ -254,6 +257,8 @@ static bool row_key_equal(enum fit_cv cv, const struct data_row *a, const struct
         return a->ranks == b->ranks;
     case FIT_CV_TOKENS:
         return a->tokens == b->tokens;
+    case FIT_CV_ROUTING:
+        return strcmp(a->coll, b->coll) == 0;
     case FIT_CV_SMS:
         return a->num_sms == b->num_sms && a->groups == b->groups;
     default:
@@ -657,7 +662,7 @@ static int problem_unseen(const struct hw_profile *p, const struct fit_law *law,
                           struct data_set *const *sets, size_t num_sets, struct problem *out)
 {
     *out = (struct problem){.law = law};
-    predictor_init(&out->predictor, p);
+    predictor_init_bare(&out->predictor, p);
     for (int i = 0; law->param[i].hi > 0; i++)
         if (p->f[law->param[i].id].origin == HW_FITTED)
             out->predictor.v[law->param[i].id] =
@@ -906,7 +911,7 @@ static int fit_one(struct hw_profile *p, const struct fit_law *law, struct data_
     int rc = gather(p, law, sets, num_sets, &q);
     bool few;
 
-    predictor_init(&q.predictor, p);
+    predictor_init_bare(&q.predictor, p);
     problem_bounds(&q);
     q.law_fields = q.num;
     few = q.n < (size_t)q.num;
@@ -992,6 +997,10 @@ int fit_profile(struct hw_profile *p, struct data_set *const *sets, size_t num_s
             rc = fit_one(work, &fit_laws[i], sets, num_sets, options, report);
     if (rc == 0 && selected(options, "collective"))
         rc = fit_tables(work, sets, num_sets, options, report);
+    if (rc == 0 && selected(options, "gemm"))
+        rc = fit_dense(work, sets, num_sets, options, report);
+    if (rc == 0 && selected(options, "fused"))
+        rc = fit_fused(work, sets, num_sets, options, report);
     if (rc == 0 && selected(options, "attn"))
         rc = fit_attn(work, sets, num_sets, options, report);
     if (rc == 0 && report->num == 0) {

@@ -22,6 +22,7 @@ enum fit_cv {
     FIT_CV_TOKENS,
     FIT_CV_BATCH,
     FIT_CV_CONTEXT,
+    FIT_CV_ROUTING,
     FIT_CV_COUNT
 };
 const char *fit_cv_name(enum fit_cv cv);

@@ -5,9 +5,12 @@
 
 #include "model/law/cost.h"
 #include "calib/attn.h"
+#include "calib/fused.h"
 #include "model/law/cost_coll.h"
+#include "model/law/dense_table.h"
 #include "model/law/gemm.h"
 #include "model/law/ll.h"
+#include "model/law/mega.h"
 #include "model/law/nvl.h"
 
 #define HOST_CORNER 12 /* launches and kernels run side by side: hardly any corner */
@@ -17,6 +20,15 @@ void predictor_init(struct predictor *p, const struct hw_profile *profile)
     for (int i = 0; i < HW_FIELD_COUNT; i++)
         p->v[i] = profile->f[i].value;
     p->profile = profile;
+    for (int d = 0; d < LAW_DENSE_COUNT; d++)
+        p->dense[d] = law_dense_table(profile, (enum law_dense_dtype)d);
+}
+
+void predictor_init_bare(struct predictor *p, const struct hw_profile *profile)
+{
+    predictor_init(p, profile);
+    for (int d = 0; d < LAW_DENSE_COUNT; d++)
+        p->dense[d] = NULL;
 }
 
 bool predict_system(const struct hw_profile *profile, const char *system)
@@ -229,11 +241,20 @@ static double ffn_ns(const double *v, const struct data_row *r)
            v[HW_GROUPED_ENGINE_US] * 1e3;
 }
 
-static double dense_ns(const double *v, const struct data_row *r)
+enum law_dense_dtype predict_dense_dtype(enum data_law law)
 {
-    struct law_dense in = {.dtype = r->law == DATA_DENSE_BF16  ? LAW_DENSE_BF16
-                                    : r->law == DATA_DENSE_FP8 ? LAW_DENSE_FP8
-                                                               : LAW_DENSE_FP8_BLOCK,
+    return law == DATA_DENSE_BF16    ? LAW_DENSE_BF16
+           : law == DATA_DENSE_FP8   ? LAW_DENSE_FP8
+           : law == DATA_DENSE_NVFP4 ? LAW_DENSE_NVFP4
+                                     : LAW_DENSE_FP8_BLOCK;
+}
+
+static double dense_ns(const struct predictor *p, const struct data_row *r)
+{
+    const double *v = p->v;
+    enum law_dense_dtype dtype = predict_dense_dtype(r->law);
+    struct law_dense in = {.dtype = dtype,
+                           .table = p->dense[dtype],
                            .m = r->rows,
                            .n = r->n,
                            .k = r->k,
@@ -386,6 +407,30 @@ static double a2a_nvl_ns(const double *v, const struct data_row *r)
     return w.head.fixed_ns + w.issue_ns;
 }
 
+/* sglang 0.5.10 runs pull 316's rules. */
+static double mega_ns(const double *v, const struct data_row *r)
+{
+    double sum = 0;
+
+    for (int d = 0; d < r->num_draws; d++) {
+        struct law_mega in = {.rules = LAW_MEGA_316,
+                              .dtype = r->dtype,
+                              .rows = r->expert_rows + d * r->num_local,
+                              .local = r->num_local,
+                              .experts = r->experts,
+                              .hidden = r->hidden,
+                              .inter = r->inter,
+                              .topk = r->topk,
+                              .tokens = r->tokens,
+                              .ranks = r->ranks,
+                              .sms = sms_of(v, r),
+                              .num_sms = (int)v[HW_GPU_NUM_SMS]};
+
+        sum += law_mega_alone_ns(v, &in);
+    }
+    return sum / r->num_draws;
+}
+
 static double collective_ns(const struct predictor *p, const struct data_row *r)
 {
     bool outside, assumed;
@@ -414,10 +459,13 @@ static double row_us(const struct predictor *p, const struct data_row *r)
     case DATA_FFN:
     case DATA_FFN_CONTIGUOUS:
         return ffn_ns(v, r) / 1e3;
+    case DATA_FFN_FUSED:
+        return predict_fused_us(p->profile, v, r);
     case DATA_DENSE_BF16:
     case DATA_DENSE_FP8:
     case DATA_DENSE_BLOCK:
-        return dense_ns(v, r) / 1e3;
+    case DATA_DENSE_NVFP4:
+        return dense_ns(p, r) / 1e3;
     case DATA_COLLECTIVE:
         return collective_ns(p, r) / 1e3;
     case DATA_ACT:
@@ -451,6 +499,8 @@ static double row_us(const struct predictor *p, const struct data_row *r)
         return a2a_ns(v, r) / 1e3;
     case DATA_A2A_NVL:
         return a2a_nvl_ns(v, r) / 1e3;
+    case DATA_MEGA:
+        return mega_ns(v, r) / 1e3;
     case DATA_ATTN_CORE:
         return attn_core_ns(v, r) / 1e3;
     case DATA_ATTN_SIDE:

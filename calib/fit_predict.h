@@ -4,13 +4,20 @@
 
 #include "hw/profile.h"
 #include "calib/data.h"
+#include "model/law/gemm.h"
 
 /* The values laws are evaluated with; fits change v, tables come from the profile. */
 struct predictor {
     double v[HW_FIELD_COUNT];
     const struct hw_profile *profile;
+    const struct hw_table *dense[LAW_DENSE_COUNT]; /* corrections of the dense laws; NULL = none */
 };
 void predictor_init(struct predictor *p, const struct hw_profile *profile);
+/* The same without the tables that correct laws: what laws are fitted with. */
+void predictor_init_bare(struct predictor *p, const struct hw_profile *profile);
+
+/* Of the rows of a dense GEMM. */
+enum law_dense_dtype predict_dense_dtype(enum data_law law);
 
 /* The time of a row in us, NAN where the profile has no table for it. */
 double predict_us(const struct predictor *p, const struct data_row *row);

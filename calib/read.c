@@ -26,7 +26,9 @@ const char *data_law_name(enum data_law law)
         [DATA_DENSE_BF16] = "gemm_bf16",
         [DATA_DENSE_FP8] = "gemm_fp8",
         [DATA_DENSE_BLOCK] = "gemm_fp8_block",
+        [DATA_DENSE_NVFP4] = "gemm_nvfp4",
         [DATA_FFN] = "ffn_masked",
+        [DATA_FFN_FUSED] = "ffn_fused",
         [DATA_FFN_CONTIGUOUS] = "ffn_contiguous",
         [DATA_COLLECTIVE] = "collective",
         [DATA_ACT] = "act_quant",
@@ -50,6 +52,7 @@ const char *data_law_name(enum data_law law)
         [DATA_V2_DISPATCH] = "v2_dispatch",
         [DATA_V2_COMBINE] = "v2_combine",
         [DATA_A2A_NVL] = "a2a_nvl",
+        [DATA_MEGA] = "mega",
         [DATA_SHOWN] = "no law",
     };
 

@@ -7,6 +7,8 @@
 
 #include "base/err.h"
 #include "calib/read_comm.h"
+
+#include "calib/draws.h"
 #include "model/law/ll.h"
 
 /* "h100 (p5)" -> h100; GPUs that are only named by what they are compiled for go by that. */
@@ -342,6 +344,8 @@ void read_a2a_nvl(struct cells *c, struct data_row *r)
 
 void read_megamoe(struct cells *c, struct data_row *r)
 {
+    const char *dist = cell_text(c, "distribution");
+
     cell_system(c, "system", r);
     r->hidden = cell_int(c, "hidden", 128, 1 << 20);
     r->inter = cell_int(c, "inter", 16, 1 << 20);
@@ -351,7 +355,15 @@ void read_megamoe(struct cells *c, struct data_row *r)
     r->tokens = cell_int(c, "tokens_per_rank", 1, 1 << 24);
     shown_us(c, r, "latency_us");
     snprintf(r->group, sizeof r->group, "%.8s EP%d %.20s %.10s", cell_text(c, "phase"), r->ranks,
-             cell_text(c, "distribution"), cell_text(c, "dtype"));
+             dist, cell_text(c, "dtype"));
+    snprintf(r->coll, sizeof r->coll, "%.15s", strstr(dist, "sampled") ? "sampled" : dist);
+    r->law = DATA_MEGA;
+    r->dtype = DTYPE_MXFP4;
+    r->reference = true;
+    if (!c->err && r->experts % r->ranks != 0)
+        cell_bad(c, "ep", "does not divide num_experts");
+    if (!c->err && draws_mega(c->set, r, dist) != 0)
+        c->err = true;
 }
 
 void read_public_megamoe(struct cells *c, struct data_row *r)

@@ -9,7 +9,9 @@
 #include "base/err.h"
 #include "base/skew.h"
 #include "base/log.h"
+#include "calib/fused.h"
 #include "calib/attn.h"
+#include "calib/draws.h"
 #include "calib/read_cells.h"
 #include "calib/read_comm.h"
 #include "calib/read_gemm.h"
@@ -205,70 +207,6 @@ static void ffn_balanced(struct data_row *r, int32_t *rows)
         rows[i] = (int32_t)(each > 0 ? each : i < total);
 }
 
-/* One row more (step 1: to the expert that has least) or less (-1: from the one that has most) in
- * each rank by turns, `times` in all, within 0..most of every expert. */
-static void rows_adjust(double *count, int ranks, int local, double times, int step, double most)
-{
-    for (bool moved = true; times > 0 && moved;) {
-        moved = false;
-        for (int r = 0; r < ranks && times > 0; r++) {
-            double *mine = count + (size_t)r * local;
-            int at = 0;
-
-            for (int i = 1; i < local; i++)
-                if (step > 0 ? mine[i] < mine[at] : mine[i] > mine[at])
-                    at = i;
-            if (step > 0 ? mine[at] >= most : mine[at] <= 0)
-                continue;
-            mine[at] += step;
-            times--;
-            moved = true;
-        }
-    }
-}
-
-/* aiconfigurator's generator (collector/helper.py of 095f58a): popularity x with density x^-alpha
- * on [lo, hi] by inverse CDF, scaled to all rows and rounded; no expert has more rows than there
- * are tokens; what is over or missing is spread rank by rank. */
-static void power_law_counts(gsl_rng *rng, double alpha, double tokens, const struct data_row *r,
-                             double *count)
-{
-    bool many = tokens * r->topk > r->experts;
-    double lo = many ? 1 : 0.01, hi = many ? 0.8 * tokens : 2, sum = 0, total = tokens * r->topk;
-    double a = pow(lo, 1 - alpha), b = pow(hi, 1 - alpha), missing = total, over = 0;
-
-    for (int i = 0; i < r->experts; i++)
-        sum += count[i] = pow((b - a) * gsl_rng_uniform(rng) + a, 1 / (1 - alpha));
-    for (int i = 0; i < r->experts; i++) {
-        double rows = round(count[i] / sum * total);
-
-        over += fmax(rows - tokens, 0);
-        missing -= rows;
-        count[i] = fmin(rows, tokens);
-    }
-    rows_adjust(count, r->ranks, r->num_local, over, 1, tokens);
-    rows_adjust(count, r->ranks, r->num_local, fabs(missing), missing > 0 ? 1 : -1, tokens);
-}
-
-static void heaviest_rank(const double *count, int ranks, int local, int32_t *rows)
-{
-    double most = -1;
-    int best = 0;
-
-    for (int r = 0; r < ranks; r++) {
-        double sum = 0;
-
-        for (int i = 0; i < local; i++)
-            sum += count[r * local + i];
-        if (sum > most) {
-            most = sum;
-            best = r;
-        }
-    }
-    for (int i = 0; i < local; i++)
-        rows[i] = (int32_t)count[best * local + i];
-}
-
 #define FFN_DRAWS 8
 
 /* The power-law rows were drawn at random and only the heaviest rank was timed: we draw some of our
@@ -292,8 +230,11 @@ static int ffn_draw(struct data_set *set, struct data_row *r, double alpha)
     if (rng && count) {
         gsl_rng_set(rng, 1);
         for (int d = 0; d < r->num_draws; d++) {
-            power_law_counts(rng, alpha, (double)r->tokens * r->ranks, r, count);
-            heaviest_rank(count, r->ranks, r->num_local, r->expert_rows + d * r->num_local);
+            if (draws_power_law(rng, alpha, (double)r->tokens * r->ranks, r, count) != 0) {
+                gsl_rng_free(rng);
+                return ERR_NOMEM;
+            }
+            draws_heaviest(count, r->ranks, r->num_local, r->expert_rows + d * r->num_local);
         }
     }
     if (rng)
@@ -366,8 +307,7 @@ static void contiguous_blocks(struct data_row *r)
 }
 
 /* All engines' FFNs. The masked and contiguous rows are DeepGEMM's as SGLang calls it; there the
- * file's tokens_per_rank counts the tokens of all ranks (the collector writes num_token * ep). The
- * engines' fused kernels have no law. */
+ * file's tokens_per_rank counts the tokens of all ranks (the collector writes num_token * ep). */
 static void read_engine_ffn(struct cells *c, struct data_row *r)
 {
     const char *layout = cell_text(c, "layout");
@@ -377,9 +317,10 @@ static void read_engine_ffn(struct cells *c, struct data_row *r)
     r->dtype = DTYPE_FP8;
     r->law = masked ? DATA_FFN : DATA_FFN_CONTIGUOUS;
     if (!masked && strcmp(layout, "contiguous") != 0) {
-        r->law = DATA_SHOWN;
-        snprintf(r->group, sizeof r->group, "%.26s %.20s", cell_text(c, "kernel"),
-                 cell_text(c, "dtype"));
+        if (strcmp(layout, "fused") == 0)
+            read_fused(c, r);
+        else
+            cell_bad(c, "layout", "is not masked, contiguous or fused");
         return;
     }
     if (!c->err && r->tokens % r->ranks != 0)
@@ -415,9 +356,13 @@ static bool dense_dtype(const char *dtype, struct data_row *r)
         r->law = DATA_DENSE_FP8;
     else if (strcmp(dtype, "fp8_block") == 0)
         r->law = DATA_DENSE_BLOCK;
+    else if (strcmp(dtype, "nvfp4") == 0)
+        r->law = DATA_DENSE_NVFP4;
     else
         return false;
-    r->dtype = r->law == DATA_DENSE_BF16 ? DTYPE_BF16 : DTYPE_FP8;
+    r->dtype = r->law == DATA_DENSE_BF16    ? DTYPE_BF16
+               : r->law == DATA_DENSE_NVFP4 ? DTYPE_NVFP4
+                                            : DTYPE_FP8;
     return true;
 }
 
@@ -425,7 +370,7 @@ static void read_dense(struct cells *c, struct data_row *r)
 {
     dense_shape(c, r);
     if (!dense_dtype(cell_text(c, "dtype"), r))
-        cell_bad(c, "dtype", "is not bfloat16, fp8 or fp8_block");
+        cell_bad(c, "dtype", "is not bfloat16, fp8, fp8_block or nvfp4");
     r->quantised = r->law != DATA_DENSE_BF16;
     r->reference = true;
 }

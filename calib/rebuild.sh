@@ -44,7 +44,12 @@ fit h20 "$@"
 assume h20-141 h200 h100 h800 h20
 assume b200 h100 h200
 fit b200 "$@"
+# These three take from b200 alone: side by side.
+pids=
 for p in b300 gb200 gb300; do
-    assume $p h100 h200 b200
-    fit $p "$@"
+    (assume $p h100 h200 b200 && fit $p "$@") &
+    pids="$pids $!"
+done
+for pid in $pids; do
+    wait "$pid"
 done

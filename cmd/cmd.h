@@ -35,6 +35,7 @@ int cmd_info(int argc, char **argv);
 int cmd_pass(int argc, char **argv);
 int cmd_capacity(int argc, char **argv);
 int cmd_sweep(int argc, char **argv);
+int cmd_map(int argc, char **argv);
 int cmd_recommend(int argc, char **argv);
 int cmd_why(int argc, char **argv);
 int cmd_report(int argc, char **argv);

@@ -153,6 +153,23 @@ enum hw_scale { HW_SCALE_SAME, HW_SCALE_NVLINK, HW_SCALE_HBM, HW_SCALE_FP8, HW_S
     X(NVL_2S_COMB_LP_TOKEN_NS, "nvl.two_sided_combine_lp_token_ns", "ns", 0, 1e5, 130, SAME, "one token besides its copies to peers") \
     X(NVL_2S_COMB_LP_EFF,      "nvl.two_sided_combine_lp_eff", "", 0.02, 2, 0.4, SAME, "share of nominal NVLink that copies to peers reach") \
     X(NVL_2S_COMB_LP_CORNER,   "nvl.two_sided_combine_lp_corner", "", 1, 16, 1.15, SAME, "how sharply fixed time and transfer add: (a^c + b^c)^(1/c)") \
+    X(MEGA_FIXED_US,      "mega.fixed_us", "us", 0, 1000, 45, SAME, "fused expert kernel: launch, counts, barriers, first blocks (FP8 activations quantised before)") \
+    X(MEGA_DOUBLE_US,     "mega.double_us", "us", 0, 1000, 1, SAME, "more for every doubling of the ranks") \
+    X(MEGA_TOKEN_NS,      "mega.token_ns", "ns", 0, 1e5, 2, SAME, "one token: quantised before, scaled behind") \
+    X(MEGA_TILE_NS,       "mega.tile_ns", "ns", 0, 1e5, 1000, SAME, "one block: prologue and epilogue") \
+    X(MEGA_KBLOCK_NS,     "mega.kblock_ns", "ns", 0, 1e4, 50, SAME, "one block: 128 bytes of k besides the products") \
+    X(MEGA_EFF,           "mega.eff", "", 0.05, 4, 0.9, SAME, "share of the nominal rate while products run") \
+    X(MEGA_HBM_EFF,       "mega.hbm_eff", "", 0.05, 1.2, 0.75, SAME, "share of nominal HBM bandwidth over the weights") \
+    X(MEGA_CORNER,        "mega.corner", "", 1, 20, 5, SAME, "how sharply SM time and HBM time add: (a^c + b^c)^(1/c)") \
+    X(MEGA_LINK_EFF,      "mega.link_eff", "", 0.02, 1.5, 0.7, SAME, "share of nominal NVLink that its pulls and stores reach") \
+    X(MEGA_BARRIER_US,    "mega.barrier_us", "us", 0, 1000, 4, SAME, "barrier over NVLink in front of the sum over top-k") \
+    X(V2_DISP_FIXED_US,   "v2.dispatch_fixed_us", "us", 0, 1000, 12, SAME, "DeepEP V2 dispatch: launch, barrier, first row") \
+    X(V2_COMB_FIXED_US,   "v2.combine_fixed_us", "us", 0, 1000, 30, SAME, "DeepEP V2 combine: the same") \
+    X(V2_EPILOGUE_US,     "v2.epilogue_us", "us", 0, 1000, 6.4, SAME, "its copy or reduce epilogue besides the bytes") \
+    X(V2_NODE_US,         "v2.node_us", "us", 0, 1000, 15, SAME, "more over several nodes") \
+    X(V2_SM_GBPS,         "v2.sm_GBps", "GB/s", 1, 1000, 31, SAME, "one SM stores over NVLink") \
+    X(V2_PUSH_EFF,        "v2.push_eff", "", 0.02, 1.2, 0.71, SAME, "most that all SMs store, as a share of nominal NVLink") \
+    X(V2_NIC_EFF,         "v2.nic_eff", "", 0.05, 1.2, 0.9, SAME, "off-node: share of nominal NIC bandwidth") \
     X(COLL_NUM_SMS,        "coll.num_sms",        "SMs",     1, 1024,  24,          SAME, "CTAs a collective takes by itself; fewer slow it down") \
     X(BF16_FIXED_US,         "gemm_bf16.fixed_us", "us", 0, 1000, 2, SAME, "dense GEMM, BF16: start and drain") \
     X(BF16_TILE_NS,          "gemm_bf16.tile_ns", "ns", 0, 1e5, 800, SAME, "one tile: prologue and epilogue") \
@@ -177,6 +194,13 @@ enum hw_scale { HW_SCALE_SAME, HW_SCALE_NVLINK, HW_SCALE_HBM, HW_SCALE_FP8, HW_S
     X(BLOCK_HBM_EFF,         "gemm_block.hbm_eff", "", 0.05, 1.2, 0.95, SAME, "share of nominal HBM bandwidth over operands and result") \
     X(BLOCK_CORNER,          "gemm_block.corner", "", 1, 16, 1.3, SAME, "how sharply SM time and HBM time add: (a^c + b^c)^(1/c)") \
     X(BLOCK_TILE_RULE,       "gemm_block.tile_rule", "", 0, 1, 0, SAME, "which tile it takes: 0 DeepGEMM's rule, 1 the fastest, as cuBLAS does") \
+    X(NVFP4_FIXED_US,        "gemm_nvfp4.fixed_us", "us", 0, 1000, 3, SAME, "dense GEMM, NVFP4 weights and activations: start and drain") \
+    X(NVFP4_TILE_NS,         "gemm_nvfp4.tile_ns", "ns", 0, 1e5, 800, SAME, "one tile: prologue and epilogue") \
+    X(NVFP4_KBLOCK_NS,       "gemm_nvfp4.kblock_ns", "ns", 0, 1e5, 60, SAME, "one tile: shortest time of 128 bytes of k") \
+    X(NVFP4_LOAD_NS,         "gemm_nvfp4.load_ns", "ns", 0, 1e5, 60, SAME, "the same, more per 256 rows and columns of the tile") \
+    X(NVFP4_EFF,             "gemm_nvfp4.eff", "", 0.05, 1.3, 0.7, SAME, "share of the nominal FP4 rate of one SM while few SMs run") \
+    X(NVFP4_HBM_EFF,         "gemm_nvfp4.hbm_eff", "", 0.05, 1.2, 0.8, SAME, "share of nominal HBM bandwidth over operands and result") \
+    X(NVFP4_CORNER,          "gemm_nvfp4.corner", "", 1, 16, 1.5, SAME, "how sharply SM time and HBM time add: (a^c + b^c)^(1/c)") \
     X(GEMM_POWER_DROP,       "gemm.power_drop", "", 0, 0.9, 0.13, SAME, "dense GEMM: how much slower an SM is when all run") \
     X(QUANT_FIXED_US,        "gemm.quant_us", "us", 0, 1000, 1.5, SAME, "activation quantisation in front of an FP8 GEMM") \
     X(QUANT_HBM_EFF,         "gemm.quant_hbm_eff", "", 0.02, 2, 0.5, SAME, "the same: share of nominal HBM bandwidth") \

@@ -445,13 +445,21 @@ static int assume_field(struct hw_profile *p, const struct hw_profile *from, enu
                         HW_TRANSFERRED, source);
 }
 
+/* Of kernels, not of links: families of attention and of fused expert layers, and what the laws of
+ * dense GEMMs leave. */
+static bool is_kernel_table(const char *name)
+{
+    return strncmp(name, "attn.", 5) == 0 || strncmp(name, "dense.", 6) == 0 ||
+           strncmp(name, "ffn.", 4) == 0;
+}
+
 /* Collectives are bound by latency when small and by NVLink when large: the part of each point
- * above the smallest is scaled. Parameters of attention families are times and shares of nominal
- * rates: they carry over as they stand. */
+ * above the smallest is scaled. Parameters of kernels are times, shares of nominal rates
+ * and factors: they carry over as they stand. */
 static int assume_table(struct hw_profile *p, const struct hw_profile *from,
                         const struct hw_table *t)
 {
-    bool scales = strncmp(t->name, "attn.", 5) != 0;
+    bool scales = !is_kernel_table(t->name);
     double ratio = scales ? from->f[HW_NET_NVLINK_GBPS].value / p->f[HW_NET_NVLINK_GBPS].value : 1;
     double *y = malloc(t->n * sizeof *y + 1);
     char source[320];
@@ -468,11 +476,11 @@ static int assume_table(struct hw_profile *p, const struct hw_profile *from,
     return rc;
 }
 
-/* Attention kernels are written for one architecture: Hopper's say nothing of Blackwell's. */
+/* Kernels are written for one architecture: Hopper's say nothing of Blackwell's. */
 static bool carries_over(const struct hw_profile *p, const struct hw_profile *from,
                          const char *name)
 {
-    return strncmp(name, "attn.", 5) != 0 ||
+    return !is_kernel_table(name) ||
            floor(p->f[HW_GPU_ARCH].value / 10) == floor(from->f[HW_GPU_ARCH].value / 10);
 }
 

@@ -10,7 +10,7 @@ static const struct plan_op_traits op_traits[] = {
 };
 
 static const struct plan_comm_traits comm_traits[] = {
-#define COMM_ROW(name, text, dedup, flag, message, kernels, rows, sms, buffers)                    \
+#define COMM_ROW(name, text, dedup, flag, message, kernels, rows, sms, buffers, reach, beside)     \
     {text,                                                                                         \
      FLOW_PER_##dedup,                                                                             \
      flag,                                                                                         \
@@ -18,7 +18,9 @@ static const struct plan_comm_traits comm_traits[] = {
      COMM_KERNELS_##kernels,                                                                       \
      COMM_ROWS_##rows,                                                                             \
      COMM_SMS_##sms,                                                                               \
-     COMM_BUFFERS_##buffers},
+     COMM_BUFFERS_##buffers,                                                                       \
+     COMM_REACH_##reach,                                                                           \
+     COMM_BESIDE_##beside},
     PLAN_COMM_KINDS(COMM_ROW)
 #undef COMM_ROW
 };

@@ -3,7 +3,8 @@
  *
  * Columns: name, text, class, what it does with rows on the network, what it works on, part of the
  * layer, what a picture writes into a narrow box.
- *   class    COMPUTE, COMM (moves expert rows between ranks) or COLL (collective)
+ *   class    COMPUTE, COMM (moves expert rows between ranks), COLL (collective) or FUSED (does
+ *            nothing itself: its parts are ops of the other classes)
  *   network  NOTHING, SENDS, RECVS or BOTH (fused)
  *   work     TOKENS (rows of the rank's tokens), ROWS (of its experts) or GEMM (of its experts)
  *   part     where times are summed, and a picture's colour (plan_part_colour) */
@@ -41,7 +42,9 @@
     X(LM_HEAD,        "lm_head",        COMPUTE, NOTHING, TOKENS, OTHER,     "Head")               \
     /* received copies to the rows of each expert chosen; their weighted sum, one per copy */      \
     X(PERMUTE,        "permute",        COMPUTE, NOTHING, ROWS,   EXPERTS,   "Perm")               \
-    X(UNPERMUTE,      "unpermute",      COMPUTE, NOTHING, ROWS,   EXPERTS,   "Unp")
+    X(UNPERMUTE,      "unpermute",      COMPUTE, NOTHING, ROWS,   EXPERTS,   "Unp")                \
+    /* one kernel that holds its SMs while other ops run inside it (DEP_PART) */                   \
+    X(FUSED,          "fused_kernel",   FUSED,   NOTHING, TOKENS, OTHER,     "Mega")
 /* clang-format on */
 
 enum plan_op_kind {
@@ -51,7 +54,7 @@ enum plan_op_kind {
         OP_KIND_COUNT
 };
 
-enum plan_op_class { OP_CLASS_COMPUTE, OP_CLASS_COMM, OP_CLASS_COLL };
+enum plan_op_class { OP_CLASS_COMPUTE, OP_CLASS_COMM, OP_CLASS_COLL, OP_CLASS_FUSED };
 enum plan_op_network { OP_NET_NOTHING = 0, OP_NET_SENDS = 1, OP_NET_RECVS = 2, OP_NET_BOTH = 3 };
 enum plan_op_work { OP_WORK_TOKENS, OP_WORK_ROWS, OP_WORK_GEMM };
 enum plan_part {

@@ -10,8 +10,9 @@
 /* A table's shared counts grow until they hold so much. */
 #define COUNTS_KEPT_BYTES ((size_t)64 << 20)
 
-static const char *const dtype_names[] = {"bf16", "fp8", "logfmt10"};
-static const char *const gemm_names[] = {"masked", "contiguous", "dense"};
+static const char *const dtype_names[] = {"bf16",  "fp8",  "logfmt10", "nvfp4",
+                                          "mxfp4", "w4a8", "w4a16"};
+static const char *const gemm_names[] = {"masked", "contiguous", "dense", "fused"};
 
 const char *plan_op_kind_name(enum plan_op_kind kind)
 {
@@ -385,11 +386,25 @@ static int check_deps(const struct plan *plan, int op)
          * earlier; this also rules out cycles. */
         if (d->op < 0 || d->op >= op)
             return fault(plan, op, "waits for an op that is launched after it");
+        if (d->kind == DEP_PART && plan->ops[d->op].kind != OP_FUSED)
+            return fault(plan, op, "is a part of an op that is no fused kernel");
         if (d->kind == DEP_UNIT && (o->block_m < 1 || plan->ops[d->op].block_m != o->block_m ||
                                     plan->ops[d->op].first_expert != o->first_expert ||
                                     plan->ops[d->op].num_experts != o->num_experts))
             return fault(plan, op, "unit dependency between ops whose units differ");
     }
+    return 0;
+}
+
+/* A lane holds nothing but parts. */
+static int check_lane(const struct plan *plan, int op)
+{
+    int before = op - 1;
+
+    while (before >= 0 && plan->ops[before].stream != plan->ops[op].stream)
+        before--;
+    if (before >= 0 && (plan_op_kernel(plan, op) < 0) != (plan_op_kernel(plan, before) < 0))
+        return fault(plan, op, "shares a stream between kernels and parts of kernels");
     return 0;
 }
 
@@ -411,7 +426,9 @@ static int check_op(const struct plan *plan, int op)
     if (plan_op_kind_class(o->kind) == OP_CLASS_COLL && (o->coll_bytes < 0 || o->coll_ranks < 1))
         return fault(plan, op, "a collective without a size or a group");
     err = check_experts(plan, op);
-    return err ? err : check_deps(plan, op);
+    if (!err)
+        err = check_deps(plan, op);
+    return err ? err : check_lane(plan, op);
 }
 
 static int check_flows(const struct plan *plan)
@@ -443,6 +460,16 @@ static int check_flows(const struct plan *plan)
             return fault(plan, op, "a receiving op needs a flow");
     }
     return 0;
+}
+
+int plan_op_kernel(const struct plan *plan, int op)
+{
+    const struct plan_op *o = &plan->ops[op];
+
+    for (int i = 0; i < o->num_deps; i++)
+        if (plan->deps[o->first_dep + i].kind == DEP_PART)
+            return plan->deps[o->first_dep + i].op;
+    return -1;
 }
 
 int plan_check(const struct plan *plan)
@@ -485,6 +512,7 @@ static void print_shape(const struct plan_op *o, FILE *f)
 
 static void print_op(const struct plan *plan, int op, FILE *f)
 {
+    static const char *const dep_names[] = {"", "(unit)", "(part)"};
     const struct plan_op *o = &plan->ops[op];
     char label[64];
 
@@ -495,7 +523,7 @@ static void print_op(const struct plan *plan, int op, FILE *f)
     for (int i = 0; i < o->num_deps; i++) {
         const struct plan_dep *d = &plan->deps[o->first_dep + i];
 
-        fprintf(f, "%s%d%s", i ? "," : " after=", d->op, d->kind == DEP_UNIT ? "(unit)" : "");
+        fprintf(f, "%s%d%s", i ? "," : " after=", d->op, dep_names[d->kind]);
     }
     fputc('\n', f);
 }
@@ -539,18 +567,25 @@ bool plan_period(const struct plan *plan, int *from, int *to)
 
 void plan_ops_after(const struct plan *plan, int op, bool *after)
 {
+    int kernel = plan_op_kernel(plan, op); /* ends no sooner than op, its part */
+
     for (int i = 0; i <= op; i++)
         after[i] = false;
     for (int i = op + 1; i < plan->num_ops; i++) {
         const struct plan_op *o = &plan->ops[i];
         int before = i - 1;
 
-        while (before >= op && plan->ops[before].stream != o->stream)
+        while (before >= 0 && plan->ops[before].stream != o->stream)
             before--;
-        after[i] = before >= op && (before == op || after[before]);
-        for (int d = o->first_dep; d < o->first_dep + o->num_deps; d++)
+        after[i] = before >= 0 && (before == op || before == kernel || after[before]);
+        for (int d = o->first_dep; d < o->first_dep + o->num_deps; d++) {
+            int on = plan->deps[d].op;
+
             if (plan->deps[d].kind == DEP_END)
-                after[i] |= plan->deps[d].op == op || after[plan->deps[d].op];
+                after[i] |= on == op || on == kernel || after[on];
+            if (plan->deps[d].kind == DEP_PART)
+                after[i] |= after[on];
+        }
     }
 }
 

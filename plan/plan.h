@@ -36,11 +36,16 @@ enum plan_dtype {
 };
 
 /* Which kernel family does an expert GEMM. */
-enum plan_gemm { GEMM_MASKED, GEMM_CONTIGUOUS, GEMM_DENSE, GEMM_IMPL_COUNT };
+enum plan_gemm { GEMM_MASKED, GEMM_CONTIGUOUS, GEMM_DENSE, GEMM_FUSED, GEMM_IMPL_COUNT };
 
 enum plan_dep_kind {
-    DEP_END, /* starts after the other op ended */
-    DEP_UNIT /* unit k of this op waits for unit k of the other (rows of one expert block) */
+    DEP_END,  /* starts after the other op ended */
+    DEP_UNIT, /* unit k of this op waits for unit k of the other (rows of one expert block): a send
+               * that follows a GEMM, or inside a fused kernel a GEMM whose rows are on their way */
+    /* This op is a part of the other, a FUSED kernel: it runs on warps of that kernel's CTAs, asks
+     * for no SMs of its own and is not launched; the kernel ends with the last of its parts. Parts
+     * of a kernel share streams that hold nothing else: its lanes. */
+    DEP_PART
 };
 
 struct plan_dep {
@@ -195,6 +200,9 @@ int plan_batch_add(struct plan *plan, const struct plan_routing *routing, int fi
                    int num_tokens);
 /* Makes the op added LAST wait for `on`; a negative `on` is no dependency and is accepted. */
 int plan_dep_add(struct plan *plan, int on, enum plan_dep_kind kind);
+
+/* The fused kernel that an op is a part of, or -1. */
+int plan_op_kernel(const struct plan *plan, int op);
 
 /* Checks everything a back end relies on; logs the first fault. 0 or ERR_INTERNAL. */
 int plan_check(const struct plan *plan);

@@ -1,3 +1,4 @@
+#include "report/op_basis.h"
 #include "report/points.h"
 
 #include <math.h>
@@ -366,6 +367,7 @@ static void assumed_note(const struct grid *g, struct record *r)
 void report_grid(const struct grid *g, struct record *r)
 {
     struct point_table t;
+    struct op_basis basis;
 
     table_make(g->config, &t);
     report_head_record(g->config, r);
@@ -382,6 +384,8 @@ void report_grid(const struct grid *g, struct record *r)
         record_note(r, "* at an end of its list: a value beyond it may be better\n");
     not_searched(g->config, r);
     assumed_note(g, r);
+    if (!record_is_for(r, RECORD_FLAT) && op_basis_of_grid(g, &basis) == 0)
+        op_basis_record(&basis, r);
     report_tail_record(g->config, r);
 }
 

@@ -1,3 +1,4 @@
+#include "report/op_basis.h"
 #include "report/recommend.h"
 
 #include <math.h>
@@ -169,7 +170,7 @@ static int words_width(const struct recommend *r)
 struct row {
     char words[256], name[24], interval[48], knobs_text[256];
     double none_us, layer_us, gain_pct, moe_us, moe_gain_pct; /* NAN: nothing to say */
-    bool enable;
+    bool enable, exact;
     json_t *knobs, *flat, *gain_interval, *others; /* an interval may be NULL */
     char *settings;
 };
@@ -179,6 +180,7 @@ static const struct record_column columns[] = {
     {.key = "scenario", .head = "", AT(words), .width = -8, .views = RECORD_ALL},
     {.key = "policy", .head = "policy", AT(name), .width = -6, .views = RECORD_ALL},
     {.key = "enable", .type = RECORD_BOOL, AT(enable), .views = RECORD_NESTED},
+    {.key = "exact", .type = RECORD_BOOL, AT(exact), .views = RECORD_NESTED},
     {.head = "none us",
      .type = RECORD_REAL,
      AT(none_us),
@@ -399,8 +401,44 @@ static void assumed_print(const struct recommend *r, FILE *f)
                 100 * share / n);
 }
 
+/* Of the first and the last point that has a winner. */
+static int basis_of(const struct recommend *r, struct op_basis *out)
+{
+    const struct recommend_pick *first = NULL, *last = NULL;
+    struct evaluator *e = NULL;
+    int err = evaluator_open(&e);
+
+    memset(out, 0, sizeof *out);
+    for (size_t i = 0; i < r->num_picks; i++)
+        if (r->pick[i].best >= 0) {
+            first = first ? first : &r->pick[i];
+            last = &r->pick[i];
+        }
+    for (int i = 0; !err && first && i < (last != first ? 2 : 1); i++) {
+        struct grid_point p = point_of(r, i ? last : first);
+
+        err = op_basis_add(out, e, r->config, p.scenario, p.policy, &p.knobs);
+    }
+    evaluator_close(e);
+    return err;
+}
+
+static void exact_print(const struct recommend *r, FILE *f)
+{
+    size_t exact = 0;
+
+    for (size_t i = 0; i < r->num_picks; i++)
+        exact += r->pick[i].exact;
+    if (exact)
+        fprintf(f,
+                "%zu of %zu answers hung on less than %g%% of the baseline's time: decided by "
+                "exact sharing\n",
+                exact, r->num_picks, 100 * RECOMMEND_NEAR);
+}
+
 static int notes_print(const struct recommend *r, FILE *f)
 {
+    struct op_basis basis;
     int err;
 
     turns_print(r, f);
@@ -414,6 +452,7 @@ static int notes_print(const struct recommend *r, FILE *f)
     else
         fprintf(f, "the whole grid was simulated: %.0f points, %zu of them can run\n", r->grid,
                 r->simulations);
+    exact_print(r, f);
     if (r->draws > 0 && r->certain)
         fprintf(f, "no interval: the profile's fields carry no standard errors\n");
     else if (r->draws > 0)
@@ -423,6 +462,8 @@ static int notes_print(const struct recommend *r, FILE *f)
             "data and the model's own error are not in it\n",
             r->draws);
     assumed_print(r, f);
+    if (basis_of(r, &basis) == 0)
+        op_basis_print(&basis, f);
     return err;
 }
 
@@ -508,6 +549,7 @@ static void pick_nested(const struct recommend *r, const struct recommend_pick *
                       .layer_us = point.ev.layer_us,
                       .gain_pct = point.ev.gain_pct,
                       .enable = recommend_pays(p),
+                      .exact = p->exact,
                       .knobs = json_object(),
                       .flat = flat_json(&p->entry[p->best]),
                       .settings = settings_text(r, p, &point),
@@ -531,10 +573,13 @@ static void nested_write(const struct recommend *r, struct record *out)
 {
     static const struct record_table table = {"results", RECORD_NESTED, columns, NUM_COLUMNS};
     json_t *turns = json_array();
+    struct op_basis basis;
 
     for (size_t i = 0; i < r->num_turns; i++)
         json_array_append_new(turns, json_pack("{s:i,s:b}", "batch", r->turn[i].batch, "pays_above",
                                                r->turn[i].pays_above));
+    if (basis_of(r, &basis) == 0)
+        record_member(out, "laws", op_basis_json(&basis));
     record_member(out, "simulations", json_integer((json_int_t)r->simulations));
     record_member(out, "grid_points", json_real(r->grid));
     record_member(out, "break_even", turns);

@@ -54,7 +54,7 @@ static const char *fidelity_words(const struct config *c)
     if (!strcmp(report_first_value(c, "simulation.fidelity"), "exact"))
         return "exact sharing";
     return strcmp(fabric, "flat") ? "coalesced sharing (no tested bound on this fabric)"
-                                  : "fast sharing (99 of 100 layers within 2% of exact)";
+                                  : "fast sharing (99 of 100 layers within 0.5% of exact)";
 }
 
 void report_head(const struct config *c, FILE *f)

@@ -8,6 +8,7 @@
 
 #include "base/err.h"
 #include "base/version.h"
+#include "report/op_basis.h"
 
 static void name_of(const struct validate_point *p, char *buf, size_t size)
 {
@@ -32,8 +33,25 @@ static const char *library_source(const struct validate_point *p)
     return worst == GPU_SOURCE_STAMP ? "-" : gpu_source_name(worst);
 }
 
+/* Of all points predicted. */
+static int basis_of(const struct validate_set *v, struct op_basis *out)
+{
+    struct evaluator *e = NULL;
+    int rc = evaluator_open(&e);
+
+    memset(out, 0, sizeof *out);
+    for (size_t i = 0; i < v->num_points && rc == 0; i++)
+        if (v->point[i].measured)
+            rc = op_basis_add(out, e, v->config, v->point[i].scenario, v->point[i].policy,
+                              &v->point[i].knobs);
+    evaluator_close(e);
+    return rc;
+}
+
 void validate_table(const struct validate_set *v, FILE *f)
 {
+    struct op_basis basis;
+
     if (v->emulation[0])
         fprintf(f, "EMULATION: %s\n", v->emulation);
     fprintf(f, "%-7s %5s %3s %4s | %10s %10s %10s %6s | %7s %7s | %9s %-8s %s\n", "policy", "batch",
@@ -61,6 +79,8 @@ void validate_table(const struct validate_set *v, FILE *f)
             fprintf(f, "  noisy: %s", noise);
         fputc('\n', f);
     }
+    if (basis_of(v, &basis) == 0)
+        op_basis_print(&basis, f);
 }
 
 void validate_layers_csv(const struct validate_set *v, FILE *f)
@@ -168,6 +188,7 @@ static json_t *point_json(const struct validate_point *p)
 int validate_json(const struct validate_set *v, char **text)
 {
     json_t *points = json_array(), *root;
+    struct op_basis basis;
 
     for (size_t i = 0; i < v->num_points; i++) {
         const struct validate_point *p = &v->point[i];
@@ -178,6 +199,8 @@ int validate_json(const struct validate_set *v, char **text)
     root = json_pack("{s:s,s:s,s:s,s:s,s:s,s:o}", "version", PEOSIM_VERSION, "config",
                      v->config->name, "config_hash", v->config->hash, "machine", v->versions,
                      "emulation", v->emulation, "points", points);
+    if (root && basis_of(v, &basis) == 0)
+        json_object_set_new(root, "laws", op_basis_json(&basis));
     *text = root ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(root);
     return *text ? 0 : ERR_NOMEM;

@@ -184,7 +184,7 @@ static void fixes_write(const struct why *w, struct record *r)
             record_note(r, "  %-34s %9s %9s %9s  cannot run\n", w->fix[i].name, "-", "-", "-");
     record_table_end(r);
     record_note(
-        r, "A fused mega-kernel is not simulated: its schedule inside one kernel is not public.\n");
+        r, "One fused kernel (DeepGEMM's MegaMoE) is the policy mega: --set policies=none,mega.\n");
 }
 
 static json_t *part_json(const struct why_part *p)

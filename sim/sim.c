@@ -105,8 +105,12 @@ static void order_ops(struct sim *s)
                 s->stream_ops[at++] = op;
     }
     s->stream_first[p->num_streams] = at;
-    for (int op = 0; op < p->num_ops; op++)
+    for (int op = 0; op < p->num_ops; op++) {
         s->follower_op[op] = s->followed_op[op] = s->send_flow[op] = -1;
+        s->kernel_of[op] = plan_op_kernel(p, op);
+        if (s->kernel_of[op] >= 0)
+            s->num_parts[s->kernel_of[op]]++;
+    }
     for (int op = 0; op < p->num_ops; op++)
         for (int i = 0; i < p->ops[op].num_deps; i++) {
             const struct plan_dep *d = &p->deps[p->ops[op].first_dep + i];
@@ -181,7 +185,11 @@ static int sim_alloc(struct sim *s)
     s->follower_op = calloc(ops, sizeof *s->follower_op);
     s->followed_op = calloc(ops, sizeof *s->followed_op);
     s->send_flow = calloc(ops, sizeof *s->send_flow);
+    s->kernel_of = calloc(ops, sizeof *s->kernel_of);
+    s->num_parts = calloc(ops, sizeof *s->num_parts);
+    s->parts_done = calloc(cells, sizeof *s->parts_done);
     s->legs = calloc(W, sizeof *s->legs);
+    s->reach = calloc(W * W, sizeof *s->reach);
     s->met = calloc(cells, sizeof *s->met);
     s->end_ns = malloc(cells * sizeof *s->end_ns);
     s->issue_ns = calloc(cells, sizeof *s->issue_ns);
@@ -190,8 +198,9 @@ static int sim_alloc(struct sim *s)
     s->fwd = calloc(W, sizeof *s->fwd);
     s->dirty_ranks = calloc(W, sizeof *s->dirty_ranks);
     if (!s->ranks || !s->streams || !s->stream_ops || !s->stream_first || !s->follower_op ||
-        !s->followed_op || !s->send_flow || !s->legs || !s->met || !s->end_ns || !s->issue_ns ||
-        !s->run_of || !s->rows || !s->fwd || !s->dirty_ranks)
+        !s->followed_op || !s->send_flow || !s->kernel_of || !s->num_parts || !s->parts_done ||
+        !s->legs || !s->reach || !s->met || !s->end_ns || !s->issue_ns || !s->run_of || !s->rows ||
+        !s->fwd || !s->dirty_ranks)
         return ERR_NOMEM;
     return 0;
 }
@@ -216,6 +225,7 @@ static int sim_open(struct sim *s)
         err = sim_pace_open(s);
     if (err)
         return err;
+    sim_reach_set(s);
     order_ops(s);
     states_init(s);
     for (int i = 0; i < 4; i++)
@@ -244,7 +254,11 @@ static void sim_close(struct sim *s)
     free(s->follower_op);
     free(s->followed_op);
     free(s->send_flow);
+    free(s->kernel_of);
+    free(s->num_parts);
+    free(s->parts_done);
     free(s->legs);
+    free(s->reach);
     free(s->met);
     free(s->end_ns);
     free(s->issue_ns);

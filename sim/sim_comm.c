@@ -21,12 +21,15 @@ static void path_of(const struct sim *s, int src, int dst, struct sim_path *path
         sim_topology_path(s->topo, (uint32_t)src, (uint32_t)dst, path);
 }
 
-bool sim_off_node(const struct sim *s, int src, int dst)
+void sim_reach_set(struct sim *s)
 {
-    struct sim_path path;
+    for (int src = 0; src < s->W; src++)
+        for (int dst = 0; dst < s->W; dst++) {
+            struct sim_path path;
 
-    path_of(s, src, dst, &path);
-    return path.kind == SIM_PATH_NIC;
+            path_of(s, src, dst, &path);
+            s->reach[(size_t)src * (size_t)s->W + (size_t)dst] = (uint8_t)path.kind;
+        }
 }
 
 int sim_pace_open(struct sim *s)
@@ -214,17 +217,20 @@ static uint32_t own_link(struct sim *s, double GBps)
 }
 
 /* Bytes this run sends off its node and to peers it reaches by its own stores. */
-static void sums_of(const struct sim *s, const struct run *r, const int *rows, const int *fwd,
+static void sums_of(const struct sim *s, struct run *r, const int *rows, const int *fwd,
                     double *off_node, double *nvlink, double *local)
 {
     const struct plan_flow *g = group_of(s, r->op);
 
     *off_node = *nvlink = *local = 0;
+    r->all_peers = true;
     for (int dst = 0; dst < s->W; dst++) {
         double bytes = flow_bytes(g, rows[dst], fwd[dst]);
 
-        if (!rows[dst] && !fwd[dst])
+        if (!rows[dst] && !fwd[dst]) {
+            r->all_peers = false;
             continue;
+        }
         if (same_gpu(s, r->rank, dst))
             *local += bytes;
         else if (sim_off_node(s, r->rank, dst))
@@ -349,6 +355,8 @@ static void flags_begin(struct sim *s, struct run *r)
 {
     double latency_ns[2] = {-1, -1};
 
+    if (!r->out && r->all_peers)
+        return;
     if (!r->out)
         rows_of(s, r);
     for (int dst = 0; dst < s->W; dst++) {

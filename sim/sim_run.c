@@ -85,6 +85,24 @@ void run_begin(struct sim *s, struct run *r)
         run_next(s, r);
 }
 
+/* What comes with the SMs of a kernel; the last part to end ends its kernel. */
+static void part_end(struct sim *s, const struct run *r)
+{
+    int kernel = s->kernel_of[r->op], id;
+    struct run *k;
+
+    if (kernel < 0)
+        return;
+    s->parts_done[cell(s, r->rank, kernel)]++;
+    id = s->run_of[cell(s, r->rank, kernel)];
+    if (id == SIM_NO_RUN || s->parts_done[cell(s, r->rank, kernel)] < s->num_parts[kernel])
+        return;
+    k = run_at(s, id);
+    k->data_rank = r->rank;
+    k->data_op = r->op;
+    run_next(s, k);
+}
+
 static void follower_poke(struct sim *s, const struct run *r)
 {
     int op = s->follower_op[r->op], id;
@@ -130,13 +148,33 @@ void run_end(struct sim *s, struct run *r)
     s->done++;
     s->ranks[r->rank].done_ops++;
     running_remove(s, r);
-    sms_release(s, r, r->sms);
+    if (s->kernel_of[r->op] < 0)
+        sms_release(s, r, r->sms);
+    else
+        work_dirty(s, r->rank);
     run_enter(s, r, PHASE_ENDED);
     st->busy = false;
     st->next++;
     st->last_end_ns = s->now_ns;
     follower_poke(s, r);
+    part_end(s, r);
     sim_run_free(s, r);
+}
+
+static bool followed_ended(const struct sim *s, const struct run *r)
+{
+    return s->end_ns[cell(s, r->rank, s->followed_op[r->op])] >= 0;
+}
+
+/* A GEMM whose rows were still coming: its tail is the blocks of the last of them. True: it must
+ * wait. */
+static bool rows_step(struct sim *s, struct run *r)
+{
+    if (!followed_ended(s, r))
+        return true;
+    r->data_rank = r->rank;
+    r->data_op = s->followed_op[r->op];
+    return fixed_begin(s, r, PHASE_TAIL_FIXED, r->w.tail.fixed_ns);
 }
 
 /* After the sends, if any: wait for data, for the other ranks, or nothing. True: it must wait. */
@@ -147,6 +185,15 @@ static bool wait_begin(struct sim *s, struct run *r)
             return true;
         run_enter(s, r, PHASE_WAIT);
         return !recv_complete(s, r);
+    }
+    if (s->followed_op[r->op] >= 0 && !plan_op_sends(op_of(s, r)->kind)) {
+        run_enter(s, r, PHASE_UNITS);
+        return !followed_ended(s, r);
+    }
+    if (s->num_parts[r->op]) {
+        run_enter(s, r, PHASE_PARTS);
+        work_dirty(s, r->rank);
+        return s->parts_done[cell(s, r->rank, r->op)] < s->num_parts[r->op];
     }
     if (r->w.rendezvous) {
         run_enter(s, r, PHASE_MEET);
@@ -163,6 +210,8 @@ static bool issue_begin(struct sim *s, struct run *r)
     if (!plan_op_sends(op_of(s, r)->kind))
         return false;
     send_begin(s, r);
+    if (s->follower_op[r->op] >= 0)
+        work_dirty(s, r->rank);
     if (s->followed_op[r->op] < 0)
         return r->posting || sends_held(s, r);
     run_enter(s, r, PHASE_UNITS);
@@ -203,7 +252,7 @@ void run_next(struct sim *s, struct run *r)
             r->wait_ns += spent;
             run_spend(s, r, PART_WAIT, spent);
             run_enter(s, r, PHASE_UNITS);
-            busy = units_step(s, r);
+            busy = plan_op_sends(op_of(s, r)->kind) ? units_step(s, r) : rows_step(s, r);
             break;
         case PHASE_ISSUE:
             busy = issue_end(s, r);
@@ -213,6 +262,11 @@ void run_next(struct sim *s, struct run *r)
             run_spend(s, r, PART_WAIT, spent);
             run_enter(s, r, PHASE_WAIT);
             busy = !recv_complete(s, r);
+            break;
+        case PHASE_PARTS:
+            r->wait_ns += spent;
+            run_spend(s, r, PART_WAIT, spent);
+            busy = fixed_begin(s, r, PHASE_TAIL_FIXED, r->w.tail.fixed_ns);
             break;
         case PHASE_WAIT:
         case PHASE_MEET:

@@ -28,6 +28,7 @@ enum phase {
     PHASE_POLL,       /* receives: looks for data */
     PHASE_WAIT,       /* receives: waits for data */
     PHASE_MEET,       /* collectives: waits for the other ranks */
+    PHASE_PARTS,      /* fused: its parts run */
     PHASE_TAIL_FIXED,
     PHASE_TAIL,
     PHASE_ENDED /* SMs returned; flags may still be on their way */
@@ -77,6 +78,7 @@ struct run {
     double push_slow;                      /* by what others slow the push link now */
     double push_floor_ns, nvlink_floor_ns; /* what its own SMs, its NVLink would take alone */
     bool sent_all;
+    bool all_peers; /* rows for every rank: nobody needs a flag alone */
     /* following units */
     int units, sent_units;
     int *out; /* [ranks] flows under way per destination, -1: only the flag is; NULL for others */
@@ -127,6 +129,10 @@ struct sim {
     int *follower_op;               /* per op: the op that waits for its units, or -1 */
     int *followed_op;               /* per op: the op whose units it follows, or -1 */
     int *send_flow;                 /* per op: its flow group, or -1 */
+    int *kernel_of;                 /* per op: the fused kernel it is a part of, or -1 */
+    int *num_parts;                 /* per op: parts it has */
+    int *parts_done;                /* [rank*num_ops + op]: of these, ended */
+    uint8_t *reach;                 /* [src*W + dst]: enum sim_path_kind */
     struct sim_flow_leg *legs;      /* scratch [W]: what a send is about to start */
     uint32_t num_legs;
     int *met;            /* [op*W + group]: ranks that reached a collective */
@@ -202,7 +208,11 @@ void work_dirty(struct sim *s, int rank);
 void work_settle(struct sim *s); /* sets the paces of all dirty ranks */
 void work_expire(struct sim *s, struct rank_state *rank);
 
-bool sim_off_node(const struct sim *s, int src, int dst);
+void sim_reach_set(struct sim *s); /* how every rank reaches every other */
+static inline bool sim_off_node(const struct sim *s, int src, int dst)
+{
+    return s->reach[(size_t)src * (size_t)s->W + (size_t)dst] == SIM_PATH_NIC;
+}
 int sim_pace_open(struct sim *s); /* the queues of an emulation, if there is one */
 
 /* sim_comm.c: sends, receives, collectives */

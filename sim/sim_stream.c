@@ -24,6 +24,46 @@ static void later(struct readiness *r, double ready_ns, double gap_ns, enum trac
     }
 }
 
+/* Does an op that others follow by units make any yet? Exchanges do once bytes are on their way. */
+static bool units_begun(const struct sim *s, int rank, int op)
+{
+    int id = s->run_of[cell(s, rank, op)];
+
+    return !plan_op_sends(s->plan->ops[op].kind) ||
+           (id != SIM_NO_RUN && run_at(s, id)->phase >= PHASE_ISSUE);
+}
+
+/* A part waits for its kernel to run, for what is before it on its lane and for other parts;
+ * nothing is launched. Where the kernel was last, its own cause is the part's. */
+static bool part_readiness(const struct sim *s, const struct stream_state *st, int op,
+                           struct readiness *out)
+{
+    const struct plan_op *o = &s->plan->ops[op];
+    int id = s->run_of[cell(s, st->rank, s->kernel_of[op])];
+    const struct run *kernel = id == SIM_NO_RUN ? NULL : run_at(s, id);
+
+    if (!kernel || kernel->phase != PHASE_PARTS)
+        return false;
+    *out = (struct readiness){kernel->start_ns, kernel->start_ns, kernel->cause, kernel->cause_op};
+    if (st->next > s->stream_first[st->stream])
+        later(out, st->last_end_ns, 0, CAUSE_STREAM, s->stream_ops[st->next - 1]);
+    for (int i = 0; i < o->num_deps; i++) {
+        const struct plan_dep *d = &s->plan->deps[o->first_dep + i];
+        double end = s->end_ns[cell(s, st->rank, d->op)];
+
+        if (d->kind == DEP_UNIT && end < 0 && !units_begun(s, st->rank, d->op))
+            return false;
+        if (d->kind == DEP_UNIT && plan_op_sends(s->plan->ops[d->op].kind))
+            later(out, s->issue_ns[cell(s, st->rank, d->op)], 0, CAUSE_DEP, d->op);
+        if (d->kind != DEP_END)
+            continue;
+        if (end < 0)
+            return false;
+        later(out, end, 0, CAUSE_DEP, d->op);
+    }
+    return true;
+}
+
 /* False while a dependency has not ended; its end will ask again. */
 static bool readiness_of(const struct sim *s, const struct stream_state *st, int op,
                          struct readiness *out)
@@ -34,6 +74,8 @@ static bool readiness_of(const struct sim *s, const struct stream_state *st, int
     double gap = s->cost->graph_gap_ns;
 
     *out = (struct readiness){start, start, CAUSE_START, -1};
+    if (s->kernel_of[op] >= 0)
+        return part_readiness(s, st, op, out);
     if (st->next > s->stream_first[st->stream])
         later(out, st->last_end_ns, gap, CAUSE_STREAM, s->stream_ops[st->next - 1]);
     for (int i = 0; i < o->num_deps; i++) {
@@ -106,6 +148,12 @@ void stream_launch(struct sim *s, struct stream_state *st)
     r->pending_ctas = r->w.grid;
     s->run_of[cell(s, st->rank, op)] = r->id;
     st->busy = true;
+    if (s->kernel_of[op] >= 0) { /* on the CTAs of its kernel, which holds their SMs */
+        r->sms = r->w.grid;
+        r->pending_ctas = 0;
+        run_begin(s, r);
+        return;
+    }
     queue_insert(s, &s->ranks[st->rank], r);
     work_dirty(s, st->rank);
 }

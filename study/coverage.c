@@ -23,12 +23,6 @@ const char *coverage_basis_name(enum coverage_basis basis)
     return (unsigned)basis < COVERAGE_BASES ? names[basis] : "?";
 }
 
-/* Two costs of the same profile: by `own` what was not measured on this GPU is assumed, by `any`
- * only what was measured on none. */
-struct bases {
-    struct cost own, any;
-};
-
 static void own_everything(struct hw_profile *p)
 {
     for (int i = 0; i < HW_FIELD_COUNT; i++)
@@ -39,7 +33,7 @@ static void own_everything(struct hw_profile *p)
             p->tables[i].origin = HW_MEASURED;
 }
 
-static int bases_open(const struct hw_profile *p, struct bases *b)
+int coverage_costs_open(const struct hw_profile *p, struct coverage_costs *b)
 {
     struct hw_profile *copy = NULL;
     int rc = hw_profile_copy(p, &copy);
@@ -55,14 +49,14 @@ static int bases_open(const struct hw_profile *p, struct bases *b)
     return rc;
 }
 
-static void bases_close(struct bases *b)
+void coverage_costs_close(struct coverage_costs *b)
 {
     cost_close(&b->own);
     cost_close(&b->any);
 }
 
-static enum coverage_basis basis_of(const struct bases *b, const struct plan *plan, int rank,
-                                    int op)
+enum coverage_basis coverage_costs_basis(const struct coverage_costs *b, const struct plan *plan,
+                                         int rank, int op)
 {
     struct cost_work w;
 
@@ -94,15 +88,16 @@ static bool is_exchange(enum plan_op_kind kind)
     return plan_op_kind_class(kind) == OP_CLASS_COMM;
 }
 
-static void add_spans(const struct bases *b, const struct plan *plan, const struct trace *trace,
-                      int rank, bool with_exchange, struct coverage_row *r)
+static void add_spans(const struct coverage_costs *b, const struct plan *plan,
+                      const struct trace *trace, int rank, bool with_exchange,
+                      struct coverage_row *r)
 {
     for (size_t i = 0; i < trace->num_spans; i++) {
         const struct trace_span *s = &trace->spans[i];
 
         if (s->rank == rank && (with_exchange || !is_exchange(plan->ops[s->op].kind)))
             row_add(r, plan->ops[s->op].kind, s->end_ns - s->start_ns,
-                    basis_of(b, plan, rank, s->op));
+                    coverage_costs_basis(b, plan, rank, s->op));
     }
 }
 
@@ -178,7 +173,7 @@ static int scenario_of(const struct hw_profile *p, const struct coverage_row *r,
     return rc;
 }
 
-static int row_fill(struct evaluator *e, const struct bases *b, const struct hw_profile *p,
+static int row_fill(struct evaluator *e, const struct coverage_costs *b, const struct hw_profile *p,
                     struct coverage_row *r)
 {
     const struct policy *policy = policy_find("none");
@@ -219,7 +214,7 @@ int coverage_of(const struct hw_profile *profile, struct coverage **out)
 {
     struct coverage *c = calloc(1, sizeof *c);
     struct evaluator *e = NULL;
-    struct bases b = {0};
+    struct coverage_costs b = {0};
     int rc = c ? 0 : ERR_NOMEM;
 
     if (rc == 0 && !(c->rows = calloc(2 * MOST_RANKS, sizeof *c->rows)))
@@ -227,14 +222,14 @@ int coverage_of(const struct hw_profile *profile, struct coverage **out)
     if (rc == 0)
         rc = evaluator_open(&e);
     if (rc == 0)
-        rc = bases_open(profile, &b);
+        rc = coverage_costs_open(profile, &b);
     if (rc == 0) {
         evaluator_use_profile(e, profile);
         c->num = list_rows(profile, c->rows);
     }
     for (size_t i = 0; rc == 0 && i < c->num; i++)
         rc = row_fill(e, &b, profile, &c->rows[i]);
-    bases_close(&b);
+    coverage_costs_close(&b);
     evaluator_close(e);
     if (rc != 0) {
         coverage_free(c);

@@ -6,11 +6,22 @@
 #include <stddef.h>
 
 #include "hw/profile.h"
+#include "plan/cost.h"
 #include "plan/plan.h"
 
 /* Where the law of an op has its figures from. */
 enum coverage_basis { COVERAGE_MEASURED, COVERAGE_TRANSFERRED, COVERAGE_ASSUMED, COVERAGE_BASES };
 const char *coverage_basis_name(enum coverage_basis basis);
+
+/* Two costs of the same profile: by `own` what was not measured on this GPU is assumed, by `any`
+ * only what was measured on none. */
+struct coverage_costs {
+    struct cost own, any;
+};
+int coverage_costs_open(const struct hw_profile *p, struct coverage_costs *b); /* ERR_NOMEM */
+void coverage_costs_close(struct coverage_costs *b);                           /* accepts zeroes */
+enum coverage_basis coverage_costs_basis(const struct coverage_costs *b, const struct plan *plan,
+                                         int rank, int op);
 
 /* Times are of the slowest rank's ops, ns. */
 struct coverage_row {

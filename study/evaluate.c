@@ -9,6 +9,7 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "model/law/v2.h"
 #include "model/law/cost.h"
 #include "model/placement.h"
 #include "model/routing.h"
@@ -23,7 +24,7 @@
 #define STEADY_MOST   24
 #define STEADY_WITHIN 2e-3
 /* Layers of a plan whose policy does not span layers: what starts the ranks apart fills the first,
- * the second is measured. Eight differ by less than 0.4% from two (tests/study/test_basis.c). */
+ * the second is measured. Eight differ by less than 0.4% from two. */
 #define WHOLE_LAYERS 2
 /* Room for a scenario as text. */
 #define KEY_SIZE 4096
@@ -415,6 +416,24 @@ static enum plan_comm comm_of(const struct evaluator *e, const struct scenario *
                : COMM_NORMAL;
 }
 
+/* DeepEP V2 sets its own SM count, by the links of the cluster. */
+static int v2_num_sms(const struct evaluator *e, const struct layer_spec *spec)
+{
+    const struct hw_profile *p = evaluate_profile(e);
+    int node = spec->ranks < spec->ranks_per_node ? spec->ranks : spec->ranks_per_node;
+    struct law_v2_sms in = {.device_sms = spec->num_sms,
+                            .nvlink_GBps = 0.9 * hw_value(p, HW_NET_NVLINK_GBPS),
+                            .rdma_GBps = hw_value(p, HW_NET_NIC_GBITPS) / 8 *
+                                         hw_value(p, HW_NET_NICS_PER_GPU),
+                            .scaleout_ranks = spec->ranks / node,
+                            .scaleup_ranks = node,
+                            .experts = spec->model->experts,
+                            .topk = spec->model->topk,
+                            .direct = spec->comm == COMM_DEEPEP_V2_DIRECT};
+
+    return law_v2_num_sms(&in);
+}
+
 static int num_sms_of(const struct evaluator *e)
 {
     return (int)hw_value(evaluate_profile(e), HW_GPU_NUM_SMS);
@@ -512,7 +531,7 @@ static int spec_fill(struct evaluator *e, const struct scenario *s, const struct
         .arch = (int)hw_value(evaluate_profile(e), HW_GPU_ARCH),
         .tokens = s->batch,
         .decode = s->phase == PHASE_OF_DECODE,
-        .comm = comm_of(e, s),
+        .comm = p->own_comm ? (enum plan_comm)(p->own_comm - 1) : comm_of(e, s),
         .dispatch_dtype = s->dispatch_dtype ? DTYPE_FP8 : DTYPE_BF16,
         .combine_dtype = (enum plan_dtype)s->combine_dtype,
         .max_dispatch_tokens = s->max_dispatch_tokens,
@@ -529,6 +548,8 @@ static int spec_fill(struct evaluator *e, const struct scenario *s, const struct
     if (whole(e, s) && e->view.attn.kind == ATTN_NONE) /* Nemotron's layers of experts */
         out->attention = false;
     types_fill(s, &e->placed, out);
+    if (out->comm == COMM_DEEPEP_V2 || out->comm == COMM_DEEPEP_V2_DIRECT)
+        out->normal_num_sms = v2_num_sms(e, out);
     return 0;
 }
 
@@ -885,10 +906,22 @@ static double period_change(const struct plan *plan, const struct trace *trace, 
     return last > 0 ? fabs(before / last - 1) : 0;
 }
 
+/* What never settles is measured over its later half: a mean over many periods. */
+static int unsteady_measure(const struct trace *trace, struct plan *plan, struct evaluation *out)
+{
+    int err;
+
+    plan->period_layers = plan->num_layers / 2;
+    err = trace_measure(trace, plan, &out->metrics);
+    out->layer_us = out->metrics.layer_ns / 1e3;
+    return err;
+}
+
 static void unsteady_note(struct evaluator *e, const struct plan *plan, double change)
 {
     if (!e->hushed && !e->unsteady_said)
-        log_note("%s over %d layers is not steady yet: its last two periods differ by %.1f%%",
+        log_note("%s over %d layers is not steady yet: its last two periods differ by "
+                 "%.1f%%; its mean over the later half is taken",
                  plan->policy, plan->num_layers, 100 * change);
     e->unsteady_said = true;
 }
@@ -921,8 +954,10 @@ static int steady_simulate(struct evaluator *e, const struct scenario *s, const 
         if (!err)
             change = !*trace ? 0 : period_change(*plan, *trace, out->metrics.slowest_rank);
     }
-    if (!err && change > STEADY_WITHIN)
+    if (!err && change > STEADY_WITHIN) {
         unsteady_note(e, *plan, change);
+        err = unsteady_measure(*trace, *plan, out);
+    }
     return err;
 }
 

@@ -33,6 +33,64 @@ static void winner_set(const struct config *c, struct recommend_pick *p)
             p->best = i;
 }
 
+/* Entries that save as much as the best, as far as the fast fidelity can tell. */
+static bool is_near(const struct recommend_pick *p, int entry)
+{
+    const struct search_result *best = &p->entry[p->best], *r = &p->entry[entry];
+
+    return r->found &&
+           search_saved_us(best) - search_saved_us(r) <= RECOMMEND_NEAR * best->ev.none_us;
+}
+
+static bool is_close(const struct config *c, const struct recommend_pick *p)
+{
+    const struct evaluation *ev = &p->entry[p->best].ev;
+    int near = 0;
+
+    for (int i = 0; i < c->num_policies; i++)
+        near += is_near(p, i);
+    return near > 1 || fabs(ev->none_us - ev->layer_us) <= RECOMMEND_NEAR * ev->none_us;
+}
+
+/* What hangs on less than the fast fidelity is off by is decided by exact sharing. */
+static int exactly_decide(const struct config *c, struct evaluator *e, const struct scenario *s,
+                          struct recommend_pick *p)
+{
+    struct scenario exact = *s;
+    int err = 0;
+
+    exact.fidelity = 0;
+    if (!s->fidelity || !is_close(c, p))
+        return 0;
+    p->exact = true;
+    for (int i = 0; i < c->num_policies; i++)
+        p->entry[i].near = is_near(p, i);
+    for (int i = 0; i < c->num_policies && !err; i++)
+        if (p->entry[i].near)
+            err = evaluate_point(e, &exact, c->policies[i].policy, &p->entry[i].knobs, -1,
+                                 &p->entry[i].ev, NULL, NULL);
+    winner_set(c, p);
+    return err;
+}
+
+/* Of the best and of those that may yet be it. */
+static int flats_search(const struct config *c, struct evaluator *e, const struct scenario *s,
+                        struct recommend_pick *p)
+{
+    struct search_space space;
+    int err = 0;
+
+    for (int i = 0; i < c->num_policies && !err; i++) {
+        if (!is_near(p, i))
+            continue;
+        err = search_space_of(e, c, s, i, &space);
+        if (!err)
+            err = search_flats(e, s, &space, &p->entry[i]);
+    }
+    winner_set(c, p);
+    return err;
+}
+
 /* Each entry in turn, so that one that falls far behind is left early. */
 static int entries_search(const struct config *c, struct evaluator *e, const struct scenario *s,
                           struct recommend_pick *p)
@@ -51,15 +109,19 @@ static int entries_search(const struct config *c, struct evaluator *e, const str
             most_us = fmax(most_us, search_saved_us(&p->entry[i]));
     }
     winner_set(c, p);
-    if (!err && p->best >= 0) {
-        err = search_space_of(e, c, s, p->best, &space);
-        if (!err)
-            err = search_flats(e, s, &space, &p->entry[p->best]);
-    }
-    for (int i = 0; i < c->num_policies && !err; i++)
+    if (!err && p->best >= 0)
+        err = flats_search(c, e, s, p);
+    if (!err && p->best >= 0)
+        err = exactly_decide(c, e, s, p);
+    for (int i = 0; i < c->num_policies && !err; i++) {
+        struct scenario same = *s;
+
+        if (p->entry[i].near)
+            same.fidelity = 0;
         if (p->entry[i].found)
-            err =
-                evaluate_moe_part(e, s, c->policies[i].policy, &p->entry[i].knobs, &p->entry[i].ev);
+            err = evaluate_moe_part(e, &same, c->policies[i].policy, &p->entry[i].knobs,
+                                    &p->entry[i].ev);
+    }
     return err;
 }
 

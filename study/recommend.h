@@ -5,11 +5,15 @@
 
 #include "study/search.h"
 
+#define RECOMMEND_NEAR 0.01
+
 struct recommend_pick {
     size_t scenario;
     struct search_result *entry; /* [config->num_policies]; `none` is not searched */
     int best;                    /* entry that saves most, also where that is less than nothing;
                                     -1 = no policy can run */
+    bool exact; /* whether to overlap, or which policy wins, hung on less than RECOMMEND_NEAR of
+                   the baseline: best, its rivals and their baselines were simulated exactly */
     /* 5% and 95% quantiles of the gain over profiles drawn from what the fits left uncertain. */
     bool has_interval;
     double gain_low_pct, gain_high_pct;

@@ -45,6 +45,7 @@ struct search_result {
     struct search_flat flat[SEARCH_MAX_DIMS];
     int num_flat;
     size_t simulations;
+    bool near;                /* recommend: as good as the best, as far as could be told */
     bool whole;               /* all of them were tried */
     double grid;              /* points of the full grid over the same values */
     struct search_memo *memo; /* what was simulated, for search_flats; search_result_free */

@@ -219,11 +219,16 @@ static int fix_task(void *self, struct evaluator *e, size_t i)
 {
     const struct fixing *f = self;
     const struct grid_point *p = &f->w->point;
-    struct why_fix *fix = &f->w->fix[i];
+    struct why_fix *fix;
     struct evaluation ev;
     char reason[200];
     int err;
 
+    if (i == 0) { /* takes longest */
+        err = timeline(f->w, f->s);
+        return err ? err : terms_fill(f->w, f->s);
+    }
+    fix = &f->w->fix[i - 1];
     evaluator_what_if(e, &fix->what);
     err = evaluate_check(e, f->s, p->policy, &p->knobs, reason, sizeof reason);
     if (!err)
@@ -233,7 +238,6 @@ static int fix_task(void *self, struct evaluator *e, size_t i)
         fix->layer_us = ev.layer_us;
         fix->none_us = ev.none_us;
         fix->gain_pct = ev.gain_pct;
-        fix->saves_us = p->ev.layer_us - ev.layer_us;
     }
     evaluator_what_if(e, NULL);
     return err == ERR_INFEASIBLE ? 0 : err;
@@ -262,12 +266,12 @@ int why_run(const struct config *c, const struct grid_point *point, int jobs, st
         return err;
     }
     w->point = *point;
-    err = timeline(w, &s);
-    if (!err)
-        err = terms_fill(w, &s);
+    fixes_list(w);
+    err = grid_each(1 + (size_t)w->num_fixes, jobs, fix_task, &fixing);
     if (!err) {
-        fixes_list(w);
-        err = grid_each((size_t)w->num_fixes, jobs, fix_task, &fixing);
+        for (int i = 0; i < w->num_fixes; i++)
+            if (w->fix[i].possible)
+                w->fix[i].saves_us = w->point.ev.layer_us - w->fix[i].layer_us;
         qsort(w->fix, (size_t)w->num_fixes, sizeof *w->fix, fix_cmp);
     }
     scenario_free(&s);

@@ -337,7 +337,7 @@ static bool is_ours(const json_t *event, const json_t *args)
     return json_is_string(json_object_get(args, "kind")) &&
            json_is_string(json_object_get(args, "cause")) &&
            (!strcmp(cat, "compute") || !strcmp(cat, "comm") || !strcmp(cat, "coll") ||
-            !strcmp(cat, "other"));
+            !strcmp(cat, "fused") || !strcmp(cat, "other"));
 }
 
 static void take_ours(const json_t *event, const json_t *args, struct trace_record *r)
@@ -366,7 +366,7 @@ static void take_ours(const json_t *event, const json_t *args, struct trace_reco
 
 static const char *kind_class(int kind)
 {
-    static const char *const names[] = {"compute", "comm", "coll"};
+    static const char *const names[] = {"compute", "comm", "coll", "fused"};
 
     return kind < 0 ? "other" : names[plan_op_kind_class((enum plan_op_kind)kind)];
 }

@@ -283,9 +283,11 @@ static const char *class_name(enum plan_op_kind kind)
     case OP_CLASS_COMM:
         return "comm";
     case OP_CLASS_COLL:
+        return "coll";
+    case OP_CLASS_FUSED:
         break;
     }
-    return "coll";
+    return "fused";
 }
 
 /* Message bytes that an op of the plan sends to other ranks from one rank. rows: [2 * ranks]. */

@@ -266,8 +266,8 @@ static int measure_classes(struct measure *m)
         const struct trace_span *s = measure_span(m, m->out->slowest_rank, op);
         struct interval v;
 
-        if (!s)
-            continue;
+        if (!s || plan_op_kind_class(m->plan->ops[op].kind) == OP_CLASS_FUSED)
+            continue; /* its parts are what computes and communicates */
         v.from_ns = fmax(s->start_ns, m->from_ns);
         v.to_ns = fmin(s->end_ns, m->to_ns);
         v.comm = plan_op_kind_class(m->plan->ops[op].kind) != OP_CLASS_COMPUTE;
@@ -433,7 +433,8 @@ static const struct trace_span *path_back(struct measure *m, const struct trace_
             path_wait(m, s, path_flight_part(m, s, data->rank), t_ns, data->end_ns);
         else
             m->out->launch_ns += path_step(m, t_ns, data->end_ns);
-        *as_sender = true;
+        /* A fused kernel ends with its last part, which may have waited for data itself. */
+        *as_sender = m->plan->ops[s->op].kind != OP_FUSED;
         return data;
     }
     path_book(m, s, !*as_sender, t_ns, s->start_ns);

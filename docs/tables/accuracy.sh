@@ -1,12 +1,14 @@
 #!/bin/sh
-# docs/results/accuracy.md, from a folder of public measurements:
-#   docs/tables/accuracy.sh DATA > accuracy.md
+# docs/results/accuracy.md and accuracy/PROFILE.md, from a folder of public measurements:
+#   docs/tables/accuracy.sh DATA docs/results
 # First what the laws say about rows they were not fitted to (a shape, an EP size, an SM or group
 # count left out), then how far the shipped profiles are off on every row of the files, by law, and
 # by group, in sample where the profile was fitted to that very file.
 set -eu
 cd "$(dirname "$0")/../.."
-data=${1:?usage: docs/tables/accuracy.sh DATA}
+data=${1:?usage: docs/tables/accuracy.sh DATA OUT}
+out=${2:?usage: docs/tables/accuracy.sh DATA OUT}
+mkdir -p "$out/accuracy"
 peosim=${PEOSIM:-./peosim}
 # Files that fits use, and with them those that are only looked at.
 fitted=$(grep -o '\$data/[a-zA-Z0-9_]*\.csv' calib/rebuild.sh | sed 's|^\$data/||' | sort -u)
@@ -17,9 +19,10 @@ files() {
         [ -s "$data/$f" ] && printf '%s\n' "$data/$f"
     done
 }
+summary() {
 echo '# Accuracy on public measurements'
 echo
-echo 'Made by `make accuracy`. Error of the prediction in percent: median / p90 / bias.'
+echo 'Made by `make accuracy`. Error of the prediction in percent: median / p90 / bias. By group: accuracy/PROFILE.md.'
 echo
 echo '## On groups left out'
 echo
@@ -43,16 +46,18 @@ echo 'libraries and fused kernels) is read and counted by `peosim accuracy`, and
 echo
 # shellcheck disable=SC2046,SC2086
 $peosim accuracy --markdown $(files $fitted $shown) 2>/dev/null
-echo
-echo '## By group'
+}
+summary >"$out/accuracy.md.new" && mv "$out/accuracy.md.new" "$out/accuracy.md"
 for p in h20 h800 h100 h200 b200 b300 gb200 gb300; do
-    echo
-    echo "<details><summary>$p</summary>"
-    echo
-    echo '```'
-    # shellcheck disable=SC2046,SC2086
-    $peosim accuracy --profile $p $(files $fitted $shown) 2>/dev/null
-    echo '```'
-    echo
-    echo '</details>'
+    {
+        echo "# Accuracy of the profile $p by group"
+        echo
+        echo 'Made by `make accuracy`; the laws over all rows: ../accuracy.md.'
+        echo
+        echo '```'
+        # shellcheck disable=SC2046,SC2086
+        $peosim accuracy --profile $p $(files $fitted $shown) 2>/dev/null
+        echo '```'
+    } >"$out/accuracy/$p.md.new"
+    mv "$out/accuracy/$p.md.new" "$out/accuracy/$p.md"
 done

@@ -136,7 +136,7 @@ nearest() {
                 S[$name]=$value
                 point=$(here)
                 [ -n "$point" ] || continue
-                case $(awk -v a="${point%% *}" -v b="${best%% *}" -v c="$base" 'BEGIN { print a < b - 0.05 ? "won" : a > c + 1 ? "worse" : "" }') in
+                case $(awk -v a="${point%% *}" -v b="${best%% *}" -v c="$base" 'BEGIN { print (a < b - 0.05) ? "won" : (a > c + 1) ? "worse" : "" }') in
                 won) best=$point won="$name $value" ;;
                 worse) worse[$name $value]=1 ;;
                 esac
@@ -163,6 +163,18 @@ floors() {
         fields="ll dispatch_flag_ns $us"
         line "a dispatch's count for each (expert, rank) takes $us ns" "$(here)"
     done
+    fields="ll dispatch_flag_ns 1200"
+    S[tokens]=2
+    line "1200 ns, and two tokens for each of the pull's batch" "$(here)"
+    fields="ll dispatch_flag_ns 2000"
+    line "2000 ns, and two tokens for each of the pull's batch" "$(here)"
+    fields="ll dispatch_flag_ns 1200"
+    S[dispatch]=bf16
+    line "1200 ns, two tokens, and BF16 dispatch" "$(here)"
+    S[tokens]=1
+    line "1200 ns, and BF16 dispatch" "$(here)"
+    S[dispatch]=fp8 S[nic]=100
+    line "1200 ns, and 100 Gb/s a GPU" "$(here)"
     fields=
     S[nic]=50
     line "50 Gb/s a GPU" "$(here)"

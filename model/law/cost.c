@@ -11,6 +11,7 @@
 #include "model/law/cost_attn.h"
 #include "model/law/cost_coll.h"
 #include "model/law/cost_laws.h"
+#include "model/law/dense_table.h"
 #include "model/law/gemm.h"
 #include "model/law/ll.h"
 
@@ -25,11 +26,12 @@ static void basis_mark(struct law_cost *c, const struct hw_profile *p)
         enum basis basis;
         int field;
     } rests[] = {
-        {BASIS_A2A, HW_A2A_CTA_GBPS},       {BASIS_DENSE_BF16, HW_BF16_FIXED_US},
-        {BASIS_DENSE_BF16, HW_BF16_EFF},    {BASIS_DENSE_FP8, HW_BLOCK_FIXED_US},
-        {BASIS_DENSE_FP8, HW_BLOCK_EFF},    {BASIS_CONTIG, HW_CONTIG_HBM_EFF},
-        {BASIS_CONTIG, HW_CONTIG_EFF},      {BASIS_ACT, HW_ACT_FIXED_US},
-        {BASIS_ROUTER, HW_ROUTER_FIXED_US}, {BASIS_ATTN, HW_ATTN_DECODE_HBM_EFF},
+        {BASIS_A2A, HW_A2A_CTA_GBPS},           {BASIS_DENSE_BF16, HW_BF16_FIXED_US},
+        {BASIS_DENSE_BF16, HW_BF16_EFF},        {BASIS_DENSE_FP8, HW_BLOCK_FIXED_US},
+        {BASIS_DENSE_FP8, HW_BLOCK_EFF},        {BASIS_DENSE_NVFP4, HW_NVFP4_EFF},
+        {BASIS_DENSE_NVFP4, HW_NVFP4_FIXED_US}, {BASIS_CONTIG, HW_CONTIG_HBM_EFF},
+        {BASIS_CONTIG, HW_CONTIG_EFF},          {BASIS_ACT, HW_ACT_FIXED_US},
+        {BASIS_ROUTER, HW_ROUTER_FIXED_US},     {BASIS_ATTN, HW_ATTN_DECODE_HBM_EFF},
     };
 
     for (size_t i = 0; i < sizeof rests / sizeof *rests; i++)
@@ -221,33 +223,45 @@ static const struct plan_flow *flow_of(const struct plan *plan, int op)
     return NULL;
 }
 
-/* Copies of one rank: all over NVLink or local ones, and those to other nodes over the NIC. */
-static void normal_copies(const struct plan *plan, int rank, int op, struct law_normal *in)
+void cost_copies_of(const struct plan *plan, int rank, int op, struct cost_copies *out)
 {
     const struct plan_flow *f = flow_of(plan, op);
     bool back = f && f->dir == FLOW_COMBINE;
     double forwarded = 0;
 
+    *out = (struct cost_copies){0};
     if (!f)
         return;
-    in->copy_bytes = f->bytes_per_row;
+    out->bytes = f->bytes_per_row;
     for (int peer = 0; peer < plan->ranks; peer++) {
         size_t cell = back ? (size_t)peer * plan->ranks + rank : (size_t)rank * plan->ranks + peer;
         double rows = f->pair ? f->pair[cell]
                               : plan_pair_rows(plan, f->batch, back ? peer : rank,
                                                back ? rank : peer, f->first_expert, f->num_experts);
 
+        if (peer == rank)
+            out->local += rows;
         if (same_node(plan, rank, peer))
-            in->copies += rows;
+            out->near += rows;
         else
-            in->rdma_rows += rows;
+            out->far += rows;
         if (f->fwd)
             forwarded += f->fwd[cell];
     }
     /* A proxy keeps its own share of what it forwards: one in ranks_per_node of those copies. */
     if (plan->ranks_per_node > 1)
         forwarded *= plan->ranks_per_node / (plan->ranks_per_node - 1.0);
-    in->copies += forwarded;
+    out->near += forwarded;
+}
+
+static void normal_copies(const struct plan *plan, int rank, int op, struct law_normal *in)
+{
+    struct cost_copies c;
+
+    cost_copies_of(plan, rank, op, &c);
+    in->copy_bytes = c.bytes;
+    in->copies += c.near;
+    in->rdma_rows += c.far;
 }
 
 /* Host and notify kernels, the SMs' work, NVLink or NIC: the field that says how long the longest
@@ -361,22 +375,47 @@ void cost_op_comm(const struct law_cost *c, const struct plan *plan, int rank, i
     comm_laws[plan->ops[op].comm].law(c, plan, rank, op, out);
 }
 
-static void dense_shape(const struct plan *plan, const struct plan_op *op, int m, bool quantise,
-                        struct law_dense *in)
+/* NVFP4 has a law where the profile has one from anywhere. */
+static enum law_dense_dtype dense_dtype(const struct law_cost *c, const struct plan_op *op)
 {
-    *in =
-        (struct law_dense){.dtype = op->dtype == DTYPE_BF16 ? LAW_DENSE_BF16 : LAW_DENSE_FP8_BLOCK,
-                           .m = m,
-                           .n = op->n,
-                           .k = op->k,
-                           .sms = op->sms,
-                           .num_sms = plan->num_sms,
-                           .quantise = quantise && op->dtype != DTYPE_BF16};
+    enum hw_origin four = c->profile->f[HW_NVFP4_EFF].origin;
+
+    if (op->dtype == DTYPE_NVFP4 && c->v[HW_GPU_FP4_TFLOPS] > 0 &&
+        (hw_origin_is_own(four) || four == HW_TRANSFERRED))
+        return LAW_DENSE_NVFP4;
+    return op->dtype == DTYPE_BF16 ? LAW_DENSE_BF16 : LAW_DENSE_FP8_BLOCK;
 }
 
-static enum basis dense_basis(const struct plan_op *op)
+static void dense_shape(const struct law_cost *c, const struct plan *plan, const struct plan_op *op,
+                        int m, bool quantise, struct law_dense *in)
 {
-    return op->dtype == DTYPE_BF16 ? BASIS_DENSE_BF16 : BASIS_DENSE_FP8;
+    enum law_dense_dtype dtype = dense_dtype(c, op);
+
+    *in = (struct law_dense){.dtype = dtype,
+                             .table = c->dense[dtype],
+                             .m = m,
+                             .n = op->n,
+                             .k = op->k,
+                             .sms = op->sms,
+                             .num_sms = plan->num_sms,
+                             .quantise = quantise && op->dtype != DTYPE_BF16};
+}
+
+static enum basis dense_basis(enum law_dense_dtype dtype)
+{
+    return dtype == LAW_DENSE_BF16    ? BASIS_DENSE_BF16
+           : dtype == LAW_DENSE_NVFP4 ? BASIS_DENSE_NVFP4
+                                      : BASIS_DENSE_FP8;
+}
+
+/* The law of the library, or of FP8 for weights of four bits that have none. */
+static void dense_law(const struct law_cost *c, const struct plan_op *op,
+                      const struct law_dense *in, struct cost_work *out)
+{
+    law_dense_work(c->v, in, out);
+    out->assumed = c->assumed[dense_basis(in->dtype)];
+    if (law_is_four_bit(op->dtype) && in->dtype != LAW_DENSE_NVFP4)
+        law_four_bit(c->v, op->dtype, (double)op->n * op->k, in->num_sms, out);
 }
 
 static void work_dense(const struct law_cost *c, const struct plan *plan, const struct plan_op *op,
@@ -384,11 +423,8 @@ static void work_dense(const struct law_cost *c, const struct plan *plan, const 
 {
     struct law_dense in;
 
-    dense_shape(plan, op, op->rows, quantise, &in);
-    law_dense_work(c->v, &in, out);
-    out->assumed = c->assumed[dense_basis(op)];
-    if (law_is_four_bit(op->dtype))
-        law_four_bit(c->v, op->dtype, (double)op->n * op->k, plan->num_sms, out);
+    dense_shape(c, plan, op, op->rows, quantise, &in);
+    dense_law(c, op, &in, out);
 }
 
 /* One library GEMM per expert, one after another; each pays its own start and leaves its own last
@@ -405,10 +441,9 @@ static void work_expert_sequence(const struct law_cost *c, const struct plan *pl
 
         if (m == 0)
             continue;
-        dense_shape(plan, op, m, false, &in);
-        law_dense_work(c->v, &in, &one);
-        if (law_is_four_bit(op->dtype))
-            law_four_bit(c->v, op->dtype, (double)op->n * op->k, plan->num_sms, &one);
+        dense_shape(c, plan, op, m, false, &in);
+        dense_law(c, op, &in, &one);
+        out->assumed |= one.assumed;
         if (one.grid > out->grid)
             out->grid = one.grid;
         out->head.fixed_ns +=
@@ -420,7 +455,6 @@ static void work_expert_sequence(const struct law_cost *c, const struct plan *pl
     }
     if (out->waves == 0)
         out->waves = 1;
-    out->assumed = c->assumed[dense_basis(op)] || law_is_four_bit(op->dtype);
 }
 
 static int most_rows(const struct plan *plan, const struct plan_op *op)
@@ -483,6 +517,10 @@ void cost_op_expert_gemm(const struct law_cost *c, const struct plan *plan, int 
      * rule 3 it is told the rows of each of its own. */
     if (c->v[HW_GROUPED_TILE_RULE] > 0.5 && c->v[HW_GROUPED_TILE_RULE] < 2.5)
         in.expected_m = most_rows(plan, op);
+    if (op->gemm == GEMM_FUSED) {
+        cost_mega_gemm(c, plan, rank, index, out);
+        return;
+    }
     if (op->gemm == GEMM_DENSE) {
         work_expert_sequence(c, plan, rank, op, out);
         return;
@@ -818,7 +856,8 @@ static double cost_interference(void *self, const struct plan *plan, int rank, i
     bool compute = plan_op_kind_class(o->kind) == OP_CLASS_COMPUTE;
     bool other_compute = plan_op_kind_class(plan->ops[other].kind) == OP_CLASS_COMPUTE;
 
-    if (compute == other_compute)
+    if (compute == other_compute || plan_op_kind_class(plan->ops[other].kind) == OP_CLASS_FUSED ||
+        plan_op_kind_class(o->kind) == OP_CLASS_FUSED || plan_op_kernel(plan, op) >= 0)
         return 1;
     if (compute)
         return c->v[is_library(plan->ops[other].comm) ? HW_INTERFERENCE_A2A_COMPUTE
@@ -854,6 +893,8 @@ int cost_open(const struct hw_profile *profile, struct cost *out)
     for (int i = 0; i < HW_FIELD_COUNT; i++)
         c->v[i] = profile->f[i].value;
     basis_mark(c, profile);
+    for (int d = 0; d < LAW_DENSE_COUNT; d++)
+        c->dense[d] = law_dense_table(c->profile, (enum law_dense_dtype)d);
     *out = (struct cost){.self = c,
                          .hbm_GBps = law_hbm_GBps(c->v),
                          .graph_gap_ns = c->v[HW_LAUNCH_GRAPH_GAP_US] * 1e3,

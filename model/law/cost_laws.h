@@ -5,6 +5,7 @@
 
 #include "hw/profile.h"
 #include "model/law/attn_family.h"
+#include "model/law/gemm.h"
 #include "model/law/law.h"
 #include "plan/cost.h"
 
@@ -33,7 +34,8 @@
     X(ALL_GATHER, cost_op_coll)                                                                    \
     X(LM_HEAD, cost_op_dense)                                                                      \
     X(PERMUTE, cost_op_permute)                                                                    \
-    X(UNPERMUTE, cost_op_permute)
+    X(UNPERMUTE, cost_op_permute)                                                                  \
+    X(FUSED, cost_op_fused)
 
 /* Library, its law, the names under which `calibrate` stores the ranges its dispatch and combine
  * were fitted in (NULL: no law of its own was fitted), and how a compute kernel beside slows it. */
@@ -41,7 +43,11 @@
     X(LOW_LATENCY, cost_comm_low_latency, "ll_dispatch", "ll_combine", cost_beside_low_latency)    \
     X(NORMAL, cost_comm_normal, "normal_dispatch", "normal_combine", cost_beside_warps)            \
     X(NCCL, cost_comm_a2a, NULL, NULL, cost_beside_a2a)                                            \
-    X(NCCL_RANK, cost_comm_a2a, NULL, NULL, cost_beside_a2a)
+    X(NCCL_RANK, cost_comm_a2a, NULL, NULL, cost_beside_a2a)                                       \
+    X(DEEPEP_V2, cost_comm_v2, NULL, NULL, cost_beside_warps)                                      \
+    X(DEEPEP_V2_DIRECT, cost_comm_v2, NULL, NULL, cost_beside_warps)                               \
+    X(ONE_SIDED, cost_comm_one_sided, "a2a_nvl", "a2a_nvl", cost_beside_warps)                     \
+    X(MEGA, cost_comm_mega, "mega", "mega", cost_beside_none)
 
 /* What an op's cost may rest on (exchanges: on what takes most of their time, cost.c); one bit says
  * whether any of the fields is without data. */
@@ -49,6 +55,7 @@ enum basis {
     BASIS_A2A,
     BASIS_DENSE_BF16,
     BASIS_DENSE_FP8,
+    BASIS_DENSE_NVFP4,
     BASIS_CONTIG,
     BASIS_ACT,
     BASIS_ROUTER,
@@ -61,6 +68,7 @@ struct law_cost {
     bool assumed[BASIS_COUNT];
     struct hw_profile *profile; /* for tables */
     struct law_attn_families families;
+    const struct hw_table *dense[LAW_DENSE_COUNT]; /* of the profile; NULL = none */
 };
 
 /* The work of op on rank, as cost.work. */
@@ -78,6 +86,15 @@ COST_OP_LAWS(COST_DECLARE_OP)
     cost_beside beside;
 COST_COMM_LAWS(COST_DECLARE_COMM)
 #undef COST_DECLARE_COMM
+
+/* Copies that a sending op of rank puts on NVLink (and keeps) and on the NIC, and bytes of one. */
+struct cost_copies {
+    double near, local, far, bytes;
+};
+void cost_copies_of(const struct plan *plan, int rank, int op, struct cost_copies *out);
+
+/* A GEMM inside a fused kernel (GEMM_FUSED). */
+cost_law cost_mega_gemm;
 
 struct cost_comm_law {
     cost_law *law;

@@ -1,10 +1,12 @@
 #include "model/law/gemm.h"
+#include "model/law/dense_table.h"
 
 #include <float.h>
 #include <math.h>
 
 enum { MAX_SMS = 1024 }; /* what a profile may say */
 enum { ACT_CORNER = 2 };
+#define NVFP4_BYTES (0.5 + 1.0 / 16) /* a one-byte scale per 16 values */
 
 static double ceil_div(double a, double b)
 {
@@ -642,11 +644,13 @@ void law_grouped_work(const double *v, const struct law_grouped *in, struct cost
 
 static struct kernel dense_kernel(const double *v, const struct law_dense *in)
 {
-    /* The fields of the three kernels stand in the same order. */
-    static const int first[] = {HW_BF16_FIXED_US, HW_FP8_FIXED_US, HW_BLOCK_FIXED_US};
+    /* The fields of the four kernels stand in the same order. */
+    static const int first[] = {HW_BF16_FIXED_US, HW_FP8_FIXED_US, HW_BLOCK_FIXED_US,
+                                HW_NVFP4_FIXED_US};
     const double *f = v + first[in->dtype];
     bool wide = in->dtype == LAW_DENSE_BF16;
-    double nominal = v[wide ? HW_GPU_BF16_TFLOPS : HW_GPU_FP8_TFLOPS];
+    bool four = in->dtype == LAW_DENSE_NVFP4 && v[HW_GPU_FP4_TFLOPS] > 0;
+    double nominal = v[wide ? HW_GPU_BF16_TFLOPS : four ? HW_GPU_FP4_TFLOPS : HW_GPU_FP8_TFLOPS];
     struct kernel q = {.fixed_ns = f[HW_BF16_FIXED_US - HW_BF16_FIXED_US] * 1e3,
                        .tile_ns = f[HW_BF16_TILE_NS - HW_BF16_FIXED_US],
                        .kblock_ns = f[HW_BF16_KBLOCK_NS - HW_BF16_FIXED_US],
@@ -655,7 +659,9 @@ static struct kernel dense_kernel(const double *v, const struct law_dense *in)
                        .hbm_GBps = f[HW_BF16_HBM_EFF - HW_BF16_FIXED_US] * v[HW_GPU_HBM_GBPS],
                        .corner = f[HW_BF16_CORNER - HW_BF16_FIXED_US],
                        .drop = v[HW_GEMM_POWER_DROP],
-                       .width = wide ? 2 : 1};
+                       .width = wide                           ? 2
+                                : in->dtype == LAW_DENSE_NVFP4 ? NVFP4_BYTES
+                                                               : 1};
 
     return q;
 }
@@ -725,11 +731,21 @@ static double quantise_ns(const double *v, const struct law_dense *in)
            3.0 * in->m * in->k / (v[HW_QUANT_HBM_EFF] * v[HW_GPU_HBM_GBPS]);
 }
 
+/* The kernel's time becomes `factor` of what it was; what came from L2 takes no HBM time. */
+static void work_scale(double factor, struct cost_work *out)
+{
+    double ns = fmax(out->head.sm_ns, out->head.hbm_bytes / out->hbm_GBps) * factor;
+
+    out->head.fixed_ns *= factor;
+    out->head.sm_ns = ns;
+    out->head.hbm_bytes = fmin(out->head.hbm_bytes, ns * out->hbm_GBps);
+}
+
 /* The validator asks cuBLASLt for block scales where k is a multiple of 512, else for one scale a
- * tensor (validate/gpu_dense.c). */
+ * tensor (validate/gpu_dense.c). Tables are of libraries that do not. */
 static enum law_dense_dtype dense_scaling(const double *v, const struct law_dense *in)
 {
-    bool own = in->dtype == LAW_DENSE_FP8_BLOCK && v[HW_BLOCK_TILE_RULE] > 0.5;
+    bool own = in->dtype == LAW_DENSE_FP8_BLOCK && v[HW_BLOCK_TILE_RULE] > 0.5 && !in->table;
 
     return own && (in->n % 128 || in->k % 512) ? LAW_DENSE_FP8 : in->dtype;
 }
@@ -743,16 +759,19 @@ void law_dense_work(const double *v, const struct law_dense *asked, struct cost_
 
     scaled.dtype = dense_scaling(v, asked);
     q = dense_kernel(v, in);
-    p = in->dtype == LAW_DENSE_BF16  ? dense_fastest(v, &q, in)
-        : in->dtype == LAW_DENSE_FP8 ? dense_by_m(&q, in)
-                                     : dense_block_plan(v, &q, in);
+    p = in->dtype == LAW_DENSE_BF16    ? dense_fastest(v, &q, in)
+        : in->dtype == LAW_DENSE_FP8   ? dense_by_m(&q, in)
+        : in->dtype == LAW_DENSE_NVFP4 ? dense_fastest(v, &q, in)
+                                       : dense_block_plan(v, &q, in);
 
     work_init(v, p.grid, out);
     out->head.fixed_ns = q.fixed_ns;
-    if (in->quantise)
-        out->head.fixed_ns += quantise_ns(v, in);
     out->head.hbm_bytes = q.width * in->k * ((double)in->n + in->m) + 2.0 * in->m * in->n;
     out->head.sm_ns = law_corner(p.sm_ns, out->head.hbm_bytes / q.hbm_GBps, q.corner);
+    if (in->table)
+        work_scale(law_dense_factor(in->table, in->m, in->n, in->k), out);
+    if (in->quantise)
+        out->head.fixed_ns += quantise_ns(v, in);
     out->flops = 2.0 * in->m * in->n * in->k;
     out->waves = p.waves;
 }

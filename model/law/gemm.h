@@ -58,12 +58,21 @@ struct law_grouped {
 struct law_tile law_own_tile(int rule, const struct law_grouped *in, int m);
 void law_grouped_work(const double *v, const struct law_grouped *in, struct cost_work *out);
 
-enum law_dense_dtype { LAW_DENSE_BF16, LAW_DENSE_FP8, LAW_DENSE_FP8_BLOCK };
+struct hw_table;
+enum law_dense_dtype {
+    LAW_DENSE_BF16,
+    LAW_DENSE_FP8,
+    LAW_DENSE_FP8_BLOCK,
+    LAW_DENSE_NVFP4,
+    LAW_DENSE_COUNT
+};
+
 struct law_dense {
     enum law_dense_dtype dtype;
     int m, n, k;
     int sms, num_sms;
-    bool quantise; /* an activation quantisation kernel runs in front */
+    const struct hw_table *table; /* dense_table.h; NULL = the law alone */
+    bool quantise;                /* an activation quantisation kernel runs in front */
 };
 void law_dense_work(const double *v, const struct law_dense *in, struct cost_work *out);
 

@@ -32,6 +32,14 @@ int layer_check(const struct layer_spec *spec, const struct knobs *k, char *why,
                                 spec->attention_tp, spec->ranks);
     if (spec->dense)
         return 0;
+    if (comm->kernels == COMM_KERNELS_FUSED)
+        return layer_infeasible(why, size, "comm %s is parts of a fused kernel: policy mega alone",
+                                comm->text);
+    if (comm->reach == COMM_REACH_NVLINK && spec->ranks > spec->ranks_per_node)
+        return layer_infeasible(why, size,
+                                "comm %s stores into its peers' memory: EP %d is more than the %d "
+                                "GPUs of one NVLink domain",
+                                comm->text, spec->ranks, spec->ranks_per_node);
     if (m->experts % spec->ranks)
         return layer_infeasible(why, size,
                                 "%d experts are not divisible by EP %d (cluster.nodes times "
@@ -138,6 +146,7 @@ static int add(struct layer_builder *b, struct plan_op *op, int after)
         return -1;
     }
     layer_also_after(b, after, DEP_END);
+    layer_also_after(b, b->inside - 1, DEP_PART);
     return b->err ? -1 : i;
 }
 
@@ -459,6 +468,85 @@ int layer_combine_recv(struct layer_builder *b, int stream, int sms, const int *
 
     for (int j = 0; j < n; j++)
         flow_of(b, send_ops[j], i);
+    return i;
+}
+
+int layer_fused(struct layer_builder *b, int stream, int sms, int after)
+{
+    struct plan_op op = {.kind = OP_FUSED, .stream = stream, .sms = sms, .cooperative = true};
+    int i;
+
+    layer_fused_end(b);
+    i = add(b, &op, after);
+    b->inside = i + 1;
+    return i;
+}
+
+void layer_fused_end(struct layer_builder *b)
+{
+    b->inside = 0;
+}
+
+/* Of experts that need not be an even share. */
+static struct plan_op part_op(const struct layer_builder *b, enum plan_op_kind kind,
+                              struct layer_experts e, int lane, int sms)
+{
+    struct plan_op op = comm_op(b, kind, whole, lane, sms);
+
+    op.cooperative = false;
+    op.round = e.round;
+    op.num_rounds = e.num_rounds;
+    op.first_expert = e.first;
+    op.num_experts = e.num;
+    return op;
+}
+
+int layer_part_dispatch(struct layer_builder *b, struct layer_experts e, int lane, int sms,
+                        int block_m, int block_n)
+{
+    struct plan_op op = part_op(b, OP_DISPATCH, e, lane, sms);
+    int i;
+
+    op.block_m = block_m;
+    op.block_n = block_n;
+    i = add(b, &op, -1);
+    flow_of(b, i, i);
+    return i;
+}
+
+int layer_part_gemm(struct layer_builder *b, enum plan_op_kind kind, struct layer_experts e,
+                    int lane, int rows_op, int after)
+{
+    const struct moe_model *m = b->spec->model;
+    struct plan_op op = part_op(b, kind, e, lane, b->sms_all);
+    bool up = kind == OP_GEMM_UP;
+    int i;
+
+    if (b->err)
+        return -1;
+    op.dtype = part_dtype(b, MOE_EXPERTS);
+    op.n = up ? 2 * m->inter : expert_hidden(m);
+    op.k = up ? expert_hidden(m) : m->inter;
+    op.gemm = GEMM_FUSED;
+    op.block_m = b->plan->ops[rows_op].block_m;
+    op.block_n = b->plan->ops[rows_op].block_n;
+    i = add(b, &op, after);
+    if (up)
+        layer_also_after(b, rows_op, DEP_UNIT);
+    return i;
+}
+
+int layer_part_store(struct layer_builder *b, struct layer_experts e, int lane, int down, int after)
+{
+    struct plan_op op = part_op(b, OP_COMBINE_SEND, e, lane, b->sms_all);
+    int i;
+
+    if (b->err)
+        return -1;
+    op.block_m = b->plan->ops[down].block_m;
+    op.block_n = b->plan->ops[down].block_n;
+    i = add(b, &op, after);
+    layer_also_after(b, down, DEP_UNIT);
     return i;
 }
 

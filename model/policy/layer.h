@@ -14,6 +14,7 @@ struct layer_builder {
     int layer, batch; /* stamped on every op added */
     int buffer;
     int sms_all; /* N */
+    int inside;  /* 1 + the FUSED op that what is added is a part of; 0: kernels of their own */
 };
 
 /* Starts a plan with one batch of all tokens (halves: two of half each). */
@@ -61,6 +62,22 @@ int layer_a2a_dispatch(struct layer_builder *b, struct layer_round r, int stream
                        int after);
 int layer_a2a_combine(struct layer_builder *b, struct layer_round r, int stream, int sms,
                       int after);
+
+/* A fused kernel: what is added from here on is its parts, on lanes, until layer_fused_end. Experts
+ * of a part: [first, first + num), part `round` of `num_rounds`. A store follows the units of the
+ * down GEMM `down`. All parts of a wave have blocks of one size, its dispatch's. */
+struct layer_experts {
+    int round, num_rounds, first, num;
+};
+int layer_fused(struct layer_builder *b, int stream, int sms, int after);
+void layer_fused_end(struct layer_builder *b);
+int layer_part_dispatch(struct layer_builder *b, struct layer_experts e, int lane, int sms,
+                        int block_m, int block_n);
+/* A gate+up GEMM follows the units of its `rows_op`, a dispatch of the same kernel and blocks. */
+int layer_part_gemm(struct layer_builder *b, enum plan_op_kind kind, struct layer_experts e,
+                    int lane, int rows_op, int after);
+int layer_part_store(struct layer_builder *b, struct layer_experts e, int lane, int down,
+                     int after);
 
 /* The expert FFN of one round: gate+up GEMM, SiLU*mul+quantise, down GEMM.
  *

@@ -10,7 +10,8 @@
     X(sbo)                                                                                         \
     X(tbo)                                                                                         \
     X(eps)                                                                                         \
-    X(tp)
+    X(tp)                                                                                          \
+    X(mega)
 /* clang-format on */
 
 #endif

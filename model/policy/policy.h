@@ -99,6 +99,7 @@ struct policy {
     bool spans_layers;        /* measured as a steady period, with attention */
     bool same_bits;           /* its output must equal that of `none` bit by bit */
     int auto_comm;            /* what `comm: auto` is beside it: 1 + enum plan_comm; 0: by phase */
+    int own_comm;             /* 1 + the one it has whatever `comm` says; 0: as `comm` says */
     const char *const *archs; /* where its kernels exist ("sm_90", NULL last); NULL: everywhere */
     /* Knobs that name a point in tables, by their keys; NULL: it has none. */
     const char *method_knob; /* a row of its own: "peo 3" */

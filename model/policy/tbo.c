@@ -20,8 +20,11 @@ static int tbo_check(const struct layer_spec *spec, const struct knobs *k, char 
 {
     if (spec->tokens < 2)
         return layer_infeasible(why, size, "a batch of %d cannot be halved", spec->tokens);
-    if (plan_comm_traits(spec->comm)->kernels == COMM_KERNELS_A2A)
-        return layer_infeasible(why, size, "tbo runs on the low-latency or the normal kernels");
+    if (plan_comm_traits(spec->comm)->beside == COMM_BESIDE_NOTHING)
+        return layer_infeasible(why, size,
+                                "tbo needs kernels that receive apart or hold SMs of their own: "
+                                "comm low_latency, normal or deepep_v2, not %s",
+                                plan_comm_traits(spec->comm)->text);
     if (k->num_sms >= spec->num_sms)
         return layer_infeasible(why, size, "num_sms %d leaves no SM of %d to the GEMMs", k->num_sms,
                                 spec->num_sms);
@@ -184,7 +187,7 @@ static int tbo_build(const struct layer_spec *spec, const struct knobs *k, struc
 
     layer_begin(&t.b, &policy_tbo, spec, k, true);
     t.main_stream = layer_stream(&t.b, "main", 0);
-    if (spec->comm == COMM_LOW_LATENCY) {
+    if (plan_comm_traits(spec->comm)->beside == COMM_BESIDE_HOOK) {
         decode_layers(&t);
     } else {
         t.comm = layer_stream(&t.b, "comm", -1);

@@ -102,15 +102,14 @@ def capacity(config: str, flags: Sequence[str] = (), timeout: Optional[float] = 
     return _json("capacity", config, None, flags, True, timeout)
 
 
-def _number(text: str) -> Any:
-    try:
-        return int(text)
-    except ValueError:
-        pass
-    try:
-        return float(text)
-    except ValueError:
-        return text
+def _column(texts: List[str]) -> List[Any]:
+    """A column has one type: int where all are, else float where all are, else text; '' is None."""
+    for kind in (int, float):
+        try:
+            return [kind(t) if t else None for t in texts]
+        except ValueError:
+            pass
+    return texts
 
 
 def sweep(config: str, set: Settings = None, flags: Sequence[str] = (), timeout: Optional[float] = None) -> List[Dict[str, Any]]:
@@ -119,7 +118,11 @@ def sweep(config: str, set: Settings = None, flags: Sequence[str] = (), timeout:
         out = os.path.join(folder, "out")
         text = call(["sweep", config, "--csv", "--quiet", "--no-plots", "--output-dir", out, *_flags(set), *flags], timeout)
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
-    return [{k: _number(v) for k, v in row.items() if k} for row in csv.DictReader(io.StringIO("\n".join(lines)))]
+    rows = list(csv.DictReader(io.StringIO("\n".join(lines))))
+    for key in list(rows[0]) if rows else []:
+        for row, value in zip(rows, _column([row[key] or "" for row in rows])):
+            row[key] = value
+    return rows
 
 
 def main() -> None:

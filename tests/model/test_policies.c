@@ -75,7 +75,15 @@ static void trace_holds(const struct trace *t, const struct plan *p)
                 if (p->deps[o->first_dep + i].kind == DEP_END)
                     assert_true(s->start_ns >=
                                 span_of(t, rank, p->deps[o->first_dep + i].op)->end_ns - 1e-6);
-            assert_true(s->sms >= 1 && s->sms <= o->sms);
+            /* parts of a fused kernel run on its SMs */
+            if (plan_op_kernel(p, op) >= 0) {
+                const struct trace_span *k = span_of(t, rank, plan_op_kernel(p, op));
+
+                assert_true(s->start_ns >= k->start_ns - 1e-6 && s->end_ns <= k->end_ns + 1e-6);
+                assert_int_equal(s->sms, 0);
+            } else {
+                assert_true(s->sms >= 1 && s->sms <= o->sms);
+            }
             for (int i = 0; i < PART_COUNT; i++)
                 parts += s->part_ns[i];
             if (fabs(parts - (s->end_ns - s->start_ns)) > 1e-3 * (s->end_ns - s->start_ns) + 1)
@@ -224,6 +232,94 @@ static void test_policies_conserve_flops_pairs_and_bytes(void **state)
     sums_of(&w, &policy_none, &k, &want_flops, &want_pairs, &want_bytes);
     assert_true(want_pairs == 16.0 * 32 * 8);
     each_policy(&w, check_sums);
+    world_close(&w);
+}
+
+/* Fused kernels want one NVLink domain and FP8 weights, here on H800. */
+static const char *const small_mega[] = {"model",
+                                         "qwen3-30b",
+                                         "batch",
+                                         "32",
+                                         "cluster.profile",
+                                         "h800",
+                                         "cluster.nodes",
+                                         "1",
+                                         "skew.start_us",
+                                         "3",
+                                         "skew.jitter",
+                                         "0.05",
+                                         "routing.kind",
+                                         "lognormal",
+                                         NULL};
+
+static void each_mega(void (*check)(struct world *, const struct policy *, const struct knobs *))
+{
+    static const char *const variants[][2] = {
+        {"mega_launches", "1"}, {"mega_launches", "2"}, {"mega_order", "interleaved"},
+        {"mega_rules", "304"},  {"mega_rules", "316"},  {"experts_per_wave", "3"},
+        {"mega_block_m", "64"}, {"pull_num_sms", "8"}};
+    struct world w;
+
+    for (size_t i = 0; i < sizeof variants / sizeof *variants; i++) {
+        struct knobs k;
+
+        world_open(&w, small_mega);
+        knobs_default(&policy_mega, &k);
+        assert_int_equal(opt_set(policy_mega.knobs, &k, variants[i][0], variants[i][1], "test", 0),
+                         0);
+        check(&w, &policy_mega, &k);
+        world_close(&w);
+    }
+}
+
+static void test_fused_kernels_respect_their_plans(void **state)
+{
+    (void)state;
+    each_mega(check_trace);
+}
+
+/* Rows and products of the split layer, and as many bytes: one message a row both ways. */
+static void test_fused_kernels_conserve_flops_pairs_and_bytes(void **state)
+{
+    struct world w;
+    struct knobs k;
+
+    (void)state;
+    world_open(&w, small_mega);
+    knobs_default(&policy_none, &k);
+    sums_of(&w, &policy_none, &k, &want_flops, &want_pairs, &want_bytes);
+    world_close(&w);
+    assert_true(want_pairs == 8.0 * 32 * 8);
+    each_mega(check_sums);
+}
+
+/* The kernel ends no sooner than its pulls over NVLink, its weights through HBM, or all its blocks
+ * on all SMs would. */
+static void test_fused_kernels_keep_lower_bounds(void **state)
+{
+    struct world w;
+    struct knobs k;
+    struct result r;
+    struct cost_work work;
+    struct cost cost;
+    double blocks_ns = 0, hbm_ns = 0;
+
+    (void)state;
+    world_open(&w, small_mega);
+    w.s.jitter = 0;
+    knobs_default(&policy_mega, &k);
+    result_of(&w, &policy_mega, &k, &r);
+    assert_int_equal(cost_open(evaluate_profile(w.e), &cost), 0);
+    for (int op = 0; op < r.plan->num_ops; op++)
+        if (r.plan->ops[op].gemm == GEMM_FUSED) {
+            cost.work(cost.self, r.plan, 0, op, &work);
+            blocks_ns += work.head.sm_ns + work.tail.sm_ns;
+            hbm_ns += (work.head.hbm_bytes + work.tail.hbm_bytes) / cost.hbm_GBps;
+        }
+    assert_true(blocks_ns > 0 && r.ev.metrics.layer_ns > blocks_ns);
+    assert_true(hbm_ns > 0 && r.ev.metrics.layer_ns > hbm_ns);
+    cost_close(&cost);
+    result_free(&r);
     world_close(&w);
 }
 
@@ -503,6 +599,9 @@ int main(void)
         cmocka_unit_test(test_every_trace_respects_its_plan),
         cmocka_unit_test(test_same_seed_same_bytes),
         cmocka_unit_test(test_policies_conserve_flops_pairs_and_bytes),
+        cmocka_unit_test(test_fused_kernels_respect_their_plans),
+        cmocka_unit_test(test_fused_kernels_conserve_flops_pairs_and_bytes),
+        cmocka_unit_test(test_fused_kernels_keep_lower_bounds),
         cmocka_unit_test(test_eps_conserves_flops_and_pairs),
         cmocka_unit_test(test_normal_kernels_are_permuted_for),
         cmocka_unit_test(test_no_overlap_is_the_sum_of_its_ops),

@@ -96,6 +96,12 @@ static void every_script_draws(void **state)
     static const char *const part[] = {"0", "0", "5", "20", NULL};
     static const char *const ep[] = {"ep", "EP size", NULL};
     static const char *const axes[] = {"batch", "y", NULL};
+    static const char *const nodes[] = {"cluster.nodes", NULL};
+    static const char map[] =
+        "row,cluster.nodes,batch,winner,layer_us,none_us,gain_pct,second,margin_pct,sure,assumed_"
+        "pct\n"
+        "1,1,4,none,100,100,0,sbo,2,tie,10\n1,1,64,sbo,90,100,11.1,none,10,clear,10\n"
+        "2,2,4,mega,95,100,5.3,none,5,likely,10\n";
 
     if (!plot_available())
         skip();
@@ -109,6 +115,7 @@ static void every_script_draws(void **state)
     draw(*state, "gainmap", points, ep);
     draw(*state, "scaling_ep", points, NULL);
     draw(*state, "pareto", pareto, NULL);
+    draw(*state, "map", map, nodes);
 }
 
 static void a_single_point_draws(void **state)
