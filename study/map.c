@@ -158,7 +158,7 @@ int map_run(const struct config *c, int jobs, void (*progress)(void *self, size_
     m->config = c;
     err = axes_find(m);
     if (!err)
-        err = grid_run(c, jobs, 0, progress, self, &m->grid);
+        err = grid_run(c, jobs, -1, progress, self, &m->grid);
     if (!err) {
         m->columns = m->batch->num_values;
         m->rows = m->other ? m->other->num_values : 1;

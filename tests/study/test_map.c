@@ -23,7 +23,7 @@ static void test_cells_are_what_run_says(void **state)
     (void)state;
     c = config_of_text(text);
     assert_int_equal(map_run(c, 2, NULL, NULL, &m), 0);
-    assert_int_equal(grid_run(c, 1, NULL, NULL, &g), 0);
+    assert_int_equal(grid_run(c, 1, -1, NULL, NULL, &g), 0);
     assert_int_equal(m->rows * m->columns, 6);
     for (int i = 0; i < m->rows * m->columns; i++) {
         const struct map_cell *cell = &m->cell[i];
