@@ -181,7 +181,9 @@ void record_plain(const struct record_column *c, const void *row, char *buf, siz
         snprintf(buf, size, "%" PRId64, *(const int64_t *)v);
         break;
     case RECORD_REAL:
-        snprintf(buf, size, isnan(*(const double *)v) ? "" : "%.6g", *(const double *)v);
+        snprintf(buf, size, "%.6g", *(const double *)v);
+        if (isnan(*(const double *)v))
+            buf[0] = '\0';
         break;
     case RECORD_BOOL:
         snprintf(buf, size, "%d", *(const bool *)v);
