@@ -128,8 +128,9 @@ int results_create(const struct results *r, const char *name, struct file_out *f
 
 int results_done(struct file_out *f, int err)
 {
-    /* A writer that met a full disk says ERR_IO and leaves the message to the commit. */
-    if (!err || err == ERR_IO) {
+    /* A writer that met a full disk says ERR_IO and leaves the message to the commit; a file that
+     * could not be made has said so. */
+    if (f->f && (!err || err == ERR_IO)) {
         int commit = file_commit(f);
 
         err = commit ? commit : err;

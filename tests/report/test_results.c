@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "base/err.h"
 #include "base/file.h"
 #include "report/results.h"
 
@@ -116,11 +117,26 @@ static void what_a_killed_run_left_goes(void **state)
     results_abort(&live);
 }
 
+/* Somebody removed the folder of a run: its files cannot be made, and that is all. */
+static void a_folder_that_went_is_an_error(void **state)
+{
+    struct results r;
+    struct file_out f = {0};
+
+    (void)state;
+    assert_int_equal(results_open(&r, in_box("out")), 0);
+    file_remove_tree(r.part);
+    assert_int_equal(results_create(&r, "a.csv", &f), ERR_IO);
+    assert_int_equal(results_done(&f, ERR_IO), ERR_IO);
+    results_abort(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(new_results_take_the_place_of_old_ones, setup, teardown),
         cmocka_unit_test_setup_teardown(what_a_killed_run_left_goes, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_folder_that_went_is_an_error, setup, teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
