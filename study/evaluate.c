@@ -643,6 +643,26 @@ static int kernels_check(const struct evaluator *e, const struct layer_spec *spe
     return ERR_INFEASIBLE;
 }
 
+/* A gain is over `none`, which must run on the same ranks. */
+static int baseline_check(struct evaluator *e, const struct scenario *s, const struct policy *p,
+                          char *why, size_t size)
+{
+    struct layer_spec spec;
+    char none_why[160] = "";
+    struct knobs none;
+    int err;
+
+    if (p == &policy_none)
+        return 0;
+    err = spec_fill(e, s, &policy_none, &spec);
+    knobs_default(&policy_none, &none);
+    if (!err)
+        err = policy_none.check(&spec, &none, none_why, sizeof none_why);
+    if (err == ERR_INFEASIBLE)
+        snprintf(why, size, "none, which gains are held against, cannot run: %s", none_why);
+    return err;
+}
+
 int evaluate_check(struct evaluator *e, const struct scenario *s, const struct policy *p,
                    const struct knobs *k, char *why, size_t size)
 {
@@ -655,7 +675,9 @@ int evaluate_check(struct evaluator *e, const struct scenario *s, const struct p
         err = arch_check(e, p, why, size);
     if (!err)
         err = kernels_check(e, &spec, why, size);
-    return err ? err : p->check(&spec, k, why, size);
+    if (!err)
+        err = p->check(&spec, k, why, size);
+    return err ? err : baseline_check(e, s, p, why, size);
 }
 
 int evaluate_settle(struct evaluator *e, const struct scenario *s, const struct policy *p,
