@@ -7,6 +7,8 @@
 
 #include <cuda_runtime_api.h>
 
+#include "kernels/gemm_limits.h"
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -20,7 +22,6 @@ enum gemm_dtype {
 
 enum {
     GROUPED_GEMM_BLOCK_N = 128,
-    GROUPED_GEMM_MAX_EXPERTS = 1024, /* most experts of one launch */
 };
 
 /* All pointers are device memory. Layouts are row-major, G = num_experts:

@@ -3,7 +3,7 @@
 #include <stdio.h>
 
 #include "base/err.h"
-#include "kernels/grouped_gemm.h"
+#include "kernels/gemm_limits.h"
 #include "kernels/slots.h"
 #include "kernels/topk_ref.h"
 
