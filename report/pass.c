@@ -213,21 +213,6 @@ static void scenario_note(const struct passes *a, size_t i, struct record *r)
         record_note(r, "%s\n", words);
 }
 
-static void pass_title(const struct config *c, struct record *r)
-{
-    char *text = NULL;
-    size_t size;
-    FILE *f = open_memstream(&text, &size);
-
-    if (!f)
-        return;
-    report_head(c, f);
-    fputs("  basis: whole passes, every layer with attention and both ends\n", f);
-    fclose(f);
-    record_title(r, text);
-    free(text);
-}
-
 void pass_report(const struct passes *a, struct record *r)
 {
     struct columns columns;
@@ -237,7 +222,7 @@ void pass_report(const struct passes *a, struct record *r)
     record_member_text(r, "config", a->config->path);
     record_member_text(r, "hash", a->config->hash);
     if (record_is_for(r, RECORD_PEOPLE))
-        pass_title(a->config, r);
+        report_title_on(a->config, "whole passes, every layer with attention and both ends", r);
     columns_make(a, &columns);
     table.num_columns = columns.n;
     record_table(r, &table);

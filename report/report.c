@@ -205,7 +205,7 @@ static void members_write(const struct config *c, struct record *r)
     record_member_text(r, "model", report_first_value(c, "model"));
 }
 
-void report_title(const struct config *c, struct record *r)
+void report_title_on(const struct config *c, const char *basis, struct record *r)
 {
     char *text = NULL;
     size_t size;
@@ -214,10 +214,18 @@ void report_title(const struct config *c, struct record *r)
     if (!f)
         return;
     report_head(c, f);
-    report_basis(c, true, f);
+    if (basis)
+        fprintf(f, "  basis: %s\n", basis);
+    else
+        report_basis(c, true, f);
     fclose(f);
     record_title(r, text);
     free(text);
+}
+
+void report_title(const struct config *c, struct record *r)
+{
+    report_title_on(c, NULL, r);
 }
 
 void report_head_record(const struct config *c, struct record *r)

@@ -25,6 +25,8 @@ void report_nics_of(const char *profile, double nics_per_gpu, double nic_Gbitps,
 /* The head as a record: a title with the basis for people, members for programs; and what programs
  * find behind the results. */
 void report_title(const struct config *c, struct record *r);
+/* The same with the basis in words. */
+void report_title_on(const struct config *c, const char *basis, struct record *r);
 void report_head_record(const struct config *c, struct record *r);
 void report_tail_record(const struct config *c, struct record *r);
 /* The first value that the file gives a key, or its default. */

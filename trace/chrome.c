@@ -364,13 +364,6 @@ static void take_ours(const json_t *event, const json_t *args, struct trace_reco
         r->part_ns[p] = (float)(number_of(parts, trace_part_name((enum trace_part)p), 0) * 1e3);
 }
 
-static const char *kind_class(int kind)
-{
-    static const char *const names[] = {"compute", "comm", "coll", "fused"};
-
-    return kind < 0 ? "other" : names[plan_op_kind_class((enum plan_op_kind)kind)];
-}
-
 static bool gpu_category(const char *cat)
 {
     return !strcmp(cat, "kernel") || !strcmp(cat, "Kernel") || !strcmp(cat, "gpu_memcpy") ||
@@ -387,7 +380,7 @@ static bool take_foreign(struct chrome_reader *rd, const json_t *event, struct t
     if ((!gpu && !rd->all_events) || (rd->map && rd->map->num && kind < 0))
         return false;
     r->kind = kind < 0 ? r->label : plan_op_kind_name((enum plan_op_kind)kind);
-    r->class_name = kind_class(kind);
+    r->class_name = trace_kind_class(kind);
     r->ready_ns = r->start_ns;
     rd->foreign = true;
     return true;

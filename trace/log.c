@@ -275,19 +275,14 @@ void trace_log_sort(struct trace_log *log)
         qsort(log->counters, log->num_counters, sizeof *log->counters, log_counter_cmp);
 }
 
-static const char *class_name(enum plan_op_kind kind)
+const char *trace_kind_class(int kind)
 {
-    switch (plan_op_kind_class(kind)) {
-    case OP_CLASS_COMPUTE:
-        return "compute";
-    case OP_CLASS_COMM:
-        return "comm";
-    case OP_CLASS_COLL:
-        return "coll";
-    case OP_CLASS_FUSED:
-        break;
-    }
-    return "fused";
+    static const char *const names[] = {[OP_CLASS_COMPUTE] = "compute",
+                                        [OP_CLASS_COMM] = "comm",
+                                        [OP_CLASS_COLL] = "coll",
+                                        [OP_CLASS_FUSED] = "fused"};
+
+    return kind < 0 ? "other" : names[plan_op_kind_class((enum plan_op_kind)kind)];
 }
 
 /* Message bytes that an op of the plan sends to other ranks from one rank. rows: [2 * ranks]. */
@@ -323,7 +318,7 @@ static int log_add_span(struct trace_log *log, const struct trace_span *s, const
                              .op = s->op,
                              .label = label,
                              .kind = plan_op_kind_name(o->kind),
-                             .class_name = class_name(o->kind),
+                             .class_name = trace_kind_class(o->kind),
                              .layer = o->layer,
                              .batch = o->batch,
                              .round = in_a_round(o) ? o->round : -1,

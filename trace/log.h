@@ -66,6 +66,9 @@ void trace_map_free(struct trace_map *map);
 /* The kind a name maps to, or -1. */
 int trace_map_find(const struct trace_map *map, const char *name);
 
+/* "compute", "comm", "coll", "fused"; "other" for kind -1. */
+const char *trace_kind_class(int kind);
+
 int trace_log_new(struct trace_log **out, const char *backend);
 void trace_log_free(struct trace_log *log); /* accepts NULL */
 /* Copies a record and its strings (NULL strings become ""). ERR_NOMEM, ERR_RANGE; logged. */

@@ -9,7 +9,6 @@
 #include "base/csv.h"
 #include "base/err.h"
 #include "base/log.h"
-#include "plan/op_kinds.h"
 
 /* A kernel or copy as both exports tell it. */
 struct work {
@@ -20,7 +19,6 @@ struct work {
 
 static int work_add(struct trace_log *log, const struct work *w, const struct trace_map *map)
 {
-    static const char *const classes[] = {"compute", "comm", "coll"};
     int kind = map ? trace_map_find(map, w->name) : -1;
     char stream[24];
     struct trace_record r = {.rank = w->rank,
@@ -43,7 +41,7 @@ static int work_add(struct trace_log *log, const struct work *w, const struct tr
         return 0;
     if (kind >= 0) {
         r.kind = plan_op_kind_name((enum plan_op_kind)kind);
-        r.class_name = classes[plan_op_kind_class((enum plan_op_kind)kind)];
+        r.class_name = trace_kind_class(kind);
     }
     snprintf(stream, sizeof stream, "stream %d", w->stream);
     return trace_log_add(log, &r);
