@@ -3,6 +3,10 @@
 # pyarrow is installed.
 set -u -o pipefail
 cd "$(dirname "$0")/.." || exit 2
+if ! command -v python3 >/dev/null; then # the converter is the one thing here that needs it
+    echo "[  SKIPPED ] 1 test: there is no python3"
+    exit 0
+fi
 box=$(mktemp -d) failed=0
 trap 'rm -rf "$box"' EXIT
 fail() { echo "FAILED: $*" && failed=1; }
