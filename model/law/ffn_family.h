@@ -2,7 +2,8 @@
  *
  * A family's name says what was measured: "ffn.<engine>-<kernel>.<weights>" (law/fused.h). Engines
  * choose among their kernels by trying them, so of an engine's own families for the type the
- * fastest is taken; where it has none, the fastest of the others', and the answer is assumed.
+ * fastest is taken, and with them those whose kernels every engine has; where there is none, the
+ * fastest of the others', and the answer is assumed.
  * Families of wide expert parallelism (their input is sorted already) and of experts without a gate
  * are left out. */
 #ifndef PEOSIM_MODEL_LAW_FFN_FAMILY_H
@@ -16,6 +17,7 @@ struct law_ffn_family {
     enum plan_attn_engine engine;
     enum plan_dtype dtype;
     int rank;     /* among the type's: 0 = that type itself, above: what stands in for it */
+    bool shared;  /* its kernels are in every engine */
     bool assumed; /* taken over from another GPU */
 };
 
