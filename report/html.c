@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "model/policy/policy.h"
 #include "trace/log.h"
 
 #define HTML_MAX_BYTES ((size_t)256 << 20)
@@ -396,9 +397,12 @@ static void config_of(const json_t *summary, json_t *data)
 
 static int data_of(const char *folder, json_t **out)
 {
-    json_t *data = json_object(), *summary = NULL;
+    json_t *data = json_object(), *policies = json_array(), *summary = NULL;
     int err = json_in(folder, "summary.json", &summary);
 
+    for (size_t i = 0; i < policy_count(); i++)
+        json_array_append_new(policies, json_string(policy_at(i)->name));
+    json_object_set_new(data, "policies", policies); /* a colour each, in this order */
     json_object_set_new(data, "folder", json_string(folder));
     if (!err)
         err = panels_of(folder, data);
