@@ -910,6 +910,8 @@ int cost_open(const struct hw_profile *profile, struct cost *out)
 
     if (rc == 0)
         rc = law_attn_families_open(c->profile, &c->families);
+    if (rc == 0)
+        rc = law_ffn_families_open(c->profile, &c->ffn);
     if (rc != 0) {
         if (c)
             hw_profile_free(c->profile);
@@ -939,6 +941,7 @@ void cost_close(struct cost *cost)
 
     if (c) {
         law_attn_families_close(&c->families);
+        law_ffn_families_close(&c->ffn);
         hw_profile_free(c->profile);
     }
     free(c);

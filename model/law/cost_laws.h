@@ -5,6 +5,7 @@
 
 #include "hw/profile.h"
 #include "model/law/attn_family.h"
+#include "model/law/ffn_family.h"
 #include "model/law/gemm.h"
 #include "model/law/law.h"
 #include "plan/cost.h"
@@ -35,6 +36,7 @@
     X(LM_HEAD, cost_op_dense)                                                                      \
     X(PERMUTE, cost_op_permute)                                                                    \
     X(UNPERMUTE, cost_op_permute)                                                                  \
+    X(EXPERTS, cost_op_experts)                                                                    \
     X(FUSED, cost_op_fused)
 
 /* Library, its law, the names under which `calibrate` stores the ranges its dispatch and combine
@@ -69,6 +71,7 @@ struct law_cost {
     bool assumed[BASIS_COUNT];
     struct hw_profile *profile; /* for tables */
     struct law_attn_families families;
+    struct law_ffn_families ffn;
     const struct hw_table *dense[LAW_DENSE_COUNT]; /* of the profile; NULL = none */
 };
 

@@ -595,6 +595,18 @@ static int expert_gemms(struct layer_builder *b, struct layer_round r, int strea
     return add(b, &down, -1);
 }
 
+int layer_experts(struct layer_builder *b, int stream, int sms, int tokens_seen, int shared_n,
+                  int after)
+{
+    struct plan_op op = expert_op(b, OP_EXPERTS, whole, stream, sms);
+
+    op.rows = tokens_seen;
+    op.shared_n = shared_n;
+    op.n = b->spec->model->inter;
+    op.k = expert_hidden(b->spec->model);
+    return add(b, &op, after);
+}
+
 int layer_ffn(struct layer_builder *b, struct layer_round r, int stream, const struct layer_ffn *f,
               int after, int also_after)
 {
