@@ -311,6 +311,25 @@ void cli_folder(const struct cli *cli, const char *name, char *buf, size_t size)
         snprintf(buf, size, "results/%s", name);
 }
 
+int cli_folder_left(const struct cli *cli, const char *name, size_t left, size_t all, char *buf,
+                    size_t size)
+{
+    static const char suffix[] = "-interrupted";
+
+    cli_folder(cli, name, buf, size - sizeof suffix);
+    if (!left)
+        return 0;
+    strcat(buf, suffix);
+    if (left == all) {
+        log_error("interrupted before the first point was simulated");
+        return ERR_STOPPED;
+    }
+    log_warn("interrupted: %zu of %zu points were simulated; `peosim sweep` takes up where it was "
+             "interrupted",
+             all - left, all);
+    return 0;
+}
+
 int cli_jobs(const struct cli *cli)
 {
     long n = cli->jobs > 0 ? cli->jobs : sysconf(_SC_NPROCESSORS_ONLN);

@@ -85,5 +85,10 @@ void cli_help(const struct cmd *cmd);
 int cli_jobs(const struct cli *cli); /* threads to use, >= 1 */
 /* Where results go: --output-dir, or results/NAME. */
 void cli_folder(const struct cli *cli, const char *name, char *buf, size_t size);
+/* After Ctrl-C with `left` of `all` things not done: the same with "-interrupted" after it, so that
+ * whole results of an earlier run stay; warns with their number. Nothing left: cli_folder.
+ * ERR_STOPPED (logged): not one was done. */
+int cli_folder_left(const struct cli *cli, const char *name, size_t left, size_t all, char *buf,
+                    size_t size);
 
 #endif

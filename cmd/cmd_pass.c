@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "base/err.h"
+#include "base/interrupt.h"
 #include "cmd/cmd.h"
 #include "report/pass.h"
 #include "report/progress.h"
@@ -53,22 +54,27 @@ static int run(struct cli *cli, const struct passes_options *options)
     struct passes a;
     struct progress progress;
     char folder[512];
-    int err = config_read(cli->words[0], cli->sets, (size_t)cli->num_sets, &c);
+    int interrupt, err = config_read(cli->words[0], cli->sets, (size_t)cli->num_sets, &c);
 
     if (err)
         return err;
     err = passes_open(c, options, &a);
     progress_open(&progress, "passes", cli->quiet);
+    interrupt = interrupt_open();
     if (!err)
-        err = passes_run(&a, cli_jobs(cli), progress_step, &progress);
+        err = passes_run(&a, cli_jobs(cli), interrupt, progress_step, &progress);
+    interrupt_close(interrupt);
     progress_close(&progress);
     if (!err)
+        err = cli_folder_left(cli, c->name, a.num_left, a.n, folder, sizeof folder);
+    if (!err)
         err = answer_print(cli, &a);
-    cli_folder(cli, c->name, folder, sizeof folder);
     if (!err)
         err = pass_report_files(&a, folder, !cli->no_plots);
     if (!err && cli->format == record_format_at(0))
         printf("results: %s/\n", folder);
+    if (!err && a.num_left)
+        err = ERR_STOPPED;
     passes_free(&a);
     config_free(c);
     return err;

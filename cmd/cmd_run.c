@@ -70,22 +70,6 @@ static int answer_print(const struct cli *cli, const struct grid *g, const struc
     return err;
 }
 
-/* Whole results of an earlier run stay where they are. */
-#define INTERRUPTED "-interrupted"
-
-static int interrupted_say(const struct grid *g)
-{
-    if (g->num_left == g->num_points) {
-        log_error("interrupted before the first point was simulated");
-        return ERR_STOPPED;
-    }
-    if (g->num_left)
-        log_warn("interrupted: %zu of %zu points were simulated; `peosim sweep` takes up where it "
-                 "was interrupted",
-                 g->num_points - g->num_left, g->num_points);
-    return 0;
-}
-
 /* Whether the same layer could be measured: said of its first point alone, whose shape the others
  * share. */
 static void shape_note(const struct grid *g)
@@ -126,14 +110,11 @@ static int run(struct cli *cli, const struct run_flags *flags)
     interrupt_close(interrupt);
     progress_close(&progress);
     if (!err)
-        err = interrupted_say(g);
+        err = cli_folder_left(cli, c->name, g->num_left, g->num_points, folder, sizeof folder);
     if (!err && flags->confidence)
         err = confidence_run(g, flags->confidence, cli_jobs(cli), &sure);
     if (sure)
         confidence = confidence_json(sure, g);
-    cli_folder(cli, c->name, folder, sizeof folder - sizeof INTERRUPTED);
-    if (g && g->num_left)
-        strcat(folder, INTERRUPTED);
     if (!err)
         err = run_report_files(g, folder, confidence, !cli->no_plots, flags->html);
     if (!err)

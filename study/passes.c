@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/interrupt.h"
 #include "base/log.h"
 #include "model/pass.h"
 #include "study/pool.h"
@@ -68,8 +69,11 @@ static int point_run(void *self, struct evaluator *e, size_t i)
     struct passes *a = self;
     struct passes_point *p = &a->points[i];
     struct scenario s;
-    int err = p->skipped ? 0 : config_scenario(a->config, p->scenario, &s);
+    int err;
 
+    if (!p->skipped && interrupt_came(a->interrupt))
+        p->left = p->skipped = true;
+    err = p->skipped ? 0 : config_scenario(a->config, p->scenario, &s);
     if (err || p->skipped)
         return err;
     p->batch = s.batch;
@@ -118,7 +122,7 @@ static int unfit_say(const struct passes *a)
     size_t left = 0;
 
     for (size_t i = 0; i < a->n; i++)
-        left += !a->points[i].skipped;
+        left += !a->points[i].skipped || a->points[i].left;
     for (size_t i = 0; i < a->n; i++) {
         const char *why = a->points[i].why;
 
@@ -133,10 +137,15 @@ static int unfit_say(const struct passes *a)
     return 0;
 }
 
-int passes_run(struct passes *a, int jobs, void (*progress)(void *self, size_t done, size_t all),
-               void *self)
+int passes_run(struct passes *a, int jobs, int interrupt,
+               void (*progress)(void *self, size_t done, size_t all), void *self)
 {
-    int err = pool_run(a->n, jobs, point_run, a, progress, self);
+    int err;
+
+    a->interrupt = interrupt;
+    err = pool_run(a->n, jobs, point_run, a, progress, self);
+    for (size_t i = 0; i < a->n; i++)
+        a->num_left += a->points[i].left;
 
     return err ? err : unfit_say(a);
 }
@@ -182,8 +191,8 @@ int passes_timeline(const struct passes *a, const struct passes_point *p, char *
     err = evaluator_open(&e);
     if (!err)
         err = pass_timeline(e, &s, p->policy, &p->knobs, out);
-    snprintf(title, size, "%s, %s, batch %d, %d GPUs: one pass of all layers, %.1f ms", s.model,
-             p->policy->name, p->batch, p->ranks, p->r.step_us / 1e3);
+    snprintf(title, size, "%s on %s, EP%d: %s, batch %d: one pass of all layers, %.1f ms", s.model,
+             s.profile, p->ranks, p->policy->name, p->batch, p->r.step_us / 1e3);
     evaluator_close(e);
     scenario_free(&s);
     return err;

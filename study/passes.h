@@ -14,7 +14,7 @@ struct passes_point {
     size_t scenario;
     const struct policy *policy;
     struct knobs knobs;
-    bool skipped;
+    bool skipped, left; /* left: interrupted before it began; skipped too */
     int batch, ranks, phase;
     double tokens; /* that one step yields on one GPU */
     double requests;
@@ -29,15 +29,17 @@ struct passes {
     const struct config *config;
     struct passes_options options;
     struct passes_point *points;
-    size_t n;
+    size_t n, num_left;
+    int interrupt;
 };
 
 /* Reads what all points name and finds those that cannot run; passes_free in any case. */
 int passes_open(const struct config *c, const struct passes_options *o, struct passes *out);
 /* Evaluates all points on `jobs` threads. ERR_INFEASIBLE (logged) where none fits its GPUs; what
- * does not is named once per batch. */
-int passes_run(struct passes *a, int jobs, void (*progress)(void *self, size_t done, size_t all),
-               void *self);
+ * does not is named once per batch. interrupt: of base/interrupt.h, or -1; once it comes no more
+ * points begin, and num_left of them are skipped. */
+int passes_run(struct passes *a, int jobs, int interrupt,
+               void (*progress)(void *self, size_t done, size_t all), void *self);
 void passes_free(struct passes *a);
 
 double passes_tokens_s_gpu(const struct passes_point *p);

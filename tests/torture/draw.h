@@ -19,8 +19,10 @@ static uint64_t next(uint64_t *x)
 
 static void set(struct scenario *s, const char *key, const char *value)
 {
-    if (opt_set(scenario_options, s, key, value, "torture", 0))
+    if (opt_set(scenario_options, s, key, value, "torture", 0)) {
+        fprintf(stderr, "%s: %s is refused\n", key, value);
         abort();
+    }
 }
 
 static void set_int(struct scenario *s, const char *key, int value)

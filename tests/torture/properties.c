@@ -10,7 +10,7 @@
  *     put down to the first that heals it. One that neither heals is a fault;
  *   - fast sharing is near exact sharing; ranks and experts named otherwise take the same time.
  * Violations are counted by property, policy and cause with the largest; faults end with status 1.
- *   properties PLANS [SEED] */
+ *   properties PLANS [SEED]     one of them again: properties 1 SEED, as a finding says */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -254,6 +254,8 @@ static const char *kernels_check(struct torture *t, const struct trial *w,
         fprintf(stderr, "%s: ", slower);
         fault(t, "a kernel alone is slower for having more", w);
     }
+    if (!cause && what == MORE_SMS && bounds_fewer_waves(a, at, b, q))
+        cause = "fewer waves";
     plan_free(a);
     plan_free(b);
     return cause;
@@ -357,6 +359,7 @@ static void check_bounds(struct torture *t, struct trial *w)
 
 static bool trial_open(struct torture *t, struct trial *w)
 {
+    unsigned long long from = t->x;
     char knobs[200];
 
     *w = (struct trial){0};
@@ -365,9 +368,9 @@ static bool trial_open(struct torture *t, struct trial *w)
         return false;
     policy_knobs_text(w->p, &w->k, knobs, sizeof knobs);
     snprintf(w->where, sizeof w->where,
-             "%s %s %dx%d batch %d nic %g %s seed %d routing %d gemm %d: %s", w->s.model,
-             w->s.profile, w->s.nodes, w->s.gpus_per_node, w->s.batch, w->s.nic_Gbitps, w->p->name,
-             w->s.seed, w->s.routing, w->s.gemm_dtype, knobs);
+             "%s %s %dx%d batch %d nic %g %s seed %d routing %d gemm %d: %s (again: 1 %llu)",
+             w->s.model, w->s.profile, w->s.nodes, w->s.gpus_per_node, w->s.batch, w->s.nic_Gbitps,
+             w->p->name, w->s.seed, w->s.routing, w->s.gemm_dtype, knobs, from);
     return true;
 }
 
