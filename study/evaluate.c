@@ -624,7 +624,7 @@ static int kernels_check(const struct evaluator *e, const struct layer_spec *spe
                  spec->normal_num_sms, spec->normal_num_sms - 1, spec->normal_num_sms + 1);
         return ERR_INFEASIBLE;
     }
-    if (spec->comm != COMM_LOW_LATENCY || low_latency_takes(m))
+    if (plan_comm_traits(spec->comm)->buffers != COMM_BUFFERS_BOUND || low_latency_takes(m))
         return 0;
     if (m->topk > LOW_LATENCY_TOPK)
         snprintf(why, size,

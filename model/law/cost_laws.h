@@ -43,6 +43,7 @@
  * were fitted in (NULL: no law of its own was fitted), and how a compute kernel beside slows it. */
 #define COST_COMM_LAWS(X)                                                                          \
     X(LOW_LATENCY, cost_comm_low_latency, "ll_dispatch", "ll_combine", cost_beside_low_latency)    \
+    X(LAYERED_LL, cost_comm_layered, "ll_layered", "ll_combine", cost_beside_low_latency)          \
     X(NORMAL, cost_comm_normal, "normal_dispatch", "normal_combine", cost_beside_warps)            \
     X(NCCL, cost_comm_a2a, NULL, NULL, cost_beside_a2a)                                            \
     X(NCCL_RANK, cost_comm_a2a, NULL, NULL, cost_beside_a2a)                                       \
