@@ -14,6 +14,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/watch.h"
+#include "model/policy/policy.h"
 #include "plan/op_kinds.h"
 
 #define PLOT_MAX_EXTRA  5
@@ -25,6 +26,7 @@
 #define PLOT_TABLE "in.csv"
 #define PLOT_OUT   "out"
 #define PLOT_KINDS "kinds.gp"
+#define PLOT_LOADS "loads.csv"
 
 static const struct picture {
     const char *name, *ext, *end; /* a whole file ends so */
@@ -230,11 +232,15 @@ out:
     return rc;
 }
 
-/* What plots/lanes.gp knows of kinds of ops: the rows of plan/op_kinds.h, as functions of gnuplot.
+/* What plots/style.gp and lanes.gp know of the program's tables, as functions of gnuplot: the place
+ * of a policy among the policies (0 = none, -1 = no policy) and the rows of plan/op_kinds.h.
  * Colour: an index of the palette, -1 = grey, -2 = no kind of ours. */
 static void kinds_write(FILE *f)
 {
-    fputs("kind_colour(s) = ", f);
+    fputs("policy_index(s) = ", f);
+    for (size_t i = 0; i < policy_count(); i++)
+        fprintf(f, "s eq '%s' ? %zu : ", policy_at(i)->name, i);
+    fputs("-1\nkind_colour(s) = ", f);
     for (int k = 0; k < OP_KIND_COUNT; k++)
         fprintf(f, "s eq '%s' ? %d : ", plan_op_traits((enum plan_op_kind)k)->text,
                 plan_part_colour(plan_op_traits((enum plan_op_kind)k)->part));
@@ -250,7 +256,7 @@ static void kinds_write(FILE *f)
     fputc('\n', f);
 }
 
-static int kinds_file(const char *work)
+static int kinds_file(const char *work, bool loads)
 {
     char path[4096];
     FILE *f;
@@ -261,7 +267,27 @@ static int kinds_file(const char *work)
     if (!f)
         return ERR_IO;
     kinds_write(f);
+    fprintf(f, "loads = '%s'\n", loads ? PLOT_LOADS : "");
     return fclose(f) ? ERR_IO : 0;
+}
+
+/* Beside a table of spans, NAMEspans.csv, may lie the loads of its links, NAMEcounters.csv. */
+static bool loads_link(const char *csv, const char *work)
+{
+    static const char spans[] = "spans.csv";
+    size_t len = strlen(csv), stem = len - (sizeof spans - 1);
+    char *table = NULL, *real = NULL, *link = NULL;
+    bool there = false;
+
+    if (len < sizeof spans - 1 || strcmp(csv + stem, spans) ||
+        asprintf(&table, "%.*scounters.csv", (int)stem, csv) < 0)
+        return false;
+    real = realpath(table, NULL);
+    there = real && asprintf(&link, "%s/" PLOT_LOADS, work) >= 0 && !symlink(real, link);
+    free(table);
+    free(real);
+    free(link);
+    return there;
 }
 
 /* Only whole pictures take their places. */
@@ -330,7 +356,7 @@ int plot_draw(const char *name, const char *csv, const char *out, const char *ti
     argv[n] = NULL;
     err = work_open(csv, out, &work);
     if (!err)
-        err = kinds_file(work);
+        err = kinds_file(work, loads_link(csv, work));
     /* execve takes char *const[] but does not change the strings. */
     if (!err)
         err = run(program, (char **)argv, work, script);

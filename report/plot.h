@@ -8,6 +8,7 @@
 #include <stdbool.h>
 
 /* Draws OUT.png and OUT.svg from a CSV file: gnuplot -d -c plots/NAME.gp csv out title extra...
+ * Beside NAMEspans.csv, NAMEcounters.csv is drawn too: the loads of links.
  * extra: what the script's first lines name, NULL-terminated; may be NULL. At most 5.
  * ERR_NOTFOUND if there is no gnuplot or no script, ERR_TIMEOUT after two minutes, ERR_IO with
  * gnuplot's own words if it fails; logged, as warnings, because results do not depend on pictures.

@@ -1,5 +1,6 @@
 #include "report/run.h"
 
+#include <math.h>
 #include <string.h>
 
 #include <jansson.h>
@@ -54,15 +55,20 @@ static int csv_write(const struct output *o, const char *name,
     return results_done(&f, err);
 }
 
-static void title_of(const struct grid_point *p, const struct scenario *s, char *buf, size_t size)
+/* What the timeline is of; `rank` is the one that pictures show. */
+static void title_of(const struct grid_point *p, const struct scenario *s, int rank, char *buf,
+                     size_t size)
 {
     char name[24], knobs[64] = "";
+    const char *model = strrchr(s->model, '/');
 
     grid_point_name(p, name, sizeof name);
     if (p->policy->headline)
         p->policy->headline(&p->knobs, knobs, sizeof knobs);
-    snprintf(buf, size, "%s%s, batch %d: %.1f us (%+.1f%% against none)", name, knobs, s->batch,
-             p->ev.layer_us, p->ev.gain_pct);
+    snprintf(buf, size,
+             "%s on %s, EP%d, rank %d: %s%s, batch %d: %.1f µs a layer (%+.1f%% against none)",
+             model ? model + 1 : s->model, s->profile, s->nodes * s->gpus_per_node, rank, name,
+             knobs, s->batch, p->ev.layer_us, p->ev.gain_pct);
 }
 
 static int trace_files(const struct output *o, const char *prefix, const struct trace_log *log,
@@ -77,13 +83,13 @@ static int trace_files(const struct output *o, const char *prefix, const struct 
     if (!err)
         err = trace_csv_write(log, f.f);
     err = results_done(&f, err);
-    if (err || *prefix)
-        return err;
-    err = results_create(&o->results, "counters.csv", &f);
+    snprintf(name, sizeof name, "%scounters.csv", prefix);
+    if (!err)
+        err = results_create(&o->results, name, &f);
     if (!err)
         err = trace_csv_write_counters(log, f.f);
     err = results_done(&f, err);
-    if (err)
+    if (err || *prefix)
         return err;
     err = results_create(&o->results, "trace.json", &f);
     if (!err)
@@ -91,16 +97,23 @@ static int trace_files(const struct output *o, const char *prefix, const struct 
     return results_done(&f, err);
 }
 
-static void timeline_draw(const struct output *o, const char *prefix, const char *title, int rank,
-                          int num_sms)
-{
-    char csv[1200], out[1200], rank_text[16], sms[16];
-    const char *extra[] = {rank_text, sms, NULL};
+#define LAYERS_DRAWN 2.5 /* of a timeline of many: the last ones, where it is steady */
 
+static void timeline_draw(const struct output *o, const char *prefix, const char *title,
+                          const struct timeline *t)
+{
+    char csv[1200], out[1200], rank[16], sms[16], from[32], to[32];
+    const char *extra[] = {rank, sms, t->num_layers > LAYERS_DRAWN ? from : NULL, to, NULL};
+    double end_us = 0;
+
+    for (size_t i = 0; i < t->log->num_records; i++)
+        end_us = fmax(end_us, t->log->records[i].end_ns / 1e3);
     snprintf(csv, sizeof csv, "%s/%sspans.csv", o->results.part, prefix);
     snprintf(out, sizeof out, "%s/%stimeline", o->results.part, prefix);
-    snprintf(rank_text, sizeof rank_text, "%d", rank);
-    snprintf(sms, sizeof sms, "%d", num_sms);
+    snprintf(rank, sizeof rank, "%d", t->ev.metrics.slowest_rank);
+    snprintf(sms, sizeof sms, "%d", t->ev.num_sms);
+    snprintf(from, sizeof from, "%.4f", end_us - LAYERS_DRAWN * t->ev.layer_us);
+    snprintf(to, sizeof to, "%.4f", end_us);
     plot_draw("timeline", csv, out, title, extra);
 }
 
@@ -142,13 +155,13 @@ static int point_timeline(const struct output *o, struct evaluator *e, const str
 
     if (err)
         return err;
-    title_of(p, &s, title, sizeof title);
-    err = timeline_of(e, &s, p->policy, &p->knobs, *prefix ? -1 : -2, &t);
+    err = timeline_of(e, &s, p->policy, &p->knobs, -2, &t);
+    title_of(p, &s, err ? 0 : t.ev.metrics.slowest_rank, title, sizeof title);
     if (!err)
         err = trace_files(o, prefix, t.log, title);
     timeline_note(o, prefix, title);
     if (!err && draw)
-        timeline_draw(o, prefix, title, t.ev.metrics.slowest_rank, t.ev.num_sms);
+        timeline_draw(o, prefix, title, &t);
     timeline_free(&t);
     scenario_free(&s);
     return err;

@@ -191,8 +191,8 @@ int passes_timeline(const struct passes *a, const struct passes_point *p, char *
     err = evaluator_open(&e);
     if (!err)
         err = pass_timeline(e, &s, p->policy, &p->knobs, out);
-    snprintf(title, size, "%s, %s, batch %d, %d GPUs: one pass of all layers, %.1f ms", s.model,
-             p->policy->name, p->batch, p->ranks, p->r.step_us / 1e3);
+    snprintf(title, size, "%s on %s, EP%d: %s, batch %d: one pass of all layers, %.1f ms", s.model,
+             s.profile, p->ranks, p->policy->name, p->batch, p->r.step_us / 1e3);
     evaluator_close(e);
     scenario_free(&s);
     return err;

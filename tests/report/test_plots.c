@@ -71,17 +71,22 @@ static void check_starts(const char *path, const char *magic)
     fclose(f);
 }
 
-static void draw(const struct dir *d, const char *name, const char *text, const char *const *extra)
+static void write_text(const char *path, const char *text)
 {
-    char in[128], out[128], file[160];
-    FILE *f;
+    FILE *f = fopen(path, "w");
 
-    snprintf(in, sizeof in, "%s/in.csv", d->path);
-    snprintf(out, sizeof out, "%s/out", d->path);
-    f = fopen(in, "w");
     assert_non_null(f);
     fputs(text, f);
     assert_int_equal(fclose(f), 0);
+}
+
+static void draw(const struct dir *d, const char *name, const char *text, const char *const *extra)
+{
+    char in[128], out[128], file[160];
+
+    snprintf(in, sizeof in, "%s/in.csv", d->path);
+    snprintf(out, sizeof out, "%s/out", d->path);
+    write_text(in, text);
     assert_int_equal(plot_draw(name, in, out, "a 'title' with \"quotes\", $HOME and `ls`", extra),
                      0);
     snprintf(file, sizeof file, "%s.png", out);
@@ -131,6 +136,45 @@ static void a_single_point_draws(void **state)
     draw(*state, "scaling_ep", one, NULL);
 }
 
+static bool holds(const char *path, const char *what)
+{
+    static char text[1 << 20];
+    FILE *f = fopen(path, "r");
+
+    assert_non_null(f);
+    text[fread(text, 1, sizeof text - 1, f)] = 0;
+    fclose(f);
+    return strstr(text, what) != NULL;
+}
+
+/* A lane for a link that carries something, none for one that does not; the scale is the mean over
+ * a pixel, so that an instant does not set it. */
+static void loads_of_links_are_drawn(void **state)
+{
+    static const char *const rank0[] = {"0", "78", NULL};
+    const struct dir *d = *state;
+    char in[128], loads[128], out[128], svg[160];
+
+    if (!plot_available())
+        skip();
+    snprintf(in, sizeof in, "%s/a_spans.csv", d->path);
+    snprintf(loads, sizeof loads, "%s/a_counters.csv", d->path);
+    snprintf(out, sizeof out, "%s/out", d->path);
+    snprintf(svg, sizeof svg, "%s/out.svg", d->path);
+    write_text(in, spans);
+    write_text(loads,
+               "rank,counter,t_us,value\n0,nic_egress_GBps,1,40\n0,nic_egress_GBps,9,900\n"
+               "0,nic_egress_GBps,9.0001,0\n0,nvlink_egress_GBps,1,0\n1,nvlink_egress_GBps,2,7\n");
+    assert_int_equal(plot_draw("timeline", in, out, "t", rank0), 0);
+    assert_true(holds(svg, "NIC out"));
+    assert_false(holds(svg, "NVLink out"));
+    assert_false(holds(svg, "900 GB/s"));
+    assert_int_equal(unlink(loads), 0);
+    assert_int_equal(plot_draw("timeline", in, out, "t", rank0), 0);
+    assert_false(holds(svg, "NIC out"));
+    assert_int_equal(unlink(in), 0);
+}
+
 static void failures_are_told_apart(void **state)
 {
     const struct dir *d = *state;
@@ -152,6 +196,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(every_script_draws, setup, teardown),
         cmocka_unit_test_setup_teardown(a_single_point_draws, setup, teardown),
+        cmocka_unit_test_setup_teardown(loads_of_links_are_drawn, setup, teardown),
         cmocka_unit_test_setup_teardown(failures_are_told_apart, setup, teardown),
     };
 

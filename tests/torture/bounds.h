@@ -182,6 +182,8 @@ static const char *bounds_tile_cause(const struct plan *a, const struct plan *b,
     const struct plan_op *o = &a->ops[op], *q = &b->ops[op];
     struct law_tile s, t;
 
+    if (o->kind == OP_ATTN_CORE)
+        return "attention cut anew"; /* into as many pieces of keys as there are SMs for */
     if (!plan_op_is_expert_gemm(o->kind) && (o->rows < 1 || o->n < 1))
         return NULL; /* no GEMM */
     s = bounds_tile(a, o, rank);
@@ -193,6 +195,29 @@ static const char *bounds_tile_cause(const struct plan *a, const struct plan *b,
     return bounds_last_pass(a, o, rank, &s) != bounds_last_pass(b, q, rank, &t)
                ? "another last pass"
                : NULL;
+}
+
+/* What follows a GEMM's units gets them wave by wave: of fewer waves more comes with the last one.
+ */
+static bool bounds_fewer_waves(const struct plan *a, const struct hw_profile *at,
+                               const struct plan *b, const struct hw_profile *q)
+{
+    struct cost ca, cb;
+    bool fewer = false;
+
+    if (cost_open(at, &ca) || cost_open(q, &cb) || a->num_ops != b->num_ops)
+        abort();
+    for (int d = 0; d < a->num_deps; d++)
+        for (int r = 0; r < a->ranks && a->deps[d].kind == DEP_UNIT; r++) {
+            struct cost_work w, x;
+
+            ca.work(ca.self, a, r, a->deps[d].op, &w);
+            cb.work(cb.self, b, r, a->deps[d].op, &x);
+            fewer |= x.waves < w.waves;
+        }
+    cost_close(&ca);
+    cost_close(&cb);
+    return fewer;
 }
 
 /* The compute kernel that loses most in world b, its SMs aside, into `slower`; "" if none does. */
@@ -212,10 +237,10 @@ static const char *bounds_slower_kernel(const struct plan *a, const struct hw_pr
         for (int r = 0; r < a->ranks; r++) {
             double was = bounds_alone_ns(&ca, a, r, i), is = bounds_alone_ns(&cb, b, r, i);
 
-            if (is / was - 1 <= most)
+            if (is <= was * (1 + most))
                 continue;
             most = is / was - 1;
-            snprintf(slower, size, "%s of rank %d: %.6g ns after %.6g",
+            snprintf(slower, size, "%s of rank %d: %.9g ns after %.9g",
                      plan_op_kind_name(a->ops[i].kind), r, is, was);
             cause = more_sms ? bounds_tile_cause(a, b, i, r, at) : NULL;
         }
