@@ -117,7 +117,7 @@ static void placement_set(const struct sim *s, struct run *r)
     for (int i = 0; i < rank->num_running; i++) {
         const struct run *other = run_at(s, rank->running[i]);
 
-        if (other != r && s->now_ns - other->start_ns <= START_NS)
+        if (other != r)
             r->placed = fmax(r->placed,
                              s->cost->placement(s->cost->self, s->plan, r->rank, r->op, other->op));
     }
