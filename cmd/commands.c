@@ -72,7 +72,7 @@ static const struct cmd commands[] = {
      "CONFIG [flags]",
      "print the schedule of each point, one op a line",
      cmd_plan,
-     NULL,
+     plan_options,
      true,
      true,
      {"peosim plan configs/dpsk_ep64.yaml --batch 64   # streams, SMs, what waits for what",
