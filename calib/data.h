@@ -47,10 +47,11 @@ enum data_law {
     DATA_ATTN_MLA,
     DATA_ATTN_SPARSE,
     DATA_ATTN_STATE,
-    DATA_A2A_NVL, /* exchange over one NVLink domain; coll: which part; bytes: of one copy */
-    DATA_PEO,     /* a kernel of a PEO layer, maybe beside others; coll: its op */
-    DATA_MEGA,    /* a fused expert layer; coll: how its tokens were routed */
-    DATA_SHOWN,   /* kernels that no law of ours has: read and counted, not predicted */
+    DATA_A2A_NVL,    /* exchange over one NVLink domain; coll: which part; bytes: of one copy */
+    DATA_PEO,        /* a kernel of a PEO layer, maybe beside others; coll: its op */
+    DATA_MEGA,       /* a fused expert layer; coll: how its tokens were routed */
+    DATA_LL_LAYERED, /* DeepEP pull 500's low-latency dispatch: one copy per node */
+    DATA_SHOWN,      /* kernels that no law of ours has: read and counted, not predicted */
     DATA_LAW_COUNT
 };
 struct data_attn;

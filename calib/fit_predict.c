@@ -94,6 +94,46 @@ static double low_latency_ns(const double *v, const struct data_row *r, bool bac
     return law_slowed_ns(&w, &t, slow);
 }
 
+/* One copy per node over the NIC, and copies to the ranks of a node, its own and what it forwards.
+ */
+static double layered_ns(const double *v, const struct data_row *r)
+{
+    int nodes = r->nodes > 0 ? r->nodes : 1, per_node = r->ranks / nodes;
+    double per_rank = (double)r->experts / r->ranks, spread = r->tokens * (1 - 1.0 / nodes);
+    double copies = r->tokens * law_touched(r->experts, per_rank, r->topk);
+    struct law_ll in = {.part = (enum law_part)r->part,
+                        .sms = sms_of(v, r),
+                        .num_sms = (int)v[HW_GPU_NUM_SMS],
+                        .experts = r->experts,
+                        .num_rounds = 1,
+                        .cast = r->dtype != DTYPE_BF16,
+                        .tokens = r->tokens,
+                        .topk = r->topk,
+                        .hidden = r->hidden,
+                        .message_bytes = cost_message_bytes(FLOW_DISPATCH, r->dtype, r->hidden),
+                        .ranks = r->ranks,
+                        .ranks_per_node = per_node,
+                        .relay = true,
+                        .rows_recv = (double)r->tokens * r->topk};
+    struct law_traffic t = {0};
+    struct cost_work w;
+
+    traffic_links(v, r, &t);
+    if (in.part == LAW_RECV) {
+        t.lat_ns = 0;
+    } else {
+        in.rows_off_node = spread * law_touched(r->experts, per_rank * per_node, r->topk);
+        in.rows_sent = copies + in.rows_off_node;
+        t.nic_bytes = in.rows_off_node * in.message_bytes;
+        t.local_bytes = copies / per_node * in.message_bytes;
+        t.nvlink_bytes = copies * in.message_bytes - t.local_bytes;
+    }
+    if (in.part == LAW_SEND)
+        t.lat_ns = t.nic_bytes = 0;
+    law_ll_dispatch(v, &in, &w);
+    return law_alone_ns(&w, &t);
+}
+
 static double normal_ns(const double *v, const struct data_row *r)
 {
     bool back = r->law == DATA_NORMAL_COMBINE;
@@ -450,6 +490,8 @@ static double row_us(const struct predictor *p, const struct data_row *r)
     case DATA_LL_DISPATCH:
     case DATA_LL_COMBINE:
         return low_latency_ns(v, r, r->law == DATA_LL_COMBINE, 1) / 1e3;
+    case DATA_LL_LAYERED:
+        return layered_ns(v, r) / 1e3;
     case DATA_NORMAL_DISPATCH:
     case DATA_NORMAL_COMBINE:
         return normal_ns(v, r) / 1e3;

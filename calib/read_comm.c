@@ -118,11 +118,24 @@ static int add_part(struct cells *c, const struct data_row *r, enum data_part pa
         return 0;
     one.part = part;
     one.latency_us = us;
-    one.reference = false;
+    one.reference = r->law == DATA_LL_LAYERED; /* else without a law of the parts */
     return data_add(c->set, &one) ? 0 : ERR_NOMEM;
 }
 
 #define LATENCY_BOUND_TOKENS 16 /* a rank's messages fit in what any NIC moves meanwhile */
+
+/* Layered kernels are no hint of the NICs they had: those of the run beside them with DeepEP's own.
+ */
+static void layered_row(struct cells *c, struct data_row *r)
+{
+    const struct data_row *last = c->set->n ? &c->set->rows[c->set->n - 1] : NULL;
+
+    r->law = DATA_LL_LAYERED;
+    r->reference = true;
+    if (last && last->law == DATA_LL_DISPATCH && last->ranks == r->ranks &&
+        last->tokens == r->tokens)
+        r->nic_GBps = last->nic_GBps;
+}
 
 /* Send and receive beside it where the hook's times stand too. */
 static void read_public_ll(struct cells *c, struct data_row *r)
@@ -141,9 +154,11 @@ static void read_public_ll(struct cells *c, struct data_row *r)
         r->law = DATA_LAW_COUNT;
         return;
     }
-    if (!known || strstr(version, "layered") || strncmp(version, "hook", 4) == 0)
-        return; /* dispatch and combine together; another kernel; without the arrival */
-    if (strcmp(phase, "dispatch") == 0)
+    if (!known || strncmp(version, "hook", 4) == 0)
+        return; /* dispatch and combine together; without the arrival */
+    if (strstr(version, "layered"))
+        layered_row(c, r);
+    else if (strcmp(phase, "dispatch") == 0)
         r->law = DATA_LL_DISPATCH;
     else if (strcmp(phase, "combine") == 0)
         r->law = DATA_LL_COMBINE;
@@ -151,8 +166,9 @@ static void read_public_ll(struct cells *c, struct data_row *r)
         return;
     /* What a few tokens take is latency, whatever the NICs; of the networks that one article
      * compares at more, that whose NICs were all in use. */
-    r->reference = strcmp(r->system, "h20") == 0 && r->nodes > 1 &&
-                   (nic_refuted(r) || r->tokens <= LATENCY_BOUND_TOKENS);
+    if (r->law != DATA_LL_LAYERED)
+        r->reference = strcmp(r->system, "h20") == 0 && r->nodes > 1 &&
+                       (nic_refuted(r) || r->tokens <= LATENCY_BOUND_TOKENS);
     if (add_part(c, r, DATA_SEND, "send_us") || add_part(c, r, DATA_RECV, "recv_us"))
         c->err = true;
 }

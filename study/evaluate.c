@@ -624,7 +624,7 @@ static int kernels_check(const struct evaluator *e, const struct layer_spec *spe
                  spec->normal_num_sms, spec->normal_num_sms - 1, spec->normal_num_sms + 1);
         return ERR_INFEASIBLE;
     }
-    if (spec->comm != COMM_LOW_LATENCY || low_latency_takes(m))
+    if (plan_comm_traits(spec->comm)->buffers != COMM_BUFFERS_BOUND || low_latency_takes(m))
         return 0;
     if (m->topk > LOW_LATENCY_TOPK)
         snprintf(why, size,
@@ -849,6 +849,23 @@ static enum sim_flow_fidelity fidelity_of(const struct scenario *s)
     if (!s->fidelity)
         return SIM_FLOW_EXACT;
     return s->fabric == SIM_FABRIC_FLAT ? SIM_FLOW_FAST : SIM_FLOW_COALESCED;
+}
+
+int evaluate_machine(struct evaluator *e, const struct scenario *s, struct cost *cost,
+                     struct sim_topology_cfg *topo)
+{
+    int err = cost_load(e, s);
+
+    if (err)
+        return err;
+    *cost = e->cost;
+    topology_of(e, s, topo);
+    return 0;
+}
+
+bool evaluate_whole_layers(const struct evaluator *e, const struct scenario *s)
+{
+    return whole(e, s);
 }
 
 int evaluate_simulate(struct evaluator *e, const struct scenario *s, const struct plan *plan,

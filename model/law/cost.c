@@ -184,8 +184,18 @@ static bool ll_assumed(const struct law_cost *c, const struct law_ll *in, const 
                                                            : HW_LL_DISP_ROUND_TOKEN_NS);
 }
 
-void cost_comm_low_latency(const struct law_cost *c, const struct plan *plan, int rank, int index,
-                           struct cost_work *out)
+/* Copies of layered dispatch, forwarded ones included, and those over the NIC. */
+static void relay_rows(const struct plan *plan, int rank, int op, struct law_ll *in)
+{
+    struct cost_copies copies;
+
+    cost_copies_of(plan, rank, op, &copies);
+    in->rows_off_node = copies.far;
+    in->rows_sent = copies.near + copies.far;
+}
+
+static void low_latency(const struct law_cost *c, const struct plan *plan, int rank, int index,
+                        bool relay, struct cost_work *out)
 {
     const struct plan_op *op = &plan->ops[index];
     const struct plan_batch *batch = &plan->batches[op->batch];
@@ -203,16 +213,32 @@ void cost_comm_low_latency(const struct law_cost *c, const struct plan *plan, in
         .hidden = op->n,
         .message_bytes = cost_message_bytes(back ? FLOW_COMBINE : FLOW_DISPATCH, op->dtype, op->n),
         .ranks = plan->ranks,
-        .ranks_per_node = plan->ranks_per_node};
+        .ranks_per_node = plan->ranks_per_node,
+        .relay = relay};
 
-    if (in.part != LAW_RECV)
+    if (in.part != LAW_RECV && relay)
+        relay_rows(plan, rank, index, &in);
+    else if (in.part != LAW_RECV)
         (back ? combine_rows : dispatch_rows)(plan, op, rank, &in);
     if (in.part != LAW_SEND)
         in.rows_recv = back ? (double)in.tokens * in.topk : expert_rows(plan, op, rank);
     if (in.part != LAW_SEND && !back)
         in.hot_rows = plan_op_hot_rows(plan, (int)(op - plan->ops), rank);
     (back ? law_ll_combine : law_ll_dispatch)(c->v, &in, out);
-    out->assumed = ll_assumed(c, &in, out, back);
+    out->assumed = ll_assumed(c, &in, out, back) || (relay && !rests_on_data(c, HW_LL_RELAY_US));
+}
+
+void cost_comm_low_latency(const struct law_cost *c, const struct plan *plan, int rank, int op,
+                           struct cost_work *out)
+{
+    low_latency(c, plan, rank, op, false, out);
+}
+
+/* Its combine is the low-latency one. */
+void cost_comm_layered(const struct law_cost *c, const struct plan *plan, int rank, int op,
+                       struct cost_work *out)
+{
+    low_latency(c, plan, rank, op, !is_combine(plan->ops[op].kind), out);
 }
 
 static const struct plan_flow *flow_of(const struct plan *plan, int op)
@@ -320,7 +346,7 @@ static double rows_back(const struct plan *plan, const struct plan_op *op, int r
     const struct plan_batch *batch = &plan->batches[op->batch];
     double copies = 0;
 
-    if (plan_comm_traits(op->comm)->dedup == FLOW_PER_EXPERT)
+    if (plan_comm_traits(op->comm)->back == FLOW_PER_EXPERT)
         return (double)batch->num_tokens * batch->routing->topk;
     for (int i = 0; i < plan->num_flows; i++) {
         const struct plan_flow *f = &plan->flows[i];
@@ -904,6 +930,7 @@ int cost_open(const struct hw_profile *profile, struct cost *out)
                          .eager_launch_ns = c->v[HW_LAUNCH_EAGER_US] * 1e3,
                          .check = cost_check,
                          .work = cost_of,
+                         .least = cost_least_of,
                          .interference = cost_interference,
                          .placement = cost_placement};
     return 0;

@@ -43,6 +43,7 @@
  * were fitted in (NULL: no law of its own was fitted), and how a compute kernel beside slows it. */
 #define COST_COMM_LAWS(X)                                                                          \
     X(LOW_LATENCY, cost_comm_low_latency, "ll_dispatch", "ll_combine", cost_beside_low_latency)    \
+    X(LAYERED_LL, cost_comm_layered, "ll_layered", "ll_combine", cost_beside_low_latency)          \
     X(NORMAL, cost_comm_normal, "normal_dispatch", "normal_combine", cost_beside_warps)            \
     X(NCCL, cost_comm_a2a, NULL, NULL, cost_beside_a2a)                                            \
     X(NCCL_RANK, cost_comm_a2a, NULL, NULL, cost_beside_a2a)                                       \
@@ -96,6 +97,8 @@ struct cost_copies {
 };
 void cost_copies_of(const struct plan *plan, int rank, int op, struct cost_copies *out);
 
+/* cost.least */
+void cost_least_of(void *self, const struct plan *plan, int rank, int op, struct cost_least *out);
 /* A GEMM inside a fused kernel (GEMM_FUSED). */
 cost_law cost_mega_gemm;
 

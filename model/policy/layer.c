@@ -388,7 +388,7 @@ static void flow_of(struct layer_builder *b, int send_op, int recv_op)
         return;
     o = &b->plan->ops[send_op];
     f.dir = plan_op_dir(o->kind);
-    f.dedup = comm_of(b)->dedup;
+    f.dedup = f.dir == FLOW_COMBINE ? comm_of(b)->back : comm_of(b)->dedup;
     f.batch = o->batch;
     f.first_expert = o->first_expert;
     f.num_experts = o->num_experts;
