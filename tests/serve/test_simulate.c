@@ -246,7 +246,7 @@ static void test_ten_thousand_requests(void **state)
                                 .step_us = engine_us,
                                 .self = &steps};
     struct traffic_spec spec = {.kind = TRAFFIC_POISSON,
-                                .requests_s = 40,
+                                .requests_s = 12,
                                 .prompt = 2048,
                                 .answer = 512,
                                 .spread = 0.3,
