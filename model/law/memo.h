@@ -1,6 +1,6 @@
 /* model/law/memo.h: answers of the laws that search, kept: ranks, layers and points ask for the
- * same shapes over and over. One memo belongs to one profile and one thread; a shape that shares its
- * place with another takes it over. */
+ * same shapes over and over. One memo belongs to one profile and one thread; a shape that shares
+ * its place with another takes it over. */
 #ifndef PEOSIM_MODEL_LAW_MEMO_H
 #define PEOSIM_MODEL_LAW_MEMO_H
 
