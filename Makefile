@@ -319,12 +319,14 @@ wheel:
 
 # Random configurations through properties, hostile names, kills at random moments: minutes to hours.
 TORTURE_PLANS ?= 100000
+BOUND_PLANS ?= 100000
 TORTURE_NAMES ?= 1000
 $(BUILD)/tests/torture/%: $(BUILD)/tests/torture/%.o $(BUILD)/libpeosim.a
 	$(call SAY,link,$@)
 	$(Q)$(LINK) $(LDLIBS)
-torture: peosim $(BUILD)/tests/torture/properties
+torture: peosim $(BUILD)/tests/torture/properties $(BUILD)/tests/torture/bound
 	nice $(BUILD)/tests/torture/properties $(TORTURE_PLANS)
+	nice $(BUILD)/tests/torture/bound $(BOUND_PLANS)
 	PEOSIM=./peosim nice tests/torture/kill.sh
 	PEOSIM=./peosim nice tests/torture/full.sh
 	PEOSIM=./peosim nice tests/torture/jobs.sh

@@ -853,6 +853,23 @@ static enum sim_flow_fidelity fidelity_of(const struct scenario *s)
     return s->fabric == SIM_FABRIC_FLAT ? SIM_FLOW_FAST : SIM_FLOW_COALESCED;
 }
 
+int evaluate_machine(struct evaluator *e, const struct scenario *s, struct cost *cost,
+                     struct sim_topology_cfg *topo)
+{
+    int err = cost_load(e, s);
+
+    if (err)
+        return err;
+    *cost = e->cost;
+    topology_of(e, s, topo);
+    return 0;
+}
+
+bool evaluate_whole_layers(const struct evaluator *e, const struct scenario *s)
+{
+    return whole(e, s);
+}
+
 int evaluate_simulate(struct evaluator *e, const struct scenario *s, const struct plan *plan,
                       int counter_rank, struct evaluation *out, struct trace **trace_out)
 {

@@ -933,6 +933,7 @@ int cost_open(const struct hw_profile *profile, struct cost *out)
                          .eager_launch_ns = c->v[HW_LAUNCH_EAGER_US] * 1e3,
                          .check = cost_check,
                          .work = cost_of,
+                         .least = cost_least_of,
                          .interference = cost_interference,
                          .placement = cost_placement};
     return 0;

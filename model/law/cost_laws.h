@@ -99,6 +99,8 @@ struct cost_copies {
 };
 void cost_copies_of(const struct plan *plan, int rank, int op, struct cost_copies *out);
 
+/* cost.least */
+void cost_least_of(void *self, const struct plan *plan, int rank, int op, struct cost_least *out);
 /* A GEMM inside a fused kernel (GEMM_FUSED). */
 cost_law cost_mega_gemm;
 

@@ -59,6 +59,12 @@ struct law_grouped {
 struct law_tile law_own_tile(int rule, const struct law_grouped *in, int m);
 void law_grouped_work(const double *v, const struct law_grouped *in, struct cost_work *out);
 
+/* What no GEMM of these laws passes: the nominal rate, or what a fitted one has above it. */
+double law_most_TFLOPS(const double *v, enum plan_dtype dtype);
+/* The least that these groups take in however many grouped GEMMs, on any SMs (plan/cost.h). Of
+ * DeepGEMM's kernels by the tile that suits each group best; of others by FLOPs at nominal rate. */
+void law_grouped_least(const double *v, const struct law_grouped *asked, struct cost_least *out);
+
 struct hw_table;
 enum law_dense_dtype {
     LAW_DENSE_BF16,
