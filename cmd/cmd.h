@@ -34,6 +34,7 @@ int cmd_plan(int argc, char **argv);
 int cmd_info(int argc, char **argv);
 int cmd_pass(int argc, char **argv);
 int cmd_capacity(int argc, char **argv);
+int cmd_serve_plan(int argc, char **argv);
 int cmd_sweep(int argc, char **argv);
 int cmd_map(int argc, char **argv);
 int cmd_recommend(int argc, char **argv);
