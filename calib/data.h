@@ -50,7 +50,7 @@ enum data_law {
     DATA_A2A_NVL,    /* exchange over one NVLink domain; coll: which part; bytes: of one copy */
     DATA_PEO,        /* a kernel of a PEO layer, maybe beside others; coll: its op */
     DATA_MEGA,       /* a fused expert layer; coll: how its tokens were routed */
-    DATA_SPLIT, /* an expert layer of kernels one after another; coll: whose exchange */
+    DATA_SPLIT,      /* an expert layer of kernels one after another; coll: whose exchange */
     DATA_LL_LAYERED, /* DeepEP pull 500's low-latency dispatch: one copy per node */
     DATA_SHOWN,      /* kernels that no law of ours has: read and counted, not predicted */
     DATA_LAW_COUNT

@@ -416,9 +416,9 @@ static void public_mega_law(struct cells *c, struct data_row *r, const char *wha
     r->law = baseline ? DATA_SPLIT : DATA_MEGA;
     r->dtype = fp8 ? DTYPE_FP8 : DTYPE_MXFP4;
     snprintf(r->coll, sizeof r->coll, "%s",
-             !baseline                ? "uniform"
-             : strstr(what, "_ll+")   ? "low_latency"
-                                      : "normal");
+             !baseline              ? "uniform"
+             : strstr(what, "_ll+") ? "low_latency"
+                                    : "normal");
     r->kernel_only = strstr(cell_text(c, "source"), "/DeepGEMM#") != NULL; /* its tests' trace */
     r->reference = strcmp(r->system, "b200") == 0; /* no other rows are of that GPU */
     /* Uniform popularity, tokens drawn as the tests of that repository do. */

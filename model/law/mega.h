@@ -7,9 +7,10 @@
  *     t = (sm^c + hbm^c)^(1/c)
  * Pulls and stores are bytes over NVLink by warps that compute nothing.
  *
- * On Hopper (pulls 323 and 383, and 36 of SGLang's fork) the products are WGMMA's, of 64 rows however
- * few are valid: blocks of 64 rows, of 128 where an expert has more than 64 on average; the
- * two launches each go through all local experts, and each shows its last pass whole. A block costs what it does in DeepGEMM's masked GEMM, the same main loop. */
+ * On Hopper (pulls 323 and 383, and 36 of SGLang's fork) the products are WGMMA's, of 64 rows
+ * however few are valid: blocks of 64 rows, of 128 where an expert has more than 64 on average; the
+ * two launches each go through all local experts, and each shows its last pass whole. A block costs
+ * what it does in DeepGEMM's masked GEMM, the same main loop. */
 #ifndef PEOSIM_MODEL_LAW_MEGA_H
 #define PEOSIM_MODEL_LAW_MEGA_H
 
