@@ -51,6 +51,7 @@ struct evaluator {
     int fold; /* GPUs that ranks are folded onto; 0: none */
 
     struct plan_routing *routing;
+    struct routing_stats routing_stats;
     char routing_key[1024];
 
     struct cost cost; /* of the profile in use */
@@ -381,6 +382,7 @@ static int routing_load(struct evaluator *e, const struct scenario *s)
     }
     routing_free(e->routing);
     e->routing = r;
+    routing_stats_of(r, ranks_of(s), &e->routing_stats);
     memcpy(e->routing_key, key, sizeof key);
     return 0;
 }
@@ -543,6 +545,7 @@ static int spec_fill(struct evaluator *e, const struct scenario *s, const struct
         .kv_bytes_per_element = evaluate_kv_bytes(s, e->model),
         .attn_engine = (enum plan_attn_engine)s->attn_engine,
         .layers = plan_layers(e, s, p),
+        .program = s->program,
         .period_layers = p->spans_layers ? SPAN_PERIOD : 1,
     };
     if (whole(e, s) && e->view.attn.kind == ATTN_NONE) /* Nemotron's layers of experts */
@@ -1055,7 +1058,6 @@ int evaluate_point(struct evaluator *e, const struct scenario *s, const struct p
 {
     struct plan *plan = NULL;
     struct trace *traced = NULL;
-    struct routing_stats routing;
     int err;
 
     memset(out, 0, sizeof *out);
@@ -1070,8 +1072,7 @@ int evaluate_point(struct evaluator *e, const struct scenario *s, const struct p
         err = baseline(e, s, p, k, out->layer_us, &out->none_us);
     if (!err) {
         out->gain_pct = (out->none_us / out->layer_us - 1) * 100;
-        routing_stats_of(e->routing, ranks_of(s), &routing);
-        out->max_over_mean_rank = routing.max_over_mean_rank;
+        out->max_over_mean_rank = e->routing_stats.max_over_mean_rank;
     }
     if (err || !trace)
         trace_free(traced);

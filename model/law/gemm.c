@@ -1,5 +1,6 @@
 #include "model/law/gemm.h"
 #include "model/law/dense_table.h"
+#include "model/law/memo.h"
 
 #include <float.h>
 #include <math.h>
@@ -629,7 +630,7 @@ static void deepgemm_grouped_work(const double *v, const struct law_grouped *in,
                                   struct cost_work *out)
 {
     struct grouped_sums s = grouped_sum(in);
-    struct law_tile t = in->tile ? *in->tile : law_deepgemm_tile(in, grouped_expected_m(in, &s));
+    struct law_tile t = in->tile ? *in->tile : law_memo_tile(in, grouped_expected_m(in, &s));
     struct kernel q = deepgemm_kernel(v, in, &t);
     double tiles = grouped_tiles_m(in, t.m) * ceil_int(in->n, t.n), full = floor(tiles / in->sms);
     double rest = tiles - full * in->sms, ns;

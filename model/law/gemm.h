@@ -47,6 +47,7 @@ struct law_grouped {
     int block_m;    /* the validator's kernel: rows of a tile, forced; 0 = its own choice */
     int sms, num_sms;
     const struct law_tile *tile; /* DeepGEMM's, chosen before; NULL = chosen here */
+    struct law_memo *memo;       /* of choices, model/law/memo.h; NULL = none */
     bool sustained; /* the GPU has been busy for over 70 ms: tensor clocks have fallen */
 };
 /* The validator's own grouped GEMM by GROUPED_TILE_RULE, m rows expected in the fullest group. 1:
