@@ -198,8 +198,8 @@ static int format_check(const struct cli *cli, const struct cmd *cmd)
                                           "--json, --csv, or none", ""};
     bool text = cli->format == record_format_at(0);
 
-    if (text || !cmd || cmd->answers == ANSWERS_ALL || (cli->json && cmd->answers >= ANSWERS_JSON) ||
-        (cli->csv && cmd->answers >= ANSWERS_TABLE))
+    if (text || !cmd || cmd->answers == ANSWERS_ALL ||
+        (cli->json && cmd->answers >= ANSWERS_JSON) || (cli->csv && cmd->answers >= ANSWERS_TABLE))
         return 0;
     log_error("peosim %s has no output as %s: %s", cmd->name, cli->format->name,
               instead[cmd->answers]);

@@ -45,7 +45,7 @@ static const struct cmd commands[] = {
      {"peosim map configs/dsv4_b300_ep8.yaml   # no overlap, two batches or one fused kernel",
       "peosim map qwen_ep16 --cluster.nodes 1,2,4   # batch against EP"},
      {NULL},
-     ANSWERS_ALL},
+     ANSWERS_TABLE},
     {"recommend",
      "CONFIG [flags]",
      "the best policy and knobs per batch, and what to set",

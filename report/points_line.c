@@ -71,4 +71,3 @@ int points_line_each(const char *folder, const char *name,
     fclose(f);
     return err;
 }
-

@@ -144,11 +144,11 @@ static void people_columns(struct reader *t, int vary)
 static void data_columns(struct reader *t, int vary, int n)
 {
     for (int i = 0; i < n; i++)
-        column_add(t, (struct record_column){
-                          .key = t->keys[i],
-                          .type = RECORD_CELL,
-                          .offset = cell_offset(i),
-                          .views = i == vary + CELL_KNOBS ? RECORD_FLAT : RECORD_DATA});
+        column_add(
+            t, (struct record_column){.key = t->keys[i],
+                                      .type = RECORD_CELL,
+                                      .offset = cell_offset(i),
+                                      .views = i == vary + CELL_KNOBS ? RECORD_FLAT : RECORD_DATA});
     column_add(t, (struct record_column){.key = "knobs",
                                          .type = RECORD_OBJECT,
                                          .offset = offsetof(struct row, knobs),
