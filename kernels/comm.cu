@@ -504,6 +504,8 @@ extern "C" int kernels_comm_alltoall_open(struct kernels_comm *comm, int ctas)
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
     config.minCTAs = ctas;
     config.maxCTAs = ctas;
+    /* No clusters: of four they wait, beside a GEMM, for four free SMs of one GPC until it ends. */
+    config.cgaClusterSize = 0;
     struct watch w;
     int err = comm_watch(&w, comm, "for the other ranks to split NCCL's communicator");
     if (err != 0)
