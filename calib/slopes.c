@@ -10,36 +10,37 @@
 
 #include "base/err.h"
 
-/* What one thread has: the columns first, first + step, ... */
+/* A thread evaluates points first, first + step, ...: point 0 is x, point j + 1 has x_j moved. */
 struct part {
     slopes_fn fn;
     void *self;
-    gsl_vector *x, *f;
-    const gsl_vector *f0;
-    gsl_matrix *jac;
+    gsl_vector *x;
+    gsl_matrix *f; /* [points][residuals], shared; a thread writes the rows of its points */
     size_t first, step;
+    int failed;
 };
 
-static void column(struct part *p, size_t j)
+static double step_of(double at)
 {
-    double at = gsl_vector_get(p->x, j), h = GSL_SQRT_DBL_EPSILON * fabs(at);
+    double h = GSL_SQRT_DBL_EPSILON * fabs(at);
 
-    if (h == 0)
-        h = GSL_SQRT_DBL_EPSILON;
-    gsl_vector_set(p->x, j, at + h);
-    p->fn(p->x, p->self, p->f);
-    gsl_vector_set(p->x, j, at);
-    for (size_t i = 0; i < p->f->size; i++)
-        gsl_matrix_set(p->jac, i, j,
-                       (gsl_vector_get(p->f, i) - gsl_vector_get(p->f0, i)) * (1 / h));
+    return h > 0 ? h : GSL_SQRT_DBL_EPSILON;
 }
 
 static void *part_run(void *arg)
 {
     struct part *p = arg;
 
-    for (size_t j = p->first; j < p->x->size; j += p->step)
-        column(p, j);
+    for (size_t i = p->first; i < p->f->size1 && !p->failed; i += p->step) {
+        gsl_vector_view f = gsl_matrix_row(p->f, i);
+        double at = i > 0 ? gsl_vector_get(p->x, i - 1) : 0;
+
+        if (i > 0)
+            gsl_vector_set(p->x, i - 1, at + step_of(at));
+        p->failed = p->fn(p->x, p->self, &f.vector) != 0;
+        if (i > 0)
+            gsl_vector_set(p->x, i - 1, at);
+    }
     return NULL;
 }
 
@@ -47,15 +48,13 @@ static void part_free(struct part *p)
 {
     free(p->self);
     gsl_vector_free(p->x);
-    gsl_vector_free(p->f);
 }
 
-static int part_make(struct part *p, const void *self, size_t bytes, const gsl_vector *x, size_t n)
+static int part_make(struct part *p, const void *self, size_t bytes, const gsl_vector *x)
 {
     p->self = malloc(bytes);
     p->x = gsl_vector_alloc(x->size);
-    p->f = gsl_vector_alloc(n);
-    if (!p->self || !p->x || !p->f)
+    if (!p->self || !p->x)
         return ERR_NOMEM;
     memcpy(p->self, self, bytes);
     gsl_vector_memcpy(p->x, x);
@@ -63,41 +62,53 @@ static int part_make(struct part *p, const void *self, size_t bytes, const gsl_v
 }
 
 /* The first part on this thread; so is one whose thread cannot be had. */
-static void parts_run(struct part *part, int num)
+static int parts_run(struct part *part, int num)
 {
     pthread_t thread[SLOPES_MAX_THREADS];
     bool started[SLOPES_MAX_THREADS] = {false};
+    int failed = 0;
 
     for (int t = 1; t < num; t++)
         started[t] = pthread_create(&thread[t], NULL, part_run, &part[t]) == 0;
     for (int t = 0; t < num; t++)
         if (!started[t])
             part_run(&part[t]);
-    for (int t = 1; t < num; t++)
+    for (int t = 0; t < num; t++) {
         if (started[t])
             pthread_join(thread[t], NULL);
+        failed |= part[t].failed;
+    }
+    return failed ? ERR_RANGE : 0;
+}
+
+static void differences(const gsl_matrix *f, const gsl_vector *x, gsl_matrix *jac)
+{
+    for (size_t i = 0; i < jac->size1; i++)
+        for (size_t j = 0; j < jac->size2; j++)
+            gsl_matrix_set(jac, i, j,
+                           (gsl_matrix_get(f, j + 1, i) - gsl_matrix_get(f, 0, i)) *
+                               (1 / step_of(gsl_vector_get(x, j))));
 }
 
 int slopes(slopes_fn fn, const void *self, size_t bytes, const gsl_vector *x, int threads,
            gsl_matrix *jac)
 {
     struct part part[SLOPES_MAX_THREADS] = {{0}};
-    gsl_vector *f0 = gsl_vector_alloc(jac->size1);
+    gsl_matrix *f = gsl_matrix_alloc(x->size + 1, jac->size1);
     int num = threads < 1 ? 1 : threads < SLOPES_MAX_THREADS ? threads : SLOPES_MAX_THREADS;
-    int err = f0 ? 0 : ERR_NOMEM;
+    int err = f ? 0 : ERR_NOMEM;
 
-    num = (size_t)num < x->size ? num : (int)x->size;
+    num = (size_t)num < x->size + 1 ? num : (int)x->size + 1;
     for (int t = 0; !err && t < num; t++) {
-        part[t] =
-            (struct part){.fn = fn, .f0 = f0, .jac = jac, .first = (size_t)t, .step = (size_t)num};
-        err = part_make(&part[t], self, bytes, x, jac->size1);
+        part[t] = (struct part){.fn = fn, .f = f, .first = (size_t)t, .step = (size_t)num};
+        err = part_make(&part[t], self, bytes, x);
     }
     if (!err)
-        err = fn(x, part[0].self, f0) ? ERR_NOMEM : 0;
+        err = parts_run(part, num);
     if (!err)
-        parts_run(part, num);
+        differences(f, x, jac);
     for (int t = 0; t < num; t++)
         part_free(&part[t]);
-    gsl_vector_free(f0);
+    gsl_matrix_free(f);
     return err;
 }
