@@ -202,11 +202,57 @@ int grid_work_run(const struct grid_work *work, int jobs)
     return w.err;
 }
 
+/* Evaluators that last from one round of work to the next, one for each thread. */
+struct grid_crew {
+    int jobs;
+    struct evaluator **evaluator; /* [jobs], NULL until its thread has worked */
+};
+
+int grid_crew_open(int jobs, struct grid_crew **out)
+{
+    struct grid_crew *c = calloc(1, sizeof *c);
+
+    if (!c)
+        return ERR_NOMEM;
+    c->jobs = jobs < 1 ? 1 : jobs;
+    c->evaluator = calloc((size_t)c->jobs, sizeof(struct evaluator *));
+    if (!c->evaluator) {
+        free(c);
+        return ERR_NOMEM;
+    }
+    *out = c;
+    return 0;
+}
+
+void grid_crew_close(struct grid_crew *c)
+{
+    for (int i = 0; c && i < c->jobs; i++)
+        evaluator_close(c->evaluator[i]);
+    if (c)
+        free(c->evaluator);
+    free(c);
+}
+
+int grid_crew_evaluator(struct grid_crew *c, int thread, struct evaluator **out)
+{
+    int err = 0;
+
+    if (!c->evaluator[thread]) {
+        err = evaluator_open(&c->evaluator[thread]);
+        if (!err)
+            evaluator_whole_layers(c->evaluator[thread]);
+    }
+    *out = c->evaluator[thread];
+    return err;
+}
+
 struct each {
+    struct grid_crew *crew;
     size_t n, next;
+    int threads; /* that have begun */
     int (*fn)(void *self, struct evaluator *e, size_t i);
     void *self;
-    pthread_mutex_t lock; /* guards next and err */
+    pthread_mutex_t lock; /* guards next, threads and err */
     int err;
 };
 
@@ -229,25 +275,38 @@ static void *each_worker(void *arg)
 {
     struct each *w = arg;
     struct evaluator *e = NULL;
-    int err = evaluator_open(&e);
+    int thread, err;
     size_t i;
 
-    if (!err)
-        evaluator_whole_layers(e);
+    pthread_mutex_lock(&w->lock);
+    thread = w->threads++;
+    pthread_mutex_unlock(&w->lock);
+    err = grid_crew_evaluator(w->crew, thread, &e);
     while (each_take(w, err, &i))
         err = w->fn(w->self, e, i);
-    evaluator_close(e);
     return NULL;
+}
+
+int grid_crew_each(struct grid_crew *crew, size_t n,
+                   int (*fn)(void *self, struct evaluator *e, size_t i), void *self)
+{
+    struct each w = {.crew = crew, .n = n, .fn = fn, .self = self};
+
+    pthread_mutex_init(&w.lock, NULL);
+    threads_run(n < (size_t)crew->jobs ? (int)n : crew->jobs, each_worker, &w);
+    pthread_mutex_destroy(&w.lock);
+    return w.err;
 }
 
 int grid_each(size_t n, int jobs, int (*fn)(void *self, struct evaluator *e, size_t i), void *self)
 {
-    struct each w = {.n = n, .fn = fn, .self = self};
+    struct grid_crew *crew = NULL;
+    int err = grid_crew_open(jobs, &crew);
 
-    pthread_mutex_init(&w.lock, NULL);
-    threads_run(jobs, each_worker, &w);
-    pthread_mutex_destroy(&w.lock);
-    return w.err;
+    if (!err)
+        err = grid_crew_each(crew, n, fn, self);
+    grid_crew_close(crew);
+    return err;
 }
 
 /* grid_run: all points are kept. */
