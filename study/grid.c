@@ -380,30 +380,31 @@ static int bounds_fill(struct grid *g, struct evaluator *e, const struct scenari
     return err;
 }
 
-/* Of every row of a table the MoE part alone, too. */
-static int moe_part_task(void *self, struct evaluator *e, size_t i)
+enum { LAST_TASKS = GRID_ROWS_MAX + 1 }; /* of a scenario */
+
+/* Of every row of a table the MoE part alone, too; and the bounds of the scenario. */
+static int last_task(void *self, struct evaluator *e, size_t i)
 {
     struct grid *g = self;
     const struct grid_point *rows[GRID_ROWS_MAX];
+    size_t scenario = i / LAST_TASKS;
+    int n = grid_rows(g, scenario, rows), row = (int)(i % LAST_TASKS), err;
     struct scenario s;
-    int n = grid_rows(g, i, rows), err = config_scenario(g->config, i, &s);
 
+    if (row >= n && row < GRID_ROWS_MAX)
+        return 0;
+    err = config_scenario(g->config, scenario, &s);
     if (err)
         return err;
-    for (int j = 0; j < n && !err; j++) {
-        struct grid_point *p = &g->points[rows[j] - g->points];
+    if (row < n) {
+        struct grid_point *p = &g->points[rows[row] - g->points];
 
         err = evaluate_moe_part(e, &s, p->policy, &p->knobs, &p->ev);
+    } else {
+        err = bounds_fill(g, e, &s, scenario);
     }
-    if (!err)
-        err = bounds_fill(g, e, &s, i);
     scenario_free(&s);
     return err;
-}
-
-static int moe_parts(struct grid *g, int jobs)
-{
-    return grid_each(config_num_scenarios(g->config), jobs, moe_part_task, g);
 }
 
 int grid_run(const struct config *c, int jobs, int interrupt,
@@ -430,7 +431,7 @@ int grid_run(const struct config *c, int jobs, int interrupt,
     if (!err)
         left_fill(g);
     if (!err)
-        err = moe_parts(g, jobs);
+        err = grid_each(config_num_scenarios(c) * LAST_TASKS, jobs, last_task, g);
     if (err)
         grid_free(g);
     else
