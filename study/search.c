@@ -483,8 +483,8 @@ int search_run(struct evaluator *e, const struct scenario *s, const struct searc
 {
     struct search run = {.e = e, .s = s, .space = space, .out = out, .to_beat_us = to_beat_us};
 
-    *out = (struct search_result){.grid = grid_points(space),
-                                  .whole = search_space_is_whole(space)};
+    *out = (struct search_result){.grid = grid_points(space)};
+    out->whole = search_space_is_whole(space);
     return out->whole ? grid_search(&run) : choices_search(&run);
 }
 
