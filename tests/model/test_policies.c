@@ -133,6 +133,8 @@ static void each_policy(struct world *w,
     check(w, &policy_sbo, &k);
     knobs_default(&policy_tbo, &k);
     check(w, &policy_tbo, &k);
+    knobs_default(&policy_dbo, &k);
+    check(w, &policy_dbo, &k);
 }
 
 static void check_trace(struct world *w, const struct policy *p, const struct knobs *k)
@@ -581,6 +583,11 @@ static void test_buffer_sets_are_reused_in_order(void **state)
     check_buffers(&w, &policy_tbo, &k);
     k.tbo_order = TBO_ORDER_SGLANG;
     check_buffers(&w, &policy_tbo, &k);
+    knobs_default(&policy_dbo, &k);
+    k.own[0] = 2; /* its threshold */
+    check_buffers(&w, &policy_dbo, &k);
+    knobs_default(&policy_tbo, &k);
+    k.tbo_order = TBO_ORDER_SGLANG;
 
     /* Both halves in one buffer set: one's dispatch overtakes the other's combine. */
     assert_int_equal(evaluate_plan(w.e, &w.s, &policy_tbo, &k, &plan), 0);
