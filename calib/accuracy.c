@@ -162,6 +162,30 @@ static bool fitted_to(const struct hw_profile *p, const struct data_set *set)
     return false;
 }
 
+#define PAIR_DIFFERS 0.05
+
+/* A fused layer with the same layer of split kernels right behind it, as both were run. */
+static bool is_pair(const struct data_row *fused, const struct data_row *split)
+{
+    return fused->law == DATA_MEGA && split->law == DATA_SPLIT && fused->ranks == split->ranks &&
+           fused->tokens == split->tokens && fused->experts == split->experts &&
+           strcmp(fused->system, split->system) == 0;
+}
+
+static void pairs_count(struct accuracy *a)
+{
+    for (size_t i = 1; i < a->set->n; i++) {
+        const struct data_row *fused = &a->set->rows[i - 1], *split = &a->set->rows[i];
+        double gain = split->latency_us - fused->latency_us;
+
+        if (!is_pair(fused, split) || isnan(a->predicted_us[i]) || isnan(a->predicted_us[i - 1]) ||
+            fabs(gain) <= PAIR_DIFFERS * fused->latency_us)
+            continue;
+        a->pairs++;
+        a->pairs_right += (a->predicted_us[i] > a->predicted_us[i - 1]) == (gain > 0);
+    }
+}
+
 int accuracy_open(const struct hw_profile *profile, const struct data_set *set,
                   struct accuracy **out)
 {
@@ -182,6 +206,7 @@ int accuracy_open(const struct hw_profile *profile, const struct data_set *set,
         rc = ERR_NOMEM;
     if (rc == 0) {
         predict_all(a, profile);
+        pairs_count(a);
         total_error(a, &s);
         rc = law_errors(a, &s);
     }

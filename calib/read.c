@@ -17,6 +17,7 @@ const char *data_law_name(enum data_law law)
 {
     static const char *const names[DATA_LAW_COUNT] = {
         [DATA_LL_DISPATCH] = "ll_dispatch",
+        [DATA_LL_LAYERED] = "ll_layered",
         [DATA_LL_COMBINE] = "ll_combine",
         [DATA_NORMAL_DISPATCH] = "normal_dispatch",
         [DATA_NORMAL_COMBINE] = "normal_combine",
@@ -53,6 +54,7 @@ const char *data_law_name(enum data_law law)
         [DATA_V2_COMBINE] = "v2_combine",
         [DATA_A2A_NVL] = "a2a_nvl",
         [DATA_MEGA] = "mega",
+        [DATA_SPLIT] = "split_layer",
         [DATA_SHOWN] = "no law",
     };
 

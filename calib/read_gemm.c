@@ -76,12 +76,15 @@ static bool deepgemm_is_other(const char *kernel, const char *distribution, cons
            strstr(note, "no flush") || (strstr(note, "hog") && !strstr(note, "no hog"));
 }
 
-static void deepgemm_overhead(const char *note, struct data_row *r)
+static void deepgemm_overhead(struct cells *c, const char *note, struct data_row *r)
 {
-    if (strstr(note, "back-to-back"))
-        r->latency_us -= GRAPH_GAP_US;
-    else if (!strstr(note, "CUPTI"))
-        r->latency_us -= EVENT_PAIR_US;
+    double extra = strstr(note, "back-to-back") ? GRAPH_GAP_US
+                   : strstr(note, "CUPTI")      ? 0
+                                                : EVENT_PAIR_US;
+
+    if (!c->err && r->latency_us <= extra)
+        cell_bad(c, "latency_us", "is less than what measuring itself takes");
+    r->latency_us -= extra;
 }
 
 static void system_of(struct cells *c, struct data_row *r)
@@ -114,7 +117,7 @@ void read_deepgemm(struct cells *c, struct data_row *r)
     b.of64 = cell_int(c, "blocks64", 1, 1 << 24);
     b.of128 = cell_int(c, "blocks128", 1, 1 << 24);
     cell_latency(c, "latency_us", r);
-    deepgemm_overhead(note, r);
+    deepgemm_overhead(c, note, r);
     if (hint && sscanf(hint, "expected_m=%d", &r->expected_m) != 1)
         cell_bad(c, "note", "has an expected_m that is no number");
     r->deepgemm = r->reference = true;

@@ -13,11 +13,13 @@
 #include "report/accuracy.h"
 #include "report/plot.h"
 #include "calib/accuracy.h"
+#include "calib/e2e.h"
 
 struct accuracy_args {
     struct measured_args measured;
-    char *profile, *rows, *plot;
+    char *profile, *rows, *plot, *fit_engines;
     bool groups, markdown, overwrite;
+    int left_out;
 };
 
 const struct opt accuracy_options[] = {
@@ -48,6 +50,16 @@ const struct opt accuracy_options[] = {
      .offset = offsetof(struct accuracy_args, markdown),
      .def = "false",
      .help = "the README's table"},
+    {.key = "left_out",
+     .type = OPT_ENUM,
+     .offset = offsetof(struct accuracy_args, left_out),
+     .choices = "none|model|system|engine",
+     .def = "none",
+     .help = "deployments: predict each of these with engine parameters fitted on the others"},
+    {.key = "fit_engines",
+     .type = OPT_STRING,
+     .offset = offsetof(struct accuracy_args, fit_engines),
+     .help = "deployments: fit the engines' parameters and write them to this folder"},
     MEASURED_OPTS(struct accuracy_args),
     {.key = NULL}};
 
@@ -193,6 +205,28 @@ static int run_layers(const struct accuracy_args *args, const struct cli *cli)
     return rc;
 }
 
+/* Deployments are judged row by row with the engines' parameters (serve/judge.h). */
+static int run_deployments(const struct accuracy_args *args, const struct cli *cli)
+{
+    const char *inputs[] = {cli->words[0]};
+    struct deployments_args what = {.path = cli->words[0],
+                                    .left_out = args->left_out,
+                                    .fit_folder = args->fit_engines,
+                                    .rows = args->rows,
+                                    .format = cli->format};
+    int rc = cli->num_words == 1 ? 0 : ERR_USAGE;
+
+    if (rc)
+        log_error("accuracy: a file of deployments stands alone");
+    if (rc == 0 && args->rows)
+        rc = measured_check_output(args->rows, args->overwrite, inputs, 1);
+    if (rc == 0)
+        rc = accuracy_deployments(&what);
+    if (rc == 0)
+        draw(args, cli);
+    return rc;
+}
+
 int cmd_accuracy(int argc, char **argv)
 {
     struct accuracy_args args = {0};
@@ -205,6 +239,8 @@ int cmd_accuracy(int argc, char **argv)
     } else if (rc == 0 && cli.num_words == 0) {
         log_error("accuracy: which files? (peosim accuracy --help)");
         rc = ERR_USAGE;
+    } else if (rc == 0 && e2e_matches(cli.words[0])) {
+        rc = run_deployments(&args, &cli);
     } else if (rc == 0 && layers_matches(cli.words[0])) {
         rc = run_layers(&args, &cli);
     } else if (rc == 0) {

@@ -5,4 +5,13 @@
 
 int cmd_accuracy(int argc, char **argv);
 
+/* What `accuracy` does with a file of whole deployments. */
+struct record_format;
+struct deployments_args {
+    const char *path, *fit_folder, *rows; /* fit_folder, rows: NULL = not asked for */
+    int left_out;                         /* index into none, model, system, engine */
+    const struct record_format *format;
+};
+int accuracy_deployments(const struct deployments_args *args);
+
 #endif

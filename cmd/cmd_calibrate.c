@@ -259,11 +259,12 @@ static int versions_set(struct hw_profile *p, const struct measured *m)
     return 0;
 }
 
-static int fit(const struct calibrate_args *args, struct hw_profile *p, const struct measured *m,
-               struct fit_report *report)
+static int fit(const struct calibrate_args *args, int threads, struct hw_profile *p,
+               const struct measured *m, struct fit_report *report)
 {
     struct fit_options o = {.seed = (unsigned long)args->seed,
                             .starts = args->starts,
+                            .threads = threads,
                             .cv = args->cv,
                             .only = args->only};
     char today[32] = "";
@@ -312,7 +313,7 @@ static int run(const struct calibrate_args *args, const struct cli *cli, struct 
     if (rc == 0 && args->assume_from)
         rc = assume(args, p);
     if (rc == 0 && num > 0)
-        rc = fit(args, p, &m, report);
+        rc = fit(args, cli_jobs(cli), p, &m, report);
     if (rc == 0)
         rc = versions_set(p, &m);
     if (rc == 0 && !args->markdown)

@@ -9,6 +9,7 @@
 #include "cmd/cmd_calibrate.h"
 #include "cmd/cmd_diff.h"
 #include "cmd/cmd_validate.h"
+#include "serve/planner.h"
 #include "study/capacity_config.h"
 
 static const struct cmd commands[] = {
@@ -57,6 +58,17 @@ static const struct cmd commands[] = {
       "peosim recommend dpsk_ep64 --nic-Gbitps 800 --json   # with twice the NIC, for a program"},
      {NULL},
      ANSWERS_ALL},
+    {"synthesize",
+     "CONFIG [flags]",
+     "schedules found by search, beyond those of the policies; plan files",
+     cmd_synthesize,
+     synthesize_options,
+     true,
+     true,
+     {"peosim synthesize configs/dpsk_ep64.yaml   # per batch: the gain, the bound, a plan file",
+      "peosim synthesize dpsk_ep64 --batch 64 --evaluations 2000 --search-seed 2"},
+     {NULL},
+     ANSWERS_ALL},
     {"why",
      "CONFIG [flags]",
      "what the critical path is made of, and what each fix is worth",
@@ -72,7 +84,7 @@ static const struct cmd commands[] = {
      "CONFIG [flags]",
      "print the schedule of each point, one op a line",
      cmd_plan,
-     NULL,
+     plan_options,
      true,
      true,
      {"peosim plan configs/dpsk_ep64.yaml --batch 64   # streams, SMs, what waits for what",
@@ -156,6 +168,17 @@ static const struct cmd commands[] = {
      {"peosim pass configs/dsv3_decode_ep128_h800.yaml   # a decode step of all layers",
       "peosim pass dsv3_prefill_ep32_h800 --json"},
      {NULL},
+     ANSWERS_ALL},
+    {"serve-plan",
+     "FILE [flags]",
+     "the cheapest deployment that keeps TTFT and TPOT, by simulated requests",
+     cmd_serve_plan,
+     NULL,
+     true,
+     false,
+     {"peosim serve-plan configs/serve-plan/dsv3.yaml   # which GPUs, how split, how many",
+      "peosim serve-plan dsv3.yaml --set traffic.kind=trace --set traffic.trace=t.jsonl"},
+     {planner_options},
      ANSWERS_ALL},
     {"capacity",
      "FILE [flags]",

@@ -64,6 +64,8 @@ enum hw_scale { HW_SCALE_SAME, HW_SCALE_NVLINK, HW_SCALE_HBM, HW_SCALE_FP8, HW_S
     X(LL_DISP_SEND_SHARE,  "ll.dispatch_send_share", "",     0, 2,     0.75,           SAME, "share of the fixed time that a send kernel of its own takes; 0 = what the receive leaves") \
     X(LL_DISP_ROUND_TOKEN_NS, "ll.dispatch_round_token_ns", "ns", 0, 1e5, 2000,     SAME, "sends in rounds, one CTA: one token, looked at in every round") \
     X(LL_DISP_ROUND_CAST_NS, "ll.dispatch_round_cast_ns", "ns", 0, 1e5, 400,        SAME, "the same, more in the round that casts, at 7168 channels") \
+    X(LL_RELAY_US,         "ll.relay_us",         "us",      0, 1000,  31,          SAME, "layered dispatch: from a copy's arrival until it is forwarded") \
+    X(LL_RELAY_SHARE,      "ll.relay_share",      "",        0, 1,     0.2,         SAME, "share of it that a send and a receive kernel of its own each take") \
     X(LL_COMB_FIXED_US,    "ll.combine_fixed_us", "us",      0, 1000,  6.4,         SAME, "fused low-latency combine: start, grid barrier, flags") \
     X(LL_COMB_EXPERT_NS,   "ll.combine_expert_ns", "ns",     0, 1000,  1,           SAME, "more per expert of the round") \
     X(LL_COMB_GROUP_US,    "ll.combine_group_us", "us",      0, 1000,  0.5,         SAME, "more where a CTA serves several experts") \
@@ -162,6 +164,7 @@ enum hw_scale { HW_SCALE_SAME, HW_SCALE_NVLINK, HW_SCALE_HBM, HW_SCALE_FP8, HW_S
     X(MEGA_HBM_EFF,       "mega.hbm_eff", "", 0.05, 1.2, 0.75, SAME, "share of nominal HBM bandwidth over the weights") \
     X(MEGA_CORNER,        "mega.corner", "", 1, 20, 5, SAME, "how sharply SM time and HBM time add: (a^c + b^c)^(1/c)") \
     X(MEGA_LINK_EFF,      "mega.link_eff", "", 0.02, 1.5, 0.7, SAME, "share of nominal NVLink that its pulls and stores reach") \
+    X(MEGA_AROUND_US,     "mega.around_us", "us", 0, 1000, 20, SAME, "of mega.fixed_us, what a trace of the kernel alone does not show: launch, quantisation") \
     X(MEGA_BARRIER_US,    "mega.barrier_us", "us", 0, 1000, 4, SAME, "barrier over NVLink in front of the sum over top-k") \
     X(V2_DISP_FIXED_US,   "v2.dispatch_fixed_us", "us", 0, 1000, 12, SAME, "DeepEP V2 dispatch: launch, barrier, first row") \
     X(V2_COMB_FIXED_US,   "v2.combine_fixed_us", "us", 0, 1000, 30, SAME, "DeepEP V2 combine: the same") \

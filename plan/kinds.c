@@ -10,9 +10,11 @@ static const struct plan_op_traits op_traits[] = {
 };
 
 static const struct plan_comm_traits comm_traits[] = {
-#define COMM_ROW(name, text, dedup, flag, message, kernels, rows, sms, buffers, reach, beside)     \
+#define COMM_ROW(name, text, dedup, back, flag, message, kernels, rows, sms, buffers, reach,       \
+                 beside)                                                                           \
     {text,                                                                                         \
      FLOW_PER_##dedup,                                                                             \
+     FLOW_PER_##back,                                                                              \
      flag,                                                                                         \
      COMM_MESSAGE_##message,                                                                       \
      COMM_KERNELS_##kernels,                                                                       \

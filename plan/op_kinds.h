@@ -43,6 +43,9 @@
     /* received copies to the rows of each expert chosen; their weighted sum, one per copy */      \
     X(PERMUTE,        "permute",        COMPUTE, NOTHING, ROWS,   EXPERTS,   "Perm")               \
     X(UNPERMUTE,      "unpermute",      COMPUTE, NOTHING, ROWS,   EXPERTS,   "Unp")                \
+    /* an engine's whole expert layer as one call: router's output to summed rows; n = inter of this   \
+     * rank, k = hidden */                                                                         \
+    X(EXPERTS,        "experts",        COMPUTE, NOTHING, ROWS,   EXPERTS,   "Ffn")                \
     /* one kernel that holds its SMs while other ops run inside it (DEP_PART) */                   \
     X(FUSED,          "fused_kernel",   FUSED,   NOTHING, TOKENS, OTHER,     "Mega")
 /* clang-format on */

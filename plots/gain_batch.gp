@@ -47,7 +47,7 @@ do for [ext in "png svg"] {
         (names[i] eq "none" ? 0 : column("gain_pct")) \
         with linespoints linewidth 2 pointsize 1.2 pointtype point_of(i) \
         linecolor rgb line_rgb(i) \
-        dashtype 1 + (names[i] eq "none") \
+        dashtype line_dash(i) \
         title names[i]
     unset output
 }

@@ -22,11 +22,8 @@ if (to_us <= from_us) { to_us = from_us + 1 }
 streams = max(1, num_names)
 mode = max_round > 0 ? 2 : max_batch > 0 ? 1 : 0
 
-# Kinds of ops: functions of plan/op_kinds.h's rows, and the table of the links' loads (empty: none),
-# written beside the table (report/plot.c).
-load "kinds.gp"
-
-# What leaves the rank on its links, a lane per link that carries anything.
+# What leaves the rank on its links (kinds.gp names their table, if any), a lane per link that
+# carries anything.
 array load_counter[2] = ["nic_egress_GBps", "nvlink_egress_GBps"]
 array load_name[2] = ["NIC out", "NVLink out"]
 array load_most[2] = [0, 0]

@@ -41,6 +41,6 @@ do for [ext in "png svg"] {
         using (strcol("policy") eq names[i] ? column("batch") : NaN):(column("layer_us")) \
         with linespoints linewidth 2 pointsize 1.2 pointtype point_of(i) \
         linecolor rgb line_rgb(i) \
-        dashtype 1 + (names[i] eq "none") title names[i]
+        dashtype line_dash(i) title names[i]
     unset output
 }

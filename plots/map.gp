@@ -24,7 +24,7 @@ unset table
 
 nx = words(xs)
 strength(s) = s eq "clear" ? 0.75 : s eq "likely" ? 0.5 : 0.25
-colour(w, s) = w eq "none" ? rgb_of("777777", strength(s)) : okabe(name_index(w) - 1, strength(s))
+colour(w, s) = policy_rgb(w, name_index(w), strength(s))
 set title heading
 set xlabel "batch (tokens per rank)"
 set ylabel ykey eq "key" ? "" : ykey

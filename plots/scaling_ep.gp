@@ -40,7 +40,7 @@ do for [ext in "png svg"] {
     plot for [i = 1:num_names] csv \
         using (strcol("policy") eq names[i] ? column("ep") : NaN):(column("layer_us")) \
         with linespoints linewidth 2 pointsize 1.2 pointtype point_of(i) \
-        linecolor rgb line_rgb(i) dashtype 1 + (names[i] eq "none")
+        linecolor rgb line_rgb(i) dashtype line_dash(i)
     set offsets graph 0.04, graph 0.04, 0, 0
     set yrange [low - pad:high + pad]
     set ylabel "gain over no overlap (%)"
@@ -55,7 +55,7 @@ do for [ext in "png svg"] {
         using (strcol("policy") eq names[i] ? column("ep") : NaN): \
         (names[i] eq "none" ? 0 : column("gain_pct")) \
         with linespoints linewidth 2 pointsize 1.2 pointtype point_of(i) \
-        linecolor rgb line_rgb(i) dashtype 1 + (names[i] eq "none") title names[i]
+        linecolor rgb line_rgb(i) dashtype line_dash(i) title names[i]
     unset multiplot
     unset output
 }

@@ -8,6 +8,9 @@ set datafile columnheaders
 set datafile missing "NaN"
 set encoding utf8
 
+# Tables of the program, written beside the data (report/plot.c).
+load "kinds.gp"
+
 font_name = "DejaVu Sans"
 png_term = strstrt(GPVAL_TERMINALS, "pngcairo") ? "pngcairo" : "png"
 
@@ -51,8 +54,13 @@ point_of(i) = word("7 5 9 11 13 4 6 8 10 12", 1 + (i - 1) % 10) + 0
 low_of(a, b) = b < a ? b : a
 high_of(a, b) = b > a ? b : a
 
-# A line per series; `none` is what the others are held against.
-line_rgb(i) = names[i] eq "none" ? rgb_of("333333", 1) : okabe(i - 1, 1)
+# A line per series. A policy has one colour in all pictures, by its row in the table of policies
+# (policy_index of kinds.gp); `none`, which the others are held against, is grey. Methods of a policy
+# ("peo 2") differ by their dashes.
+policy_rgb(s, i, f) = word(s, 1) eq "none" ? rgb_of("777777", f) : \
+    okabe(policy_index(word(s, 1)) > 0 ? policy_index(word(s, 1)) - 1 : i - 1, f)
+line_rgb(i) = policy_rgb(names[i], i, 1)
+line_dash(i) = names[i] eq "none" ? 2 : words(names[i]) > 1 ? 1 + (int(word(names[i], 2)) + 3) % 4 : 1
 
 # heat(x, most): white at 0, blue for gains up to `most`, orange-red for losses down to -most.
 heat(x, most) = x >= 0 ? rgb_of("0072B2", 0.75 * min(1.0, x / most)) : \

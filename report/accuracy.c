@@ -15,7 +15,7 @@ struct row {
     int64_t n, outside, other, bad;
     double median_pct, p90_pct, max_pct, bias_pct;
     double median_ape, p90_ape, max_ape, bias;
-    json_t *laws;
+    json_t *laws, *pairs;
 };
 
 #define AT(field) .offset = offsetof(struct row, field)
@@ -55,6 +55,7 @@ static const struct record_column columns[] = {
      .views = RECORD_ALL},
     {.key = "other_systems", .type = RECORD_INT64, AT(other), .views = RECORD_NESTED},
     {.key = "bad_rows", .type = RECORD_INT64, AT(bad), .views = RECORD_NESTED},
+    {.key = "pairs", .type = RECORD_OBJECT, AT(pairs), .views = RECORD_NESTED},
     {.key = "laws", .type = RECORD_OBJECT, AT(laws), .views = RECORD_NESTED},
 };
 static const struct record_table files_table = {.key = "files",
@@ -126,6 +127,11 @@ static void people_write(const struct accuracy *a, bool groups, struct record *r
     snprintf(all.name, sizeof all.name, "all");
     if (a->num_laws > 1)
         record_row(r, &all);
+    if (a->pairs > 0)
+        record_note(r,
+                    "  fused against split: the faster one right in %d of %d pairs that differ by "
+                    "over 5%%\n",
+                    a->pairs_right, a->pairs);
     if (a->no_law > 0)
         record_note(r, "  %zu rows without a prediction: no law or table has them\n", a->no_law);
     if (a->other > 0)
@@ -148,7 +154,10 @@ static void nested_write(const struct accuracy *a, struct record *r)
                                 law.median_ape, "p90_ape", law.p90_ape, "max_ape", law.max_ape,
                                 "bias", law.bias, "outside", (json_int_t)law.outside));
     }
+    if (a->pairs > 0) /* fused against split: which is the faster one */
+        row.pairs = json_pack("{s:i, s:i}", "n", a->pairs, "right", a->pairs_right);
     record_row(r, &row);
+    json_decref(row.pairs);
     json_decref(row.laws);
 }
 

@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "model/policy/policy.h"
 #include "trace/log.h"
 
 #define HTML_MAX_BYTES ((size_t)256 << 20)
@@ -218,13 +219,17 @@ static void panel_texts(const struct trace_log *log, const struct keep *keep, js
     json_object_set_new(panel, "causes", causes);
 }
 
-/* counters.csv belongs to the timeline of spans.csv: one rank's load, a step function a counter. */
-static int panel_counters(const char *folder, json_t *panel)
+/* NAMEcounters.csv belongs to the timeline of NAMEspans.csv: one rank's load, a step function a
+ * counter. */
+static int panel_counters(const char *folder, const char *spans, json_t *panel)
 {
     json_t *all = json_array(), *rank = json_null();
-    char path[HTML_PATH_MAX];
+    char path[HTML_PATH_MAX], file[HTML_PATH_MAX];
     struct csv *csv = NULL;
-    int err = in_folder(folder, "counters.csv", path) ? csv_read(path, HTML_MAX_BYTES, &csv) : 0;
+    int stem = (int)(strlen(spans) - strlen("spans.csv"));
+    bool there = snprintf(file, sizeof file, "%.*scounters.csv", stem, spans) < HTML_PATH_MAX &&
+                 in_folder(folder, file, path);
+    int err = there ? csv_read(path, HTML_MAX_BYTES, &csv) : 0;
     int at[4] = {-1, -1, -1, -1};
 
     if (csv) {
@@ -309,9 +314,7 @@ static int panel_of(const char *folder, const char *file, const json_t *titles, 
     json_object_set_new(panel, "ranks", json_integer(log->ranks));
     json_object_set_new(panel, "last", json_integer(time_of(last)));
     json_object_set_new(panel, "slowest", json_integer(trace_log_slowest_rank(log)));
-    err = !strcmp(file, "spans.csv") ? panel_counters(folder, panel) : 0;
-    if (!json_object_get(panel, "counters"))
-        json_object_set_new(panel, "counters", json_array());
+    err = panel_counters(folder, file, panel);
     trace_log_free(log);
     *out = panel;
     return err;
@@ -394,9 +397,12 @@ static void config_of(const json_t *summary, json_t *data)
 
 static int data_of(const char *folder, json_t **out)
 {
-    json_t *data = json_object(), *summary = NULL;
+    json_t *data = json_object(), *policies = json_array(), *summary = NULL;
     int err = json_in(folder, "summary.json", &summary);
 
+    for (size_t i = 0; i < policy_count(); i++)
+        json_array_append_new(policies, json_string(policy_at(i)->name));
+    json_object_set_new(data, "policies", policies); /* a colour each, in this order */
     json_object_set_new(data, "folder", json_string(folder));
     if (!err)
         err = panels_of(folder, data);

@@ -14,6 +14,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/watch.h"
+#include "model/policy/policy.h"
 #include "plan/op_kinds.h"
 
 #define PLOT_MAX_EXTRA  5
@@ -231,11 +232,15 @@ out:
     return rc;
 }
 
-/* What plots/lanes.gp knows of kinds of ops: the rows of plan/op_kinds.h, as functions of gnuplot.
+/* What plots/style.gp and lanes.gp know of the program's tables, as functions of gnuplot: the place
+ * of a policy among the policies (0 = none, -1 = no policy) and the rows of plan/op_kinds.h.
  * Colour: an index of the palette, -1 = grey, -2 = no kind of ours. */
 static void kinds_write(FILE *f)
 {
-    fputs("kind_colour(s) = ", f);
+    fputs("policy_index(s) = ", f);
+    for (size_t i = 0; i < policy_count(); i++)
+        fprintf(f, "s eq '%s' ? %zu : ", policy_at(i)->name, i);
+    fputs("-1\nkind_colour(s) = ", f);
     for (int k = 0; k < OP_KIND_COUNT; k++)
         fprintf(f, "s eq '%s' ? %d : ", plan_op_traits((enum plan_op_kind)k)->text,
                 plan_part_colour(plan_op_traits((enum plan_op_kind)k)->part));

@@ -293,6 +293,8 @@ const char *coverage_closed_by(enum plan_op_kind kind, int nodes)
         return "dense GEMMs by m, n, k and dtype; norms and rotary embedding of a layer";
     case OP_ROUTER:
         return "the gate GEMM and top-k kernel by tokens (`peosim microbench`, kind router)";
+    case OP_EXPERTS:
+        return "the engine's fused expert layer by tokens, width and experts";
     case OP_ACT_QUANT:
     case OP_MLP_ACT:
         return "SiLU*mul with quantisation by rows (`peosim microbench`, kind act_quant)";

@@ -18,15 +18,16 @@ allowed() {
     validate/*) echo base plan trace hw kernels validate ;;
     calib/*) echo base plan hw model calib ;;
     study/*) echo base plan trace hw model sim calib study ;;
-    report/*) echo base plan trace hw model sim calib study report ;;
-    cmd/*) echo base plan trace hw model sim calib study report validate cmd ;;
-    tests/*) echo base plan trace hw model sim calib study report kernels validate cmd tests ;;
+    serve/*) echo base plan trace hw model sim calib study serve ;;
+    report/*) echo base plan trace hw model sim calib study serve report ;;
+    cmd/*) echo base plan trace hw model sim calib study serve report validate cmd ;;
+    tests/*) echo base plan trace hw model sim calib study serve report kernels validate cmd tests ;;
     *) echo ;;
     esac
 }
 
 check_rooms() {
-    find base plan trace hw model sim calib study report kernels validate cmd tests -name '*.[ch]' -o -name '*.cu' \
+    find base plan trace hw model sim calib study serve report kernels validate cmd tests -name '*.[ch]' -o -name '*.cu' \
         -o -name '*.cuh' 2>/dev/null | sort | while read -r file; do
         rooms=" $(allowed "$file") "
         grep -n '^[[:space:]]*#[[:space:]]*include[[:space:]]*"' "$file" |
@@ -43,7 +44,7 @@ check_rooms() {
     done
     # The CPU half must build where there is no CUDA.
     grep -nE '^[[:space:]]*#[[:space:]]*include[[:space:]]*[<"](cuda|cupti|nccl|cublas|nvml|cooperative_groups)' \
-        -r base plan trace hw model sim calib study report cmd validate tests --include='*.[ch]' 2>/dev/null |
+        -r base plan trace hw model sim calib study serve report cmd validate tests --include='*.[ch]' 2>/dev/null |
         grep -v '^validate/gpu_\|^validate/bench/\|^tests/gpu/' | sed 's/:\([0-9]*\):.*/:\1: a CUDA or NCCL header outside kernels\/ and validate\/gpu_*/'
     grep -nE '#include "validate/(gpu_|bench/)' -r validate --include='*.[ch]' 2>/dev/null |
         grep -v '^validate/gpu_\|^validate/bench/' | sed 's/:\([0-9]*\):.*/:\1: the CPU half may not include the GPU half/'
@@ -55,7 +56,7 @@ needs_cuda() {
 }
 
 check_headers() {
-    for header in $(find base plan trace hw model sim calib study report kernels validate cmd -name '*.h'); do
+    for header in $(find base plan trace hw model sim calib study serve report kernels validate cmd -name '*.h'); do
         case $header in
         validate/gpu_* | validate/bench/*) continue ;; # may need CUDA's headers
         esac

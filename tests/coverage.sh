@@ -6,7 +6,7 @@ set -u -o pipefail
 cd "$(dirname "$0")/.." || exit 2
 build=${1:?usage: coverage.sh BUILD [FLOOR]}
 floor=${2:-90}
-rooms="base plan trace hw model sim calib study report validate cmd"
+rooms="base plan trace hw model sim calib study serve report validate cmd"
 
 # Objects that no test ran leave no counts: gcov is told of every source that was built.
 for note in $(find $(for r in $rooms; do [ -d "$build/$r" ] && echo "$build/$r"; done) -name '*.gcno' | sort); do

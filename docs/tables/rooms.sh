@@ -37,7 +37,7 @@ function arrow(a, b) {
 }
 BEGIN {
     # From left to right within a row; rooms that are new stand behind them.
-    n = split("sim/flow sim plan trace study report cmd base model hw calib kernels validate", order, " ")
+    n = split("sim/flow sim plan trace study serve report cmd base model hw calib kernels validate", order, " ")
     for (i = 1; i <= n; i++)
         known[order[i]] = 1
 }

@@ -90,6 +90,14 @@ static struct op_experts experts_of(const struct plan *plan, const struct plan_o
     return (struct op_experts){op->first_expert, op->num_experts};
 }
 
+/* As many as rounds of this size would be; a part of the experts is a round however large. */
+static int rounds_of(const struct plan *plan, const struct op_experts *e)
+{
+    int rounds = plan->experts_per_rank / e->num;
+
+    return e->num < plan->experts_per_rank && rounds < 2 ? 2 : rounds;
+}
+
 static bool same_node(const struct plan *plan, int a, int b)
 {
     return a / plan->ranks_per_node == b / plan->ranks_per_node;
@@ -184,8 +192,18 @@ static bool ll_assumed(const struct law_cost *c, const struct law_ll *in, const 
                                                            : HW_LL_DISP_ROUND_TOKEN_NS);
 }
 
-void cost_comm_low_latency(const struct law_cost *c, const struct plan *plan, int rank, int index,
-                           struct cost_work *out)
+/* Copies of layered dispatch, forwarded ones included, and those over the NIC. */
+static void relay_rows(const struct plan *plan, int rank, int op, struct law_ll *in)
+{
+    struct cost_copies copies;
+
+    cost_copies_of(plan, rank, op, &copies);
+    in->rows_off_node = copies.far;
+    in->rows_sent = copies.near + copies.far;
+}
+
+static void low_latency(const struct law_cost *c, const struct plan *plan, int rank, int index,
+                        bool relay, struct cost_work *out)
 {
     const struct plan_op *op = &plan->ops[index];
     const struct plan_batch *batch = &plan->batches[op->batch];
@@ -196,23 +214,39 @@ void cost_comm_low_latency(const struct law_cost *c, const struct plan *plan, in
         .sms = op->sms,
         .num_sms = plan->num_sms,
         .experts = e.num * plan->ranks,
-        .num_rounds = plan->experts_per_rank / e.num,
+        .num_rounds = rounds_of(plan, &e),
         .cast = !back && op->dtype != DTYPE_BF16 && e.first == 0,
         .tokens = batch->num_tokens,
         .topk = batch->routing->topk,
         .hidden = op->n,
         .message_bytes = cost_message_bytes(back ? FLOW_COMBINE : FLOW_DISPATCH, op->dtype, op->n),
         .ranks = plan->ranks,
-        .ranks_per_node = plan->ranks_per_node};
+        .ranks_per_node = plan->ranks_per_node,
+        .relay = relay};
 
-    if (in.part != LAW_RECV)
+    if (in.part != LAW_RECV && relay)
+        relay_rows(plan, rank, index, &in);
+    else if (in.part != LAW_RECV)
         (back ? combine_rows : dispatch_rows)(plan, op, rank, &in);
     if (in.part != LAW_SEND)
         in.rows_recv = back ? (double)in.tokens * in.topk : expert_rows(plan, op, rank);
     if (in.part != LAW_SEND && !back)
         in.hot_rows = plan_op_hot_rows(plan, (int)(op - plan->ops), rank);
     (back ? law_ll_combine : law_ll_dispatch)(c->v, &in, out);
-    out->assumed = ll_assumed(c, &in, out, back);
+    out->assumed = ll_assumed(c, &in, out, back) || (relay && !rests_on_data(c, HW_LL_RELAY_US));
+}
+
+void cost_comm_low_latency(const struct law_cost *c, const struct plan *plan, int rank, int op,
+                           struct cost_work *out)
+{
+    low_latency(c, plan, rank, op, false, out);
+}
+
+/* Its combine is the low-latency one. */
+void cost_comm_layered(const struct law_cost *c, const struct plan *plan, int rank, int op,
+                       struct cost_work *out)
+{
+    low_latency(c, plan, rank, op, !is_combine(plan->ops[op].kind), out);
 }
 
 static const struct plan_flow *flow_of(const struct plan *plan, int op)
@@ -320,7 +354,7 @@ static double rows_back(const struct plan *plan, const struct plan_op *op, int r
     const struct plan_batch *batch = &plan->batches[op->batch];
     double copies = 0;
 
-    if (plan_comm_traits(op->comm)->dedup == FLOW_PER_EXPERT)
+    if (plan_comm_traits(op->comm)->back == FLOW_PER_EXPERT)
         return (double)batch->num_tokens * batch->routing->topk;
     for (int i = 0; i < plan->num_flows; i++) {
         const struct plan_flow *f = &plan->flows[i];
@@ -412,7 +446,7 @@ static enum basis dense_basis(enum law_dense_dtype dtype)
 static void dense_law(const struct law_cost *c, const struct plan_op *op,
                       const struct law_dense *in, struct cost_work *out)
 {
-    law_dense_work(c->v, in, out);
+    law_memo_dense(c->memo, c->v, in, out);
     out->assumed = c->assumed[dense_basis(in->dtype)];
     if (law_is_four_bit(op->dtype) && in->dtype != LAW_DENSE_NVFP4)
         law_four_bit(c->v, op->dtype, (double)op->n * op->k, in->num_sms, out);
@@ -511,7 +545,8 @@ void cost_op_expert_gemm(const struct law_cost *c, const struct plan *plan, int 
                              .k = op->k,
                              .sms = op->sms,
                              .num_sms = plan->num_sms,
-                             .block_m = op->block_m};
+                             .block_m = op->block_m,
+                             .memo = c->memo};
 
     /* The validator's kernel was told the fullest expert of all ranks, so that all chose alike; by
      * rule 3 it is told the rows of each of its own. */
@@ -884,6 +919,10 @@ int cost_open(const struct hw_profile *profile, struct cost *out)
 
     if (rc == 0)
         rc = law_attn_families_open(c->profile, &c->families);
+    if (rc == 0)
+        rc = law_ffn_families_open(c->profile, &c->ffn);
+    if (rc == 0)
+        rc = law_memo_open(&c->memo);
     if (rc != 0) {
         if (c)
             hw_profile_free(c->profile);
@@ -902,6 +941,7 @@ int cost_open(const struct hw_profile *profile, struct cost *out)
                          .eager_launch_ns = c->v[HW_LAUNCH_EAGER_US] * 1e3,
                          .check = cost_check,
                          .work = cost_of,
+                         .least = cost_least_of,
                          .interference = cost_interference,
                          .placement = cost_placement};
     return 0;
@@ -913,6 +953,8 @@ void cost_close(struct cost *cost)
 
     if (c) {
         law_attn_families_close(&c->families);
+        law_ffn_families_close(&c->ffn);
+        law_memo_close(c->memo);
         hw_profile_free(c->profile);
     }
     free(c);

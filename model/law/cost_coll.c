@@ -88,16 +88,20 @@ int cost_coll_nodes_ns(const struct hw_profile *p, const char *name, int ranks, 
     return rc;
 }
 
-/* Whose own all-reduce engines take in the sizes it was measured for, if it is the faster one. */
-#define ENGINE_ALL_REDUCE "ar_sglang"
+/* Whose own all-reduce an engine takes in the sizes it was measured for, if it is the faster one.
+ */
+static const char *const engine_tables[] = {[ATTN_ENGINE_AUTO] = "ar_sglang",
+                                            [ATTN_ENGINE_SGLANG] = "ar_sglang",
+                                            [ATTN_ENGINE_VLLM] = "ar_vllm",
+                                            [ATTN_ENGINE_TRTLLM] = "ar_trtllm"};
 
-static void engine_all_reduce(const struct hw_profile *p, int ranks, double bytes, double *ns,
-                              bool *assumed)
+static void engine_all_reduce(const struct hw_profile *p, enum plan_attn_engine engine, int ranks,
+                              double bytes, double *ns, bool *assumed)
 {
     bool outside, guessed;
     double own;
 
-    if (cost_coll_ns(p, ENGINE_ALL_REDUCE, ranks, bytes, &own, &outside, &guessed) == 0 &&
+    if (cost_coll_ns(p, engine_tables[engine], ranks, bytes, &own, &outside, &guessed) == 0 &&
         !outside && own < *ns) {
         *ns = own;
         *assumed = guessed;
@@ -129,7 +133,7 @@ void cost_coll_work(const struct hw_profile *p, const struct plan *plan, const s
     floor_ns = fmin(floor_ns, ns);
     ns = floor_ns + (ns - floor_ns) * fmax(1, full / op->sms);
     if (op->kind == OP_ALL_REDUCE && ranks > 1)
-        engine_all_reduce(p, ranks, bytes, &ns, &assumed);
+        engine_all_reduce(p, plan->attn.engine, ranks, bytes, &ns, &assumed);
     if (nodes > 1) {
         ns += nic_ns(p, name, op->coll_ranks, nodes, bytes);
         assumed = true;

@@ -5,8 +5,10 @@
 
 #include "hw/profile.h"
 #include "model/law/attn_family.h"
+#include "model/law/ffn_family.h"
 #include "model/law/gemm.h"
 #include "model/law/law.h"
+#include "model/law/memo.h"
 #include "plan/cost.h"
 
 /* A kind without a row has no law: plans with such an op are refused by name (cost.check). */
@@ -35,12 +37,14 @@
     X(LM_HEAD, cost_op_dense)                                                                      \
     X(PERMUTE, cost_op_permute)                                                                    \
     X(UNPERMUTE, cost_op_permute)                                                                  \
+    X(EXPERTS, cost_op_experts)                                                                    \
     X(FUSED, cost_op_fused)
 
 /* Library, its law, the names under which `calibrate` stores the ranges its dispatch and combine
  * were fitted in (NULL: no law of its own was fitted), and how a compute kernel beside slows it. */
 #define COST_COMM_LAWS(X)                                                                          \
     X(LOW_LATENCY, cost_comm_low_latency, "ll_dispatch", "ll_combine", cost_beside_low_latency)    \
+    X(LAYERED_LL, cost_comm_layered, "ll_layered", "ll_combine", cost_beside_low_latency)          \
     X(NORMAL, cost_comm_normal, "normal_dispatch", "normal_combine", cost_beside_warps)            \
     X(NCCL, cost_comm_a2a, NULL, NULL, cost_beside_a2a)                                            \
     X(NCCL_RANK, cost_comm_a2a, NULL, NULL, cost_beside_a2a)                                       \
@@ -68,7 +72,9 @@ struct law_cost {
     bool assumed[BASIS_COUNT];
     struct hw_profile *profile; /* for tables */
     struct law_attn_families families;
+    struct law_ffn_families ffn;
     const struct hw_table *dense[LAW_DENSE_COUNT]; /* of the profile; NULL = none */
+    struct law_memo *memo;
 };
 
 /* The work of op on rank, as cost.work. */
@@ -93,6 +99,8 @@ struct cost_copies {
 };
 void cost_copies_of(const struct plan *plan, int rank, int op, struct cost_copies *out);
 
+/* cost.least */
+void cost_least_of(void *self, const struct plan *plan, int rank, int op, struct cost_least *out);
 /* A GEMM inside a fused kernel (GEMM_FUSED). */
 cost_law cost_mega_gemm;
 

@@ -35,11 +35,19 @@ static double off_node_experts(const struct law_ll *in)
 
 static double dispatch_fixed_ns(const double *v, const struct law_ll *in)
 {
-    double far = off_node_experts(in);
+    double far = in->relay ? 0 : off_node_experts(in);
 
     return v[HW_LL_DISP_FIXED_US] * 1e3 + v[HW_LL_DISP_EXPERT_NS] * in->experts +
            v[HW_LL_DISP_KIB_NS] * in->hidden / 1024 + v[HW_LL_DISP_TOPK_NS] * in->topk +
            (far > 0 ? v[HW_LL_DISP_NODE_US] * 1e3 + v[HW_LL_DISP_FLAG_NS] * far : 0);
+}
+
+/* Layered: the hop between arrival and forwarding; kernels apart each see a part of it. */
+static double relay_ns(const double *v, const struct law_ll *in)
+{
+    double share = in->part == LAW_FUSED ? 1 : v[HW_LL_RELAY_SHARE];
+
+    return in->relay ? v[HW_LL_RELAY_US] * 1e3 * share : 0;
 }
 
 /* Pull 492's sends in rounds: each CTA goes through all its tokens in every round, one after
@@ -85,12 +93,13 @@ static void dispatch_send(const double *v, const struct law_ll *in, struct cost_
 }
 
 /* A fused kernel copies each expert's rows as soon as their count has come, so those that come over
- * the NIC, many times slower than HBM, are copied while others are still on their way. */
+ * the NIC, many times slower than HBM, are copied while others are still on their way. Layered, the
+ * same warps forward until then, and copy after. */
 static double rows_left_to_copy(const struct law_ll *in)
 {
     double near = fmin((double)in->ranks_per_node / in->ranks, 1);
 
-    return in->rows_recv * (in->part == LAW_FUSED ? near : 1);
+    return in->rows_recv * (in->part == LAW_FUSED && !in->relay ? near : 1);
 }
 
 static void dispatch_recv(const double *v, const struct law_ll *in, struct cost_work *out)
@@ -101,6 +110,9 @@ static void dispatch_recv(const double *v, const struct law_ll *in, struct cost_
 
     out->tail.hbm_bytes = bytes;
     out->tail.sm_ns = bytes / (v[HW_LL_DISP_COPY_EFF] * v[HW_GPU_HBM_GBPS] * sm_share);
+    if (in->relay && in->part == LAW_RECV)
+        out->tail.sm_ns +=
+            in->rows_recv * in->message_bytes / (v[HW_LL_DISP_PUSH_EFF] * v[HW_NET_NVLINK_GBPS]);
 }
 
 static void work_init(const double *v, int grid, struct cost_work *out)
@@ -141,6 +153,7 @@ void law_ll_dispatch(const double *v, const struct law_ll *in, struct cost_work 
         dispatch_recv(v, in, out);
     split_fixed(in->part, dispatch_fixed_ns(v, in), v[HW_LL_DISP_SEND_SHARE],
                 v[HW_LL_DISP_RECV_SHARE], out);
+    *(in->part == LAW_RECV ? &out->tail.fixed_ns : &out->head.fixed_ns) += relay_ns(v, in);
 }
 
 static double combine_fixed_ns(const double *v, const struct law_ll *in)

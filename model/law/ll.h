@@ -4,7 +4,11 @@
  * after another: looks at the chosen experts, casts (first round only), and its warps store one
  * message each. So its push rate is (message bytes of a token)/(time of a token), over all CTAs
  * saturating at the NVLink share; tokens without an expert in the round still cost a look. A
- * combine CTA pushes at a fixed rate. Receives copy or reduce through HBM. */
+ * combine CTA pushes at a fixed rate. Receives copy or reduce through HBM.
+ *
+ * Layered dispatch (DeepEP pull 500): one copy of a token per node, over the NIC to the rank of the
+ * same index, whose warps forward it to the experts' ranks as it comes; counts go by node, so no
+ * flags of far experts. A receive of its own finds the copies there and forwards them first. */
 #ifndef PEOSIM_MODEL_LAW_LL_H
 #define PEOSIM_MODEL_LAW_LL_H
 
@@ -25,6 +29,7 @@ struct law_ll {
     double rows_sent;     /* messages this rank sends in this round, local ones included */
     double rows_off_node; /* of these, to other nodes */
     double rows_recv;     /* dispatch: messages that arrive; combine: over all rounds */
+    bool relay;           /* layered dispatch: rows_sent are copies, forwarded ones included */
     double hot_rows;      /* dispatch: most of them for one expert from one rank; 0: not known */
 };
 

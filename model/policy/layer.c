@@ -370,8 +370,8 @@ static struct plan_op comm_op(const struct layer_builder *b, enum plan_op_kind k
         .cooperative = true,
         .round = r.round,
         .num_rounds = r.num_rounds,
-        .first_expert = r.round * each,
-        .num_experts = each,
+        .first_expert = b->part_num ? b->part_first : r.round * each,
+        .num_experts = b->part_num ? b->part_num : each,
         .n = b->spec->model->hidden,
         .dtype = back ? b->spec->combine_dtype : b->spec->dispatch_dtype,
         .comm = b->spec->comm,
@@ -388,7 +388,7 @@ static void flow_of(struct layer_builder *b, int send_op, int recv_op)
         return;
     o = &b->plan->ops[send_op];
     f.dir = plan_op_dir(o->kind);
-    f.dedup = comm_of(b)->dedup;
+    f.dedup = f.dir == FLOW_COMBINE ? comm_of(b)->back : comm_of(b)->dedup;
     f.batch = o->batch;
     f.first_expert = o->first_expert;
     f.num_experts = o->num_experts;
@@ -593,6 +593,18 @@ static int expert_gemms(struct layer_builder *b, struct layer_round r, int strea
     layer_also_after(b, also_after, DEP_END);
     add(b, &act, -1);
     return add(b, &down, -1);
+}
+
+int layer_experts(struct layer_builder *b, int stream, int sms, int tokens_seen, int shared_n,
+                  int after)
+{
+    struct plan_op op = expert_op(b, OP_EXPERTS, whole, stream, sms);
+
+    op.rows = tokens_seen;
+    op.shared_n = shared_n;
+    op.n = b->spec->model->inter;
+    op.k = expert_hidden(b->spec->model);
+    return add(b, &op, after);
 }
 
 int layer_ffn(struct layer_builder *b, struct layer_round r, int stream, const struct layer_ffn *f,

@@ -14,7 +14,9 @@ struct layer_builder {
     int layer, batch; /* stamped on every op added */
     int buffer;
     int sms_all; /* N */
-    int inside;  /* 1 + the FUSED op that what is added is a part of; 0: kernels of their own */
+    /* experts of the round being added, where rounds are no even shares; num 0: even */
+    int part_first, part_num;
+    int inside; /* 1 + the FUSED op that what is added is a part of; 0: kernels of their own */
 };
 
 /* Starts a plan with one batch of all tokens (halves: two of half each). */
@@ -94,6 +96,10 @@ struct layer_ffn {
 };
 int layer_ffn(struct layer_builder *b, struct layer_round r, int stream, const struct layer_ffn *f,
               int after, int also_after);
+/* The engine's whole expert layer as one op, over so many tokens, with shared_n columns of the
+ * shared expert as one more that all of them choose. */
+int layer_experts(struct layer_builder *b, int stream, int sms, int tokens_seen, int shared_n,
+                  int after);
 int layer_collective(struct layer_builder *b, enum plan_op_kind kind, int stream, int sms,
                      int64_t bytes, int after);
 /* The same over any number of ranks. */

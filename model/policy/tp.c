@@ -9,10 +9,11 @@
 #include "base/err.h"
 #include "model/policy/layer.h"
 
-enum { TP_MOE, TP_ATTENTION, TP_COLLECTIVE }; /* slots of its own knobs */
+enum { TP_MOE, TP_ATTENTION, TP_COLLECTIVE, TP_EXPERTS, TP_TOKENS }; /* slots of its own knobs */
 enum { TP_FEW_ROWS = 64 };
 enum { ATTENTION_SPLIT, ATTENTION_AS_SET };
 enum { COLLECTIVE_ALL_REDUCE, COLLECTIVE_SCATTER };
+enum { EXPERTS_GROUPED, EXPERTS_ENGINE };
 
 static const struct opt tp_knobs[] = {
     KNOB_OWN_INT(TP_MOE, "moe_tp", 0, 1024, "0", "ranks that share an expert; 0 = all"),
@@ -20,6 +21,10 @@ static const struct opt tp_knobs[] = {
                   "attention over all ranks' heads, or as attention.tp says"),
     KNOB_OWN_ENUM(TP_COLLECTIVE, "tp_collective", "all_reduce|reduce_scatter", "all_reduce",
                   "what adds up: one all-reduce, or a reduce-scatter and an all-gather"),
+    KNOB_OWN_ENUM(TP_EXPERTS, "tp_experts", "grouped|engine", "grouped",
+                  "grouped GEMMs, or the engine's fused expert layer (attention.engine: whose)"),
+    KNOB_OWN_INT(TP_TOKENS, "tp_tokens", 0, 1048576, "0",
+                 "tokens of all ranks together; 0 = ranks times batch, and never more"),
     KNOB_END,
 };
 
@@ -50,6 +55,10 @@ static int tp_check(const struct layer_spec *spec, const struct knobs *k, char *
                                 "%d experts are not divisible by the %d groups of moe_tp %d: a "
                                 "larger moe_tp",
                                 m->experts, spec->ranks / g, g);
+    if (k->own[TP_EXPERTS] == EXPERTS_ENGINE && m->matrices == 2)
+        return layer_infeasible(why, size,
+                                "tp_experts engine: its experts have no gate, and engines' fused "
+                                "layers were measured with one");
     if (spec->attention && k->own[TP_ATTENTION] == ATTENTION_AS_SET && spec->attention_tp > 1 &&
         spec->ranks % spec->attention_tp)
         return layer_infeasible(why, size, "attention.tp %d does not divide %d ranks",
@@ -57,8 +66,15 @@ static int tp_check(const struct layer_spec *spec, const struct knobs *k, char *
     return 0;
 }
 
+/* Is token t of a rank beyond those that there are? They fill the ranks evenly. */
+static bool surplus(int ranks, int rank, int t, int tokens)
+{
+    return tokens > 0 && t * ranks + rank >= tokens;
+}
+
 /* The routing as the ranks see it: an expert of group p is an expert of each of its g ranks. */
-static int routing_spread(const struct plan_routing *from, int g, struct plan_routing **out)
+static int routing_spread(const struct plan_routing *from, int g, int tokens,
+                          struct plan_routing **out)
 {
     size_t rows = (size_t)from->ranks * (size_t)from->tokens * (size_t)from->topk, n = 0;
     int local = from->experts / (from->ranks / g);
@@ -75,7 +91,10 @@ static int routing_spread(const struct plan_routing *from, int g, struct plan_ro
     if (!r->expert)
         return ERR_NOMEM;
     for (size_t i = 0; i < rows; i++) {
-        int e = from->expert[i];
+        int at = (int)(i / (size_t)from->topk), e = from->expert[i];
+
+        if (surplus(from->ranks, at / from->tokens, at % from->tokens, tokens))
+            e = -1;
 
         for (int j = 0; j < g; j++)
             r->expert[n++] = e < 0 ? -1 : (e / local * g + j) * local + e % local;
@@ -88,6 +107,7 @@ struct tp {
     int stream, sms, comm, ranks;
     int rows;      /* tokens that a rank has while it computes shared experts and gates */
     int64_t bytes; /* of all ranks' tokens */
+    bool engine;   /* its fused expert layer */
     bool scatter;  /* a reduce-scatter where tokens are added up, an all-gather before they are
                       needed */
 };
@@ -157,12 +177,18 @@ static void tp_layer(struct tp *t, double expert_rows)
             layer_collective(b, OP_REDUCE_SCATTER, t->stream, t->comm, layer_tp_bytes(b), -1);
     }
     tp_gate(t);
-    tp_shared(t, spec->model->shared_inter, MOE_SHARED);
+    if (!t->engine)
+        tp_shared(t, spec->model->shared_inter, MOE_SHARED);
     tp_shared(t, spec->model->beside_inter, MOE_DENSE);
     if (t->scatter && t->ranks > 1)
         collective(t, OP_ALL_GATHER);
-    layer_ffn(b, whole, t->stream, &f, -1, -1);
-    tp_sum(t, expert_rows);
+    if (t->engine) {
+        layer_experts(b, t->stream, t->sms, spec->tokens * t->ranks,
+                      (spec->model->shared_inter + t->ranks - 1) / t->ranks, -1);
+    } else {
+        layer_ffn(b, whole, t->stream, &f, -1, -1);
+        tp_sum(t, expert_rows);
+    }
     if (t->ranks > 1)
         collective(t, t->scatter ? OP_REDUCE_SCATTER : OP_ALL_REDUCE);
     if (spec->model->expert_hidden != spec->model->hidden)
@@ -170,6 +196,18 @@ static void tp_layer(struct tp *t, double expert_rows)
                        (int[3]){t->rows, spec->model->hidden, spec->model->expert_hidden}, -1);
     if (t->scatter && spec->attention && spec->attention_tp > 1)
         layer_collective(b, OP_ALL_GATHER, t->stream, t->comm, layer_tp_bytes(b), -1);
+}
+
+/* What works on all ranks' tokens works on those that there are. */
+static void tokens_set(struct plan *plan, int all, int tokens)
+{
+    for (int i = 0; i < plan->num_ops && tokens > 0 && tokens < all; i++) {
+        struct plan_op *op = &plan->ops[i];
+
+        if (op->rows == all)
+            op->rows = tokens;
+        op->coll_bytes = op->coll_bytes * tokens / all;
+    }
 }
 
 static int tp_build(const struct layer_spec *spec, const struct knobs *k, struct plan **out)
@@ -191,7 +229,7 @@ static int tp_build(const struct layer_spec *spec, const struct knobs *k, struct
     mine.comm = COMM_NCCL;
     if (k->own[TP_ATTENTION] == ATTENTION_SPLIT)
         mine.attention_tp = spec->ranks;
-    err = routing_spread(spec->routing, g, &spread);
+    err = routing_spread(spec->routing, g, k->own[TP_TOKENS], &spread);
     if (err)
         goto out;
     mine.routing = spread;
@@ -200,11 +238,14 @@ static int tp_build(const struct layer_spec *spec, const struct knobs *k, struct
     t.sms = t.b.sms_all;
     t.comm = layer_comm_all(&t.b);
     t.scatter = k->own[TP_COLLECTIVE] == COLLECTIVE_SCATTER || mine.attention_tp != spec->ranks;
+    t.engine = k->own[TP_EXPERTS] == EXPERTS_ENGINE;
     t.rows = spec->tokens * (t.scatter ? 1 : spec->ranks);
     t.bytes = (int64_t)spec->tokens * spec->ranks * wide.expert_hidden * 2;
     for (t.b.layer = 0; t.b.layer < spec->layers; t.b.layer++)
         tp_layer(&t, (double)spec->tokens * g * spec->model->topk);
     err = layer_finish(&t.b, out);
+    if (!err)
+        tokens_set(*out, spec->tokens * spec->ranks, k->own[TP_TOKENS]);
 out:
     if (!err) { /* the plan borrows its routing, so it keeps this one */
         (*out)->own_routing = spread;
@@ -233,4 +274,5 @@ const struct policy policy_tp = {
     .settings = tp_settings,
     .check = tp_check,
     .build = tp_build,
+    .own_kernels = true,
 };

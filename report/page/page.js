@@ -7,10 +7,11 @@ const points = (sum.results || []).filter(p => p.layer_us > 0);
 const batches = [...new Set(points.map(p => p.batch))].sort((a, b) => a - b);
 const nameOf = p => p.policy.includes(' ') || !p.method ? p.policy : p.policy + ' ' + p.method;
 const names = [...new Set(points.map(nameOf))];
-const policyColours = {none: '#7f7f7f', peo: '#0072B2', sbo: '#E69F00', tbo: '#009E73', eps: '#CC79A7', mega: '#D55E00', dbo: '#56B4E9', tp: '#882255'};
+// As plots/style.gp: by the row in the table of policies, none is grey.
+const palette = ['#777777', '#0072B2', '#E69F00', '#009E73', '#CC79A7', '#56B4E9', '#D55E00', '#882255', '#F0E442'];
 const dashes = [[], [6, 3], [2, 3], [8, 3, 2, 3]];
 const family = n => n.split(' ')[0];
-const colourOf = n => policyColours[family(n)] || '#999933';
+const colourOf = n => palette[(data.policies || []).indexOf(family(n))] || '#999933';
 const sign = v => (v >= 0 ? '+' : '−') + Math.abs(v).toFixed(1) + '%';
 const css = n => getComputedStyle(document.body).getPropertyValue(n).trim();
 

@@ -80,8 +80,9 @@ static int rows_grow(struct sim_flow_net *net, struct plane *p)
         (err = GROW(net, p->served, from, to)) || (err = GROW(net, p->solo_served, from, to)) ||
         (err = GROW(net, p->own_credit, from, to)) || (err = GROW(net, p->own_cap, from, to)) ||
         (err = GROW(net, p->limited, from, to)) || (err = GROW(net, p->retired, from, to)) ||
-        (err = GROW(net, p->limit_next, from, to)) || (err = links_grow(net, &p->own, from, to)) ||
-        (err = links_grow(net, &p->out, from, to)))
+        (err = GROW(net, p->limit_next, from, to)) || (err = GROW(net, p->settled, from, to)) ||
+        (err = GROW(net, p->settled_level, from, to)) ||
+        (err = links_grow(net, &p->own, from, to)) || (err = links_grow(net, &p->out, from, to)))
         return err;
     p->row_room = to;
     return 0;
@@ -132,6 +133,8 @@ static void plane_free(struct plane *p)
     free(p->out_level);
     free(p->retired);
     free(p->limit_next);
+    free(p->settled);
+    free(p->settled_level);
     free(p->out_waits);
     free(p->in_waits);
     free(p->out_left);

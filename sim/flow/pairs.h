@@ -99,6 +99,8 @@ struct plane {
     float *out_waits, *in_waits;             /* for how long flows that join have waited; scratch */
     float *out_idle, *in_idle;               /* bytes not carried meanwhile */
     float *out_sent, *out_count, *out_level; /* of all rows of a port; scratch */
+    uint32_t *settled;                       /* links that are settled together; scratch */
+    float *settled_level;                    /* and their levels */
     uint32_t *port_first;                    /* leader, or PAIRS_NONE */
     bool limits, shared;                     /* some rows have limits; some ports several rows */
     bool spread;                             /* some limits are shared by ports */

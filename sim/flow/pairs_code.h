@@ -7,7 +7,8 @@
 
 #include "sim/flow/pairs.h"
 
-/* Links whose share is within so much of the least are settled together, each at its own. */
+/* Links whose share is above the least of other sides by no more than this are settled before it.
+ */
 #define SETTLE_TOGETHER 2e-3f
 /* A link's capacity is not moved further than this by what it owes or is owed. */
 #define CAP_LOWEST  0.5f
@@ -29,10 +30,26 @@ typedef int64_t vecl __attribute__((vector_size(4 * PAIRS_LANES)));
 #define VEC_MIN(a, b)  ((vecf)_mm256_min_ps((__m256)(a), (__m256)(b)))
 #define VEC_MAX(a, b)  ((vecf)_mm256_max_ps((__m256)(a), (__m256)(b)))
 #define VEC_BITS(mask) ((unsigned)_mm256_movemask_ps((__m256)(mask)))
+#define VEC_LEAST(x)   vec_least((__m256)(x))
+static inline float vec_least(__m256 v)
+{
+    __m128 four = _mm_min_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    __m128 two = _mm_min_ps(four, _mm_movehl_ps(four, four));
+
+    return _mm_cvtss_f32(_mm_min_ss(two, _mm_shuffle_ps(two, two, 1)));
+}
 #else
 #define VEC_MIN(a, b)  VEC_PICK((a) < (b), a, b)
 #define VEC_MAX(a, b)  VEC_PICK((a) > (b), a, b)
 #define VEC_BITS(mask) vec_bits((const int32_t *)&(mask))
+#define VEC_LEAST(x)   vec_least((const float *)&(x))
+static inline float vec_least(const float *v)
+{
+    float a = lesser(v[0], v[4]), b = lesser(v[1], v[5]);
+    float c = lesser(v[2], v[6]), d = lesser(v[3], v[7]);
+
+    return lesser(lesser(a, b), lesser(c, d));
+}
 static inline unsigned vec_bits(const int32_t *mask)
 {
     unsigned bits = 0;
@@ -43,24 +60,6 @@ static inline unsigned vec_bits(const int32_t *mask)
 }
 #endif
 #define VEC_ALL(x) ((vecf){x, x, x, x, x, x, x, x})
-
-static inline float vec_least(const float *v)
-{
-    float a = lesser(v[0], v[4]), b = lesser(v[1], v[5]);
-    float c = lesser(v[2], v[6]), d = lesser(v[3], v[7]);
-
-    return lesser(lesser(a, b), lesser(c, d));
-}
-
-static inline float links_least(const struct pair_links *k, uint32_t count, float least)
-{
-    const vecf *share = (const vecf *)k->share;
-    vecf low = VEC_ALL(least);
-
-    for (uint32_t j = 0; j < count / PAIRS_LANES; j++)
-        low = VEC_MIN(share[j], low);
-    return vec_least((const float *)&low);
-}
 
 /* The capacity over the next epoch: the link's credit is spread over as long as the last one, or
  * over all that it still has to carry. */
@@ -75,10 +74,6 @@ static inline void credit_cap(vecf *cap, const vecf *base, const vecf *credit, c
 
 static inline void links_begin(struct pair_links *k, uint32_t j)
 {
-    vecf n = ((const vecf *)k->n)[j];
-
-    ((vecf *)k->share)[j] =
-        VEC_PICK(n > VEC_ALL(0.5f), ((const vecf *)k->cap)[j] / n, VEC_ALL(PAIRS_FREE));
     ((vecf *)k->level)[j] = VEC_ALL(PAIRS_FREE);
     ((vecf *)k->bound)[j] = VEC_ALL(0.0f);
     ((vecf *)k->ended)[j] = VEC_ALL(0.0f);
@@ -198,87 +193,87 @@ static void pairs_credits(struct plane *p, float ns)
     }
 }
 
-static inline void share_set(struct pair_links *k, uint32_t l)
-{
-    float cap = k->cap[l] > CAP_LEAST ? k->cap[l] : CAP_LEAST;
-
-    k->cap[l] = cap;
-    k->share[l] = k->n[l] > 0.5f ? cap / k->n[l] : PAIRS_FREE;
-}
-
-/* Takes `flows` flows at `level` from the links of a whole vector. */
-static inline void shares_take(struct pair_links *k, uint32_t j, float level, const vecf *flows)
-{
-    vecf *cap = (vecf *)k->cap + j, *n = (vecf *)k->n + j;
-    vecf left = *n - *flows, rest = *cap - VEC_ALL(level) * *flows;
-    veci some = left > VEC_ALL(0.5f);
-
-    rest = VEC_MAX(rest, VEC_ALL(CAP_LEAST));
-    *n = left;
-    *cap = rest;
-    ((vecf *)k->share)[j] = VEC_PICK(some, rest / left, VEC_ALL(PAIRS_FREE));
-}
-
+/* One link loses flows that run at level. */
 static inline void link_take(struct pair_links *k, uint32_t l, float level, float flows)
 {
     k->cap[l] -= level * flows;
     k->n[l] -= flows;
-    share_set(k, l);
 }
 
-static inline void link_settle(struct pair_links *k, uint32_t l, float level)
+/* The link holds back the flows that are open on it. */
+static inline void link_settle(struct pair_links *k, uint32_t l)
 {
-    k->level[l] = level;
+    k->level[l] = k->share[l];
     k->bound[l] = k->n[l];
     k->n[l] = 0;
-    k->share[l] = PAIRS_FREE;
 }
 
-/* The open cells of a row run at level. */
-static inline void row_settle(struct plane *p, uint32_t row, float level)
+/* Puts the links whose share is at most `most` on the list. */
+static inline uint32_t links_list(const struct pair_links *k, uint32_t count, float most,
+                                  uint32_t *list)
 {
-    const vecf *weight = (const vecf *)(p->weight + (size_t)row * p->cols);
-    const vecf *open = (const vecf *)p->in_open;
+    uint32_t listed = 0;
 
-    p->open[row] = 0;
+    for (uint32_t j = 0; j < count / PAIRS_LANES; j++) {
+        veci low = ((const vecf *)k->share)[j] <= VEC_ALL(most);
+        unsigned bits = VEC_BITS(low);
+
+        for (; bits; bits &= bits - 1)
+            list[listed++] = j * PAIRS_LANES + (uint32_t)__builtin_ctz(bits);
+    }
+    return listed;
+}
+
+/* The open cells of so many rows run at the rows' levels: takes them from the columns' links. */
+static inline void rows_take(struct plane *p, const uint32_t *rows, uint32_t count,
+                             const float *level)
+{
     for (uint32_t j = 0; j < p->cols / PAIRS_LANES; j++) {
-        vecf flows = weight[j] * open[j];
+        vecf open = ((const vecf *)p->in_open)[j];
+        vecf cap = ((const vecf *)p->in.cap)[j], n = ((const vecf *)p->in.n)[j];
 
-        shares_take(&p->in, j, level, &flows);
+        for (uint32_t i = 0; i < count; i++) {
+            vecf flows = ((const vecf *)(p->weight + (size_t)rows[i] * p->cols))[j] * open;
+
+            n -= flows;
+            cap -= VEC_ALL(level[i]) * flows;
+        }
+        ((vecf *)p->in.cap)[j] = cap;
+        ((vecf *)p->in.n)[j] = n;
     }
+    for (uint32_t i = 0; i < count; i++)
+        p->open[rows[i]] = 0;
 }
 
-static inline void own_settle(struct plane *p, uint32_t row, float level)
+/* Likewise for columns, from the rows' links. */
+static inline void cols_take(struct plane *p, const uint32_t *cols, uint32_t count,
+                             const float *level)
 {
-    link_settle(&p->own, row, level);
-    if (p->open[row] == 0)
-        return;
-    link_take(&p->out, p->leader[row], level, p->cells[row]);
-    row_settle(p, row, level);
-}
+    for (uint32_t j = 0; j < p->rows / PAIRS_LANES; j++) {
+        vecf open = ((const vecf *)p->open)[j], all = VEC_ALL(0.0f), bytes = VEC_ALL(0.0f);
 
-static inline void out_row_settle(struct plane *p, uint32_t row, float level)
-{
-    if (p->limits && p->own.n[row] > 0.5f)
-        link_take(&p->own, row, level, p->cells[row]);
-    row_settle(p, row, level);
-}
+        for (uint32_t i = 0; i < count; i++) {
+            const float *weight = p->weight_in + (size_t)cols[i] * p->row_room;
+            vecf flows = ((const vecf *)weight)[j] * open;
 
-static inline void out_settle(struct plane *p, uint32_t leader, float level)
-{
-    link_settle(&p->out, leader, level);
-    if (!p->shared) {
-        out_row_settle(p, leader, level);
-        return;
+            all += flows;
+            bytes += VEC_ALL(level[i]) * flows;
+        }
+        ((vecf *)p->cells)[j] -= all;
+        ((vecf *)p->out.n)[j] -= all;
+        ((vecf *)p->out.cap)[j] -= bytes;
+        if (p->limits) {
+            ((vecf *)p->own.n)[j] -= all;
+            ((vecf *)p->own.cap)[j] -= bytes;
+        }
     }
-    for (uint32_t row = 0; row < p->rows; row++)
-        if (p->leader[row] == leader && p->open[row] != 0)
-            out_row_settle(p, row, level);
 }
 
 /* What rows that stand behind another row of their port have lost is their port's loss. */
-static inline void followers_take(struct plane *p, const float *weight, float level)
+static inline void followers_take(struct plane *p, uint32_t col, float level)
 {
+    const float *weight = p->weight_in + (size_t)col * p->row_room;
+
     for (uint32_t row = 0; row < p->rows; row++) {
         float flows = weight[row] * p->open[row];
 
@@ -287,58 +282,114 @@ static inline void followers_take(struct plane *p, const float *weight, float le
     }
 }
 
-static inline void in_settle(struct plane *p, uint32_t col, float level)
+static void cols_settle(struct plane *p, float most)
 {
-    const float *column = p->weight_in + (size_t)col * p->row_room;
-    const vecf *weight = (const vecf *)column, *open = (const vecf *)p->open;
-    vecf *cells = (vecf *)p->cells;
+    uint32_t count = links_list(&p->in, p->cols, most, p->settled);
 
-    link_settle(&p->in, col, level);
-    p->in_open[col] = 0;
-    for (uint32_t j = 0; j < p->rows / PAIRS_LANES; j++) {
-        vecf flows = weight[j] * open[j];
-
-        cells[j] -= flows;
-        shares_take(&p->out, j, level, &flows);
-        if (p->limits)
-            shares_take(&p->own, j, level, &flows);
+    for (uint32_t i = 0; i < count; i++) {
+        p->settled_level[i] = p->in.share[p->settled[i]];
+        link_settle(&p->in, p->settled[i]);
+        p->in_open[p->settled[i]] = 0;
     }
-    if (p->shared)
-        followers_take(p, column, level);
+    cols_take(p, p->settled, count, p->settled_level);
+    for (uint32_t i = 0; i < count && p->shared; i++)
+        followers_take(p, p->settled[i], p->settled_level[i]);
 }
 
-static inline void links_settle(struct plane *p, struct pair_links *k, uint32_t count, float most,
-                                void (*settle)(struct plane *p, uint32_t l, float level))
+/* Of the rows on the list those with open cells stay. */
+static void limits_settle(struct plane *p, float most)
 {
-    for (uint32_t j = 0; j < count / PAIRS_LANES; j++) {
-        veci low = ((const vecf *)k->share)[j] <= VEC_ALL(most);
-        unsigned bits = VEC_BITS(low);
+    uint32_t count = links_list(&p->own, p->rows, most, p->settled), open = 0;
 
-        for (; bits; bits &= bits - 1) {
-            uint32_t l = j * PAIRS_LANES + (uint32_t)__builtin_ctz(bits);
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t row = p->settled[i];
 
-            if (k->share[l] <= most)
-                settle(p, l, k->share[l]);
+        p->settled_level[open] = p->own.share[row];
+        link_settle(&p->own, row);
+        if (p->open[row] == 0)
+            continue;
+        link_take(&p->out, p->leader[row], p->settled_level[open], p->cells[row]);
+        p->settled[open++] = row;
+    }
+    rows_take(p, p->settled, open, p->settled_level);
+}
+
+/* The row's cells are held back by its port: its limit has so much less to share. */
+static inline uint32_t port_row_settle(struct plane *p, uint32_t row, float level, uint32_t count)
+{
+    if (p->limits && p->own.n[row] > 0.5f)
+        link_take(&p->own, row, level, p->cells[row]);
+    p->settled[count] = row;
+    p->settled_level[count] = level;
+    return count + 1;
+}
+
+static void ports_settle(struct plane *p, float most)
+{
+    uint32_t count = 0;
+
+    if (!p->shared) {
+        count = links_list(&p->out, p->rows, most, p->settled);
+        for (uint32_t i = 0; i < count; i++) {
+            port_row_settle(p, p->settled[i], p->out.share[p->settled[i]], i);
+            link_settle(&p->out, p->settled[i]);
         }
+        rows_take(p, p->settled, count, p->settled_level);
+        return;
     }
+    for (uint32_t row = 0; row < p->rows; row++) {
+        uint32_t leader = p->leader[row];
+
+        if (p->open[row] != 0 && p->out.share[leader] <= most)
+            count = port_row_settle(p, row, p->out.share[leader], count);
+    }
+    for (uint32_t row = 0; row < p->rows; row++)
+        if (p->out.share[row] <= most)
+            link_settle(&p->out, row);
+    rows_take(p, p->settled, count, p->settled_level);
 }
 
-/* Progressive filling: all rates rise together until links are full; their flows are settled. */
+/* Sets the links' shares and returns the least. */
+static float shares_set(struct pair_links *k, uint32_t count)
+{
+    vecf low = VEC_ALL(PAIRS_FREE);
+
+    for (uint32_t j = 0; j < count / PAIRS_LANES; j++) {
+        vecf n = ((const vecf *)k->n)[j],
+             cap = VEC_MAX(((const vecf *)k->cap)[j], VEC_ALL(CAP_LEAST));
+        veci some = n > VEC_ALL(0.5f);
+        vecf share = VEC_PICK(some, cap / n, VEC_ALL(PAIRS_FREE));
+
+        ((vecf *)k->share)[j] = share;
+        low = VEC_MIN(share, low);
+    }
+    return VEC_LEAST(low);
+}
+
+/* The highest share that is settled while the least of the other sides is `others`. */
+static inline float settle_below(float others)
+{
+    return lesser(others * (1 + SETTLE_TOGETHER), PAIRS_FREE / 2);
+}
+
+/* Progressive filling: all rates rise together until links are full; their flows are settled.
+ * Links of one side have no flow in common, so all of them below the least share of the other
+ * sides are next to be full, whatever their order. */
 static void pairs_fill(struct plane *p)
 {
-    for (;;) {
-        float least = links_least(&p->in, p->cols, PAIRS_FREE), most;
+    float in = shares_set(&p->in, p->cols), out = shares_set(&p->out, p->rows);
+    float own = p->limits ? shares_set(&p->own, p->rows) : PAIRS_FREE;
 
-        least = links_least(&p->out, p->rows, least);
-        if (p->limits)
-            least = links_least(&p->own, p->rows, least);
-        if (least >= PAIRS_FREE / 2)
-            return;
-        most = least * (1 + SETTLE_TOGETHER);
-        if (p->limits)
-            links_settle(p, &p->own, p->rows, most, own_settle);
-        links_settle(p, &p->out, p->rows, most, out_settle);
-        links_settle(p, &p->in, p->cols, most, in_settle);
+    while (in < PAIRS_FREE / 2 || out < PAIRS_FREE / 2 || own < PAIRS_FREE / 2) {
+        if (in <= out && in <= own)
+            cols_settle(p, settle_below(lesser(out, own)));
+        else if (out <= own)
+            ports_settle(p, settle_below(lesser(in, own)));
+        else
+            limits_settle(p, settle_below(lesser(in, out)));
+        in = shares_set(&p->in, p->cols);
+        out = shares_set(&p->out, p->rows);
+        own = p->limits ? shares_set(&p->own, p->rows) : PAIRS_FREE;
     }
 }
 
@@ -361,7 +412,7 @@ static float pairs_need(struct plane *p)
             need = VEC_PICK(some, need, VEC_ALL(PAIRS_FREE));
             low = VEC_MIN(need, low);
         }
-        p->need_ns[row] = vec_least((const float *)&low);
+        p->need_ns[row] = VEC_LEAST(low);
         if (p->solo[row] > 0 && p->solo_left[row] / p->own.level[row] < p->need_ns[row])
             p->need_ns[row] = p->solo_left[row] / p->own.level[row];
         if (p->need_ns[row] < least) {

@@ -63,8 +63,8 @@ static void test_a_rate_above_the_named_nics_refutes_them(void **state)
 static void test_other_kernels_are_shown_and_not_predicted(void **state)
 {
     struct data_set *set = parsed(
-        V1_HEADER "ll,x,2025,V1,layered (DeepEP#500),h20,2,8,16,4x CX7 400Gb,dispatch,fp8,128,7168,"
-                  "8,,,,payload,90,,,31.94,33.43,,,b,,\n"
+        V1_HEADER "ll,x,2025,V1,hook: both,h20,2,8,16,4x CX7 400Gb,dispatch,fp8,128,7168,"
+                  "8,,,,payload,39.7,,,,,,,b,,\n"
                   "ll,x,2025,V1,,h20,1,8,8,,pair,fp8+bf16,128,7168,8,,,99,payload,222,,,,,,,a,,\n");
     struct hw_profile *profile;
     struct predictor p;
@@ -78,6 +78,26 @@ static void test_other_kernels_are_shown_and_not_predicted(void **state)
         assert_true(isnan(predict_us(&p, &set->rows[i])));
     }
     hw_profile_free(profile);
+    data_free(set);
+}
+
+static void test_layered_rows_have_the_nics_of_the_run_beside_them(void **state)
+{
+    struct data_set *set =
+        parsed(V1_HEADER "ll,x,2025,V1,native,h20,2,8,16,4x CX7 400Gb,dispatch,fp8,128,7168,8,,,,"
+                         "payload,142.64,,,,,,,b,,\n"
+                         "ll,x,2025,V1,layered (DeepEP#500),h20,2,8,16,4x CX7 400Gb,dispatch,fp8,"
+                         "128,7168,8,,,,payload,78.89,,,,,,,b,,\n"
+                         "ll,x,2025,V1,layered (DeepEP#500),h20,2,8,16,4x CX7 400Gb,dispatch,fp8,"
+                         "64,7168,8,,,,payload,69,,,21.93,18.16,,,b,,\n");
+
+    (void)state;
+    assert_int_equal(set->n, 5);
+    assert_int_equal(set->rows[1].law, DATA_LL_LAYERED);
+    near(set->rows[1].nic_GBps, 50, 1e-9);
+    near(set->rows[2].nic_GBps, 25, 1e-9); /* another batch */
+    assert_int_equal(set->rows[2].part, DATA_SEND);
+    assert_true(set->rows[4].reference);
     data_free(set);
 }
 
@@ -208,6 +228,7 @@ int main(void)
         cmocka_unit_test(test_hook_times_stand_beside_the_fused_row),
         cmocka_unit_test(test_a_rate_above_the_named_nics_refutes_them),
         cmocka_unit_test(test_other_kernels_are_shown_and_not_predicted),
+        cmocka_unit_test(test_layered_rows_have_the_nics_of_the_run_beside_them),
         cmocka_unit_test(test_a_bandwidth_becomes_the_time_it_was_made_of),
         cmocka_unit_test(test_a_limited_gate_touches_fewer_nodes),
         cmocka_unit_test(test_what_an_exchange_moves_follows_from_op_and_dtype),
