@@ -205,7 +205,9 @@ static bool bounds_fewer_waves(const struct plan *a, const struct hw_profile *at
     struct cost ca, cb;
     bool fewer = false;
 
-    if (cost_open(at, &ca) || cost_open(q, &cb) || a->num_ops != b->num_ops)
+    if (a->num_ops != b->num_ops)
+        return false;
+    if (cost_open(at, &ca) || cost_open(q, &cb))
         abort();
     for (int d = 0; d < a->num_deps; d++)
         for (int r = 0; r < a->ranks && a->deps[d].kind == DEP_UNIT; r++) {
@@ -229,7 +231,9 @@ static const char *bounds_slower_kernel(const struct plan *a, const struct hw_pr
     double most = 1e-6;
     const char *cause = NULL;
 
-    if (cost_open(at, &ca) || cost_open(q, &cb) || a->num_ops != b->num_ops)
+    if (a->num_ops != b->num_ops)
+        return "another plan"; /* experts per wave of a fused kernel follow its SMs */
+    if (cost_open(at, &ca) || cost_open(q, &cb))
         abort();
     for (int i = 0; i < a->num_ops; i++) {
         if (plan_op_kind_class(a->ops[i].kind) != OP_CLASS_COMPUTE)
