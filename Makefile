@@ -132,13 +132,15 @@ tidy:
 SHARE = $(DESTDIR)$(PREFIX)/share/peosim
 install: peosim
 	install -D -m 755 peosim $(DESTDIR)$(PREFIX)/bin/peosim
-	install -d $(SHARE)/hw/profiles/engines $(SHARE)/configs/models $(SHARE)/configs/serve $(SHARE)/configs/capacity $(SHARE)/plots
+	install -d $(SHARE)/hw/profiles/engines $(SHARE)/configs/models $(SHARE)/configs/serve $(SHARE)/configs/capacity $(SHARE)/configs/serve-plan $(SHARE)/configs/launch $(SHARE)/plots
 	install -m 644 -t $(SHARE)/hw/profiles $(wildcard hw/profiles/*.yaml)
 	install -m 644 -t $(SHARE)/hw/profiles/engines $(wildcard hw/profiles/engines/*.yaml)
 	install -m 644 -t $(SHARE)/configs $(wildcard configs/*.yaml)
 	install -m 644 -t $(SHARE)/configs/models $(wildcard configs/models/*.json)
 	install -m 644 -t $(SHARE)/configs/serve $(wildcard configs/serve/*.yaml)
 	install -m 644 -t $(SHARE)/configs/capacity $(wildcard configs/capacity/*.yaml)
+	install -m 644 -t $(SHARE)/configs/serve-plan $(wildcard configs/serve-plan/*.yaml)
+	install -m 644 -t $(SHARE)/configs/launch $(wildcard configs/launch/*.sh)
 	install -m 644 -t $(SHARE)/plots $(wildcard plots/*.gp)
 	install -d $(SHARE)/report/page $(SHARE)/report/vendor
 	install -m 644 -t $(SHARE)/report/page $(wildcard report/page/*)
@@ -147,7 +149,7 @@ install: peosim
 	install -d $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/bash-completion/completions \
 		$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 	./peosim man >$(DESTDIR)$(PREFIX)/share/man/man1/peosim.1
-	for c in $$(./peosim help | sed -n 's/^  \([a-z]*\) .*/\1/p'); do \
+	for c in $$(./peosim help | sed -n 's/^  \([a-z-]*\) .*/\1/p'); do \
 		./peosim man $$c >$(DESTDIR)$(PREFIX)/share/man/man1/peosim-$$c.1 || exit 1; done
 	./peosim completion bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/peosim
 	./peosim completion fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/peosim.fish
@@ -319,12 +321,14 @@ wheel:
 
 # Random configurations through properties, hostile names, kills at random moments: minutes to hours.
 TORTURE_PLANS ?= 100000
+BOUND_PLANS ?= 100000
 TORTURE_NAMES ?= 1000
 $(BUILD)/tests/torture/%: $(BUILD)/tests/torture/%.o $(BUILD)/libpeosim.a
 	$(call SAY,link,$@)
 	$(Q)$(LINK) $(LDLIBS)
-torture: peosim $(BUILD)/tests/torture/properties
+torture: peosim $(BUILD)/tests/torture/properties $(BUILD)/tests/torture/bound
 	nice $(BUILD)/tests/torture/properties $(TORTURE_PLANS)
+	nice $(BUILD)/tests/torture/bound $(BOUND_PLANS)
 	PEOSIM=./peosim nice tests/torture/kill.sh
 	PEOSIM=./peosim nice tests/torture/full.sh
 	PEOSIM=./peosim nice tests/torture/jobs.sh

@@ -241,7 +241,8 @@ int cli_parse(struct cli *cli, int argc, char **argv, const struct opt *extra, v
 /* A shipped configuration's name stands for its file, as models and profiles do. */
 int cli_find_config(struct cli *cli)
 {
-    static const char *const places[] = {"configs/%s.yaml", "configs/capacity/%s.yaml"};
+    static const char *const places[] = {"configs/%s.yaml", "configs/capacity/%s.yaml",
+                                         "configs/serve-plan/%s.yaml"};
     char name[512], *path;
 
     if (access(cli->words[0], F_OK) == 0 || strchr(cli->words[0], '.'))

@@ -9,6 +9,7 @@
 #include "cmd/cmd_calibrate.h"
 #include "cmd/cmd_diff.h"
 #include "cmd/cmd_validate.h"
+#include "serve/planner.h"
 #include "study/capacity_config.h"
 
 static const struct cmd commands[] = {
@@ -72,7 +73,7 @@ static const struct cmd commands[] = {
      "CONFIG [flags]",
      "print the schedule of each point, one op a line",
      cmd_plan,
-     NULL,
+     plan_options,
      true,
      true,
      {"peosim plan configs/dpsk_ep64.yaml --batch 64   # streams, SMs, what waits for what",
@@ -156,6 +157,17 @@ static const struct cmd commands[] = {
      {"peosim pass configs/dsv3_decode_ep128_h800.yaml   # a decode step of all layers",
       "peosim pass dsv3_prefill_ep32_h800 --json"},
      {NULL},
+     true},
+    {"serve-plan",
+     "FILE [flags]",
+     "the cheapest deployment that keeps TTFT and TPOT, by simulated requests",
+     cmd_serve_plan,
+     NULL,
+     true,
+     false,
+     {"peosim serve-plan configs/serve-plan/dsv3.yaml   # which GPUs, how split, how many",
+      "peosim serve-plan dsv3.yaml --set traffic.kind=trace --set traffic.trace=t.jsonl"},
+     {planner_options},
      true},
     {"capacity",
      "FILE [flags]",

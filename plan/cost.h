@@ -39,6 +39,14 @@ struct cost_work {
     bool slow_fixed; /* fixed times and polls are memory latencies: interference slows them too */
 };
 
+/* What the work of an op's rows takes at least, cut into however many kernels of any part of its
+ * experts, each on any number of SMs: what no order, overlap or split of SMs can save. */
+struct cost_least {
+    double sm_ns;     /* time of one SM: SMs held times ns, without fixed times */
+    double hbm_bytes; /* through HBM */
+    double fixed_ns;  /* of each such kernel, before any of its work is done */
+};
+
 struct cost {
     void *self;             /* passed back; owned by whoever made the cost */
     double hbm_GBps;        /* what the GPU's HBM delivers to all ops together */
@@ -50,6 +58,8 @@ struct cost {
     int (*check)(void *self, const struct plan *plan);
     /* The work of op on rank when it asks for op.sms SMs. Pure: same arguments, same answer. */
     void (*work)(void *self, const struct plan *plan, int rank, int op, struct cost_work *out);
+    /* The least that an expert op (plan_op_is_expert_work) takes of rank. May be NULL. */
+    void (*least)(void *self, const struct plan *plan, int rank, int op, struct cost_least *out);
     /* By how much `op` of rank is slowed (>= 1) on its SM side while `other` runs beside it. */
     double (*interference)(void *self, const struct plan *plan, int rank, int op, int other);
     /* The same from its start to its end, because `other` held SMs when it started. May be NULL:

@@ -21,8 +21,9 @@ struct row {
     double layer_us, none_us, gain_pct, exposed_us;
     double sm_util, nvlink_util, nic_util, assumed_share;
     double sm_pct, nvlink_pct, nic_pct;
-    double moe_us, moe_gain_pct; /* of the MoE part alone; NAN: there is none */
-    const char *basis;
+    double lower_bound_us, within_pct; /* NAN: nothing is proven */
+    double moe_us, moe_gain_pct;       /* of the MoE part alone; NAN: there is none */
+    const char *basis, *bound_by;
     int64_t events;
     json_t *knobs, *parts;
 };
@@ -53,6 +54,7 @@ static const struct record_column columns[] = {
     REAL(none_us, DATA),
     REAL(gain_pct, .head = "gain", .width = 8, .digits = 1, .plus = true, .unit = "%",
          .views = RECORD_ALL),
+    REAL(within_pct, .head = "within", .width = 7, .digits = 1, .unit = "%", .none = "-", PEOPLE),
     {.head = "MoE us",
      .type = RECORD_REAL,
      AT(moe_us),
@@ -89,10 +91,14 @@ static const struct record_column columns[] = {
     {.key = "basis", .type = RECORD_WORDS, AT(basis), FLAT},
     REAL(moe_us, FLAT),
     REAL(moe_gain_pct, FLAT),
+    REAL(lower_bound_us, FLAT),
+    {.key = "bound_by", .type = RECORD_WORDS, AT(bound_by), FLAT},
     {.key = "knobs", .type = RECORD_STRING, AT(knobs_text), FLAT},
     {.key = "critical_path_us", .type = RECORD_OBJECT, AT(parts), NESTED},
     REAL(moe_us, NESTED),
     REAL(moe_gain_pct, NESTED),
+    REAL(lower_bound_us, NESTED),
+    {.key = "bound_by", .type = RECORD_WORDS, AT(bound_by), NESTED},
 };
 enum { NUM_COLUMNS = sizeof columns / sizeof *columns };
 
@@ -232,6 +238,9 @@ static void row_fill(const struct config *c, const struct grid_point *p, const c
                         .events = (int64_t)ev->events,
                         .moe_us = ev->moe_us > 0 ? ev->moe_us : NAN,
                         .moe_gain_pct = ev->moe_us > 0 ? ev->moe_gain_pct : NAN,
+                        .lower_bound_us = p->bound.us > 0 ? p->bound.us : NAN,
+                        .within_pct = bound_gap_pct(&p->bound, ev->layer_us),
+                        .bound_by = bound_by_name(p->bound.by),
                         .basis = report_basis_name(c)};
     snprintf(row->name, sizeof row->name, "%s", name ? name : p->policy->name);
     grid_point_name(p, row->method_name, sizeof row->method_name);

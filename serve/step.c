@@ -169,6 +169,30 @@ size_t step_model_passes(const struct step_model *m)
     return m->passes;
 }
 
+/* A token's bytes are what a longer context takes more. */
+int step_model_cache(struct step_model *m, int requests, double reserve_GB, struct step_cache *out)
+{
+    enum { SHORT = 4096, LONG = 8192 };
+    struct scenario s = m->s;
+    struct memory_spec spec;
+    struct memory_sum less, more;
+    double per_token;
+    int err;
+
+    s.batch = requests / m->pool->gpus + 1;
+    s.max_dispatch_tokens = s.batch;
+    err = pass_memory(m->e, &s, 1, SHORT, reserve_GB, &spec, &less);
+    if (!err)
+        err = pass_memory(m->e, &s, 1, LONG, reserve_GB, &spec, &more);
+    if (err)
+        return err;
+    per_token = (more.kv - less.kv) / (LONG - SHORT);
+    out->token_bytes = per_token * m->pool->tp;
+    out->tokens =
+        per_token > 0 ? m->pool->dp * (less.capacity - less.total + less.kv) / per_token : HUGE_VAL;
+    return 0;
+}
+
 static int token_at(int i, bool prompt)
 {
     int unit = prompt ? PROMPT_UNIT : 1;

@@ -36,6 +36,12 @@ void step_model_close(struct step_model *m); /* accepts NULL */
 /* Kernels of one step, without what the engine adds (serve/engine.h). ERR_INFEASIBLE with a
  * sentence in step_model_why, or another (logged) error. */
 int step_model_parts(struct step_model *m, const struct step_load *load, struct step_parts *out);
+/* What an instance has room for besides weights and activations. */
+struct step_cache {
+    double tokens;      /* of all its requests' caches */
+    double token_bytes; /* of one of them, over all GPUs that hold a part or a copy of it */
+};
+int step_model_cache(struct step_model *m, int requests, double reserve_GB, struct step_cache *out);
 const char *step_model_why(const struct step_model *m);
 int step_model_layers(const struct step_model *m);
 size_t step_model_passes(const struct step_model *m); /* simulated so far */

@@ -51,6 +51,7 @@ struct evaluator {
     int fold; /* GPUs that ranks are folded onto; 0: none */
 
     struct plan_routing *routing;
+    struct routing_stats routing_stats;
     char routing_key[1024];
 
     struct cost cost; /* of the profile in use */
@@ -381,6 +382,7 @@ static int routing_load(struct evaluator *e, const struct scenario *s)
     }
     routing_free(e->routing);
     e->routing = r;
+    routing_stats_of(r, ranks_of(s), &e->routing_stats);
     memcpy(e->routing_key, key, sizeof key);
     return 0;
 }
@@ -543,6 +545,7 @@ static int spec_fill(struct evaluator *e, const struct scenario *s, const struct
         .kv_bytes_per_element = evaluate_kv_bytes(s, e->model),
         .attn_engine = (enum plan_attn_engine)s->attn_engine,
         .layers = plan_layers(e, s, p),
+        .program = s->program,
         .period_layers = p->spans_layers ? SPAN_PERIOD : 1,
     };
     if (whole(e, s) && e->view.attn.kind == ATTN_NONE) /* Nemotron's layers of experts */
@@ -851,6 +854,23 @@ static enum sim_flow_fidelity fidelity_of(const struct scenario *s)
     return s->fabric == SIM_FABRIC_FLAT ? SIM_FLOW_FAST : SIM_FLOW_COALESCED;
 }
 
+int evaluate_machine(struct evaluator *e, const struct scenario *s, struct cost *cost,
+                     struct sim_topology_cfg *topo)
+{
+    int err = cost_load(e, s);
+
+    if (err)
+        return err;
+    *cost = e->cost;
+    topology_of(e, s, topo);
+    return 0;
+}
+
+bool evaluate_whole_layers(const struct evaluator *e, const struct scenario *s)
+{
+    return whole(e, s);
+}
+
 int evaluate_simulate(struct evaluator *e, const struct scenario *s, const struct plan *plan,
                       int counter_rank, struct evaluation *out, struct trace **trace_out)
 {
@@ -1038,7 +1058,6 @@ int evaluate_point(struct evaluator *e, const struct scenario *s, const struct p
 {
     struct plan *plan = NULL;
     struct trace *traced = NULL;
-    struct routing_stats routing;
     int err;
 
     memset(out, 0, sizeof *out);
@@ -1053,8 +1072,7 @@ int evaluate_point(struct evaluator *e, const struct scenario *s, const struct p
         err = baseline(e, s, p, k, out->layer_us, &out->none_us);
     if (!err) {
         out->gain_pct = (out->none_us / out->layer_us - 1) * 100;
-        routing_stats_of(e->routing, ranks_of(s), &routing);
-        out->max_over_mean_rank = routing.max_over_mean_rank;
+        out->max_over_mean_rank = e->routing_stats.max_over_mean_rank;
     }
     if (err || !trace)
         trace_free(traced);

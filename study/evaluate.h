@@ -92,6 +92,13 @@ int evaluate_moe_part(struct evaluator *e, const struct scenario *s, const struc
 int evaluate_simulate(struct evaluator *e, const struct scenario *s, const struct plan *plan,
                       int counter_rank, struct evaluation *out, struct trace **trace);
 
+/* The costs and the network that the scenario last resolved (evaluate_spec, evaluate_shape) is
+ * simulated with; the cost is the evaluator's. ERR_NOMEM. */
+int evaluate_machine(struct evaluator *e, const struct scenario *s, struct cost *cost,
+                     struct sim_topology_cfg *topo);
+/* Is its layer measured as a steady period, with attention? */
+bool evaluate_whole_layers(const struct evaluator *e, const struct scenario *s);
+
 /* What a scenario resolves to, valid until the next call with another scenario. */
 int evaluate_spec(struct evaluator *e, const struct scenario *s, const struct policy *p,
                   struct layer_spec *out);

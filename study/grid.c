@@ -298,6 +298,29 @@ static void left_fill(struct grid *g)
     }
 }
 
+/* The bounds of all points of a scenario: one for those of a policy whose ops are the same. */
+static int bounds_fill(struct grid *g, struct evaluator *e, const struct scenario *s, size_t i)
+{
+    size_t per = config_num_points_per_scenario(g->config);
+    struct grid_point *p = g->points + i * per;
+    int err = 0;
+
+    for (size_t j = 0; j < per && !err; j++) {
+        size_t like = 0;
+
+        if (p[j].skipped)
+            continue;
+        while (like < j && (p[like].skipped ||
+                            !bound_same(&p[like].knobs, p[like].policy, &p[j].knobs, p[j].policy)))
+            like++;
+        if (like < j)
+            p[j].bound = p[like].bound;
+        else
+            err = bound_of(e, s, p[j].policy, &p[j].knobs, &p[j].bound);
+    }
+    return err;
+}
+
 /* Of every row of a table the MoE part alone, too. */
 static int moe_part_task(void *self, struct evaluator *e, size_t i)
 {
@@ -313,6 +336,8 @@ static int moe_part_task(void *self, struct evaluator *e, size_t i)
 
         err = evaluate_moe_part(e, &s, p->policy, &p->knobs, &p->ev);
     }
+    if (!err)
+        err = bounds_fill(g, e, &s, i);
     scenario_free(&s);
     return err;
 }

@@ -3,6 +3,7 @@
 #ifndef PEOSIM_STUDY_GRID_H
 #define PEOSIM_STUDY_GRID_H
 
+#include "study/bound.h"
 #include "study/config.h"
 #include "study/evaluate.h"
 
@@ -13,6 +14,7 @@ struct grid_point {
     struct knobs knobs; /* with every `auto` resolved */
     bool skipped;       /* cannot run */
     struct evaluation ev;
+    struct bound bound; /* of any schedule of its kernels */
 };
 
 struct grid {

@@ -90,6 +90,14 @@ static struct op_experts experts_of(const struct plan *plan, const struct plan_o
     return (struct op_experts){op->first_expert, op->num_experts};
 }
 
+/* As many as rounds of this size would be; a part of the experts is a round however large. */
+static int rounds_of(const struct plan *plan, const struct op_experts *e)
+{
+    int rounds = plan->experts_per_rank / e->num;
+
+    return e->num < plan->experts_per_rank && rounds < 2 ? 2 : rounds;
+}
+
 static bool same_node(const struct plan *plan, int a, int b)
 {
     return a / plan->ranks_per_node == b / plan->ranks_per_node;
@@ -206,7 +214,7 @@ static void low_latency(const struct law_cost *c, const struct plan *plan, int r
         .sms = op->sms,
         .num_sms = plan->num_sms,
         .experts = e.num * plan->ranks,
-        .num_rounds = plan->experts_per_rank / e.num,
+        .num_rounds = rounds_of(plan, &e),
         .cast = !back && op->dtype != DTYPE_BF16 && e.first == 0,
         .tokens = batch->num_tokens,
         .topk = batch->routing->topk,
@@ -438,7 +446,7 @@ static enum basis dense_basis(enum law_dense_dtype dtype)
 static void dense_law(const struct law_cost *c, const struct plan_op *op,
                       const struct law_dense *in, struct cost_work *out)
 {
-    law_dense_work(c->v, in, out);
+    law_memo_dense(c->memo, c->v, in, out);
     out->assumed = c->assumed[dense_basis(in->dtype)];
     if (law_is_four_bit(op->dtype) && in->dtype != LAW_DENSE_NVFP4)
         law_four_bit(c->v, op->dtype, (double)op->n * op->k, in->num_sms, out);
@@ -537,7 +545,8 @@ void cost_op_expert_gemm(const struct law_cost *c, const struct plan *plan, int 
                              .k = op->k,
                              .sms = op->sms,
                              .num_sms = plan->num_sms,
-                             .block_m = op->block_m};
+                             .block_m = op->block_m,
+                             .memo = c->memo};
 
     /* The validator's kernel was told the fullest expert of all ranks, so that all chose alike; by
      * rule 3 it is told the rows of each of its own. */
@@ -912,6 +921,8 @@ int cost_open(const struct hw_profile *profile, struct cost *out)
         rc = law_attn_families_open(c->profile, &c->families);
     if (rc == 0)
         rc = law_ffn_families_open(c->profile, &c->ffn);
+    if (rc == 0)
+        rc = law_memo_open(&c->memo);
     if (rc != 0) {
         if (c)
             hw_profile_free(c->profile);
@@ -930,6 +941,7 @@ int cost_open(const struct hw_profile *profile, struct cost *out)
                          .eager_launch_ns = c->v[HW_LAUNCH_EAGER_US] * 1e3,
                          .check = cost_check,
                          .work = cost_of,
+                         .least = cost_least_of,
                          .interference = cost_interference,
                          .placement = cost_placement};
     return 0;
@@ -942,6 +954,7 @@ void cost_close(struct cost *cost)
     if (c) {
         law_attn_families_close(&c->families);
         law_ffn_families_close(&c->ffn);
+        law_memo_close(c->memo);
         hw_profile_free(c->profile);
     }
     free(c);

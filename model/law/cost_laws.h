@@ -8,6 +8,7 @@
 #include "model/law/ffn_family.h"
 #include "model/law/gemm.h"
 #include "model/law/law.h"
+#include "model/law/memo.h"
 #include "plan/cost.h"
 
 /* A kind without a row has no law: plans with such an op are refused by name (cost.check). */
@@ -73,6 +74,7 @@ struct law_cost {
     struct law_attn_families families;
     struct law_ffn_families ffn;
     const struct hw_table *dense[LAW_DENSE_COUNT]; /* of the profile; NULL = none */
+    struct law_memo *memo;
 };
 
 /* The work of op on rank, as cost.work. */
@@ -97,6 +99,8 @@ struct cost_copies {
 };
 void cost_copies_of(const struct plan *plan, int rank, int op, struct cost_copies *out);
 
+/* cost.least */
+void cost_least_of(void *self, const struct plan *plan, int rank, int op, struct cost_least *out);
 /* A GEMM inside a fused kernel (GEMM_FUSED). */
 cost_law cost_mega_gemm;
 

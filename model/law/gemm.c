@@ -1,5 +1,6 @@
 #include "model/law/gemm.h"
 #include "model/law/dense_table.h"
+#include "model/law/memo.h"
 
 #include <float.h>
 #include <math.h>
@@ -612,7 +613,7 @@ static void deepgemm_grouped_work(const double *v, const struct law_grouped *in,
                                   struct cost_work *out)
 {
     struct grouped_sums s = grouped_sum(in);
-    struct law_tile t = in->tile ? *in->tile : law_deepgemm_tile(in, grouped_expected_m(in, &s));
+    struct law_tile t = in->tile ? *in->tile : law_memo_tile(in, grouped_expected_m(in, &s));
     struct kernel q = deepgemm_kernel(v, in, &t);
     double tiles = grouped_tiles_m(in, t.m) * ceil_int(in->n, t.n), full = floor(tiles / in->sms);
     double rest = tiles - full * in->sms, ns;
@@ -640,6 +641,74 @@ void law_grouped_work(const double *v, const struct law_grouped *in, struct cost
     }
 
     deepgemm_grouped_work(v, in, out);
+}
+
+/* SM time of block_m rows of one group and all columns, by the widths and clusters that do it in
+ * least; INFINITY where none fits. */
+static double deepgemm_block_ns(const double *v, const struct law_grouped *in, int block_m)
+{
+    static const int clusters[][2] = {{1, 1}, {1, 2}, {2, 1}};
+    int block_k = in->dtype == DTYPE_BF16 ? 64 : 128, most = in->dtype == DTYPE_BF16 ? 256 : 192;
+    double least = INFINITY;
+
+    for (size_t i = 0; i < sizeof clusters / sizeof *clusters; i++)
+        for (int n = 16; n <= most; n += 16) {
+            struct law_tile t = {.m = block_m, .n = n};
+            struct kernel q = deepgemm_kernel(v, in, &t);
+            double loaded = (double)t.m / clusters[i][1] + (double)t.n / clusters[i][0];
+
+            if (deepgemm_unrolls(in, n, block_k) && deepgemm_fits(in, block_m, n, block_k))
+                least = fmin(least, ceil_int(in->n, n) *
+                                        loaded_tile_ns(&q, t.m, t.n, loaded, in->k, q.flops_ns));
+        }
+    return least;
+}
+
+/* Tiles of all groups, each in blocks of the height that suits it. */
+static double deepgemm_least_ns(const double *v, const struct law_grouped *in)
+{
+    double low = in->layout == GEMM_MASKED ? deepgemm_block_ns(v, in, 64) : INFINITY;
+    double high = deepgemm_block_ns(v, in, 128), ns = 0;
+
+    for (int i = 0; i < in->groups; i++)
+        if (in->rows[i] > 0)
+            ns += fmin(ceil_int(in->rows[i], 64) * low, ceil_int(in->rows[i], 128) * high);
+    return ns;
+}
+
+double law_most_TFLOPS(const double *v, enum plan_dtype dtype)
+{
+    bool bf16 = dtype == DTYPE_BF16 || dtype == DTYPE_W4A16;
+    double nominal = v[bf16 ? HW_GPU_BF16_TFLOPS : HW_GPU_FP8_TFLOPS];
+    double eff = fmax(v[HW_MASKED_EFF], v[HW_CONTIG_EFF]), gain = 1;
+
+    if (bf16)
+        gain = fmax(v[HW_DEEPGEMM_BF16_GAIN], 1 + v[HW_GROUPED_BF16_GAIN]);
+    if (dtype == DTYPE_NVFP4)
+        nominal = fmax(nominal, v[HW_GPU_FP4_TFLOPS]);
+    return nominal * fmax(1, eff * gain);
+}
+
+void law_grouped_least(const double *v, const struct law_grouped *asked, struct cost_least *out)
+{
+    bool own = v[HW_GROUPED_TILE_RULE] > 0.5;
+    struct law_grouped masked = *asked;
+    const struct law_grouped *in = own ? &masked : asked;
+    struct grouped_sums s = grouped_sum(in);
+    struct law_tile t = {.m = 128};
+    struct kernel q;
+
+    masked.layout = GEMM_MASKED; /* the only one of the validator's kernel */
+    q = own ? grouped_kernel(v, in) : deepgemm_kernel(v, in, &t);
+    if (own && in->dtype == DTYPE_BF16)
+        q.flops_ns *= 1 + v[HW_GROUPED_BF16_GAIN];
+    *out = (struct cost_least){
+        .sm_ns = 2.0 * (double)s.rows * in->n * in->k / q.flops_ns,
+        .hbm_bytes = grouped_bytes(in, &s, q.width),
+        .fixed_ns = q.fixed_ns,
+    };
+    if (!own)
+        out->sm_ns = law_corner(deepgemm_least_ns(v, in), out->hbm_bytes / q.sm_GBps, q.corner);
 }
 
 static struct kernel dense_kernel(const double *v, const struct law_dense *in)

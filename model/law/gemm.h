@@ -47,6 +47,7 @@ struct law_grouped {
     int block_m;    /* the validator's kernel: rows of a tile, forced; 0 = its own choice */
     int sms, num_sms;
     const struct law_tile *tile; /* DeepGEMM's, chosen before; NULL = chosen here */
+    struct law_memo *memo;       /* of choices, model/law/memo.h; NULL = none */
     bool sustained; /* the GPU has been busy for over 70 ms: tensor clocks have fallen */
 };
 /* The validator's own grouped GEMM by GROUPED_TILE_RULE, m rows expected in the fullest group. 1:
@@ -57,6 +58,12 @@ struct law_grouped {
  * their own where others have more than 128. */
 struct law_tile law_own_tile(int rule, const struct law_grouped *in, int m);
 void law_grouped_work(const double *v, const struct law_grouped *in, struct cost_work *out);
+
+/* What no GEMM of these laws passes: the nominal rate, or what a fitted one has above it. */
+double law_most_TFLOPS(const double *v, enum plan_dtype dtype);
+/* The least that these groups take in however many grouped GEMMs, on any SMs (plan/cost.h). Of
+ * DeepGEMM's kernels by the tile that suits each group best; of others by FLOPs at nominal rate. */
+void law_grouped_least(const double *v, const struct law_grouped *asked, struct cost_least *out);
 
 struct hw_table;
 enum law_dense_dtype {

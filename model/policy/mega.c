@@ -259,4 +259,5 @@ const struct policy policy_mega = {
     .settings = mega_settings,
     .check = mega_check,
     .build = mega_build,
+    .own_kernels = true,
 };

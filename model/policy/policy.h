@@ -64,7 +64,8 @@ struct layer_spec {
     int period_layers;  /* of which the last ones give the steady period */
     int router_experts; /* what the gate scores; 0 = the model's (fewer than with redundant experts)
                          */
-    bool dense;         /* a layer without experts: attention, and a dense FFN where it has one */
+    const struct program *program; /* model/policy/program.h: of policy_program; else NULL */
+    bool dense; /* a layer without experts: attention, and a dense FFN where it has one */
 };
 
 /* Where a configuration leaves a knob open: the values that a search tries. */
@@ -97,6 +98,8 @@ struct policy {
     const char *summary;
     const struct opt *knobs;  /* the rows of the knob table that it reads */
     bool spans_layers;        /* measured as a steady period, with attention */
+    bool own_kernels;         /* kernels that `none` has not: no exchange of rows apart */
+    bool follows_tiles;       /* its combine sends what tiles of the down GEMM finish */
     bool same_bits;           /* its output must equal that of `none` bit by bit */
     int auto_comm;            /* what `comm: auto` is beside it: 1 + enum plan_comm; 0: by phase */
     int own_comm;             /* 1 + the one it has whatever `comm` says; 0: as `comm` says */

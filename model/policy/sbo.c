@@ -104,6 +104,7 @@ const struct policy policy_sbo = {
     .summary =
         "Single Batch Overlap: shared expert beside the dispatch, combine beside the down GEMM",
     .knobs = sbo_knobs,
+    .follows_tiles = true,
     .same_bits = true,
     .sms_knob = "combine_num_sms",
     .search = sbo_search,

@@ -274,4 +274,5 @@ const struct policy policy_tp = {
     .settings = tp_settings,
     .check = tp_check,
     .build = tp_build,
+    .own_kernels = true,
 };
