@@ -10,6 +10,14 @@
 #include "base/opt.h"
 #include "report/record.h"
 
+/* What a command answers in; every other format is refused. */
+enum answers {
+    ANSWERS_TEXT,  /* for people alone */
+    ANSWERS_JSON,  /* or as --json */
+    ANSWERS_TABLE, /* or as --json or --csv */
+    ANSWERS_ALL    /* in every format, through a record */
+};
+
 struct cmd {
     const char *name;
     const char *usage;                 /* what follows the name: "CONFIG [flags]" */
@@ -20,7 +28,7 @@ struct cmd {
     bool keys;                         /* reads a configuration: its keys are flags, too */
     const char *examples[4];           /* command lines with their reason after " # "; NULL ends */
     const struct opt *own_keys[3];     /* keys of a file of its own kind; NULL ends */
-    bool records;                      /* answers in every output format (report/formats.h) */
+    enum answers answers;              /* which formats of report/formats.h it has */
 };
 /* The table, in the order of help (cmd/commands.c). */
 size_t cmd_count(void);
@@ -36,6 +44,7 @@ int cmd_pass(int argc, char **argv);
 int cmd_capacity(int argc, char **argv);
 int cmd_serve_plan(int argc, char **argv);
 int cmd_sweep(int argc, char **argv);
+int cmd_synthesize(int argc, char **argv);
 int cmd_map(int argc, char **argv);
 int cmd_recommend(int argc, char **argv);
 int cmd_why(int argc, char **argv);
@@ -48,7 +57,8 @@ int cmd_help(int argc, char **argv);
 /* Each command's own flags, in its file. */
 extern const struct opt accuracy_options[], calibrate_options[], capacity_flags[], diff_options[],
     info_options[], init_options[], microbench_options[], pass_options[], plan_options[],
-    recommend_options[], report_options[], run_options[], sweep_options[], validate_options[];
+    recommend_options[], report_options[], run_options[], sweep_options[], synthesize_options[],
+    validate_options[];
 /* The flags that most commands share. */
 extern const struct opt common_options[];
 

@@ -252,8 +252,13 @@ static int mega_build(const struct layer_spec *spec, const struct knobs *k, stru
 static void mega_settings(const struct knobs *k, const struct policy_place *place, FILE *f)
 {
     (void)k;
-    (void)place;
-    fprintf(f, "SGLang: --moe-a2a-backend megamoe\nvLLM: --moe-backend deep_gemm_mega_moe\n");
+    if (place->blackwell)
+        fprintf(f, "SGLang (DeepGEMM pull 304, merged): --moe-a2a-backend megamoe\n"
+                   "vLLM (merged): --moe-backend deep_gemm_mega_moe\n");
+    else
+        fprintf(f,
+                "SGLang (pull 29016, merged; DeepGEMM pull 383, merged): --moe-a2a-backend megamoe "
+                "with SGLANG_OPT_USE_DEEPGEMM_MEGA_MOE=1\n");
 }
 
 const struct policy policy_mega = {

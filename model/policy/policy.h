@@ -91,6 +91,7 @@ struct knob_search {
 struct policy_place {
     int num_sms; /* N of the GPU */
     bool decode, blackwell;
+    enum plan_comm comm; /* whose exchange */
 };
 
 struct policy {
