@@ -105,8 +105,8 @@ static double rows_left_to_copy(const struct law_ll *in)
 static void dispatch_recv(const double *v, const struct law_ll *in, struct cost_work *out)
 {
     double bytes = 2 * rows_left_to_copy(in) * in->message_bytes;
-    double copy_GBps = fmin(v[HW_LL_DISP_COPY_EFF] * v[HW_GPU_HBM_GBPS],
-                            out->grid * v[HW_GPU_SM_HBM_GBPS]);
+    double copy_GBps =
+        fmin(v[HW_LL_DISP_COPY_EFF] * v[HW_GPU_HBM_GBPS], out->grid * v[HW_GPU_SM_HBM_GBPS]);
 
     out->tail.hbm_bytes = bytes;
     if (in->part != LAW_RECV) {
@@ -114,9 +114,8 @@ static void dispatch_recv(const double *v, const struct law_ll *in, struct cost_
         return;
     }
     if (in->relay)
-        out->tail.sm_ns =
-            bytes / copy_GBps +
-            in->rows_recv * in->message_bytes / (v[HW_LL_DISP_PUSH_EFF] * v[HW_NET_NVLINK_GBPS]);
+        out->tail.sm_ns = bytes / copy_GBps + in->rows_recv * in->message_bytes /
+                                                  (v[HW_LL_DISP_PUSH_EFF] * v[HW_NET_NVLINK_GBPS]);
     /* Beside a GEMM its start and its looks at counts, one after another, take longer; the copy
      * keeps its rate. */
     out->slow_fixed = true;

@@ -580,8 +580,8 @@ static void test_masked_padding_shows(void **state)
     world_close(&w);
 }
 
-/* Eight experts of 72 rows, two blocks each: on 132 SMs DeepGEMM shares the weights in a cluster, on
- * 100 it does not, and a part of them is read again. */
+/* Eight experts of 72 rows, two blocks each: on 132 SMs DeepGEMM shares the weights in a cluster,
+ * on 100 it does not, and a part of them is read again. */
 static void test_a_second_block_of_rows_reads_weights_again(void **state)
 {
     struct world w;
