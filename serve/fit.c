@@ -16,8 +16,8 @@ enum { MAX_ITER = 200, FEW_ROWS = 10, TTFT_FIRST = ENGINE_START_MS };
 #define TTFT_LOSS 0.2
 /* Weight of the priors, in rows of an error as large as the loss: at the usual values, and of an
  * engine at the common ones. */
-#define USUAL_WEIGHT  0.1
-#define COMMON_WEIGHT 0.5
+#define USUAL_WEIGHT  1.5
+#define COMMON_WEIGHT 1.5
 
 struct problem {
     const struct judged_row **row;
