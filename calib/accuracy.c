@@ -164,6 +164,30 @@ static bool fitted_to(const struct hw_profile *p, const struct data_set *set)
     return false;
 }
 
+#define PAIR_DIFFERS 0.05
+
+/* A fused layer with the same layer of split kernels right behind it, as both were run. */
+static bool is_pair(const struct data_row *fused, const struct data_row *split)
+{
+    return fused->law == DATA_MEGA && split->law == DATA_SPLIT && fused->ranks == split->ranks &&
+           fused->tokens == split->tokens && fused->experts == split->experts &&
+           strcmp(fused->system, split->system) == 0;
+}
+
+static void pairs_count(struct accuracy *a)
+{
+    for (size_t i = 1; i < a->set->n; i++) {
+        const struct data_row *fused = &a->set->rows[i - 1], *split = &a->set->rows[i];
+        double gain = split->latency_us - fused->latency_us;
+
+        if (!is_pair(fused, split) || isnan(a->predicted_us[i]) || isnan(a->predicted_us[i - 1]) ||
+            fabs(gain) <= PAIR_DIFFERS * fused->latency_us)
+            continue;
+        a->pairs++;
+        a->pairs_right += (a->predicted_us[i] > a->predicted_us[i - 1]) == (gain > 0);
+    }
+}
+
 int accuracy_open(const struct hw_profile *profile, const struct data_set *set,
                   struct accuracy **out)
 {
@@ -184,6 +208,7 @@ int accuracy_open(const struct hw_profile *profile, const struct data_set *set,
         rc = ERR_NOMEM;
     if (rc == 0) {
         predict_all(a, profile);
+        pairs_count(a);
         total_error(a, &s);
         rc = law_errors(a, &s);
     }
@@ -229,6 +254,11 @@ void accuracy_print(const struct accuracy *a, bool groups, FILE *f)
     }
     if (a->num_laws > 1)
         print_line(f, "all", &a->err, a->outside);
+    if (a->pairs > 0)
+        fprintf(f,
+                "  fused against split: the faster one right in %d of %d pairs that differ by over "
+                "5%%\n",
+                a->pairs_right, a->pairs);
     if (a->no_law > 0)
         fprintf(f, "  %zu rows without a prediction: no law or table has them\n", a->no_law);
     if (a->other > 0)
@@ -266,6 +296,10 @@ static json_t *file_json(const struct accuracy *a)
     json_object_set_new(o, "profile", json_string(a->profile));
     json_object_set_new(o, "other_systems", json_integer((json_int_t)a->other));
     json_object_set_new(o, "bad_rows", json_integer((json_int_t)a->set->bad));
+    if (a->pairs > 0) {
+        json_object_set_new(o, "pairs", json_integer(a->pairs));
+        json_object_set_new(o, "pairs_right", json_integer(a->pairs_right));
+    }
     json_object_set_new(o, "laws", laws);
     return o;
 fail:

@@ -28,6 +28,8 @@ struct accuracy {
     int num_laws;
     struct accuracy_group *group; /* one per law and group, in order of the file */
     int num_groups;
+    int pairs;            /* fused layers against split ones beside them that differ by over 5% */
+    int pairs_right;      /* of them: predicted to be the faster or slower one as measured */
     double *predicted_us; /* [set->n]; NAN where not predicted */
     unsigned char *is_outside;
 };

@@ -50,6 +50,7 @@ enum data_law {
     DATA_A2A_NVL,    /* exchange over one NVLink domain; coll: which part; bytes: of one copy */
     DATA_PEO,        /* a kernel of a PEO layer, maybe beside others; coll: its op */
     DATA_MEGA,       /* a fused expert layer; coll: how its tokens were routed */
+    DATA_SPLIT,      /* an expert layer of kernels one after another; coll: whose exchange */
     DATA_LL_LAYERED, /* DeepEP pull 500's low-latency dispatch: one copy per node */
     DATA_SHOWN,      /* kernels that no law of ours has: read and counted, not predicted */
     DATA_LAW_COUNT
@@ -96,6 +97,7 @@ struct data_row {
     bool kernel_only; /* normal kernels: the time is without notify kernels */
     int node_limit;   /* group-limited gates: nodes that a token may use; 0 = all */
     double nic_GBps;  /* a GPU's share of the NICs it was measured with; 0 = as the profile says */
+    int mega_rules;   /* DATA_MEGA: enum law_mega_rules of its version */
     int num_draws;    /* draws of expert_rows: 1 where rows are known, several where drawn */
     int num_local;    /* experts of this rank */
     struct data_fused *fused; /* DATA_FFN_FUSED, owned by the set; NULL else */

@@ -164,13 +164,22 @@ static void sampled_counts(gsl_rng *rng, const double *u, double alpha, double t
     }
 }
 
+/* Every expert equally likely, each token by itself. */
+static void uniform_counts(gsl_rng *rng, double tokens, const struct data_row *r, double *count)
+{
+    for (int e = 0; e < r->experts; e++)
+        count[e] = gsl_ran_binomial(rng, (double)r->topk / r->experts, (unsigned)tokens);
+}
+
 static void counts_of(gsl_rng *rng, int seed, const char *dist, const struct data_row *r,
                       double *count)
 {
     double tokens = (double)r->tokens * r->ranks, alpha = 1, u[MT_WORDS];
 
     torch_uniform((uint32_t)seed, u, r->experts);
-    if (sscanf(dist, "power_law_sampled_%lf", &alpha) == 1)
+    if (strcmp(dist, "uniform") == 0)
+        uniform_counts(rng, tokens, r, count);
+    else if (sscanf(dist, "power_law_sampled_%lf", &alpha) == 1)
         sampled_counts(rng, u, alpha, tokens, r, count);
     else if (sscanf(dist, "power_law_%lf", &alpha) == 1)
         power_law_of(u, alpha, tokens, r, count);
@@ -178,17 +187,40 @@ static void counts_of(gsl_rng *rng, int seed, const char *dist, const struct dat
         balanced_counts(tokens, r, count);
 }
 
-/* Rows of the sampled law are means over seeds 0 to 9, others of seed 0. */
+/* Rows of drawn laws are means over seeds 0 to 9, others of seed 0. */
 enum { SAMPLED_SEEDS = 10 };
+
+enum { BLOCK_ROWS = 64 }; /* of an expert, on the tensor cores together */
+
+/* Of ranks alike in rows, the one with the most blocks of rows is the last. */
+static void busiest(const double *count, int ranks, int local, int32_t *rows)
+{
+    double most = -1;
+    int best = 0;
+
+    for (int r = 0; r < ranks; r++) {
+        double blocks = 0;
+
+        for (int i = 0; i < local; i++)
+            blocks += ceil(count[r * local + i] / BLOCK_ROWS);
+        if (blocks > most) {
+            most = blocks;
+            best = r;
+        }
+    }
+    for (int i = 0; i < local; i++)
+        rows[i] = (int32_t)count[best * local + i];
+}
 
 int draws_mega(struct data_set *set, struct data_row *r, const char *dist)
 {
     gsl_rng *rng = gsl_rng_alloc(gsl_rng_mt19937);
     double *count = arena_alloc(set->arena, (size_t)r->experts * sizeof *count);
     int rc = rng && count && r->experts <= MT_WORDS ? 0 : ERR_NOMEM;
+    bool uniform = strcmp(dist, "uniform") == 0;
 
     r->num_local = r->experts / r->ranks;
-    r->num_draws = strstr(dist, "sampled") ? SAMPLED_SEEDS : 1;
+    r->num_draws = uniform || strstr(dist, "sampled") ? SAMPLED_SEEDS : 1;
     r->expert_rows =
         arena_alloc(set->arena, (size_t)(r->num_draws * r->num_local) * sizeof *r->expert_rows);
     if (!r->expert_rows)
@@ -197,7 +229,8 @@ int draws_mega(struct data_set *set, struct data_row *r, const char *dist)
         gsl_rng_set(rng, 1);
     for (int d = 0; d < r->num_draws && rc == 0; d++) {
         counts_of(rng, d, dist, r, count);
-        draws_heaviest(count, r->ranks, r->num_local, r->expert_rows + d * r->num_local);
+        (uniform ? busiest : draws_heaviest)(count, r->ranks, r->num_local,
+                                             r->expert_rows + d * r->num_local);
     }
     if (rng)
         gsl_rng_free(rng);

@@ -294,6 +294,7 @@ const struct fit_law fit_laws[] = {
     NVL("nvl_two_sided_combine", "2s_combine", 2S_COMB),
     NVL("nvl_two_sided_combine_lp", "2s_combine_lp", 2S_COMB_LP),
     {.name = "mega",
+     .instead_of = "mega_few",
      .rows = BIT(DATA_MEGA),
      .max_nodes = MANY,
      .cv = {FIT_CV_RANKS, FIT_CV_ROUTING},
@@ -306,6 +307,12 @@ const struct fit_law fit_laws[] = {
                {HW_MEGA_HBM_EFF, 0.2, 1.1},
                {HW_MEGA_CORNER, 1.1, 15},
                {HW_MEGA_LINK_EFF, 0.1, 1.2}}},
+    /* Traces of the kernel alone, of two models at a few sizes. */
+    {.name = "mega_few",
+     .rows = BIT(DATA_MEGA),
+     .max_nodes = MANY,
+     .cv = {FIT_CV_SHAPE},
+     .param = {{HW_MEGA_AROUND_US, 0.5, 70}, {HW_MEGA_LINK_EFF, 0.1, 1.2}}},
     /* SM counts set by hand: how much slower an SM is when all run shows. */
     {.name = "gemm_bf16_sms",
      .needs = FIT_NEEDS_SMS,

@@ -13,6 +13,7 @@
 #include "model/law/mega.h"
 #include "model/law/nvl.h"
 
+#define NORMAL_SMS  24 /* DeepEP's default on one node */
 #define HOST_CORNER 12 /* launches and kernels run side by side: hardly any corner */
 
 void predictor_init(struct predictor *p, const struct hw_profile *profile)
@@ -448,12 +449,55 @@ static double a2a_nvl_ns(const double *v, const struct data_row *r)
 }
 
 /* sglang 0.5.10 runs pull 316's rules. */
+/* Rows from the order of arrival to that of their experts, and partial sums back: one copy of a
+ * token on each rank that it needs. */
+static double permutes_ns(const double *v, const struct data_row *r)
+{
+    double rows = 0, copies = r->tokens * law_touched(r->experts, (double)r->num_local, r->topk);
+    enum plan_op_kind kinds[] = {OP_PERMUTE, OP_UNPERMUTE};
+    double ns = 0;
+
+    for (int i = 0; i < r->num_draws * r->num_local; i++)
+        rows += (double)r->expert_rows[i] / r->num_draws;
+    for (int i = 0; i < 2; i++) {
+        struct cost_work w;
+
+        law_gather_work(v, rows, cost_permute_bytes(kinds[i], copies, rows, r->dtype, r->hidden),
+                        sms_of(v, r), &w);
+        ns += kernel_ns(v, &w);
+    }
+    return ns;
+}
+
+/* Dispatch, two grouped GEMMs around SiLU*mul and quantisation, combine: the kernels, the gaps
+ * between them, and what a host that launches them one by one takes in front of an expert layer, as
+ * engines' layers of the same layout show it. */
+static double split_ns(const double *v, const struct data_row *r)
+{
+    bool ll = strcmp(r->coll, "low_latency") == 0;
+    struct data_row part = *r, back = *r;
+    int expected = mean_rows(r), kernels = ll ? 5 : 7;
+    double ns = 1e3 * ((kernels - 1) * v[HW_LAUNCH_GRAPH_GAP_US] +
+                       v[ll ? HW_GROUPED_ENGINE_US : HW_GROUPED_START_US]);
+
+    back.dtype = DTYPE_BF16;
+    part.law = ll ? DATA_FFN : DATA_FFN_CONTIGUOUS;
+    back.law = DATA_NORMAL_COMBINE;
+    ns += grouped_ns(v, &part, 2 * r->inter, r->hidden, expected) + act_rows_ns(v, r) +
+          grouped_ns(v, &part, r->hidden, r->inter, expected);
+    part.law = DATA_NORMAL_DISPATCH;
+    if (ll)
+        return ns + low_latency_ns(v, r, false, 1) + low_latency_ns(v, &back, true, 1);
+    part.num_sms = back.num_sms = NORMAL_SMS;
+    return ns + normal_ns(v, &part) + permutes_ns(v, r) + normal_ns(v, &back);
+}
+
 static double mega_ns(const double *v, const struct data_row *r)
 {
     double sum = 0;
 
     for (int d = 0; d < r->num_draws; d++) {
-        struct law_mega in = {.rules = LAW_MEGA_316,
+        struct law_mega in = {.rules = (enum law_mega_rules)r->mega_rules,
                               .dtype = r->dtype,
                               .rows = r->expert_rows + d * r->num_local,
                               .local = r->num_local,
@@ -468,7 +512,8 @@ static double mega_ns(const double *v, const struct data_row *r)
 
         sum += law_mega_alone_ns(v, &in);
     }
-    return sum / r->num_draws;
+    sum /= r->num_draws;
+    return r->kernel_only ? sum - 1e3 * v[HW_MEGA_AROUND_US] : sum;
 }
 
 static double collective_ns(const struct predictor *p, const struct data_row *r)
@@ -543,6 +588,8 @@ static double row_us(const struct predictor *p, const struct data_row *r)
         return a2a_nvl_ns(v, r) / 1e3;
     case DATA_MEGA:
         return mega_ns(v, r) / 1e3;
+    case DATA_SPLIT:
+        return split_ns(v, r) / 1e3;
     case DATA_ATTN_CORE:
         return attn_core_ns(v, r) / 1e3;
     case DATA_ATTN_SIDE:

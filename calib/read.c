@@ -54,6 +54,7 @@ const char *data_law_name(enum data_law law)
         [DATA_V2_COMBINE] = "v2_combine",
         [DATA_A2A_NVL] = "a2a_nvl",
         [DATA_MEGA] = "mega",
+        [DATA_SPLIT] = "split_layer",
         [DATA_SHOWN] = "no law",
     };
 

@@ -10,6 +10,7 @@
 
 #include "calib/draws.h"
 #include "model/law/ll.h"
+#include "model/law/mega.h"
 
 /* "h100 (p5)" -> h100; GPUs that are only named by what they are compiled for go by that. */
 static void public_system(struct cells *c, struct data_row *r)
@@ -374,6 +375,7 @@ void read_megamoe(struct cells *c, struct data_row *r)
              dist, cell_text(c, "dtype"));
     snprintf(r->coll, sizeof r->coll, "%.15s", strstr(dist, "sampled") ? "sampled" : dist);
     r->law = DATA_MEGA;
+    r->mega_rules = LAW_MEGA_316; /* sglang 0.5.10, April 2026 */
     r->dtype = DTYPE_MXFP4;
     r->reference = true;
     if (!c->err && r->experts % r->ranks != 0)
@@ -382,14 +384,66 @@ void read_megamoe(struct cells *c, struct data_row *r)
         c->err = true;
 }
 
+/* Whose scheduler made a public row: by the pull or the date that the row states. */
+static int public_rules(struct cells *c, const char **version)
+{
+    const char *source = cell_text(c, "source"), *date = cell_text(c, "date");
+
+    if (strstr(source, "DeepGEMM#316")) {
+        *version = "pull 316";
+        return LAW_MEGA_316;
+    }
+    if (strstr(source, "sgl-project/DeepGEMM#36")) {
+        *version = "SM90, sgl 36";
+        return LAW_MEGA_SM90;
+    }
+    *version = strcmp(date, "2026-06") > 0 ? "pull 364 or later" : "April";
+    return strcmp(date, "2026-06") > 0 ? LAW_MEGA_364 : LAW_MEGA_316;
+}
+
+/* DeepGEMM's fused kernel and layers of kernels one after another, where GPU, EP and model are
+ * stated; other fused kernels are shown. */
+static void public_mega_law(struct cells *c, struct data_row *r, const char *what)
+{
+    bool baseline = strncmp(what, "baseline deepep_", 16) == 0, fp8 = false;
+
+    if (r->law != DATA_SHOWN || r->ranks < 1 || strcmp(r->system, "unstated") == 0 ||
+        strcmp(r->system, "hopper") == 0 || r->experts % r->ranks)
+        return;
+    fp8 = strcmp(cell_text(c, "dtype"), "fp8") == 0;
+    if (!baseline && strcmp(what, "megamoe fused") != 0 && !strstr(what, "fused deepgemm"))
+        return;
+    r->law = baseline ? DATA_SPLIT : DATA_MEGA;
+    r->dtype = fp8 ? DTYPE_FP8 : DTYPE_MXFP4;
+    snprintf(r->coll, sizeof r->coll, "%s",
+             !baseline              ? "uniform"
+             : strstr(what, "_ll+") ? "low_latency"
+                                    : "normal");
+    r->kernel_only = strstr(cell_text(c, "source"), "/DeepGEMM#") != NULL; /* its tests' trace */
+    r->reference = strcmp(r->system, "b200") == 0; /* no other rows are of that GPU */
+    /* Uniform popularity, tokens drawn as the tests of that repository do. */
+    if (!c->err && draws_mega(c->set, r, "uniform") != 0)
+        c->err = true;
+}
+
 void read_public_megamoe(struct cells *c, struct data_row *r)
 {
+    const char *what = cell_text(c, "what"), *version;
+
     public_system(c, r);
     r->ranks = (int)cell_optional(c, "ep", 4096);
+    r->nodes = 1;
     r->tokens = (int)cell_optional(c, "tokens_per_rank", 1 << 24);
+    r->hidden = cell_int(c, "hidden", 128, 1 << 20);
+    r->inter = cell_int(c, "inter", 16, 1 << 20);
+    r->topk = cell_int(c, "topk", 1, 64);
+    r->experts = cell_int(c, "experts", 1, 1 << 16);
     shown_us(c, r, "us");
-    snprintf(r->group, sizeof r->group, "EP%d %.14s %.28s", r->ranks, cell_text(c, "model"),
-             cell_text(c, "what"));
+    r->mega_rules = public_rules(c, &version);
+    snprintf(r->group, sizeof r->group, "EP%d %.10s %.24s, %.14s", r->ranks, cell_text(c, "model"),
+             what, version);
+    if (!c->err)
+        public_mega_law(c, r, what);
 }
 
 /* DeepSeek's training of V3 on H800: EP64 on 8 nodes, 4,096 tokens, tokens to at most 4 nodes. */

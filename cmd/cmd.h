@@ -36,6 +36,7 @@ int cmd_pass(int argc, char **argv);
 int cmd_capacity(int argc, char **argv);
 int cmd_serve_plan(int argc, char **argv);
 int cmd_sweep(int argc, char **argv);
+int cmd_synthesize(int argc, char **argv);
 int cmd_map(int argc, char **argv);
 int cmd_recommend(int argc, char **argv);
 int cmd_why(int argc, char **argv);
@@ -47,8 +48,9 @@ int cmd_help(int argc, char **argv);
 
 /* Each command's own flags, in its file. */
 extern const struct opt accuracy_options[], calibrate_options[], capacity_flags[], diff_options[],
-    info_options[], init_options[], microbench_options[], pass_options[], recommend_options[],
-    report_options[], run_options[], sweep_options[], validate_options[];
+    info_options[], init_options[], microbench_options[], pass_options[], plan_options[],
+    recommend_options[], report_options[], run_options[], sweep_options[], synthesize_options[],
+    validate_options[];
 /* The flags that most commands share. */
 extern const struct opt common_options[];
 

@@ -20,6 +20,7 @@
 struct run_flags {
     int confidence;
     bool html;
+    char *plan;
 };
 
 const struct opt run_options[] = {
@@ -36,6 +37,10 @@ const struct opt run_options[] = {
      .offset = offsetof(struct run_flags, html),
      .def = "false",
      .help = "also write report.html: one page with everything, for any browser"},
+    {.key = "plan",
+     .type = OPT_STRING,
+     .offset = offsetof(struct run_flags, plan),
+     .help = "a plan file (peosim synthesize, plan --save): its schedule is one more row"},
     {.key = NULL},
 };
 
@@ -104,6 +109,11 @@ static int run(struct cli *cli, const struct run_flags *flags)
 
     if (err)
         return err;
+    err = flags->plan ? config_use_plan(c, flags->plan) : 0;
+    if (err) {
+        config_free(c);
+        return err;
+    }
     progress_open(&progress, "points", cli->quiet);
     interrupt = interrupt_open();
     err = grid_run(c, cli_jobs(cli), interrupt, progress_step, &progress, &g);
@@ -138,6 +148,7 @@ int cmd_run(int argc, char **argv)
 
     if (!err && !cli.help)
         err = run(&cli, &flags);
+    opt_free_strings(run_options, &flags);
     cli_free(&cli);
     return err;
 }

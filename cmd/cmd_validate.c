@@ -27,7 +27,7 @@ struct validate_args {
     int repeats, layers, check_tokens, check_replays, gpus;
     double pace_GBps, pace_us, delay_us;
     bool cupti, experimental_gin, resume;
-    char *measured;
+    char *measured, *plan;
 };
 
 #define FIELD(name) .key = #name, .offset = offsetof(struct validate_args, name)
@@ -55,6 +55,7 @@ const struct opt validate_options[] = {
      .help = "go on from the points that an interrupted run left in the results folder"},
     {FIELD(measured), .type = OPT_STRING,
      .help = "a results folder of an earlier run: compare with it and its timelines, run nothing"},
+    {FIELD(plan), .type = OPT_STRING, .help = "a plan file: its schedule is one more point"},
     {.key = NULL},
 };
 
@@ -811,6 +812,8 @@ static int validate(struct cli *cli, struct validate_args *args, int argc, char 
     }
     if (!err)
         err = config_read(cli->words[0], cli->sets, (size_t)cli->num_sets, &x.config);
+    if (!err && args->plan)
+        err = config_use_plan(x.config, args->plan);
     if (!err)
         err = evaluator_open(&x.evaluator);
     if (!err && joined && (team.spawned || team.rank > 0))

@@ -164,6 +164,7 @@ enum hw_scale { HW_SCALE_SAME, HW_SCALE_NVLINK, HW_SCALE_HBM, HW_SCALE_FP8, HW_S
     X(MEGA_HBM_EFF,       "mega.hbm_eff", "", 0.05, 1.2, 0.75, SAME, "share of nominal HBM bandwidth over the weights") \
     X(MEGA_CORNER,        "mega.corner", "", 1, 20, 5, SAME, "how sharply SM time and HBM time add: (a^c + b^c)^(1/c)") \
     X(MEGA_LINK_EFF,      "mega.link_eff", "", 0.02, 1.5, 0.7, SAME, "share of nominal NVLink that its pulls and stores reach") \
+    X(MEGA_AROUND_US,     "mega.around_us", "us", 0, 1000, 20, SAME, "of mega.fixed_us, what a trace of the kernel alone does not show: launch, quantisation") \
     X(MEGA_BARRIER_US,    "mega.barrier_us", "us", 0, 1000, 4, SAME, "barrier over NVLink in front of the sum over top-k") \
     X(V2_DISP_FIXED_US,   "v2.dispatch_fixed_us", "us", 0, 1000, 12, SAME, "DeepEP V2 dispatch: launch, barrier, first row") \
     X(V2_COMB_FIXED_US,   "v2.combine_fixed_us", "us", 0, 1000, 30, SAME, "DeepEP V2 combine: the same") \

@@ -10,5 +10,8 @@
 /* One line per engine, each after `indent`; nothing for policies without settings. ERR_NOMEM. */
 int engine_settings_print(const struct policy *p, const struct knobs *k,
                           const struct policy_place *place, const char *indent, FILE *f);
+/* Likewise for the exchange of the place, of the engines that have the policy. */
+int engine_exchange_print(const struct policy *p, const struct knobs *k,
+                          const struct policy_place *place, const char *indent, FILE *f);
 
 #endif

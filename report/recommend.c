@@ -64,7 +64,10 @@ static int place_of(const struct recommend *r, const struct recommend_pick *p,
     if (err)
         return err;
     *out = (struct policy_place){.num_sms = p->entry[p->best].ev.num_sms,
-                                 .decode = s.phase == PHASE_OF_DECODE};
+                                 .decode = s.phase == PHASE_OF_DECODE,
+                                 .comm = s.comm                       ? (enum plan_comm)(s.comm - 1)
+                                         : s.phase == PHASE_OF_DECODE ? COMM_LOW_LATENCY
+                                                                      : COMM_NORMAL};
     err = hw_profile_read(s.profile, &profile);
     scenario_free(&s);
     if (err)
@@ -74,16 +77,27 @@ static int place_of(const struct recommend *r, const struct recommend_pick *p,
     return 0;
 }
 
-/* "SGLang": what begins a line of settings. */
+/* "SGLang", "vLLM": what begins a line of settings; false where it is no name ("no engine has
+ * ...").
+ */
 static bool engine_word(const char *line, char *buf, size_t size)
 {
     int n = (int)strcspn(line, " (:\n");
 
     snprintf(buf, size, "%.*s", n, line);
-    return n > 0;
+    return strpbrk(buf, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != NULL;
 }
 
-/* "SGLang sbo +7.4%, DeepEP peo 3 +6.5%": of each engine the best policy that it has. */
+/* " (open)", " (closed)": a pull request that the engine itself does not hold; "" else. */
+static const char *status_word(const char *line)
+{
+    if (strstr(line, "merged"))
+        return "";
+    return strstr(line, ", open)") ? " (open)" : strstr(line, ", closed") ? " (closed)" : "";
+}
+
+/* "SGLang sbo +7.4%, DeepEP peo 3 +6.5% (open)": of each engine the best policy that it has; behind
+ * one that only a pull request holds, the best that the engine itself has. */
 static int engines_words(const struct recommend *r, const struct recommend_pick *p, char *buf,
                          size_t size)
 {
@@ -106,16 +120,21 @@ static int engines_words(const struct recommend *r, const struct recommend_pick 
         fclose(f);
         grid_point_name(&q, name, sizeof name);
         for (rest = text; (line = strsep(&rest, "\n")) != NULL && at < size;) {
-            char mark[64];
+            char own[64], mark[64];
+            const char *status = status_word(line);
 
             if (!engine_word(line, word, sizeof word))
                 continue;
-            snprintf(mark, sizeof mark, " %s ", word);
-            if (strstr(seen, mark) || strlen(seen) + strlen(mark) >= sizeof seen)
+            snprintf(own, sizeof own, " %s ", word);
+            snprintf(mark, sizeof mark, " %s%s ", word, *status ? "?" : "");
+            if (strstr(seen, own) || strstr(seen, mark) ||
+                strlen(seen) + strlen(mark) >= sizeof seen)
                 continue;
             strcat(seen, mark + 1);
-            at += (size_t)snprintf(buf + at, size - at, "%s%s %s %+.1f%%", at ? ", " : "", word,
-                                   name, q.ev.gain_pct);
+            at += (size_t)snprintf(buf + at, size - at, "%s%s %s %+.1f%%%s", at ? ", " : "", word,
+                                   q.ev.gain_pct > 0 ? name : "none",
+                                   q.ev.gain_pct > 0 ? q.ev.gain_pct : 0.0,
+                                   q.ev.gain_pct > 0 ? status : "");
         }
         free(text);
     }
@@ -337,6 +356,8 @@ static int settings_print(const struct recommend *r, FILE *f)
         fprintf(f, "%s  %s%s%s\n", any ? "" : "settings\n", name, *knobs ? ", " : "", knobs);
         any = true;
         err = engine_settings_print(point.policy, &point.knobs, &place, "    ", f);
+        if (!err)
+            err = engine_exchange_print(point.policy, &point.knobs, &place, "    ", f);
     }
     return err;
 }
@@ -535,8 +556,10 @@ static char *settings_text(const struct recommend *r, const struct recommend_pic
 
     if (!f)
         return NULL;
-    if (recommend_pays(p) && !place_of(r, p, &place))
+    if (recommend_pays(p) && !place_of(r, p, &place)) {
         engine_settings_print(point->policy, &point->knobs, &place, "", f);
+        engine_exchange_print(point->policy, &point->knobs, &place, "", f);
+    }
     fclose(f);
     return text;
 }

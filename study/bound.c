@@ -5,6 +5,7 @@
 
 #include "base/err.h"
 #include "model/law/gemm.h"
+#include "model/policy/program.h"
 #include "study/bound_net.h"
 
 static const char *const by_names[BOUND_BY_COUNT] = {[BOUND_NONE] = "none",
@@ -432,7 +433,8 @@ static void calc_fill(struct calc *c, const struct layer_spec *spec, const struc
             c->plan->ops[op].gemm = GEMM_DENSE; /* eps may take library GEMMs instead */
     }
     c->latent = spec->model->expert_hidden && spec->model->expert_hidden != spec->model->hidden;
-    c->family.signals = p->follows_tiles;
+    c->family.signals =
+        p->follows_tiles || (p == &policy_program && program_follows_tiles(spec->program));
     c->family.split = spec->comm == COMM_LOW_LATENCY;
     c->family.rounds =
         !p->follows_tiles && (spec->comm == COMM_LOW_LATENCY || comm->kernels == COMM_KERNELS_A2A);

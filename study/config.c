@@ -8,6 +8,7 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "model/policy/program.h"
 
 #define CONFIG_MAX_VALUES   10000
 #define CONFIG_MAX_POLICIES 256
@@ -568,9 +569,22 @@ void config_free(struct config *c)
     }
     free(c->axes);
     free(c->policies);
+    free(c->program);
     free(c->path);
     free(c->name);
     free(c);
+}
+
+int config_use_plan(struct config *c, const char *path)
+{
+    int err;
+
+    free(c->program);
+    c->program = malloc(sizeof *c->program);
+    if (!c->program)
+        return ERR_NOMEM;
+    err = program_read(path, c->program);
+    return err ? err : policy_add(c, &policy_program, 0);
 }
 
 static size_t grid_size(const struct axis *axes, int num)
@@ -626,6 +640,7 @@ int config_scenario(const struct config *c, size_t index, struct scenario *out)
         err = grid_set(scenario_options, c->axes, c->num_axes, index, out);
     for (int i = 0; !err && i < c->num_policies && out->comm == COMM_CHOICE_AUTO; i++)
         out->comm = c->policies[i].policy->auto_comm;
+    out->program = c->program;
     if (err)
         scenario_free(out);
     return err;

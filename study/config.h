@@ -55,6 +55,7 @@ struct scenario {
     /* simulation */
     int fidelity;
     double tolerance;
+    const struct program *program; /* of the config, of the entry `plan`; NULL = none */
 };
 
 /* A key and the values it takes. */
@@ -80,6 +81,7 @@ struct config {
     int num_axes;
     struct config_policy *policies;
     int num_policies;
+    struct program *program; /* config_use_plan; NULL = none */
 };
 
 extern const struct opt scenario_options[];
@@ -90,6 +92,9 @@ extern const struct opt scenario_options[];
  * ERR_PARSE, ERR_NOTFOUND, ERR_USAGE. */
 int config_read(const char *path, const char *const *sets, size_t num_sets, struct config **out);
 void config_free(struct config *c); /* accepts NULL */
+/* One more entry behind the policies: the schedule of a plan file (model/policy/program.h). Errors
+ * as program_read. */
+int config_use_plan(struct config *c, const char *path);
 
 size_t config_num_scenarios(const struct config *c);
 size_t config_num_points_per_scenario(const struct config *c);

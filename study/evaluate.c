@@ -545,6 +545,7 @@ static int spec_fill(struct evaluator *e, const struct scenario *s, const struct
         .kv_bytes_per_element = evaluate_kv_bytes(s, e->model),
         .attn_engine = (enum plan_attn_engine)s->attn_engine,
         .layers = plan_layers(e, s, p),
+        .program = s->program,
         .period_layers = p->spans_layers ? SPAN_PERIOD : 1,
     };
     if (whole(e, s) && e->view.attn.kind == ATTN_NONE) /* Nemotron's layers of experts */

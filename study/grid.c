@@ -202,11 +202,57 @@ int grid_work_run(const struct grid_work *work, int jobs)
     return w.err;
 }
 
+/* Evaluators that last from one round of work to the next, one for each thread. */
+struct grid_crew {
+    int jobs;
+    struct evaluator **evaluator; /* [jobs], NULL until its thread has worked */
+};
+
+int grid_crew_open(int jobs, struct grid_crew **out)
+{
+    struct grid_crew *c = calloc(1, sizeof *c);
+
+    if (!c)
+        return ERR_NOMEM;
+    c->jobs = jobs < 1 ? 1 : jobs;
+    c->evaluator = calloc((size_t)c->jobs, sizeof(struct evaluator *));
+    if (!c->evaluator) {
+        free(c);
+        return ERR_NOMEM;
+    }
+    *out = c;
+    return 0;
+}
+
+void grid_crew_close(struct grid_crew *c)
+{
+    for (int i = 0; c && i < c->jobs; i++)
+        evaluator_close(c->evaluator[i]);
+    if (c)
+        free(c->evaluator);
+    free(c);
+}
+
+int grid_crew_evaluator(struct grid_crew *c, int thread, struct evaluator **out)
+{
+    int err = 0;
+
+    if (!c->evaluator[thread]) {
+        err = evaluator_open(&c->evaluator[thread]);
+        if (!err)
+            evaluator_whole_layers(c->evaluator[thread]);
+    }
+    *out = c->evaluator[thread];
+    return err;
+}
+
 struct each {
+    struct grid_crew *crew;
     size_t n, next;
+    int threads; /* that have begun */
     int (*fn)(void *self, struct evaluator *e, size_t i);
     void *self;
-    pthread_mutex_t lock; /* guards next and err */
+    pthread_mutex_t lock; /* guards next, threads and err */
     int err;
 };
 
@@ -229,25 +275,38 @@ static void *each_worker(void *arg)
 {
     struct each *w = arg;
     struct evaluator *e = NULL;
-    int err = evaluator_open(&e);
+    int thread, err;
     size_t i;
 
-    if (!err)
-        evaluator_whole_layers(e);
+    pthread_mutex_lock(&w->lock);
+    thread = w->threads++;
+    pthread_mutex_unlock(&w->lock);
+    err = grid_crew_evaluator(w->crew, thread, &e);
     while (each_take(w, err, &i))
         err = w->fn(w->self, e, i);
-    evaluator_close(e);
     return NULL;
+}
+
+int grid_crew_each(struct grid_crew *crew, size_t n,
+                   int (*fn)(void *self, struct evaluator *e, size_t i), void *self)
+{
+    struct each w = {.crew = crew, .n = n, .fn = fn, .self = self};
+
+    pthread_mutex_init(&w.lock, NULL);
+    threads_run(n < (size_t)crew->jobs ? (int)n : crew->jobs, each_worker, &w);
+    pthread_mutex_destroy(&w.lock);
+    return w.err;
 }
 
 int grid_each(size_t n, int jobs, int (*fn)(void *self, struct evaluator *e, size_t i), void *self)
 {
-    struct each w = {.n = n, .fn = fn, .self = self};
+    struct grid_crew *crew = NULL;
+    int err = grid_crew_open(jobs, &crew);
 
-    pthread_mutex_init(&w.lock, NULL);
-    threads_run(jobs, each_worker, &w);
-    pthread_mutex_destroy(&w.lock);
-    return w.err;
+    if (!err)
+        err = grid_crew_each(crew, n, fn, self);
+    grid_crew_close(crew);
+    return err;
 }
 
 /* grid_run: all points are kept. */
@@ -321,30 +380,31 @@ static int bounds_fill(struct grid *g, struct evaluator *e, const struct scenari
     return err;
 }
 
-/* Of every row of a table the MoE part alone, too. */
-static int moe_part_task(void *self, struct evaluator *e, size_t i)
+enum { LAST_TASKS = GRID_ROWS_MAX + 1 }; /* of a scenario */
+
+/* Of every row of a table the MoE part alone, too; and the bounds of the scenario. */
+static int last_task(void *self, struct evaluator *e, size_t i)
 {
     struct grid *g = self;
     const struct grid_point *rows[GRID_ROWS_MAX];
+    size_t scenario = i / LAST_TASKS;
+    int n = grid_rows(g, scenario, rows), row = (int)(i % LAST_TASKS), err;
     struct scenario s;
-    int n = grid_rows(g, i, rows), err = config_scenario(g->config, i, &s);
 
+    if (row >= n && row < GRID_ROWS_MAX)
+        return 0;
+    err = config_scenario(g->config, scenario, &s);
     if (err)
         return err;
-    for (int j = 0; j < n && !err; j++) {
-        struct grid_point *p = &g->points[rows[j] - g->points];
+    if (row < n) {
+        struct grid_point *p = &g->points[rows[row] - g->points];
 
         err = evaluate_moe_part(e, &s, p->policy, &p->knobs, &p->ev);
+    } else {
+        err = bounds_fill(g, e, &s, scenario);
     }
-    if (!err)
-        err = bounds_fill(g, e, &s, i);
     scenario_free(&s);
     return err;
-}
-
-static int moe_parts(struct grid *g, int jobs)
-{
-    return grid_each(config_num_scenarios(g->config), jobs, moe_part_task, g);
 }
 
 int grid_run(const struct config *c, int jobs, int interrupt,
@@ -371,7 +431,7 @@ int grid_run(const struct config *c, int jobs, int interrupt,
     if (!err)
         left_fill(g);
     if (!err)
-        err = moe_parts(g, jobs);
+        err = grid_each(config_num_scenarios(c) * LAST_TASKS, jobs, last_task, g);
     if (err)
         grid_free(g);
     else

@@ -45,6 +45,15 @@ int grid_work_run(const struct grid_work *work, int jobs);
  * ends the rest. */
 int grid_each(size_t n, int jobs, int (*fn)(void *self, struct evaluator *e, size_t i), void *self);
 
+/* The same in several rounds, whose threads keep their evaluators in between. Evaluator 0 is also
+ * the caller's own between rounds. ERR_NOMEM. */
+struct grid_crew;
+int grid_crew_open(int jobs, struct grid_crew **out);
+void grid_crew_close(struct grid_crew *crew); /* accepts NULL */
+int grid_crew_each(struct grid_crew *crew, size_t n,
+                   int (*fn)(void *self, struct evaluator *e, size_t i), void *self);
+int grid_crew_evaluator(struct grid_crew *crew, int thread, struct evaluator **out);
+
 /* Checks the config (evaluate_config), then evaluates all points. progress: done of all points are
  * ready; called from one thread at a time, may be NULL. The first error ends the rest. interrupt:
  * of base/interrupt.h, or -1; once it comes no more points begin, and those left count as skipped.

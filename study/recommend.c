@@ -53,93 +53,153 @@ static bool is_close(const struct config *c, const struct recommend_pick *p)
 }
 
 /* What hangs on less than the fast fidelity is off by is decided by exact sharing. */
-static int exactly_decide(const struct config *c, struct evaluator *e, const struct scenario *s,
-                          struct recommend_pick *p)
+static void exact_choose(const struct config *c, const struct scenario *s, struct recommend_pick *p)
 {
-    struct scenario exact = *s;
-    int err = 0;
-
-    exact.fidelity = 0;
-    if (!s->fidelity || !is_close(c, p))
-        return 0;
-    p->exact = true;
+    p->exact = p->best >= 0 && s->fidelity && is_close(c, p);
     for (int i = 0; i < c->num_policies; i++)
-        p->entry[i].near = is_near(p, i);
-    for (int i = 0; i < c->num_policies && !err; i++)
-        if (p->entry[i].near)
-            err = evaluate_point(e, &exact, c->policies[i].policy, &p->entry[i].knobs, -1,
-                                 &p->entry[i].ev, NULL, NULL);
-    winner_set(c, p);
+        p->entry[i].near = p->exact && is_near(p, i);
+}
+
+/* Tasks are entries of scenarios, or scenarios. The last scenarios come first: batches mostly
+ * ascend, and the longest tasks should not be the last. */
+struct unit {
+    struct recommend_pick *pick;
+    int entry;
+    const struct policy *policy;
+    struct search_result *found;
+    struct scenario s;
+};
+
+static int unit_open(struct recommend *r, size_t task, size_t per, struct unit *u)
+{
+    u->pick = &r->pick[r->num_picks - 1 - task / per];
+    u->entry = (int)(task % per);
+    u->policy = r->config->policies[u->entry].policy;
+    u->found = &u->pick->entry[u->entry];
+    return config_scenario(r->config, u->pick->scenario, &u->s);
+}
+
+/* Grids that are simulated in full do not hang on each other. */
+static int whole_task(void *self, struct evaluator *e, size_t i)
+{
+    struct recommend *r = self;
+    struct search_space space;
+    struct unit u;
+    int err = unit_open(r, i, (size_t)r->config->num_policies, &u);
+
+    if (err)
+        return err;
+    if (!is_none(r->config, u.entry)) {
+        err = search_space_of(e, r->config, &u.s, u.entry, &space);
+        if (!err && search_space_is_whole(&space))
+            err = search_run(e, &u.s, &space, 0, u.found);
+    }
+    scenario_free(&u.s);
+    return err;
+}
+
+/* The other entries, each in turn, so that one that falls far behind is left early. */
+static int rest_task(void *self, struct evaluator *e, size_t task)
+{
+    struct recommend *r = self;
+    const struct config *c = r->config;
+    struct search_space space;
+    struct unit u;
+    double most_us = 0;
+    int err = unit_open(r, task, 1, &u);
+
+    if (err)
+        return err;
+    for (int i = 0; i < c->num_policies && !err; i++) {
+        struct search_result *found = &u.pick->entry[i];
+
+        if (!is_none(c, i) && !found->whole) {
+            err = search_space_of(e, c, &u.s, i, &space);
+            if (!err)
+                err = search_run(e, &u.s, &space, most_us, found);
+        }
+        if (!err && found->found)
+            most_us = fmax(most_us, search_saved_us(found));
+    }
+    winner_set(c, u.pick);
+    for (int i = 0; i < c->num_policies; i++)
+        u.pick->entry[i].near = u.pick->best >= 0 && is_near(u.pick, i);
+    scenario_free(&u.s);
     return err;
 }
 
 /* Of the best and of those that may yet be it. */
-static int flats_search(const struct config *c, struct evaluator *e, const struct scenario *s,
-                        struct recommend_pick *p)
-{
-    struct search_space space;
-    int err = 0;
-
-    for (int i = 0; i < c->num_policies && !err; i++) {
-        if (!is_near(p, i))
-            continue;
-        err = search_space_of(e, c, s, i, &space);
-        if (!err)
-            err = search_flats(e, s, &space, &p->entry[i]);
-    }
-    winner_set(c, p);
-    return err;
-}
-
-/* Each entry in turn, so that one that falls far behind is left early. */
-static int entries_search(const struct config *c, struct evaluator *e, const struct scenario *s,
-                          struct recommend_pick *p)
-{
-    struct search_space space;
-    double most_us = 0;
-    int err = 0;
-
-    for (int i = 0; i < c->num_policies && !err; i++) {
-        if (is_none(c, i))
-            continue;
-        err = search_space_of(e, c, s, i, &space);
-        if (!err)
-            err = search_run(e, s, &space, most_us, &p->entry[i]);
-        if (!err && p->entry[i].found)
-            most_us = fmax(most_us, search_saved_us(&p->entry[i]));
-    }
-    winner_set(c, p);
-    if (!err && p->best >= 0)
-        err = flats_search(c, e, s, p);
-    if (!err && p->best >= 0)
-        err = exactly_decide(c, e, s, p);
-    for (int i = 0; i < c->num_policies && !err; i++) {
-        struct scenario same = *s;
-
-        if (p->entry[i].near)
-            same.fidelity = 0;
-        if (p->entry[i].found)
-            err = evaluate_moe_part(e, &same, c->policies[i].policy, &p->entry[i].knobs,
-                                    &p->entry[i].ev);
-    }
-    return err;
-}
-
-/* The last scenarios come first: batches mostly ascend, and the longest tasks should not be the
- * last. */
-static int search_task(void *self, struct evaluator *e, size_t i)
+static int flats_task(void *self, struct evaluator *e, size_t i)
 {
     struct recommend *r = self;
-    struct recommend_pick *p = &r->pick[r->num_picks - 1 - i];
-    struct scenario s;
-    int err = config_scenario(r->config, p->scenario, &s);
+    struct search_space space;
+    struct unit u;
+    int err = unit_open(r, i, (size_t)r->config->num_policies, &u);
 
     if (err)
         return err;
-    err = entries_search(r->config, e, &s, p);
-    for (int j = 0; j < r->config->num_policies; j++)
-        search_result_free(&p->entry[j]);
-    scenario_free(&s);
+    if (u.found->near) {
+        err = search_space_of(e, r->config, &u.s, u.entry, &space);
+        if (!err)
+            err = search_flats(e, &u.s, &space, u.found);
+    }
+    search_result_free(u.found);
+    scenario_free(&u.s);
+    return err;
+}
+
+/* What is close is simulated exactly; of all that was found the MoE part alone, too. */
+static int last_task(void *self, struct evaluator *e, size_t i)
+{
+    struct recommend *r = self;
+    struct unit u;
+    int err = unit_open(r, i, (size_t)r->config->num_policies, &u);
+
+    if (err)
+        return err;
+    if (u.found->near) {
+        u.s.fidelity = 0;
+        err = evaluate_point(e, &u.s, u.policy, &u.found->knobs, -1, &u.found->ev, NULL, NULL);
+    }
+    if (!err && u.found->found)
+        err = evaluate_moe_part(e, &u.s, u.policy, &u.found->knobs, &u.found->ev);
+    scenario_free(&u.s);
+    return err;
+}
+
+/* Every pick's winner, and which entries are to be simulated exactly. */
+static int winners_set(struct recommend *r)
+{
+    int err = 0;
+
+    for (size_t i = 0; i < r->num_picks && !err; i++) {
+        struct scenario s;
+
+        err = config_scenario(r->config, r->pick[i].scenario, &s);
+        if (err)
+            return err;
+        winner_set(r->config, &r->pick[i]);
+        exact_choose(r->config, &s, &r->pick[i]);
+        scenario_free(&s);
+    }
+    return err;
+}
+
+static int searches_run(struct recommend *r, struct grid_crew *crew)
+{
+    size_t units = r->num_picks * (size_t)r->config->num_policies;
+    int err = grid_crew_each(crew, units, whole_task, r);
+
+    if (!err)
+        err = grid_crew_each(crew, r->num_picks, rest_task, r);
+    if (!err)
+        err = grid_crew_each(crew, units, flats_task, r);
+    if (!err)
+        err = winners_set(r);
+    if (!err)
+        err = grid_crew_each(crew, units, last_task, r);
+    for (size_t i = 0; i < r->num_picks && !err; i++)
+        winner_set(r->config, &r->pick[i]);
     return err;
 }
 
@@ -184,7 +244,7 @@ static int draw_task(void *self, struct evaluator *e, size_t i)
     return err;
 }
 
-static int intervals_set(struct recommend *r, int jobs)
+static int intervals_set(struct recommend *r, struct grid_crew *crew)
 {
     struct interval_work w = {.r = r};
     size_t n = (size_t)r->draws;
@@ -196,7 +256,7 @@ static int intervals_set(struct recommend *r, int jobs)
     w.gain_pct = calloc(r->num_picks * n, sizeof *w.gain_pct);
     err = w.gain_pct ? 0 : ERR_NOMEM;
     if (!err && !r->certain)
-        err = grid_each(r->num_picks * n, jobs, draw_task, &w);
+        err = grid_crew_each(crew, r->num_picks * n, draw_task, &w);
     for (size_t i = 0; i < r->num_picks && !err && !r->certain; i++) {
         struct recommend_pick *p = &r->pick[i];
 
@@ -262,7 +322,7 @@ static int turn_find(struct evaluator *e, struct recommend *r, const struct reco
 }
 
 /* Neighbours along the batch axis, all else equal. */
-static int turns_find(struct recommend *r)
+static int turns_find(struct recommend *r, struct grid_crew *crew)
 {
     const struct axis *batch = config_axis(r->config, "batch");
     struct evaluator *e = NULL;
@@ -273,9 +333,7 @@ static int turns_find(struct recommend *r)
         return 0;
     for (int i = r->config->num_axes - 1; &r->config->axes[i] != batch; i--)
         step *= (size_t)r->config->axes[i].num_values;
-    err = evaluator_open(&e);
-    if (!err)
-        evaluator_whole_layers(e);
+    err = grid_crew_evaluator(crew, 0, &e);
     for (size_t i = 0; i + step < r->num_picks && !err; i++) {
         size_t at = i / step % (size_t)batch->num_values;
         const struct recommend_pick *a = &r->pick[i], *b = &r->pick[i + step];
@@ -289,7 +347,6 @@ static int turns_find(struct recommend *r)
         if (low < high)
             err = turn_find(e, r, a, b, low, high);
     }
-    evaluator_close(e);
     return err;
 }
 
@@ -332,8 +389,11 @@ static int picks_alloc(struct recommend *r)
 int recommend_run(const struct config *c, int jobs, int draws, struct recommend **out)
 {
     struct recommend *r = calloc(1, sizeof *r);
+    struct grid_crew *crew = NULL;
     int err = r ? check(c) : ERR_NOMEM;
 
+    if (!err)
+        err = grid_crew_open(jobs, &crew);
     if (!err) {
         r->config = c;
         r->draws = draws;
@@ -341,13 +401,14 @@ int recommend_run(const struct config *c, int jobs, int draws, struct recommend 
         err = picks_alloc(r);
     }
     if (!err)
-        err = grid_each(r->num_picks, jobs, search_task, r);
+        err = searches_run(r, crew);
     for (size_t i = 0; i < (err ? 0 : r->num_picks); i++)
         totals_add(r, &r->pick[i]);
     if (!err && draws > 0)
-        err = intervals_set(r, jobs);
+        err = intervals_set(r, crew);
     if (!err)
-        err = turns_find(r);
+        err = turns_find(r, crew);
+    grid_crew_close(crew);
     if (err)
         recommend_free(r);
     else
@@ -359,8 +420,11 @@ void recommend_free(struct recommend *r)
 {
     if (!r)
         return;
-    for (size_t i = 0; i < r->num_picks && r->pick; i++)
+    for (size_t i = 0; i < r->num_picks && r->pick; i++) {
+        for (int j = 0; j < r->config->num_policies && r->pick[i].entry; j++)
+            search_result_free(&r->pick[i].entry[j]);
         free(r->pick[i].entry);
+    }
     free(r->pick);
     free(r->turn);
     free(r);

@@ -464,15 +464,27 @@ static int flats_find(struct search *s)
     return err;
 }
 
+static double grid_points(const struct search_space *space)
+{
+    double points = 1;
+
+    for (int i = 0; i < space->num_dims; i++)
+        points *= space->dim[i].num_values;
+    return points;
+}
+
+bool search_space_is_whole(const struct search_space *space)
+{
+    return grid_points(space) <= SEARCH_WHOLE_GRID;
+}
+
 int search_run(struct evaluator *e, const struct scenario *s, const struct search_space *space,
                double to_beat_us, struct search_result *out)
 {
     struct search run = {.e = e, .s = s, .space = space, .out = out, .to_beat_us = to_beat_us};
 
-    *out = (struct search_result){.grid = 1};
-    for (int i = 0; i < space->num_dims; i++)
-        out->grid *= space->dim[i].num_values;
-    out->whole = out->grid <= SEARCH_WHOLE_GRID;
+    *out = (struct search_result){.grid = grid_points(space)};
+    out->whole = search_space_is_whole(space);
     return out->whole ? grid_search(&run) : choices_search(&run);
 }
 

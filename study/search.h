@@ -55,6 +55,8 @@ struct search_result {
 /* ERR_RANGE (logged) when a list is longer than SEARCH_MAX_VALUES. */
 int search_space_of(struct evaluator *e, const struct config *c, const struct scenario *s,
                     int entry, struct search_space *out);
+/* Is its grid simulated in full, whatever other policies save? */
+bool search_space_is_whole(const struct search_space *space);
 /* to_beat_us: what another policy saves per layer; a policy that is far from it wherever it was
  * tried first is not followed (0 = follow). */
 int search_run(struct evaluator *e, const struct scenario *s, const struct search_space *space,

@@ -125,3 +125,13 @@ mid = [r for r in tbo if int(r["layer"]) == 2]
 t0 = min(float(r["start_us"]) for r in mid)
 t1 = max(float(r["end_us"]) for r in mid)
 draw("tbo", [("tbo in decode, one layer of the steady period", tbo)], 78, t0, t1)
+dbo = spans(H20, ["--set", "policies=dbo", "--set", "batch=128"])
+mid = [r for r in dbo if int(r["layer"]) == 2]
+t0 = min(float(r["start_us"]) for r in mid)
+t1 = max(float(r["end_us"]) for r in mid)
+draw("dbo", [("dbo in decode, one layer of the steady period", dbo)], 78, t0, t1)
+HALVES = False
+mega = spans("configs/dsv4_b300_ep8.yaml", ["--set", "policies=mega", "--set", "batch=512", "--set", "attention.include=off"])
+for r in mega:  # parts hold no SMs of their own
+    r["sms"] = r["sms"] if int(r["sms"]) > 0 else "148"
+draw("mega", [(title("mega: one kernel, its parts as lanes", mega), mega)], 148)

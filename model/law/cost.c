@@ -90,6 +90,14 @@ static struct op_experts experts_of(const struct plan *plan, const struct plan_o
     return (struct op_experts){op->first_expert, op->num_experts};
 }
 
+/* As many as rounds of this size would be; a part of the experts is a round however large. */
+static int rounds_of(const struct plan *plan, const struct op_experts *e)
+{
+    int rounds = plan->experts_per_rank / e->num;
+
+    return e->num < plan->experts_per_rank && rounds < 2 ? 2 : rounds;
+}
+
 static bool same_node(const struct plan *plan, int a, int b)
 {
     return a / plan->ranks_per_node == b / plan->ranks_per_node;
@@ -206,7 +214,7 @@ static void low_latency(const struct law_cost *c, const struct plan *plan, int r
         .sms = op->sms,
         .num_sms = plan->num_sms,
         .experts = e.num * plan->ranks,
-        .num_rounds = plan->experts_per_rank / e.num,
+        .num_rounds = rounds_of(plan, &e),
         .cast = !back && op->dtype != DTYPE_BF16 && e.first == 0,
         .tokens = batch->num_tokens,
         .topk = batch->routing->topk,

@@ -21,6 +21,8 @@ int law_mega_block_m(enum law_mega_rules rules, double rows_per_expert)
         int block_m;
     } table[] = {{8.5, 16}, {16.5, 32}, {32.5, 64}, {64.5, 96}, {96.5, 128}};
 
+    if (rules == LAW_MEGA_SM90)
+        return rows_per_expert > 64 ? 128 : 64;
     for (size_t i = 0; i < sizeof table / sizeof *table && rules != LAW_MEGA_304; i++)
         if (rows_per_expert <= table[i].most)
             return table[i].block_m;
@@ -68,7 +70,7 @@ int law_mega_wave(enum law_mega_rules rules, const struct law_mega *in, int bloc
         (rules == LAW_MEGA_304 ? 1 : ceil_div((int)fmax(ceil(rows), 1), block_m)) * n_blocks;
     int least = ceil_div(2 * in->num_sms, blocks);
 
-    if (rules != LAW_MEGA_304 && rows < 1)
+    if (rules == LAW_MEGA_SM90 || (rules != LAW_MEGA_304 && rows < 1))
         return in->local;
     if (rules == LAW_MEGA_304)
         return next_divisor(in->local, min_int(least, divisor_cap(in->local)),
@@ -100,6 +102,21 @@ static double row_ns(const double *v, const struct law_mega_gemm *in)
     return flops * in->num_sms / (TFLOPS * 1e3 * v[HW_MEGA_EFF]);
 }
 
+/* Hopper: blocks of whole 64 rows, dealt one pass after another. */
+static double wgmma_sm_ns(const double *v, const struct law_mega_gemm *in, double blocks,
+                          int block_m)
+{
+    bool bf16 = in->dtype == DTYPE_BF16;
+    double eff = v[block_m > 64 ? HW_MASKED_EFF : HW_MASKED_EFF64];
+    double TFLOPS = v[bf16 ? HW_GPU_BF16_TFLOPS : HW_GPU_FP8_TFLOPS] * eff;
+    double flops = 2.0 * block_m * block_n_of(in) * in->k;
+    double kblocks = in->k * element_bytes(in->dtype) / 128;
+    double block_ns = v[HW_MASKED_TILE_NS] + kblocks * v[HW_MASKED_KBLOCK_NS] +
+                      flops * in->num_sms / (TFLOPS * 1e3);
+
+    return ceil(blocks / in->sms) * block_ns;
+}
+
 /* The last of `waves` passes moves from the head to the tail. */
 static void last_pass_behind(struct cost_work *w)
 {
@@ -116,6 +133,7 @@ void law_mega_gemm_work(const double *v, const struct law_mega_gemm *in, bool fo
     int block_m = in->block_m > 0 ? in->block_m : LAW_MEGA_BLOCK_N, n = block_n_of(in);
     double kblocks = in->k * element_bytes(in->dtype) / 128, across = ceil_div(in->n, n);
     double high = 0, valid = 0, rows = 0, active = 0, sm_ns, hbm_ns;
+    bool hopper = v[HW_GPU_ARCH] < LAW_MEGA_BLACKWELL;
 
     for (int e = 0; e < in->groups; e++) {
         high += ceil_div(in->rows[e], block_m);
@@ -125,14 +143,14 @@ void law_mega_gemm_work(const double *v, const struct law_mega_gemm *in, bool fo
     }
     *out = (struct cost_work){.grid = in->sms, .waves = 1, .push_GBps = 1};
     out->flops = 2.0 * rows * in->n * in->k;
-    out->hbm_GBps = v[HW_MEGA_HBM_EFF] * v[HW_GPU_HBM_GBPS];
+    out->hbm_GBps = v[hopper ? HW_MASKED_HBM_EFF : HW_MEGA_HBM_EFF] * v[HW_GPU_HBM_GBPS];
     out->head.hbm_bytes = active * in->n * in->k * moe_dtype_bytes(in->dtype) +
                           rows * in->k * element_bytes(in->dtype);
     sm_ns = high * across * (v[HW_MEGA_TILE_NS] + kblocks * v[HW_MEGA_KBLOCK_NS]) +
             valid * across * kblocks * row_ns(v, in);
-    sm_ns /= in->sms;
+    sm_ns = hopper ? wgmma_sm_ns(v, in, high * across, block_m) : sm_ns / in->sms;
     hbm_ns = out->head.hbm_bytes / out->hbm_GBps;
-    out->head.sm_ns = law_corner(sm_ns, hbm_ns, v[HW_MEGA_CORNER]);
+    out->head.sm_ns = law_corner(sm_ns, hbm_ns, v[hopper ? HW_MASKED_CORNER : HW_MEGA_CORNER]);
     if (high * across > in->sms)
         out->waves = (int)ceil(high * across / in->sms);
     if (follows)

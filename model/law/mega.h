@@ -5,7 +5,12 @@
  * between experts; a block takes tile_ns, and of each 128 bytes of k kblock_ns and the product of
  * its valid rows (whole sixteens) at the tensor cores' rate. Weights stream through HBM meanwhile:
  *     t = (sm^c + hbm^c)^(1/c)
- * Pulls and stores are bytes over NVLink by warps that compute nothing. */
+ * Pulls and stores are bytes over NVLink by warps that compute nothing.
+ *
+ * On Hopper (pulls 323 and 383, and 36 of SGLang's fork) the products are WGMMA's, of 64 rows
+ * however few are valid: blocks of 64 rows, of 128 where an expert has more than 64 on average; the
+ * two launches each go through all local experts, and each shows its last pass whole. A block costs
+ * what it does in DeepGEMM's masked GEMM, the same main loop. */
 #ifndef PEOSIM_MODEL_LAW_MEGA_H
 #define PEOSIM_MODEL_LAW_MEGA_H
 
@@ -13,8 +18,10 @@
 
 #include "model/law/law.h"
 
-/* Rules of three versions: pull 304 (April 2026), 316 (April) and 364 (June). */
-enum law_mega_rules { LAW_MEGA_304, LAW_MEGA_316, LAW_MEGA_364 };
+/* Rules of three versions: pull 304 (April 2026), 316 (April) and 364 (June); and Hopper's. */
+enum law_mega_rules { LAW_MEGA_304, LAW_MEGA_316, LAW_MEGA_364, LAW_MEGA_SM90 };
+/* Architectures below this one (as CUDA names them) are Hopper's. */
+enum { LAW_MEGA_BLACKWELL = 100 };
 
 struct law_mega {
     enum law_mega_rules rules;

@@ -14,7 +14,9 @@ struct layer_builder {
     int layer, batch; /* stamped on every op added */
     int buffer;
     int sms_all; /* N */
-    int inside;  /* 1 + the FUSED op that what is added is a part of; 0: kernels of their own */
+    /* experts of the round being added, where rounds are no even shares; num 0: even */
+    int part_first, part_num;
+    int inside; /* 1 + the FUSED op that what is added is a part of; 0: kernels of their own */
 };
 
 /* Starts a plan with one batch of all tokens (halves: two of half each). */

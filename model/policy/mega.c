@@ -19,7 +19,7 @@ enum { HOPPER = 90 };
 
 static const struct opt mega_knobs[] = {
     KNOB_OWN_ENUM(MEGA_RULES, "mega_rules", "304|316|364", "364",
-                  "whose block sizes and waves: DeepGEMM's pull 304, 316 or 364"),
+                  "Blackwell: whose block sizes and waves: DeepGEMM's pull 304, 316 or 364"),
     KNOB_OWN_INT(MEGA_BLOCK_M, "mega_block_m", 0, 256, "0", "rows of a block; 0 = by the rules"),
     KNOB_OWN_INT(MEGA_WAVE, "experts_per_wave", 0, 1024, "0",
                  "local experts worked through together; 0 = by the rules"),
@@ -197,10 +197,17 @@ static void mega_layer(struct mega *m, int launches)
     m->b.knobs = kept;
 }
 
+/* On Hopper there is one set. */
+static enum law_mega_rules rules_of(const struct layer_spec *spec, const struct knobs *k)
+{
+    return spec->arch < LAW_MEGA_BLACKWELL ? LAW_MEGA_SM90
+                                           : (enum law_mega_rules)k->own[MEGA_RULES];
+}
+
 static void mega_sizes(struct mega *m, const struct layer_spec *spec, const struct knobs *k)
 {
     const struct moe_model *model = spec->model;
-    struct law_mega in = {.rules = (enum law_mega_rules)k->own[MEGA_RULES],
+    struct law_mega in = {.rules = rules_of(spec, k),
                           .local = model->experts / spec->ranks,
                           .topk = spec->routing->topk,
                           .tokens = spec->tokens,
@@ -245,8 +252,13 @@ static int mega_build(const struct layer_spec *spec, const struct knobs *k, stru
 static void mega_settings(const struct knobs *k, const struct policy_place *place, FILE *f)
 {
     (void)k;
-    (void)place;
-    fprintf(f, "SGLang: --moe-a2a-backend megamoe\nvLLM: --moe-backend deep_gemm_mega_moe\n");
+    if (place->blackwell)
+        fprintf(f, "SGLang (DeepGEMM pull 304, merged): --moe-a2a-backend megamoe\n"
+                   "vLLM (merged): --moe-backend deep_gemm_mega_moe\n");
+    else
+        fprintf(f,
+                "SGLang (pull 29016, merged; DeepGEMM pull 383, merged): --moe-a2a-backend megamoe "
+                "with SGLANG_OPT_USE_DEEPGEMM_MEGA_MOE=1\n");
 }
 
 const struct policy policy_mega = {

@@ -241,14 +241,16 @@ static void peo_settings(const struct knobs *k, const struct policy_place *place
     int recv_sms = first_set(k->deepep_recv_num_sms, n);
 
     fprintf(f,
-            "DeepEP pull 492: use_expert_overlap=True num_rounds=%d send_num_sms=%d "
+            "DeepEP (pull 492, open): use_expert_overlap=True num_rounds=%d send_num_sms=%d "
             "recv_num_sms=%d (rounds that overlap nothing: %d)\n",
             k->num_rounds, send_sms, recv_sms, place->num_sms);
     if (send_sms == n && recv_sms == n && k->launch_order == LAUNCH_RTP_LLM)
-        fprintf(f, "RTP-LLM f3ede8e11: enable_peo_level=%d num_peo_rounds=%d deep_ep_num_sm=%d\n",
+        fprintf(f,
+                "RTP-LLM (pull 605, closed; commit f3ede8e11): enable_peo_level=%d "
+                "num_peo_rounds=%d deep_ep_num_sm=%d\n",
                 k->overlap_method, k->num_rounds, n);
     fprintf(f,
-            "SGLang pull 13442: overlap_method=%d num_rounds=%d num_deepep_send_sms=%d "
+            "SGLang (pull 13442, closed): overlap_method=%d num_rounds=%d num_deepep_send_sms=%d "
             "num_deepep_recv_sms=%d num_up_deepgemm_sms=%d num_down_deepgemm_sms=%d\n",
             k->overlap_method, k->num_rounds, send_sms, recv_sms,
             first_set(k->up_deepgemm_num_sms, gemm), first_set(k->down_deepgemm_num_sms, gemm));

@@ -9,6 +9,7 @@
     X(peo)                                                                                         \
     X(sbo)                                                                                         \
     X(tbo)                                                                                         \
+    X(dbo)                                                                                         \
     X(eps)                                                                                         \
     X(tp)                                                                                          \
     X(mega)

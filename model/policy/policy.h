@@ -64,7 +64,8 @@ struct layer_spec {
     int period_layers;  /* of which the last ones give the steady period */
     int router_experts; /* what the gate scores; 0 = the model's (fewer than with redundant experts)
                          */
-    bool dense;         /* a layer without experts: attention, and a dense FFN where it has one */
+    const struct program *program; /* model/policy/program.h: of policy_program; else NULL */
+    bool dense; /* a layer without experts: attention, and a dense FFN where it has one */
 };
 
 /* Where a configuration leaves a knob open: the values that a search tries. */
@@ -90,6 +91,7 @@ struct knob_search {
 struct policy_place {
     int num_sms; /* N of the GPU */
     bool decode, blackwell;
+    enum plan_comm comm; /* whose exchange */
 };
 
 struct policy {

@@ -90,10 +90,13 @@ static int sbo_build(const struct layer_spec *spec, const struct knobs *k, struc
     return layer_finish(&b, out);
 }
 
-/* SGLang pull request 9660 (merged). The variable's default is 3 on Hopper and 32 on Blackwell. */
+/* The variable's default is 3 on Hopper and 32 on Blackwell. */
 static void sbo_settings(const struct knobs *k, const struct policy_place *place, FILE *f)
 {
-    fprintf(f, "SGLang (pull 9660): --enable-single-batch-overlap");
+    fprintf(f, "SGLang (pull %s): --enable-single-batch-overlap",
+            place->blackwell ? "10422, merged"
+                             : "9660, merged; since issue 25664, closed, it needs the archived "
+                               "branch of its DeepGEMM");
     if (k->combine_num_sms != (place->blackwell ? SENDERS_BLACKWELL : SENDERS_HOPPER))
         fprintf(f, " with SGLANG_DEEPEP_LL_COMBINE_SEND_NUM_SMS=%d", k->combine_num_sms);
     fprintf(f, "\n");

@@ -201,14 +201,15 @@ static int tbo_build(const struct layer_spec *spec, const struct knobs *k, struc
     return layer_finish(&t.b, out);
 }
 
-/* SGLang pull request 4068 (merged); in prefill DeepEP's normal kernels take their SMs from
+/* In prefill DeepEP's normal kernels take their SMs from
  * --deepep-config or Buffer.set_num_sms. */
 static void tbo_settings(const struct knobs *k, const struct policy_place *place, FILE *f)
 {
-    fprintf(f, "SGLang (pull 4068): --enable-two-batch-overlap");
+    fprintf(f, "SGLang (pull 4068, merged): --enable-two-batch-overlap");
     if (!place->decode)
         fprintf(f, "; DeepEP: Buffer.set_num_sms(%d)", k->num_sms);
     fprintf(f, "\n");
+    fprintf(f, "RTP-LLM (merged): --enable_layer_micro_batch 1\n");
 }
 
 const struct policy policy_tbo = {

@@ -562,6 +562,54 @@ static void test_deepgemm_rows_fill_their_blocks(void **state)
     data_free(set);
 }
 
+/* Fused layers and split ones of public threads that state GPU, EP and model. */
+static void test_public_layers_are_held(void **state)
+{
+    static const struct {
+        const char *profile;
+        enum data_law law;
+        size_t rows;
+        double median, p90;
+    } bars[] = {{"h20", DATA_MEGA, 20, 0.10, 0.20},
+                {"h20", DATA_SPLIT, 20, 0.06, 0.20},
+                {"b200", DATA_MEGA, 8, 0.10, 0.20},
+                {"gb200", DATA_MEGA, 5, 0.10, 0.20}};
+    struct data_set *set = NULL;
+    char path[512];
+
+    (void)state;
+    if (!data_path("public_megamoe.csv", path, sizeof path))
+        skip();
+    assert_int_equal(data_read(path, NULL, false, &set), 0);
+    for (size_t i = 0; i < sizeof bars / sizeof *bars; i++) {
+        struct hw_profile *profile;
+        struct accuracy *a;
+        int found = 0;
+
+        assert_int_equal(hw_profile_read(bars[i].profile, &profile), 0);
+        assert_int_equal(accuracy_open(profile, set, &a), 0);
+        for (int l = 0; l < a->num_laws; l++) {
+            const struct stats_error *e = &a->law[l].err;
+
+            if (a->law[l].law != bars[i].law)
+                continue;
+            found++;
+            assert_int_equal(e->n, bars[i].rows);
+            if (e->median_ape > bars[i].median || e->p90_ape > bars[i].p90)
+                fail_msg("%s %s: %.3f / %.3f", bars[i].profile, data_law_name(bars[i].law),
+                         e->median_ape, e->p90_ape);
+        }
+        assert_int_equal(found, 1);
+        if (strcmp(bars[i].profile, "h20") == 0) {
+            assert_int_equal(a->pairs, 18);
+            assert_true(a->pairs_right >= 0.95 * a->pairs);
+        }
+        accuracy_free(a);
+        hw_profile_free(profile);
+    }
+    data_free(set);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -585,6 +633,7 @@ int main(void)
         cmocka_unit_test(test_public_files_are_recognised),
         cmocka_unit_test(test_deepgemm_picks_the_same_tiles),
         cmocka_unit_test(test_deepgemm_rows_fill_their_blocks),
+        cmocka_unit_test(test_public_layers_are_held),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

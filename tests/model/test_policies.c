@@ -133,6 +133,8 @@ static void each_policy(struct world *w,
     check(w, &policy_sbo, &k);
     knobs_default(&policy_tbo, &k);
     check(w, &policy_tbo, &k);
+    knobs_default(&policy_dbo, &k);
+    check(w, &policy_dbo, &k);
 }
 
 static void check_trace(struct world *w, const struct policy *p, const struct knobs *k)
@@ -581,6 +583,11 @@ static void test_buffer_sets_are_reused_in_order(void **state)
     check_buffers(&w, &policy_tbo, &k);
     k.tbo_order = TBO_ORDER_SGLANG;
     check_buffers(&w, &policy_tbo, &k);
+    knobs_default(&policy_dbo, &k);
+    k.own[0] = 2; /* its threshold */
+    check_buffers(&w, &policy_dbo, &k);
+    knobs_default(&policy_tbo, &k);
+    k.tbo_order = TBO_ORDER_SGLANG;
 
     /* Both halves in one buffer set: one's dispatch overtakes the other's combine. */
     assert_int_equal(evaluate_plan(w.e, &w.s, &policy_tbo, &k, &plan), 0);
@@ -590,6 +597,84 @@ static void test_buffer_sets_are_reused_in_order(void **state)
     assert_true(op > 0);
     assert_int_equal(plan->ops[op].kind, OP_DISPATCH);
     plan_free(plan);
+    world_close(&w);
+}
+
+static const char *const with_shared[] = {
+    "model", "deepseek-v3",  "batch",     "32", "cluster.profile", "h800", "cluster.nodes",
+    "2",     "routing.kind", "lognormal", NULL};
+
+/* Rows of all experts of the fullest and of all ranks. */
+static void rows_of(const struct plan *p, int *most, int *sum)
+{
+    *most = *sum = 0;
+    for (int r = 0; r < p->ranks; r++) {
+        int rows = 0;
+
+        for (int e = 0; e < p->experts_per_rank; e++)
+            rows += plan_expert_rows(p, 0, r, e);
+        *sum += rows;
+        *most = rows > *most ? rows : *most;
+    }
+}
+
+/* Beside an exchange it costs no more than after it, with low-latency and with normal kernels; as
+ * one more routed expert it goes where rows are few. */
+static void test_the_shared_expert_may_run_beside(void **state)
+{
+    static const char *const places[] = {"dispatch", "combine", "routed"};
+
+    (void)state;
+    for (int normal = 0; normal < 2; normal++) {
+        struct result r;
+        struct world w;
+        struct knobs k;
+        double after_us;
+        int most, sum, most_routed, sum_routed;
+
+        world_open(&w, with_shared);
+        assert_int_equal(
+            opt_set(scenario_options, &w.s, "comm", normal ? "normal" : "low_latency", "test", 0),
+            0);
+        knobs_default(&policy_none, &k);
+        k.split_phases = !normal;
+        result_of(&w, &policy_none, &k, &r);
+        after_us = r.ev.layer_us;
+        rows_of(r.plan, &most, &sum);
+        result_free(&r);
+        for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+            assert_int_equal(opt_set(policy_none.knobs, &k, "shared_beside", places[i], "test", 0),
+                             0);
+            result_of(&w, &policy_none, &k, &r);
+            trace_holds(r.trace, r.plan);
+            rows_of(r.plan, &most_routed, &sum_routed);
+            if (i < 2) {
+                assert_true(r.ev.layer_us < after_us);
+                assert_int_equal(sum_routed, sum);
+                assert_non_null(plan_op_of_kind(r.plan, OP_MLP_UP));
+            } else {
+                assert_int_equal(sum_routed, sum + 16 * 32);
+                assert_true(most_routed <= most + 1 || most_routed <= sum_routed / 16 + 1);
+                assert_null(plan_op_of_kind(r.plan, OP_MLP_UP));
+            }
+            result_free(&r);
+        }
+        world_close(&w);
+    }
+}
+
+static void test_the_shared_expert_is_refused_by_name(void **state)
+{
+    struct world w;
+    struct knobs k;
+    char why[256];
+
+    (void)state;
+    world_open(&w, small); /* a model without one */
+    knobs_default(&policy_none, &k);
+    assert_int_equal(opt_set(policy_none.knobs, &k, "shared_beside", "combine", "test", 0), 0);
+    assert_int_equal(evaluate_check(w.e, &w.s, &policy_none, &k, why, sizeof why), ERR_INFEASIBLE);
+    assert_non_null(strstr(why, "no shared expert"));
     world_close(&w);
 }
 
@@ -676,6 +761,8 @@ int main(void)
         cmocka_unit_test(test_peo_loses_where_there_is_nothing_to_hide),
         cmocka_unit_test(test_infeasible_points_say_why),
         cmocka_unit_test(test_buffer_sets_are_reused_in_order),
+        cmocka_unit_test(test_the_shared_expert_may_run_beside),
+        cmocka_unit_test(test_the_shared_expert_is_refused_by_name),
         cmocka_unit_test(test_layered_dispatch_is_as_measured),
     };
 

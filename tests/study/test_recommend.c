@@ -217,12 +217,45 @@ static void settings_use_the_engines_names(void **state)
     k.num_sms = 16;
     assert_int_equal(engine_settings_print(&policy_peo, &k, &place, "", f), 0);
     fclose(f);
-    assert_non_null(strstr(text, "DeepEP pull 492: use_expert_overlap=True num_rounds=4 "
+    assert_non_null(strstr(text, "DeepEP (pull 492, open): use_expert_overlap=True num_rounds=4 "
                                  "send_num_sms=16 recv_num_sms=16"));
-    assert_non_null(strstr(text, "RTP-LLM f3ede8e11: enable_peo_level=3 num_peo_rounds=4 "
-                                 "deep_ep_num_sm=16"));
+    assert_non_null(strstr(text, "RTP-LLM (pull 605, closed; commit f3ede8e11): enable_peo_level=3 "
+                                 "num_peo_rounds=4 deep_ep_num_sm=16"));
     assert_non_null(strstr(text, "num_up_deepgemm_sms=46"));
     free(text);
+}
+
+/* Whoever names a pull request says what became of it; exchanges are named for engines that have
+ * the policy, and for them alone. */
+static void settings_say_what_is_merged(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < policy_count(); i++)
+        for (int blackwell = 0; blackwell < 2; blackwell++) {
+            const struct policy *p = policy_at(i);
+            struct policy_place place = {
+                .num_sms = 132, .decode = true, .blackwell = blackwell, .comm = COMM_DEEPEP_V2};
+            char *text = NULL, *rest, *line;
+            struct knobs k;
+            size_t len;
+            FILE *f = open_memstream(&text, &len);
+
+            knobs_default(p, &k);
+            assert_int_equal(engine_settings_print(p, &k, &place, "", f), 0);
+            assert_int_equal(engine_exchange_print(p, &k, &place, "", f), 0);
+            fclose(f);
+            if (p == &policy_dbo) {
+                assert_non_null(strstr(text, "vLLM, exchange (pull 41183, merged)"));
+                assert_null(strstr(text, "SGLang"));
+            }
+            if (p == &policy_mega)
+                assert_true((strstr(text, "vLLM") != NULL) == (blackwell != 0));
+            for (rest = text; (line = strsep(&rest, "\n")) != NULL;)
+                if (strstr(line, "pull ") && !strstr(line, "merged") && !strstr(line, "open") &&
+                    !strstr(line, "closed"))
+                    fail_msg("%s: %s", p->name, line);
+            free(text);
+        }
 }
 
 static int sh(const char *text)
@@ -306,6 +339,7 @@ int main(void)
         cmocka_unit_test(ranges_are_kept),
         cmocka_unit_test(break_even_is_between),
         cmocka_unit_test(settings_use_the_engines_names),
+        cmocka_unit_test(settings_say_what_is_merged),
         cmocka_unit_test(says_not_to_overlap),
         cmocka_unit_test(nothing_to_recommend_is_an_error),
     };
