@@ -21,6 +21,7 @@
 #include "calib/fused.h"
 #include "calib/fit_table.h"
 #include "calib/fit_predict.h"
+#include "calib/slopes.h"
 
 #define RESIDUAL_SCALE 0.05 /* a residual of 5% counts 1; beyond, the loss grows linearly */
 #define PRIOR_SIGMA    2.0  /* of the transformed parameter: almost flat */
@@ -53,6 +54,7 @@ struct problem {
     int law_fields;                                /* parameters of the law, fitted or not */
     double stand[FIT_MAX_FIELDS]; /* where they stood before: what stays when data say nothing */
     double prior[FIT_MAX_FIELDS]; /* the same, transformed */
+    int threads;                  /* that share a Jacobian */
     struct predictor predictor;
 };
 
@@ -158,6 +160,13 @@ static int residuals(const gsl_vector *q, void *data, gsl_vector *f)
     return GSL_SUCCESS;
 }
 
+static int residual_slopes(const gsl_vector *q, void *data, gsl_matrix *jac)
+{
+    const struct problem *p = data;
+
+    return slopes(residuals, p, sizeof *p, q, p->threads, jac) ? GSL_ENOMEM : GSL_SUCCESS;
+}
+
 static void problem_bounds(struct problem *p)
 {
     for (p->num = 0; p->law->param[p->num].hi > 0; p->num++) {
@@ -190,8 +199,11 @@ static void problem_freeze(struct problem *p, int i, double value)
 static int descend(struct problem *p, gsl_multifit_nlinear_workspace *w, const gsl_vector *start,
                    gsl_vector *best, double *best_cost)
 {
-    gsl_multifit_nlinear_fdf fdf = {
-        .f = residuals, .n = p->n + (size_t)p->num, .p = (size_t)p->num, .params = p};
+    gsl_multifit_nlinear_fdf fdf = {.f = residuals,
+                                    .df = residual_slopes,
+                                    .n = p->n + (size_t)p->num,
+                                    .p = (size_t)p->num,
+                                    .params = p};
     double cost;
     int info, status = gsl_multifit_nlinear_init(start, &fdf, w);
 
@@ -907,7 +919,7 @@ static int fit_one(struct hw_profile *p, const struct fit_law *law, struct data_
                    size_t num_sets, const struct fit_options *o, struct fit_report *report)
 {
     struct fit_result *out = &report->law[report->num];
-    struct problem q = {.law = law};
+    struct problem q = {.law = law, .threads = o->threads};
     int rc = gather(p, law, sets, num_sets, &q);
     bool few;
 

@@ -3,8 +3,6 @@
 #include <math.h>
 #include <time.h>
 
-#include <jansson.h>
-
 #include "base/csv.h"
 #include "base/err.h"
 #include "tests/data_text.h"
@@ -364,35 +362,6 @@ static void test_hopper_rows_go_with_h100_and_h200(void **state)
     hw_profile_free(p);
 }
 
-static void test_json_holds_the_promised_keys(void **state)
-{
-    static const char *const keys[] = {"file",    "profile", "n",   "median_ape",
-                                       "p90_ape", "max_ape", "bias"};
-    struct hw_profile *p;
-    struct data_set *set;
-    struct accuracy *a = accuracy_of_text(LL_HEADER GOOD, &p, &set);
-    char *text = NULL;
-    size_t len = 0;
-    FILE *f = open_memstream(&text, &len);
-    json_t *root, *file;
-
-    (void)state;
-    assert_int_equal(accuracy_print_json(&a, 1, f), 0);
-    fclose(f);
-    root = json_loads(text, 0, NULL);
-    assert_non_null(root);
-    file = json_array_get(json_object_get(root, "files"), 0);
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
-        assert_non_null(json_object_get(file, keys[i]));
-    assert_int_equal(json_integer_value(json_object_get(file, "n")), 1);
-    assert_true(json_number_value(json_object_get(file, "median_ape")) < 0.2);
-    json_decref(root);
-    free(text);
-    accuracy_free(a);
-    data_free(set);
-    hw_profile_free(p);
-}
-
 static void test_rows_file_has_a_line_per_prediction(void **state)
 {
     struct hw_profile *p;
@@ -627,7 +596,6 @@ int main(void)
         cmocka_unit_test(test_reads_nccl_tests_json),
         cmocka_unit_test(test_counts_what_it_leaves_aside),
         cmocka_unit_test(test_hopper_rows_go_with_h100_and_h200),
-        cmocka_unit_test(test_json_holds_the_promised_keys),
         cmocka_unit_test(test_rows_file_has_a_line_per_prediction),
         cmocka_unit_test(test_ten_thousand_rows_are_quick),
         cmocka_unit_test(test_public_files_are_recognised),
