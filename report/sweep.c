@@ -39,6 +39,7 @@ struct writer {
     /* The scenario whose rounds and SMs are drawn: the one that gains most. */
     size_t heat_scenario;
     int heat_entry;
+    char heat_name[32]; /* its row: "peo 3"; the map is of that method alone */
     double heat_gain;
 };
 
@@ -291,6 +292,7 @@ static int point_write(void *self, const struct journal_point *p)
             w->heat_entry = entry;
             w->heat_gain = p->gain_pct;
             w->heat_scenario = scenario;
+            memcpy(w->heat_name, p->name, sizeof w->heat_name);
         }
     }
     return err;
@@ -312,7 +314,8 @@ static int heat_note(void *self, const struct journal_point *p)
     char row[JOURNAL_ROW_MAX], *cells[CELLS_MAX];
     int vary = points_line_vary(h->w->c), rounds, sms, i = 0;
 
-    if (heat_entry_of(h->w->c, p->index) != h->w->heat_entry)
+    if (heat_entry_of(h->w->c, p->index) != h->w->heat_entry ||
+        strcmp(p->name, h->w->heat_name) != 0)
         return 0;
     memcpy(row, p->row, sizeof row);
     points_line_split(row, cells);
@@ -363,8 +366,8 @@ static int heatmap_write(struct writer *w, struct journal *j, bool draw)
     if (err || !draw)
         return err;
     report_scenario_words(w->c, w->heat_scenario, words, sizeof words);
-    snprintf(title, sizeof title, "%s: gain of %s%s%s", w->c->name,
-             w->c->policies[w->heat_entry].policy->name, *words ? ", " : "", words);
+    snprintf(title, sizeof title, "%s: gain of %s%s%s", w->c->name, w->heat_name,
+             *words ? ", " : "", words);
     err = path_of(w, "heatmap.csv", csv);
     if (!err)
         err = path_of(w, "heatmap", out);
