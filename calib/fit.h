@@ -52,6 +52,7 @@ struct fit_result {
 struct fit_options {
     unsigned long seed;
     int starts;       /* random starts besides the current values */
+    int threads;      /* that share the work; 0 = 1. The fit is the same whatever their number */
     bool cv;          /* also cross-validate */
     const char *only; /* fit laws whose name starts so; NULL = all */
     const char *date; /* for the sources, "2026-11-21" */

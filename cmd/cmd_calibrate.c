@@ -12,6 +12,7 @@
 #include "cmd/cmd.h"
 #include "cmd/cmd_validate.h"
 #include "study/measured.h"
+#include "report/accuracy.h"
 #include "report/plot.h"
 #include "calib/accuracy.h"
 #include "calib/fit.h"
@@ -178,15 +179,18 @@ static int print_residuals(const struct calibrate_args *args, const struct hw_pr
                            const struct measured *m)
 {
     struct accuracy **all = calloc(m->num + 1, sizeof *all);
+    struct record out;
     size_t num = 0;
     int rc = all ? 0 : ERR_NOMEM;
 
+    record_open(&out, record_format_at(0), stdout);
     for (size_t i = 0; i < m->num && rc == 0; i++) {
         rc = accuracy_open(p, m->set[i], &all[num]);
         if (rc == 0 && all[num]->n > 0)
-            accuracy_print(all[num], args->groups, stdout);
+            accuracy_report(&all[num], 1, args->groups, &out);
         num += rc == 0;
     }
+    record_close(&out);
     if (rc == 0 && args->rows)
         rc = accuracy_write_rows(all, num, args->rows);
     if (rc == 0 && args->rows && args->plot)
@@ -255,11 +259,12 @@ static int versions_set(struct hw_profile *p, const struct measured *m)
     return 0;
 }
 
-static int fit(const struct calibrate_args *args, struct hw_profile *p, const struct measured *m,
-               struct fit_report *report)
+static int fit(const struct calibrate_args *args, int threads, struct hw_profile *p,
+               const struct measured *m, struct fit_report *report)
 {
     struct fit_options o = {.seed = (unsigned long)args->seed,
                             .starts = args->starts,
+                            .threads = threads,
                             .cv = args->cv,
                             .only = args->only};
     char today[32] = "";
@@ -308,7 +313,7 @@ static int run(const struct calibrate_args *args, const struct cli *cli, struct 
     if (rc == 0 && args->assume_from)
         rc = assume(args, p);
     if (rc == 0 && num > 0)
-        rc = fit(args, p, &m, report);
+        rc = fit(args, cli_jobs(cli), p, &m, report);
     if (rc == 0)
         rc = versions_set(p, &m);
     if (rc == 0 && !args->markdown)

@@ -25,4 +25,16 @@ static __device__ __forceinline__ uint4 bf16x8_pack(const float (&v)[8])
     return word;
 }
 
+/* acc += weight * word */
+static __device__ __forceinline__ void add_scaled(float acc[8], int4 raw, float weight)
+{
+    const __nv_bfloat162 *pair = (const __nv_bfloat162 *)&raw;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        float2 v = __bfloat1622float2(pair[i]);
+        acc[2 * i] = fmaf(weight, v.x, acc[2 * i]);
+        acc[2 * i + 1] = fmaf(weight, v.y, acc[2 * i + 1]);
+    }
+}
+
 #endif

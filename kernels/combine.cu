@@ -2,7 +2,7 @@
  * sends a contiguous share of the round's rows, beginning somewhere within it that differs from CTA
  * to CTA and from rank to rank: rows lie by source, and all GPUs would otherwise send to the same
  * one at the same time. */
-#include <cuda_bf16.h>
+#include "kernels/bf16x8.cuh"
 #include "kernels/comm_device.cuh"
 #include "kernels/gin.h"
 
@@ -257,17 +257,6 @@ static __device__ unsigned long long wait_experts(const struct combine_params &p
     }
     __syncthreads();
     return longest_ns;
-}
-
-static __device__ __forceinline__ void add_scaled(float acc[8], int4 raw, float weight)
-{
-    const __nv_bfloat162 *pair = (const __nv_bfloat162 *)&raw;
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        float2 v = __bfloat1622float2(pair[i]);
-        acc[2 * i] = fmaf(weight, v.x, acc[2 * i]);
-        acc[2 * i + 1] = fmaf(weight, v.y, acc[2 * i + 1]);
-    }
 }
 
 /* 8 channels of a token; the order of the sum is k's, whoever sent the rows. */

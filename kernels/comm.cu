@@ -183,7 +183,8 @@ static int open_counters(struct kernels_comm *comm, unsigned char *peers[SLOTS_M
 {
     const struct slots *s = &comm->slots;
     size_t experts = (size_t)s->shape.experts, locals = (size_t)s->experts_local;
-    size_t words64 = locals + 2 * experts, words32 = 6 * experts + 1 + COMM_TICKETS;
+    size_t words64 = locals + 2 * experts,
+           words32 = 7 * experts + 3 + COMM_TICKETS + SLOTS_MAX_RANKS;
     size_t spread_at = slots_align(8 * words64 + 4 * words32, 256);
     size_t parity_bytes = spread_at + slots_align(sizeof(struct comm_spread), 256);
     size_t bytes = SLOTS_PARITIES * parity_bytes + 256;
@@ -213,6 +214,9 @@ static int open_counters(struct kernels_comm *comm, unsigned char *peers[SLOTS_M
         d->combine_send_seq = d->combine_sent + experts;
         d->combine_recv_seq = d->combine_send_seq + experts;
         d->tickets = d->combine_recv_seq + 1;
+        d->dedup_seq = d->tickets + COMM_TICKETS;
+        d->dedup_tokens = (int *)(d->dedup_seq + 2);
+        d->dedup_next = d->dedup_seq + 2 + SLOTS_MAX_RANKS;
         d->spread = (struct comm_spread *)((unsigned char *)d->dispatch_alloc + spread_at);
     }
     return COMM_CUDA(cudaDeviceSynchronize());
@@ -383,7 +387,9 @@ extern "C" int kernels_comm_poison(struct kernels_comm *comm, cudaStream_t strea
     const struct slots *s = &comm->slots;
     const size_t areas[][2] = {{s->dispatch_offset, s->dispatch_flags_offset},
                                {s->combine_offset, s->combine_flags_offset},
-                               {s->staging_offset, s->scratch_offset}};
+                               {s->staging_offset, s->dedup_counts_offset},
+                               {s->dedup_bodies_offset, s->dedup_flags_offset},
+                               {s->dedup_places_offset, s->dedup_back_flags_offset}};
     int err = 0;
     for (size_t i = 0; err == 0 && i < sizeof(areas) / sizeof(*areas); i++)
         err = COMM_CUDA(cudaMemsetAsync((unsigned char *)comm->window_base + areas[i][0], 0xff,
@@ -504,6 +510,8 @@ extern "C" int kernels_comm_alltoall_open(struct kernels_comm *comm, int ctas)
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
     config.minCTAs = ctas;
     config.maxCTAs = ctas;
+    /* No clusters: of four they wait, beside a GEMM, for four free SMs of one GPC until it ends. */
+    config.cgaClusterSize = 0;
     struct watch w;
     int err = comm_watch(&w, comm, "for the other ranks to split NCCL's communicator");
     if (err != 0)

@@ -140,13 +140,14 @@ struct kernels_row_source {
 struct dispatch_args {
     struct kernels_comm *comm;
     int parity;
-    int round, rounds;      /* rounds divides El */
-    int num_sms;            /* the grid follows from it, kernels_comm_grid */
-    enum kernels_copy copy; /* of the send */
-    int tokens;             /* T, 0..max_tokens */
-    const void *x;          /* BF16 [T][H], 16-byte aligned; only round 0 reads it */
-    const void *topk_idx;   /* [T][k] expert ids, -1: none; no id twice in a token */
-    int topk_idx_bytes;     /* 4 or 8: its integer type */
+    int round, rounds;         /* rounds divides El */
+    int num_sms;               /* the grid follows from it, kernels_comm_grid */
+    enum kernels_copy copy;    /* of the send */
+    int tokens;                /* T, 0..max_tokens */
+    const void *x;             /* BF16 [T][H], 16-byte aligned; only round 0 reads it */
+    const void *topk_idx;      /* [T][k] expert ids, -1: none; no id twice in a token */
+    int topk_idx_bytes;        /* 4 or 8: its integer type */
+    const float *topk_weights; /* [T][k]; kernels/dedup.h only, whose receivers weigh */
     /* receive only */
     void *packed_x;                     /* e4m3 or BF16 [El][M][H], 16-byte aligned */
     float *packed_scales;               /* FP8: scale of channel group g of row r of expert l at

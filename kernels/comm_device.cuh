@@ -27,6 +27,9 @@ struct comm_device {
     unsigned int *combine_send_seq;     /* [channels] */
     unsigned int *combine_recv_seq;     /* [1] */
     unsigned int *tickets;              /* [COMM_TICKETS] CTAs that have finished */
+    unsigned int *dedup_seq;            /* [2] dispatches and combines without duplicates so far */
+    int *dedup_tokens;                  /* [vranks] of the last such dispatch, by source */
+    unsigned int *dedup_next;           /* [channels] rows given out; zero between dispatches */
     struct comm_spread *spread;         /* [1] of a dispatch receive with full channels */
     unsigned long long *gin_seen;       /* [2][experts] of dispatch channels, of combine experts */
     unsigned long long *nic_free_ns;    /* [1] paced mode: when the emulated NIC falls idle */
@@ -34,8 +37,9 @@ struct comm_device {
     unsigned long long timeout_ns;
 };
 
-/* 0: combine receive, 1: combine send for SBO, 2: dispatch receive that spreads */
-#define COMM_TICKETS 3
+/* 0: combine receive, 1: combine send for SBO, 2: dispatch receive that spreads, 3 and 4: dispatch
+ * and combine without duplicates */
+#define COMM_TICKETS 5
 
 /* The queue of a dispatch receive: parts of channels with many messages, which any CTA may unpack.
  * One receive of a parity runs at a time; the last CTA makes the queue ready for the next. */
@@ -311,14 +315,16 @@ pace_departure_ns(const struct comm_device *c, const struct comm_pacing_device *
 
 /* Writes a flag at a peer after everything this thread has seen done; own: of a rank's messages to
  * itself, which pass no network. */
-static __device__ __forceinline__ void
-post_flag(const struct comm_device *c, unsigned char *peer, size_t offset, unsigned int sequence,
-          unsigned int count, const struct comm_pacing_device *pacing, int own,
-          unsigned long long since_ns, double bytes)
+static __device__ __forceinline__ void post_flag(const struct comm_device *c, unsigned char *peer,
+                                                 size_t offset, unsigned int sequence,
+                                                 unsigned int count,
+                                                 const struct comm_pacing_device *pacing, int own,
+                                                 unsigned long long since_ns, double bytes)
 {
     struct slots_flag *flag = (struct slots_flag *)(peer + offset);
     if (pacing->ns_per_byte > 0 && !own)
-        *(volatile unsigned long long *)&flag->time_ns = pace_departure_ns(c, pacing, since_ns, bytes);
+        *(volatile unsigned long long *)&flag->time_ns =
+            pace_departure_ns(c, pacing, since_ns, bytes);
     store_release_sys(&flag->word, slots_flag_word(sequence, count));
 }
 

@@ -3,10 +3,9 @@
  * messages each expert will get in all; in round 0 the one before it looks up where messages go;
  * the others cast and send. The CTA that sends an expert's last message writes its flag. */
 #include <cuda_bf16.h>
-#include <cuda_fp8.h>
+#include "kernels/cast_fp8.cuh"
 #include "kernels/comm_device.cuh"
 #include "kernels/gin.h"
-#include "kernels/quant.h"
 
 /* Bodies in shared memory, so that sends of one overlap the next cast. */
 #define DISPATCH_STAGES    4
@@ -129,31 +128,6 @@ message_slot(const struct dispatch_params &p, struct dispatch_smem *sm, int toke
 static __device__ __forceinline__ void put_header(unsigned char *to, int token, int k, int vsrc)
 {
     store_row16((int4 *)to, make_int4(token, k, vsrc, 0));
-}
-
-/* Casts 8 channels; the 16 threads of a half warp make up the 128 of one scale. */
-static __device__ __forceinline__ uint2 cast_fp8(int4 raw, float *scale)
-{
-    const __nv_bfloat162 *pair = (const __nv_bfloat162 *)&raw;
-    float2 v[4];
-    float amax = QUANT_AMAX_MIN;
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        v[i] = __bfloat1622float2(pair[i]);
-        amax = fmaxf(amax, fmaxf(fabsf(v[i].x), fabsf(v[i].y)));
-    }
-    unsigned int half = 0xffffu << (threadIdx.x & 16);
-#pragma unroll
-    for (int step = 8; step > 0; step /= 2)
-        amax = fmaxf(amax, __shfl_xor_sync(half, amax, step, 16));
-    float inverse = QUANT_E4M3_MAX / amax;
-    *scale = amax / QUANT_E4M3_MAX;
-    unsigned int q[4];
-#pragma unroll
-    for (int i = 0; i < 4; i++)
-        q[i] = __nv_cvt_float2_to_fp8x2(make_float2(v[i].x * inverse, v[i].y * inverse),
-                                        __NV_SATFINITE, __NV_E4M3);
-    return make_uint2(q[0] | q[1] << 16, q[2] | q[3] << 16);
 }
 
 /* The thread's first word of a token, asked for well before it is needed. */

@@ -51,6 +51,7 @@ struct slots_shape {
     int max_tokens; /* tokens per rank that the buffers hold */
     int fp8;        /* dispatch e4m3 with float scales; else BF16 */
     int gin;        /* room for sends beyond NVLink, whose source must lie in the window */
+    int dedup;      /* room for the exchange of one row per token and rank (kernels/dedup.h) */
 };
 
 /* Offsets are bytes from the start of a window. */
@@ -69,13 +70,69 @@ struct slots {
     size_t staging_offset;        /* [parity][token] bodies, this GPU's own tokens */
     size_t staging_headers_offset; /* [parity][token][k] headers; GIN sends from here */
     size_t combine_staging_offset; /* gin: [parity][local expert][vsrc][max_tokens] rows */
-    size_t scratch_offset;         /* flags of latency tests, then scratch_bytes for pushes */
+    /* dedup: what a rank's tokens bring to another, and what comes back of them */
+    size_t dedup_counts_offset;     /* [parity][vsrc] flags; the count is of tokens */
+    size_t dedup_heads_offset;      /* [parity][vsrc][token][k] heads */
+    size_t dedup_bodies_offset;     /* [parity][vsrc][token] bodies */
+    size_t dedup_flags_offset;      /* [parity][vsrc][token] flags of bodies */
+    size_t dedup_places_offset;     /* [parity][vsrc][token][k] int: rows that the copies went to */
+    size_t dedup_back_offset;       /* [parity][virtual rank][token] BF16 partial sums */
+    size_t dedup_back_flags_offset; /* [parity][virtual rank][token] flags of those */
+    size_t dedup_read_offset;       /* [parity][virtual rank] flags: that rank has read the heads */
+    size_t scratch_offset;          /* flags of latency tests, then scratch_bytes for pushes */
     size_t total_bytes;
 };
 
 SLOTS_FN size_t slots_align(size_t bytes, size_t align)
 {
     return (bytes + align - 1) / align * align;
+}
+
+/* One choice of a token as its destination sees it, in two words of 8 bytes that each say which
+ * exchange they are of: a reader needs no flag to know that they have come. */
+struct slots_head {
+    float weight;
+    unsigned int sequence;
+    int local; /* expert, -1: not one of that rank's */
+    unsigned int sequence2;
+};
+
+SLOTS_FN size_t slots_take(size_t *at, size_t bytes)
+{
+    size_t here = *at;
+    *at += slots_align(bytes, SLOTS_ALIGN);
+    return here;
+}
+
+/* The regions of the exchange without duplicates. */
+SLOTS_FN void slots_init_dedup(struct slots *s, size_t *at)
+{
+    size_t sources = s->shape.dedup ? SLOTS_PARITIES * (size_t)s->shape.vranks : 0;
+    size_t tokens = sources * (size_t)s->shape.max_tokens;
+    s->dedup_counts_offset = slots_take(at, sources * sizeof(struct slots_flag));
+    s->dedup_heads_offset =
+        slots_take(at, tokens * (size_t)s->shape.topk * sizeof(struct slots_head));
+    s->dedup_bodies_offset = slots_take(at, tokens * s->body_bytes);
+    s->dedup_flags_offset = slots_take(at, tokens * sizeof(struct slots_flag));
+    s->dedup_places_offset = slots_take(at, tokens * (size_t)s->shape.topk * sizeof(int));
+    s->dedup_back_offset = slots_take(at, tokens * s->row_bytes);
+    s->dedup_back_flags_offset = slots_take(at, tokens * sizeof(struct slots_flag));
+    s->dedup_read_offset = slots_take(at, sources * sizeof(struct slots_flag));
+}
+
+/* The index of a token of a virtual rank in those regions. */
+SLOTS_FN size_t slots_dedup_token(const struct slots *s, int parity, int vrank, int token)
+{
+    return ((size_t)parity * (size_t)s->shape.vranks + (size_t)vrank) *
+               (size_t)s->shape.max_tokens +
+           (size_t)token;
+}
+
+/* The flag of a virtual rank in dedup_counts or dedup_read. */
+SLOTS_FN size_t slots_dedup_flag(const struct slots *s, size_t region, int parity, int vrank)
+{
+    return region +
+           ((size_t)parity * (size_t)s->shape.vranks + (size_t)vrank) * sizeof(struct slots_flag);
 }
 
 /* Fills s. Returns 0, ERR_RANGE (a field out of range) or ERR_CONFIG (fields do not divide). */
@@ -120,6 +177,7 @@ SLOTS_FN int slots_init(struct slots *s, const struct slots_shape *shape, size_t
     s->combine_staging_offset = at;
     if (shape->gin)
         at += slots_align(SLOTS_PARITIES * pairs * tokens * s->row_bytes, SLOTS_ALIGN);
+    slots_init_dedup(s, &at);
     s->scratch_offset = at;
     s->total_bytes = at + SLOTS_ALIGN + slots_align(scratch_bytes, SLOTS_ALIGN);
     return 0;

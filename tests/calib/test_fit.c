@@ -85,6 +85,13 @@ static int fit(struct hw_profile *p, struct data_set *set, const char *only, boo
     return fit_profile(p, &set, 1, &o, &report);
 }
 
+static int fit_threads(struct hw_profile *p, struct data_set *set, int threads)
+{
+    struct fit_options o = {.seed = 1, .starts = 1, .threads = threads, .only = "ll_"};
+
+    return fit_profile(p, &set, 1, &o, &report);
+}
+
 static void campaign_test(double noise, int outliers, double tol)
 {
     struct hw_profile *truth = profile("h200"), *p = profile("h200");
@@ -161,6 +168,10 @@ static void test_the_same_data_give_the_same_profile(void **state)
     set = text_parse(t);
     assert_int_equal(fit(a, set, "ll_", false), 0);
     assert_int_equal(fit(b, set, "ll_", false), 0);
+    for (int i = 0; i < HW_FIELD_COUNT; i++)
+        assert_memory_equal(&a->f[i].value, &b->f[i].value, sizeof(double));
+    assert_int_equal(fit_threads(a, set, 1), 0);
+    assert_int_equal(fit_threads(b, set, 5), 0);
     for (int i = 0; i < HW_FIELD_COUNT; i++)
         assert_memory_equal(&a->f[i].value, &b->f[i].value, sizeof(double));
     data_free(set);

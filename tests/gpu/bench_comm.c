@@ -2,6 +2,7 @@
  * the file with their ratios), or everything by SMs, tokens, rounds and sizes (--bench DIR). Prints
  * "skipped" where there is no GPU. */
 #include <math.h>
+#include "kernels/dedup.h"
 #include "kernels/delay.h"
 #include "tests/gpu/exchange.h"
 #include "tests/gpu/speed.h"
@@ -92,6 +93,12 @@ static void op_body(struct exchange_env *e, const void *arg)
         how.parity = i % 2;
         struct dispatch_args d = exchange_dispatch_args(e, &how, x->tokens);
         struct combine_args c = exchange_combine_args(e, &how, x->tokens);
+        if (x->dispatch && how.dedup)
+            CHECK(e, kernels_dedup_dispatch_launch(&d, e->main) == 0);
+        if (x->combine && how.dedup)
+            CHECK(e, kernels_dedup_combine_launch(&c, e->main) == 0);
+        if (how.dedup)
+            continue;
         if (x->dispatch && how.fused)
             CHECK(e, kernels_dispatch_fused_launch(&d, e->main) == 0);
         for (d.round = 0; x->dispatch && !how.fused && d.round < d.rounds; d.round++)
@@ -111,8 +118,9 @@ static void op_body(struct exchange_env *e, const void *arg)
 static void bench_prepare(struct exchange_env *e, int tokens)
 {
     exchange_inputs_make(e, EXCHANGE_UNIFORM, tokens, 9);
-    for (int parity = 0; parity < 2; parity++) {
-        struct exchange_how how = {.rounds = 1, .num_sms = 132, .fused = 1, .parity = parity};
+    for (int i = 0; i < 4; i++) {
+        struct exchange_how how = {
+            .rounds = 1, .num_sms = 132, .fused = 1, .parity = i % 2, .dedup = i < 2};
         exchange_launch(e, &how, tokens, e->main);
     }
     exchange_finish(e);
@@ -137,6 +145,56 @@ static struct series bench_exchange(struct bench *b, struct exchange_how how, in
                (combine ? moved_bytes(b->e, tokens, 1) : 0),
            s);
     return s;
+}
+
+/* What no kernel can do without, at the nominal 450 GB/s of NVLink and 4.8 TB/s of HBM: a row to
+ * each other rank that a token touches, while the rows of the experts are written or read. */
+static double dedup_limit_us(const struct exchange_env *e, int tokens, int combine)
+{
+    const struct slots *s = &e->slots;
+    double far = 0, bytes = combine ? s->row_bytes : s->body_bytes;
+    for (int t = 0; t < tokens; t++) {
+        unsigned long long ranks = 0;
+        for (int k = 0; k < s->shape.topk; k++) {
+            int expert = e->host_idx[t * s->shape.topk + k];
+            if (expert >= 0)
+                ranks |= 1ull << slots_expert_gpu(s, expert);
+        }
+        far += __builtin_popcountll(ranks & ~(1ull << s->shape.rank));
+    }
+    return fmax(far * bytes / 450e3, (double)tokens * s->shape.topk * bytes / 4800e3);
+}
+
+/* The exchange without duplicates beside its limit, and both kernels beside the 45 us. */
+static void speed_dedup(struct exchange_env *e, FILE *csv)
+{
+    static const char *const names[] = {"dedup_dispatch", "dedup_combine", "dedup_both"};
+    int tokens = 128;
+    char shape[96];
+    snprintf(shape, sizeof(shape), "EP%d h7168 64 experts top-8 128 tokens 132 SMs", e->opt.ranks);
+    for (int i = 0; i < 3; i++) {
+        struct op_bench x = {{.rounds = 1, .num_sms = 132, .dedup = 1}, tokens, 20, i != 1, i != 0};
+        struct series s = time_graph(e, op_body, &x, x.ops, 100);
+        double limit_us = (i != 1 ? dedup_limit_us(e, tokens, 0) : 0) +
+                          (i != 0 ? dedup_limit_us(e, tokens, 1) : 0);
+        struct speed_row row = {.name = names[i],
+                                .shape = shape,
+                                .median_us = s.median_us,
+                                .p95_us = s.p95_us,
+                                .n = s.n,
+                                .bytes = limit_us * 450e3,
+                                .anchor_us = limit_us,
+                                .source = "the limit: a row per token and other rank at 450 GB/s"};
+        if (e->opt.rank == 0)
+            speed_write(csv, &row);
+        if (i < 2 || e->opt.ranks != 2)
+            continue;
+        row.anchor_us = 45;
+        row.goal_ratio = 1;
+        row.source = "the goal at EP2";
+        if (e->opt.rank == 0)
+            speed_write(csv, &row);
+    }
 }
 
 struct push_bench {
@@ -454,6 +512,7 @@ static void run_anchored(struct exchange_env *e, const unsigned char *id, const 
     CHECK(e, e->opt.rank != 0 || path == NULL || csv != NULL);
     void *memory = noise_alloc(e, bytes);
     speed_exchanges(e, csv);
+    speed_dedup(e, csv);
     speed_pushes(e, csv, memory);
     if (csv != NULL)
         fclose(csv);

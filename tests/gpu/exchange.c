@@ -1,5 +1,6 @@
 #include "tests/gpu/exchange.h"
 #include "kernels/comm_ref.h"
+#include "kernels/dedup.h"
 #include "kernels/delay.h"
 #include "tests/gpu/world.h"
 
@@ -84,6 +85,7 @@ void exchange_open(struct exchange_env *e, struct slots_shape shape, size_t scra
 {
     shape.ranks = e->opt.ranks;
     shape.rank = e->opt.rank;
+    shape.dedup = 1;
     struct kernels_comm_config config = {
         .shape = shape,
         .scratch_bytes = scratch_bytes,
@@ -221,6 +223,7 @@ struct dispatch_args exchange_dispatch_args(struct exchange_env *e, const struct
                                   .x = e->x,
                                   .topk_idx = how->idx_bytes == 8 ? e->idx64 : e->idx32,
                                   .topk_idx_bytes = how->idx_bytes == 8 ? 8 : 4,
+                                  .topk_weights = e->weights,
                                   .packed_x = b->packed_x,
                                   .packed_scales = b->packed_scales,
                                   .scale_row = how->idx_bytes == 8 ? 1 : groups,
@@ -384,6 +387,12 @@ void exchange_launch(struct exchange_env *e, const struct exchange_how *how, int
 {
     struct dispatch_args d = exchange_dispatch_args(e, how, tokens);
     struct combine_args c = exchange_combine_args(e, how, tokens);
+    if (how->dedup) {
+        CHECK(e, kernels_dedup_dispatch_launch(&d, stream) == 0);
+        launch_standin(e, how, &d, 0, 32, stream);
+        CHECK(e, kernels_dedup_combine_launch(&c, stream) == 0);
+        return;
+    }
     if (how->fused) {
         CHECK(e, kernels_dispatch_fused_launch(&d, stream) == 0);
         launch_standin(e, how, &d, 0, 32, stream);

@@ -61,6 +61,7 @@ struct exchange_env {
 /* How an exchange is run. */
 struct exchange_how {
     int rounds, num_sms, fused, sbo, parity;
+    int dedup;     /* by kernels/dedup.h */
     int idx_bytes; /* 8: 64-bit choices and column-major scales, else 32-bit and row-major ones */
     enum kernels_copy copy;
     unsigned int delay_ns;

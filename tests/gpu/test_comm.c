@@ -60,6 +60,23 @@ static void check_y(struct exchange_env *e, int parity, int tokens, int first, s
     check_rows(e, e->buf[parity].y, tokens, first, score);
 }
 
+/* One row per token and rank: sums are rounded once more, so that the bits are its own. */
+static void test_dedup(struct exchange_env *e, int tokens, struct score *score)
+{
+    static const struct exchange_how hows[] = {
+        {.rounds = 1, .num_sms = 132, .dedup = 1},
+        {.rounds = 1, .num_sms = 132, .dedup = 1, .parity = 1, .idx_bytes = 8},
+        {.rounds = 1, .num_sms = 24, .dedup = 1, .delay_ns = 20000},
+        {.rounds = 1, .num_sms = 5, .dedup = 1, .parity = 1, .delay_ns = 50000},
+    };
+    for (size_t i = 0; i < sizeof(hows) / sizeof(hows[0]); i++) {
+        poison(e, hows[i].parity);
+        exchange_launch(e, &hows[i], tokens, e->main);
+        exchange_finish(e);
+        check_y(e, hows[i].parity, tokens, i == 0, score);
+    }
+}
+
 /* Every schedule over the same inputs; all must give the same bits. */
 static void test_inputs(struct exchange_env *e, enum exchange_routing routing, int tokens,
                         unsigned int seed, struct score *score)
@@ -95,6 +112,7 @@ static void test_inputs(struct exchange_env *e, enum exchange_routing routing, i
         check_y(e, how->parity, tokens, first, score);
         first = 0;
     }
+    test_dedup(e, tokens, score);
 }
 
 /* RAGGED in `tokens`: each rank draws a number of its own. */
@@ -134,6 +152,7 @@ enum stretch { STRETCH = 50, LAYERS = 4 };
 /* What a replay works on. */
 struct replay {
     int tokens;
+    int dedup; /* one row per token and rank */
     void *log; /* device: y of every exchange of a stretch */
 };
 
@@ -151,6 +170,10 @@ static void replay_body(struct exchange_env *e, const void *arg)
         struct exchange_how how = layers[i];
         if (e->slots.experts_local % how.rounds != 0)
             how.rounds = 1;
+        if (r->dedup) {
+            how.dedup = how.rounds = 1;
+            how.sbo = 0;
+        }
         exchange_launch(e, &how, r->tokens, e->main);
         CHECK(e, cudaMemcpyAsync((char *)r->log + i * bytes, e->buf[how.parity].y, bytes,
                                  cudaMemcpyDeviceToDevice, e->main) == cudaSuccess);
@@ -180,10 +203,10 @@ static void replay_stretch(struct exchange_env *e, cudaGraphExec_t exec, const s
 
 /* Replays of four exchanges of different schedules, with random delays. Each stretch has inputs of
  * its own; the graph stays. */
-static void test_replays(struct exchange_env *e, int replays)
+static void test_replays(struct exchange_env *e, int dedup, int replays)
 {
     size_t log_bytes = STRETCH * LAYERS * e->buf[0].y_bytes;
-    struct replay r = {e->slots.shape.max_tokens, exchange_device_alloc(e, log_bytes)};
+    struct replay r = {e->slots.shape.max_tokens, dedup, exchange_device_alloc(e, log_bytes)};
     struct score score = {0};
     double begin_s = world_now_s();
     cudaGraphExec_t exec = exchange_capture(e, replay_body, &r);
@@ -196,7 +219,8 @@ static void test_replays(struct exchange_env *e, int replays)
     CHECK(e, cudaGraphExecDestroy(exec) == cudaSuccess);
     cudaFree(r.log);
     if (e->opt.rank == 0)
-        printf("ok   %d replays of four exchanges, %.1f s\n", replays, world_now_s() - begin_s);
+        printf("ok   %d replays of four exchanges%s, %.1f s\n", replays,
+               dedup ? " without duplicates" : "", world_now_s() - begin_s);
     fflush(stdout);
 }
 
@@ -431,7 +455,8 @@ static void run_tests(struct exchange_env *e, unsigned char *id, const struct te
     test_refusals(e);
     test_two_batches(e, opt->quick ? 6 : 20);
     test_drift(e, opt->quick ? 3 : 20);
-    test_replays(e, opt->quick ? 3 : opt->replays);
+    test_replays(e, 0, opt->quick ? 3 : opt->replays);
+    test_replays(e, 1, opt->quick ? 3 : opt->replays);
     next_id(e, id);
     if (opt->quick) {
         exchange_close(e);
@@ -455,7 +480,8 @@ static void run_large_tests(struct exchange_env *e, unsigned char *id, int repla
     struct slots_shape folded = {
         .vranks = 4 * w, .experts = 64, .hidden = 1024, .topk = 8, .max_tokens = 48, .fp8 = 1};
     test_shape(e, "64 experts, 7168 wide, FP8", deepseek, (const int[]){1, 128, RAGGED, -1}, id);
-    test_replays(e, replays);
+    test_replays(e, 0, replays);
+    test_replays(e, 1, replays);
     next_id(e, id);
     exchange_close(e);
     test_shape(e, "32 experts, 2048 wide, BF16", bf16, (const int[]){33, 512, RAGGED, -1}, id);

@@ -325,6 +325,39 @@ static void test_fused_kernels_keep_lower_bounds(void **state)
     world_close(&w);
 }
 
+/* Every communication library, on two nodes and on one, in the phase that it is for. */
+static void test_every_library_respects_its_plan(void **state)
+{
+    int ran[COMM_IMPL_COUNT] = {0};
+
+    (void)state;
+    for (int comm = 0; comm < COMM_IMPL_COUNT; comm++)
+        for (int nodes = 1; nodes <= 2; nodes++) {
+            const char *text = plan_comm_traits((enum plan_comm)comm)->text;
+            double flops, pairs, bytes;
+            struct world w;
+            struct knobs k;
+            char why[256];
+
+            world_open(&w, small);
+            assert_int_equal(opt_set(scenario_options, &w.s, "comm", text, "test", 0), 0);
+            assert_int_equal(
+                opt_set(scenario_options, &w.s, "cluster.nodes", nodes == 1 ? "1" : "2", "test", 0),
+                0);
+            knobs_default(&policy_none, &k);
+            if (evaluate_check(w.e, &w.s, &policy_none, &k, why, sizeof why) == 0) {
+                check_trace(&w, &policy_none, &k);
+                sums_of(&w, &policy_none, &k, &flops, &pairs, &bytes);
+                assert_true(pairs == 8.0 * nodes * 32 * 8);
+                ran[comm]++;
+            }
+            world_close(&w);
+        }
+    for (int comm = 0; comm < COMM_IMPL_COUNT; comm++)
+        if (comm != COMM_MEGA && !ran[comm])
+            fail_msg("%s did not run", plan_comm_traits((enum plan_comm)comm)->text);
+}
+
 static void test_eps_conserves_flops_and_pairs(void **state)
 {
     static const char *const prefill[] = {"model",   "deepseek-v2", "batch", "2048", "phase",
@@ -600,6 +633,84 @@ static void test_buffer_sets_are_reused_in_order(void **state)
     world_close(&w);
 }
 
+static const char *const with_shared[] = {
+    "model", "deepseek-v3",  "batch",     "32", "cluster.profile", "h800", "cluster.nodes",
+    "2",     "routing.kind", "lognormal", NULL};
+
+/* Rows of all experts of the fullest and of all ranks. */
+static void rows_of(const struct plan *p, int *most, int *sum)
+{
+    *most = *sum = 0;
+    for (int r = 0; r < p->ranks; r++) {
+        int rows = 0;
+
+        for (int e = 0; e < p->experts_per_rank; e++)
+            rows += plan_expert_rows(p, 0, r, e);
+        *sum += rows;
+        *most = rows > *most ? rows : *most;
+    }
+}
+
+/* Beside an exchange it costs no more than after it, with low-latency and with normal kernels; as
+ * one more routed expert it goes where rows are few. */
+static void test_the_shared_expert_may_run_beside(void **state)
+{
+    static const char *const places[] = {"dispatch", "combine", "routed"};
+
+    (void)state;
+    for (int normal = 0; normal < 2; normal++) {
+        struct result r;
+        struct world w;
+        struct knobs k;
+        double after_us;
+        int most, sum, most_routed, sum_routed;
+
+        world_open(&w, with_shared);
+        assert_int_equal(
+            opt_set(scenario_options, &w.s, "comm", normal ? "normal" : "low_latency", "test", 0),
+            0);
+        knobs_default(&policy_none, &k);
+        k.split_phases = !normal;
+        result_of(&w, &policy_none, &k, &r);
+        after_us = r.ev.layer_us;
+        rows_of(r.plan, &most, &sum);
+        result_free(&r);
+        for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+            assert_int_equal(opt_set(policy_none.knobs, &k, "shared_beside", places[i], "test", 0),
+                             0);
+            result_of(&w, &policy_none, &k, &r);
+            trace_holds(r.trace, r.plan);
+            rows_of(r.plan, &most_routed, &sum_routed);
+            if (i < 2) {
+                assert_true(r.ev.layer_us < after_us);
+                assert_int_equal(sum_routed, sum);
+                assert_non_null(plan_op_of_kind(r.plan, OP_MLP_UP));
+            } else {
+                assert_int_equal(sum_routed, sum + 16 * 32);
+                assert_true(most_routed <= most + 1 || most_routed <= sum_routed / 16 + 1);
+                assert_null(plan_op_of_kind(r.plan, OP_MLP_UP));
+            }
+            result_free(&r);
+        }
+        world_close(&w);
+    }
+}
+
+static void test_the_shared_expert_is_refused_by_name(void **state)
+{
+    struct world w;
+    struct knobs k;
+    char why[256];
+
+    (void)state;
+    world_open(&w, small); /* a model without one */
+    knobs_default(&policy_none, &k);
+    assert_int_equal(opt_set(policy_none.knobs, &k, "shared_beside", "combine", "test", 0), 0);
+    assert_int_equal(evaluate_check(w.e, &w.s, &policy_none, &k, why, sizeof why), ERR_INFEASIBLE);
+    assert_non_null(strstr(why, "no shared expert"));
+    world_close(&w);
+}
+
 /* The longest dispatch of `none`, us. */
 static double dispatch_us(const char *comm, const char *nodes, const char *batch)
 {
@@ -675,6 +786,7 @@ int main(void)
         cmocka_unit_test(test_fused_kernels_respect_their_plans),
         cmocka_unit_test(test_fused_kernels_conserve_flops_pairs_and_bytes),
         cmocka_unit_test(test_fused_kernels_keep_lower_bounds),
+        cmocka_unit_test(test_every_library_respects_its_plan),
         cmocka_unit_test(test_eps_conserves_flops_and_pairs),
         cmocka_unit_test(test_normal_kernels_are_permuted_for),
         cmocka_unit_test(test_no_overlap_is_the_sum_of_its_ops),
@@ -683,6 +795,8 @@ int main(void)
         cmocka_unit_test(test_peo_loses_where_there_is_nothing_to_hide),
         cmocka_unit_test(test_infeasible_points_say_why),
         cmocka_unit_test(test_buffer_sets_are_reused_in_order),
+        cmocka_unit_test(test_the_shared_expert_may_run_beside),
+        cmocka_unit_test(test_the_shared_expert_is_refused_by_name),
         cmocka_unit_test(test_layered_dispatch_is_as_measured),
     };
 
