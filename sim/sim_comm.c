@@ -156,9 +156,12 @@ static void leg_add(struct sim *s, struct run *r, int dst, double bytes, struct 
     if (!place_of(s, r->rank, dst, &place))
         place.plane = SIM_FLOW_NO_PORT;
     off_node = place.kind == SIM_PATH_NIC;
-    *(off_node                         ? &sums->off_node
-      : place.kind == SIM_PATH_LOCAL ? &sums->local
-                                       : &sums->nvlink) += bytes;
+    if (off_node)
+        sums->off_node += bytes;
+    else if (place.kind == SIM_PATH_LOCAL)
+        sums->local += bytes;
+    else
+        sums->nvlink += bytes;
     leg->plane = place.plane;
     leg->out = place.out;
     leg->in = place.in;

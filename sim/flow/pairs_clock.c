@@ -182,8 +182,9 @@ static void first_set(struct sim_flow_net *net, struct plane *p)
 }
 
 /* Rates were found as if this epoch were as long as the last. One that is longer keeps them where
- * no link owes or is owed 0.1% of what it carries in the last; else it either ends then or, where the credits are too small for that, has them spread over all of it: else the rates that
- * settle them in an instant would hold for long. */
+ * no link owes or is owed 0.1% of what it carries in the last. Else it ends then or, where the
+ * credits are too small for that, has them spread over all of it: the rates that settle them in an
+ * instant would hold for long. */
 static void credits_spread(struct sim_flow_net *net, struct plane *p)
 {
     double ns = p->first_ns + p->busy_ns;
