@@ -61,7 +61,7 @@ struct evaluator {
 
     /* The baseline of the last scenario, with and without spanning layers. */
     char none_key[2][KEY_SIZE];
-    double none_us[2], none_unsteady[2];
+    double none_us[2];
 };
 
 int evaluator_open(struct evaluator **out)
@@ -999,8 +999,8 @@ static int steady_simulate(struct evaluator *e, const struct scenario *s, const 
     if (!err && change > STEADY_WITHIN) {
         unsteady_note(e, *plan, change);
         err = unsteady_measure(*trace, *plan, out);
+        out->unsteady = true;
     }
-    out->unsteady = change > STEADY_WITHIN ? change : 0;
     return err;
 }
 
@@ -1021,10 +1021,9 @@ static int baseline_build(struct evaluator *e, const struct scenario *s, const s
 }
 
 /* `none` with the same ops: with attention and as a steady period where the policy is so; of whole
- * layers one for all policies. A point that is this baseline itself brings its own time. */
+ * layers one for all policies. A point that is this baseline itself brings its time, own_us. */
 static int baseline(struct evaluator *e, const struct scenario *s, const struct policy *p,
-                    const struct knobs *k, const struct evaluation *self, double *none_us,
-                    double *unsteady)
+                    const struct knobs *k, double own_us, double *none_us)
 {
     struct knobs none;
     struct evaluation ev = {0};
@@ -1037,7 +1036,6 @@ static int baseline(struct evaluator *e, const struct scenario *s, const struct 
 
     if (!err && !own && !strcmp(key, e->none_key[slot])) {
         *none_us = e->none_us[slot];
-        *unsteady = e->none_unsteady[slot];
         return 0;
     }
     knobs_default(&policy_none, &none);
@@ -1049,10 +1047,9 @@ static int baseline(struct evaluator *e, const struct scenario *s, const struct 
     if (err)
         return err;
     if (own)
-        ev = *self;
+        ev.layer_us = own_us;
     memcpy(e->none_key[slot], key, sizeof key);
     *none_us = e->none_us[slot] = ev.layer_us;
-    *unsteady = e->none_unsteady[slot] = ev.unsteady;
     return 0;
 }
 
@@ -1062,7 +1059,6 @@ int evaluate_point(struct evaluator *e, const struct scenario *s, const struct p
 {
     struct plan *plan = NULL;
     struct trace *traced = NULL;
-    double none_unsteady = 0;
     int err;
 
     memset(out, 0, sizeof *out);
@@ -1074,9 +1070,8 @@ int evaluate_point(struct evaluator *e, const struct scenario *s, const struct p
         err = evaluate_simulate(e, s, plan, out->metrics.slowest_rank, out, &traced);
     }
     if (!err)
-        err = baseline(e, s, p, k, out, &out->none_us, &none_unsteady);
+        err = baseline(e, s, p, k, out->layer_us, &out->none_us);
     if (!err) {
-        out->unsteady = fmax(out->unsteady, none_unsteady);
         out->gain_pct = (out->none_us / out->layer_us - 1) * 100;
         out->max_over_mean_rank = e->routing_stats.max_over_mean_rank;
     }

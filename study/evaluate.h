@@ -30,10 +30,9 @@ struct evaluation {
     double nvlink_util, nic_util; /* mean over ranks: bytes / (capacity * layer time), 0..1 */
     double assumed_share;         /* of the slowest rank's op time: rests on fields without data */
     double max_over_mean_rank;    /* routing imbalance: heaviest rank / mean */
-    double unsteady; /* 0, or by how much the last two periods differ, of it or of its baseline: it
-                      * never settled, and its time is a mean over many periods */
     uint64_t events;
-    int num_sms; /* N of the GPU */
+    bool unsteady; /* its period never repeated: layer_us is a mean over many layers */
+    int num_sms;   /* N of the GPU */
 };
 
 struct evaluator;

@@ -120,7 +120,7 @@ static bool bounds_hold(const struct plan *plan, const struct hw_profile *p,
     /* A send that follows a GEMM brings its flags with every wave. */
     if (!bounds_plain(plan, s))
         return true;
-    if (ev->unsteady > 0)
+    if (ev->unsteady)
         return true; /* no period's bytes */
     off = plan->num_layers > 1 ? bounds_slack(plan) : 1e-9;
     if (sent < load.nic_bytes * (1 - off) ||
