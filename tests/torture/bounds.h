@@ -221,7 +221,8 @@ static bool bounds_fewer_waves(const struct plan *a, const struct hw_profile *at
     if (cost_open(at, &ca) || cost_open(q, &cb))
         abort();
     for (int d = 0; d < a->num_deps; d++)
-        for (int r = 0; r < a->ranks && a->deps[d].kind == DEP_UNIT; r++) {
+        for (int r = 0;
+             r < a->ranks && (a->deps[d].kind == DEP_UNIT || a->deps[d].kind == DEP_PART); r++) {
             struct cost_work w, x;
 
             ca.work(ca.self, a, r, a->deps[d].op, &w);

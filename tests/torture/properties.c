@@ -211,9 +211,10 @@ static double excess_of(struct torture *t, const struct trial *w, const struct s
 
 static const char *const causes[] = {"who shares a link", "who gets SMs", "links and SMs"};
 
-/* Why is the layer slower for having more? */
+/* Why is the layer slower by `slower` for having more? What leaves less than a fifth of it heals
+ * it. */
 static const char *cause_of(struct torture *t, const struct trial *w, const struct scenario *better,
-                            const struct hw_profile *q)
+                            const struct hw_profile *q, double slower)
 {
     const struct whatif links = {.infinite_nic = true, .infinite_nvlink = true};
     const struct whatif sms = {.zero_sm_comm = true};
@@ -228,7 +229,7 @@ static const char *cause_of(struct torture *t, const struct trial *w, const stru
     for (size_t i = 0; i < sizeof worlds / sizeof *worlds; i++) {
         double excess = excess_of(t, w, better, q, worlds[i]);
 
-        if (excess <= SLOWER)
+        if (excess <= fmax(SLOWER, slower / 5))
             return causes[i];
         fprintf(stderr, "not for %s, +%.3f%%; ", causes[i], 100 * excess);
     }
@@ -281,7 +282,7 @@ static void check_better(struct torture *t, struct trial *w)
     if (excess > SLOWER || t->plans % 8 == 0)
         cause = kernels_check(t, w, &better, at, q, what);
     if (excess > SLOWER && !cause) {
-        cause = cause_of(t, w, &better, q);
+        cause = cause_of(t, w, &better, q, excess);
         if (!cause) {
             fprintf(stderr, "%s, +%.3f%%: ", better_names[what], 100 * excess);
             fault(t, "slower for having more, without a known cause", w);
