@@ -266,7 +266,14 @@ enum hw_scale { HW_SCALE_SAME, HW_SCALE_NVLINK, HW_SCALE_HBM, HW_SCALE_FP8, HW_S
     X(INTERFERENCE_DISP_SEND, "interference.dispatch_send", "", 0, 20, 1.5,        SAME, "the same: dispatch sends are so much slower, in parts, beside one that has both whole") \
     X(INTERFERENCE_DISP_RECV, "interference.dispatch_recv", "", 0, 20, 1.5,        SAME, "the same: dispatch receives") \
     X(INTERFERENCE_COMB_SEND, "interference.combine_send", "", 0, 20, 1.8,         SAME, "the same: combine sends") \
-    X(INTERFERENCE_COMB_RECV, "interference.combine_recv", "", 0, 20, 1.8,         SAME, "the same: combine receives")
+    X(INTERFERENCE_COMB_RECV, "interference.combine_recv", "", 0, 20, 1.8,         SAME, "the same: combine receives") \
+    X(ERROR_LOW_LATENCY,     "error.low_latency", "", 0.1, 10, 1, SAME, "low-latency kernels take so much longer than their law says: 1, and drawn for intervals") \
+    X(ERROR_EXCHANGE,        "error.exchange", "", 0.1, 10, 1, SAME, "the same: other exchanges") \
+    X(ERROR_GROUPED,         "error.grouped", "", 0.1, 10, 1, SAME, "the same: grouped GEMMs") \
+    X(ERROR_DENSE,           "error.dense", "", 0.1, 10, 1, SAME, "the same: dense GEMMs") \
+    X(ERROR_ATTENTION,       "error.attention", "", 0.1, 10, 1, SAME, "the same: attention cores") \
+    X(ERROR_COLLECTIVE,      "error.collective", "", 0.1, 10, 1, SAME, "the same: collectives") \
+    X(ERROR_ROWWISE,         "error.rowwise", "", 0.1, 10, 1, SAME, "the same: activations and permutes")
 /* clang-format on */
 
 enum hw_field_id {
