@@ -273,7 +273,8 @@ enum hw_scale { HW_SCALE_SAME, HW_SCALE_NVLINK, HW_SCALE_HBM, HW_SCALE_FP8, HW_S
     X(ERROR_DENSE,           "error.dense", "", 0.1, 10, 1, SAME, "the same: dense GEMMs") \
     X(ERROR_ATTENTION,       "error.attention", "", 0.1, 10, 1, SAME, "the same: attention cores") \
     X(ERROR_COLLECTIVE,      "error.collective", "", 0.1, 10, 1, SAME, "the same: collectives") \
-    X(ERROR_ROWWISE,         "error.rowwise", "", 0.1, 10, 1, SAME, "the same: activations and permutes")
+    X(ERROR_ROWWISE,         "error.rowwise", "", 0.1, 10, 1, SAME, "the same: activations and permutes") \
+    X(ERROR_SCHEDULE,        "error.schedule", "", 0.1, 10, 1, SAME, "the same: a layer that overlaps, beside one that does not")
 /* clang-format on */
 
 enum hw_field_id {

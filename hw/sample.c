@@ -64,9 +64,8 @@ static bool tables_transferred(const struct hw_profile *p, int id)
     static const struct {
         int field;
         const char *begins;
-    } rests[] = {{HW_ERROR_ATTENTION, "attn."},
-                 {HW_ERROR_DENSE, "dense."},
-                 {HW_ERROR_COLLECTIVE, "nccl."}};
+    } rests[] = {
+        {HW_ERROR_ATTENTION, "attn."}, {HW_ERROR_DENSE, "dense."}, {HW_ERROR_COLLECTIVE, "nccl."}};
     const char *begins = NULL;
     bool any = false;
 
@@ -95,7 +94,8 @@ static double sample_prior(const struct hw_field *f, int id, double within, gsl_
 static void sample_alone(struct hw_profile *p, int id, gsl_rng *rng)
 {
     struct hw_field *f = &p->f[id];
-    double within = tables_transferred(p, id) ? HW_WITHIN_ALL : hw_field_within((enum hw_field_id)id);
+    double within =
+        tables_transferred(p, id) ? HW_WITHIN_ALL : hw_field_within((enum hw_field_id)id);
 
     if (!hw_origin_is_own(f->origin) && within > 1)
         f->value = clamp_to_field(id, sample_prior(f, id, within, rng));

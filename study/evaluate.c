@@ -1071,6 +1071,8 @@ int evaluate_point(struct evaluator *e, const struct scenario *s, const struct p
         traced = NULL;
         err = evaluate_simulate(e, s, plan, out->metrics.slowest_rank, out, &traced);
     }
+    if (!err && p != &policy_none)
+        out->layer_us *= hw_value(evaluate_profile(e), HW_ERROR_SCHEDULE);
     if (!err)
         err = baseline(e, s, p, k, out->layer_us, &out->none_us);
     if (!err) {

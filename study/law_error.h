@@ -1,4 +1,5 @@
-/* study/law_error.h: a law's own error, drawn: the fields `error.*` of a profile, 1 but in draws. */
+/* study/law_error.h: a law's own error, drawn: the fields `error.*` of a profile, 1 but in draws.
+ */
 #ifndef PEOSIM_STUDY_LAW_ERROR_H
 #define PEOSIM_STUDY_LAW_ERROR_H
 
