@@ -364,15 +364,21 @@ static void opt_print_range(const struct opt *o, FILE *f)
         fprintf(f, ", at least %.10g", o->min);
 }
 
-void opt_print_help(const struct opt *table, FILE *f)
+const char *opt_type_name(enum opt_type type)
 {
     static const char *const types[] = {"int", "number", "bool", "text", "choice"};
+
+    return types[type];
+}
+
+void opt_print_help(const struct opt *table, FILE *f)
+{
     int width = 0;
 
     for (const struct opt *o = table; o->key; o++)
         width = (int)strlen(o->key) > width ? (int)strlen(o->key) : width;
     for (const struct opt *o = table; o->key; o++) {
-        fprintf(f, "  %-*s  %s (%s", width, o->key, o->help ? o->help : "", types[o->type]);
+        fprintf(f, "  %-*s  %s (%s", width, o->key, o->help ? o->help : "", opt_type_name(o->type));
         if (o->choices)
             fprintf(f, " %s", o->choices);
         if (o->unit)

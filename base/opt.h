@@ -49,6 +49,7 @@ const struct opt *opt_find(const struct opt *table, const char *key);
 /* The closest of n names by edit distance when close enough to be meant, or the name whose last
  * dotted part is the word; else NULL. */
 const char *opt_nearest(const char *word, const char *const *names, size_t n);
+const char *opt_type_name(enum opt_type type); /* "int", "number", "bool", "text", "choice" */
 /* One line per option: key, type, default, unit, range, help. */
 void opt_print_help(const struct opt *table, FILE *f);
 

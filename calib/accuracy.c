@@ -4,8 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <jansson.h>
-
 #include "base/err.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -231,106 +229,8 @@ static const char *base_name(const char *path)
     return slash ? slash + 1 : path;
 }
 
-static void print_line(FILE *f, const char *name, const struct stats_error *e, size_t outside)
-{
-    fprintf(f, "  %-44s %6zu %8.1f %8.1f %9.1f %8.1f %8zu\n", name, e->n, 100 * e->median_ape,
-            100 * e->p90_ape, 100 * e->max_ape, 100 * e->bias, outside);
-}
-
-void accuracy_print(const struct accuracy *a, bool groups, FILE *f)
-{
-    fprintf(f, "%s, profile %s\n", base_name(a->set->path), a->profile);
-    fprintf(f, "  %-44s %6s %8s %8s %9s %8s %8s\n", "error of the prediction, %", "rows", "median",
-            "p90", "max", "bias", "outside");
-    for (int i = 0; i < a->num_laws; i++) {
-        print_line(f, data_law_name(a->law[i].law), &a->law[i].err, a->law[i].outside);
-        for (int j = 0; groups && j < a->num_groups; j++)
-            if (a->group[j].law == a->law[i].law) {
-                char name[64];
-
-                snprintf(name, sizeof name, "  %s", a->group[j].name);
-                print_line(f, name, &a->group[j].err, a->group[j].outside);
-            }
-    }
-    if (a->num_laws > 1)
-        print_line(f, "all", &a->err, a->outside);
-    if (a->pairs > 0)
-        fprintf(f,
-                "  fused against split: the faster one right in %d of %d pairs that differ by over "
-                "5%%\n",
-                a->pairs_right, a->pairs);
-    if (a->no_law > 0)
-        fprintf(f, "  %zu rows without a prediction: no law or table has them\n", a->no_law);
-    if (a->other > 0)
-        fprintf(f, "  %zu rows of other systems left aside\n", a->other);
-    if (a->set->bad > 0)
-        fprintf(f, "  %zu bad rows skipped\n", a->set->bad);
-}
-
-static double round_share(double x)
-{
-    return isfinite(x) ? round(x * 1e6) / 1e6 : 0;
-}
-
-static json_t *error_json(const struct stats_error *e, size_t outside)
-{
-    return json_pack("{s:I, s:f, s:f, s:f, s:f, s:I}", "n", (json_int_t)e->n, "median_ape",
-                     round_share(e->median_ape), "p90_ape", round_share(e->p90_ape), "max_ape",
-                     round_share(e->max_ape), "bias", round_share(e->bias), "outside",
-                     (json_int_t)outside);
-}
-
-static json_t *file_json(const struct accuracy *a)
-{
-    json_t *o = error_json(&a->err, a->outside), *laws = json_array();
-
-    if (!o || !laws)
-        goto fail;
-    for (int i = 0; i < a->num_laws; i++) {
-        json_t *law = error_json(&a->law[i].err, a->law[i].outside);
-
-        json_object_set_new(law, "law", json_string(data_law_name(a->law[i].law)));
-        json_array_append_new(laws, law);
-    }
-    json_object_set_new(o, "file", json_string(a->set->path));
-    json_object_set_new(o, "profile", json_string(a->profile));
-    json_object_set_new(o, "other_systems", json_integer((json_int_t)a->other));
-    json_object_set_new(o, "bad_rows", json_integer((json_int_t)a->set->bad));
-    if (a->pairs > 0) {
-        json_object_set_new(o, "pairs", json_integer(a->pairs));
-        json_object_set_new(o, "pairs_right", json_integer(a->pairs_right));
-    }
-    json_object_set_new(o, "laws", laws);
-    return o;
-fail:
-    json_decref(o);
-    json_decref(laws);
-    return NULL;
-}
-
-int accuracy_print_json(struct accuracy *const *all, size_t num, FILE *f)
-{
-    json_t *files = json_array(), *root = NULL;
-    int rc = ERR_NOMEM;
-
-    for (size_t i = 0; files && i < num; i++)
-        if (json_array_append_new(files, file_json(all[i])) != 0)
-            goto out;
-    root = files ? json_pack("{s:O}", "files", files) : NULL;
-    if (root &&
-        json_dumpf(root, f, JSON_INDENT(2) | JSON_SORT_KEYS | JSON_REAL_PRECISION(9)) == 0) {
-        fputc('\n', f);
-        rc = 0;
-    }
-out:
-    json_decref(files);
-    json_decref(root);
-    return rc;
-}
-
-/* Errors of the law's rows that fits use (`reference`), or of the others. */
-static int split_error(const struct accuracy *a, enum data_law law, bool reference,
-                       struct accuracy_group *out)
+int accuracy_split(const struct accuracy *a, enum data_law law, bool reference,
+                   struct accuracy_group *out)
 {
     struct scratch s = {0};
     int rc = 0;
@@ -351,36 +251,6 @@ static int split_error(const struct accuracy *a, enum data_law law, bool referen
         rc = ERR_NOMEM;
     free(s.predicted);
     free(s.measured);
-    return rc;
-}
-
-static void print_markdown_line(const struct accuracy *a, const struct accuracy_group *g,
-                                bool reference, FILE *f)
-{
-    /* Of whole FFNs only the uniform rows are fitted: what the others drew is not known. */
-    const char *which = g->law != DATA_FFN ? "" : reference ? ", uniform" : ", power law";
-
-    fprintf(f, "| %s | %s | %s%s | %s | %zu | %.1f%% | %.1f%% | %.1f%% | %+.1f%% | %zu |\n",
-            base_name(a->set->path), a->profile, data_law_name(g->law), which,
-            a->is_fitted && reference ? "in sample" : "no", g->err.n, 100 * g->err.median_ape,
-            100 * g->err.p90_ape, 100 * g->err.max_ape, 100 * g->err.bias, g->outside);
-}
-
-int accuracy_print_markdown(struct accuracy *const *all, size_t num, FILE *f)
-{
-    struct accuracy_group g;
-    int rc = 0;
-
-    fputs("| data | profile | law | fitted to these rows | rows | median | p90 | max | bias | "
-          "outside fitted range |\n"
-          "|---|---|---|---|---:|---:|---:|---:|---:|---:|\n",
-          f);
-    for (size_t i = 0; i < num; i++)
-        for (int j = 0; j < 2 * all[i]->num_laws && rc == 0; j++) {
-            rc = split_error(all[i], all[i]->law[j / 2].law, j % 2 == 0, &g);
-            if (rc == 0 && g.err.n > 0)
-                print_markdown_line(all[i], &g, j % 2 == 0, f);
-        }
     return rc;
 }
 

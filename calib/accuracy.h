@@ -39,14 +39,9 @@ int accuracy_open(const struct hw_profile *profile, const struct data_set *set,
                   struct accuracy **out);
 void accuracy_free(struct accuracy *a); /* accepts NULL */
 
-/* A table for people; groups: also one line per group. */
-void accuracy_print(const struct accuracy *a, bool groups, FILE *f);
-/* {"files":[{"file","profile","n","median_ape","p90_ape","max_ape","bias","outside","laws":[...]}]}
- */
-int accuracy_print_json(struct accuracy *const *all, size_t num, FILE *f);
-/* A Markdown table over files and laws; rows that the profile was fitted to stand apart and are
- * called in sample. ERR_NOMEM. */
-int accuracy_print_markdown(struct accuracy *const *all, size_t num, FILE *f);
+/* Errors of the law's rows that fits use (`reference`), or of the others. ERR_NOMEM. */
+int accuracy_split(const struct accuracy *a, enum data_law law, bool reference,
+                   struct accuracy_group *out);
 /* One CSV line per predicted row: file,line,system,law,group,measured_us,predicted_us,
  * error,outside,reference. Appears whole or not at all. ERR_IO. */
 int accuracy_write_rows(struct accuracy *const *all, size_t num, const char *path);

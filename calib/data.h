@@ -81,10 +81,14 @@ struct data_row {
     double beside;          /* DATA_PEO: share of its time with a kernel of the other class */
     bool unpaired;          /* DATA_PEO: that is a GEMM without clusters */
     int beside_ctas;        /* DATA_PEO, GEMM: of the kernel it started beside; 0 = none */
-    int block_m;            /* grouped: rows of a tile, forced; 0 = the kernel's own choice */
-    double skew;            /* grouped: expert_rows by a power law of this exponent; the kernel was
-                               told each expert's rows */
-    int hot_rows;           /* low latency: most messages for one expert from one rank; 0 = even */
+    double since_us;    /* DATA_PEO, dispatch receive: it began so long after its rank's own send,
+                           which    ran beside a GEMM; 0 = all sends were over */
+    double send_beside; /* the same: share of that send's time beside the GEMM */
+    int gemm_sms; /* DATA_PEO, combine receive: of the GEMMs whose slowest rank it waits for */
+    int block_m;  /* grouped: rows of a tile, forced; 0 = the kernel's own choice */
+    double skew;  /* grouped: expert_rows by a power law of this exponent; the kernel was
+                     told each expert's rows */
+    int hot_rows; /* low latency: most messages for one expert from one rank; 0 = even */
     enum plan_dtype dtype;
     double bytes;       /* messages (local copies included), or the collective's size */
     double latency_us;  /* measured */

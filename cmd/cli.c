@@ -191,10 +191,24 @@ static int unknown_format(const char *name)
     return ERR_USAGE;
 }
 
-/* --json and --csv are --format json and --format csv; commands that know only these say so. */
+/* A format that a command does not have is refused, never left out of sight. */
+static int format_check(const struct cli *cli, const struct cmd *cmd)
+{
+    static const char *const instead[] = {"it writes text", "--json, or none",
+                                          "--json, --csv, or none", ""};
+    bool text = cli->format == record_format_at(0);
+
+    if (text || !cmd || cmd->answers == ANSWERS_ALL ||
+        (cli->json && cmd->answers >= ANSWERS_JSON) || (cli->csv && cmd->answers >= ANSWERS_TABLE))
+        return 0;
+    log_error("peosim %s has no output as %s: %s", cmd->name, cli->format->name,
+              instead[cmd->answers]);
+    return ERR_USAGE;
+}
+
+/* --json and --csv are --format json and --format csv. */
 static int format_choose(struct cli *cli, const char *command)
 {
-    const struct cmd *cmd = cmd_find(command);
     const char *name = cli->json ? "json" : cli->csv ? "csv" : cli->format_name;
 
     if (cli->json + cli->csv + (cli->format_name != NULL) > 1) {
@@ -206,11 +220,7 @@ static int format_choose(struct cli *cli, const char *command)
         return unknown_format(name);
     cli->json = !strcmp(cli->format->name, "json");
     cli->csv = !strcmp(cli->format->name, "csv");
-    if (cli->json || cli->csv || cli->format == record_format_at(0) || (cmd && cmd->records))
-        return 0;
-    log_error("peosim %s has no output as %s: --json, --csv, or neither", command,
-              cli->format->name);
-    return ERR_USAGE;
+    return format_check(cli, cmd_find(command));
 }
 
 int cli_parse(struct cli *cli, int argc, char **argv, const struct opt *extra, void *target)
@@ -287,7 +297,7 @@ void cli_help(const struct cmd *cmd)
     if (cmd->flags)
         opt_print_help(cmd->flags, stdout);
     opt_print_help(common_options, stdout);
-    for (size_t i = 0; cmd->records && i < record_format_count(); i++)
+    for (size_t i = 0; cmd->answers == ANSWERS_ALL && i < record_format_count(); i++)
         printf("%s%s: %s%s", i ? ", " : "  formats: ", record_format_at(i)->name,
                record_format_at(i)->help, i + 1 < record_format_count() ? "" : "\n");
     if (cmd->examples[0])

@@ -10,6 +10,14 @@
 #include "base/opt.h"
 #include "report/record.h"
 
+/* What a command answers in; every other format is refused. */
+enum answers {
+    ANSWERS_TEXT,  /* for people alone */
+    ANSWERS_JSON,  /* or as --json */
+    ANSWERS_TABLE, /* or as --json or --csv */
+    ANSWERS_ALL    /* in every format, through a record */
+};
+
 struct cmd {
     const char *name;
     const char *usage;                 /* what follows the name: "CONFIG [flags]" */
@@ -20,7 +28,7 @@ struct cmd {
     bool keys;                         /* reads a configuration: its keys are flags, too */
     const char *examples[4];           /* command lines with their reason after " # "; NULL ends */
     const struct opt *own_keys[3];     /* keys of a file of its own kind; NULL ends */
-    bool records;                      /* answers in every output format (report/formats.h) */
+    enum answers answers;              /* which formats of report/formats.h it has */
 };
 /* The table, in the order of help (cmd/commands.c). */
 size_t cmd_count(void);

@@ -1,6 +1,5 @@
 #include "cmd/cmd_accuracy.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +10,7 @@
 #include "cmd/cmd.h"
 #include "study/layers.h"
 #include "study/measured.h"
+#include "report/accuracy.h"
 #include "report/plot.h"
 #include "calib/accuracy.h"
 #include "calib/e2e.h"
@@ -119,13 +119,13 @@ static int predict_files(struct results *r, const struct measured *m)
 static int print_results(const struct accuracy_args *args, const struct cli *cli,
                          const struct results *r)
 {
-    if (cli->json)
-        return accuracy_print_json(r->all, r->num, stdout);
+    struct record out;
+
     if (args->markdown)
-        return accuracy_print_markdown(r->all, r->num, stdout);
-    for (size_t i = 0; i < r->num && !args->markdown; i++)
-        accuracy_print(r->all[i], args->groups, stdout);
-    return 0;
+        return accuracy_report_markdown(r->all, r->num, stdout);
+    record_open(&out, cli->format, stdout);
+    accuracy_report(r->all, r->num, args->groups, &out);
+    return record_close(&out);
 }
 
 /* Pictures are extra: a missing gnuplot is said and forgiven. */
@@ -183,46 +183,24 @@ static int run(const struct accuracy_args *args, const struct cli *cli, struct r
     return rc;
 }
 
-static void layers_print(const struct layers *l, const char *path, const char *profile)
-{
-    printf("%s, profile %s: whole layers, none of them fitted\n", path, profile);
-    printf("  %-18s %6s %6s %5s %10s %10s %7s %9s %9s\n", "schedule", "tokens", "rounds", "SMs",
-           "measured", "predicted", "off", "gain", "predicted");
-    for (size_t i = 0; i < l->num; i++) {
-        const struct layers_row *r = &l->rows[i];
-
-        printf("  %-18s %6d %6d %5d %10.1f ", r->schedule, r->tokens, r->num_rounds, r->sms,
-               r->measured_us);
-        if (isnan(r->predicted_us))
-            printf("%10s\n", "-");
-        else if (r->overlaps)
-            printf("%10.1f %+6.1f%% %+8.1f%% %+8.1f%%\n", r->predicted_us,
-                   100 * (r->predicted_us / r->measured_us - 1), r->measured_gain_pct,
-                   r->predicted_gain_pct);
-        else
-            printf("%10.1f %+6.1f%%\n", r->predicted_us,
-                   100 * (r->predicted_us / r->measured_us - 1));
-    }
-    printf("  %zu layers: median %.1f%%, p90 %.1f%%, largest %.1f%%; of %d schedules that overlap "
-           "%d false gains, %d false losses\n",
-           l->err.n, 100 * l->err.median_ape, 100 * l->err.p90_ape, 100 * l->err.max_ape,
-           l->schedules, l->false_gains, l->false_losses);
-}
-
 /* A file of layers is simulated, not predicted kernel by kernel: it stands alone. */
 static int run_layers(const struct accuracy_args *args, const struct cli *cli)
 {
+    struct layers all[CLI_MAX_WORDS] = {0};
     struct hw_profile *profile = NULL;
-    struct layers l;
+    struct record out;
+    size_t num = 0;
     int rc = hw_profile_read(args->profile ? args->profile : "h200", &profile);
 
-    for (int i = 0; i < cli->num_words && rc == 0; i++) {
-        rc = layers_predict(profile, cli->words[i], &l);
-        if (rc == 0) {
-            layers_print(&l, cli->words[i], profile->name);
-            layers_free(&l);
-        }
+    for (; num < (size_t)cli->num_words && rc == 0; num++)
+        rc = layers_predict(profile, cli->words[num], &all[num]);
+    if (rc == 0) {
+        record_open(&out, cli->format, stdout);
+        layers_report(all, cli->words, num, profile->name, &out);
+        rc = record_close(&out);
     }
+    for (size_t i = 0; i < num; i++)
+        layers_free(&all[i]);
     hw_profile_free(profile);
     return rc;
 }

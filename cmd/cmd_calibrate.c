@@ -12,6 +12,7 @@
 #include "cmd/cmd.h"
 #include "cmd/cmd_validate.h"
 #include "study/measured.h"
+#include "report/accuracy.h"
 #include "report/plot.h"
 #include "calib/accuracy.h"
 #include "calib/fit.h"
@@ -178,15 +179,18 @@ static int print_residuals(const struct calibrate_args *args, const struct hw_pr
                            const struct measured *m)
 {
     struct accuracy **all = calloc(m->num + 1, sizeof *all);
+    struct record out;
     size_t num = 0;
     int rc = all ? 0 : ERR_NOMEM;
 
+    record_open(&out, record_format_at(0), stdout);
     for (size_t i = 0; i < m->num && rc == 0; i++) {
         rc = accuracy_open(p, m->set[i], &all[num]);
         if (rc == 0 && all[num]->n > 0)
-            accuracy_print(all[num], args->groups, stdout);
+            accuracy_report(&all[num], 1, args->groups, &out);
         num += rc == 0;
     }
+    record_close(&out);
     if (rc == 0 && args->rows)
         rc = accuracy_write_rows(all, num, args->rows);
     if (rc == 0 && args->rows && args->plot)

@@ -175,30 +175,51 @@ static int pareto_write(const struct run *r, bool picture)
     return err;
 }
 
-static int results_write(const struct run *r, const char *json)
+static void summary_write(const struct run *r, struct record *out)
+{
+    capacity_report(r->k, r->changes, r->num_changes, out);
+}
+
+static void plans_write(const struct run *r, struct record *out)
+{
+    capacity_report_plans(r->k, out);
+}
+
+static void changes_write(const struct run *r, struct record *out)
+{
+    capacity_report_changes(r->k, r->changes, r->num_changes, out);
+}
+
+static int record_file(const struct run *r, const char *name, const char *format,
+                       void (*write)(const struct run *r, struct record *out))
+{
+    struct file_out f = {0};
+    struct record out;
+    int err = out_open(r, name, &f);
+
+    if (!err) {
+        record_open(&out, record_format_find(format), f.f);
+        write(r, &out);
+        err = record_close(&out);
+    }
+    return out_close(&f, err);
+}
+
+static int results_write(const struct run *r)
 {
     bool picture = !r->cli->no_plots && plot_available();
     struct file_out f = {0};
-    int err = out_open(r, "summary.json", &f);
+    int err = record_file(r, "summary.json", "json", summary_write);
 
     if (!err)
-        fprintf(f.f, "%s\n", json);
-    err = out_close(&f, err);
-    if (!err)
-        err = out_open(r, "plans.csv", &f);
-    if (!err)
-        capacity_report_plans(r->k, f.f);
-    err = out_close(&f, err);
+        err = record_file(r, "plans.csv", "csv", plans_write);
     if (!err)
         err = out_open(r, "points.csv", &f);
     if (!err)
         capacity_report_points(r->k, f.f);
     err = out_close(&f, err);
     if (!err)
-        err = out_open(r, "sensitivity.csv", &f);
-    if (!err)
-        capacity_report_changes(r->k, r->changes, r->num_changes, f.f);
-    err = out_close(&f, err);
+        err = record_file(r, "sensitivity.csv", "csv", changes_write);
     if (!err)
         err = pareto_write(r, picture);
     if (!err && r->k->num_plans)
@@ -305,7 +326,7 @@ static int search(struct run *r, bool restart)
 static int run(struct cli *cli, const struct flags *flags)
 {
     struct run r = {.cli = cli};
-    char *json = NULL;
+    struct record out;
     int err = capacity_config_read(cli->words[0], cli->sets, (size_t)cli->num_sets, &r.config);
 
     if (err)
@@ -319,20 +340,16 @@ static int run(struct cli *cli, const struct flags *flags)
     if (!err && r.k->plans[0].ok)
         err = capacity_sensitivity(r.k, &r.k->plans[0], r.changes, &r.num_changes);
     if (!err)
-        err = capacity_report_json(r.k, r.changes, r.num_changes, &json);
-    if (!err)
-        err = results_write(&r, json);
-    if (!err && cli->json)
-        printf("%s\n", json);
-    else if (!err && cli->csv)
-        capacity_report_plans(r.k, stdout);
-    else if (!err)
-        capacity_report_table(r.k, r.changes, r.num_changes, stdout);
-    if (!err && !cli->json && !cli->csv)
+        err = results_write(&r);
+    if (!err) {
+        record_open(&out, cli->format, stdout);
+        summary_write(&r, &out);
+        err = record_close(&out);
+    }
+    if (!err && cli->format == record_format_at(0))
         printf("results: %s/\n", r.folder);
     if (!err)
         err = verdict(&r);
-    free(json);
     capacity_close(r.k);
     capacity_config_free(r.config);
     return err;

@@ -286,6 +286,7 @@ static int rows_check(const struct sweep *s, size_t rows, size_t skipped)
 static int results_write(struct sweep *s, size_t skipped)
 {
     bool draw = !s->cli->no_plots && plot_available();
+    struct record r;
     size_t rows;
     int err = sweep_report_write(s->c, s->journal, s->folder, draw, &rows);
 
@@ -295,13 +296,14 @@ static int results_write(struct sweep *s, size_t skipped)
         return err;
     if (!s->cli->no_plots && !draw)
         log_warn("gnuplot is not installed: the results are in %s, without pictures", s->folder);
-    if (s->cli->json)
-        return sweep_report_json(s->c, s->folder, stdout);
-    if (s->cli->csv)
-        return sweep_report_csv(s->folder, stdout);
-    err = sweep_report_table(s->c, s->folder, stdout);
-    printf("%zu points, %zu skipped because they cannot run\nresults: %s/points.csv, best.csv%s\n",
-           rows, skipped, s->folder, draw ? ", pictures beside them" : "");
+    record_open(&r, s->cli->format, stdout);
+    err = sweep_report(s->c, s->folder, &r);
+    if (!err)
+        err = record_close(&r);
+    if (!err && s->cli->format == record_format_at(0))
+        printf("%zu points, %zu skipped because they cannot run\n"
+               "results: %s/points.csv, best.csv%s\n",
+               rows, skipped, s->folder, draw ? ", pictures beside them" : "");
     return err;
 }
 

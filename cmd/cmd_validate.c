@@ -13,10 +13,9 @@
 #include "cmd/cmd.h"
 #include "report/plot.h"
 #include "report/validate.h"
-#include "trace/chrome.h"
-#include "trace/csv.h"
-#include "trace/log.h"
-#include "validate/gpu.h"
+#include "report/validate_files.h"
+#include "study/validate_predict.h"
+#include "validate/rank.h"
 #include "validate/shape.h"
 
 /* For one point: its check against the reference, and its replays. */
@@ -59,13 +58,6 @@ const struct opt validate_options[] = {
     {.key = NULL},
 };
 
-/* What rank 0 sends: one head, then its spans. index SIZE_MAX: the machine's versions. */
-struct message {
-    size_t index, num_spans;
-    struct gpu_result gpu;
-    char versions[256];
-};
-
 struct context {
     struct cli *cli;
     struct validate_args *args;
@@ -73,444 +65,118 @@ struct context {
     struct evaluator *evaluator;
     unsigned char *skip;
     struct validate_set set;
+    struct validate_files files; /* of folder */
     char folder[512];
     size_t to_run, run; /* points that this run measures; that it has */
 };
 
-#define KEY_FILE "measured-as.txt"
-
-static int keep(struct context *x, struct validate_point *p);
-
-static void point_of(const struct context *x, size_t index, struct validate_point *p)
+/* A measured point is written as it comes. */
+static int keep(struct context *x, struct validate_point *p)
 {
-    size_t per = config_num_points_per_scenario(x->config);
-    int entry;
+    struct plan *plan = NULL;
+    struct scenario s;
+    int err = validate_describe(&x->set, x->evaluator, p);
 
-    memset(p, 0, sizeof *p);
-    p->index = index;
-    p->scenario = index / per;
-    config_knobs(x->config, index % per, &p->policy, &p->knobs, &entry);
+    if (!err && p->trace) {
+        err = validate_plan(&x->set, x->evaluator, p->index, &s, &plan);
+        if (!err)
+            scenario_free(&s);
+    }
+    if (!err)
+        err = validate_files_keep(&x->files, p, plan);
+    plan_free(plan);
+    return err;
 }
 
 /* --- a rank ------------------------------------------------------------------------------------
  */
 
-static int largest_batch(const struct context *x, int *out)
+static int rank_plan(void *self, size_t index, struct gpu_options *o, struct plan **plan)
 {
-    int err = 0;
-
-    *out = 1;
-    for (size_t i = 0; !err && i < config_num_scenarios(x->config); i++) {
-        struct scenario s;
-
-        err = config_scenario(x->config, i, &s);
-        if (!err && s.batch > *out)
-            *out = s.batch;
-        if (!err)
-            scenario_free(&s);
-    }
-    return err;
-}
-
-static int result_send(struct gpu_team *team, size_t index, const struct gpu_result *result,
-                       const struct trace *trace)
-{
-    size_t spans = trace ? trace->num_spans : 0, bytes = sizeof(struct message);
-    char *buf = calloc(1, bytes + spans * sizeof *trace->spans);
-    struct message head = {.index = index, .num_spans = spans, .gpu = *result};
-    int err;
-
-    if (!buf)
-        return ERR_NOMEM;
-    memcpy(buf, &head, sizeof head);
-    if (spans)
-        memcpy(buf + bytes, trace->spans, spans * sizeof *trace->spans);
-    err = gpu_team_send(team, buf, bytes + spans * sizeof *trace->spans);
-    free(buf);
-    return err;
-}
-
-static int rank_point(struct context *x, struct gpu_session *session, struct gpu_team *team,
-                      size_t index, struct gpu_options o)
-{
-    struct validate_point p;
+    struct context *x = self;
     struct scenario s;
-    struct plan *plan = NULL;
-    struct trace *trace = NULL;
-    struct gpu_result result = {0};
-    int err;
+    int err = validate_plan(&x->set, x->evaluator, index, &s, plan);
 
-    point_of(x, index, &p);
-    err = config_scenario(x->config, p.scenario, &s);
     if (err)
         return err;
-    o.eager = s.eager;
-    o.seed = (uint64_t)s.seed;
-    err = evaluate_plan(x->evaluator, &s, p.policy, &p.knobs, &plan);
-    if (!err)
-        err = gpu_session_run(session, plan, &o, &result, &trace);
-    if (!err && team->rank == 0)
-        err = result_send(team, index, &result, trace);
-    if (err == ERR_UNSUPPORTED || err == ERR_INFEASIBLE) /* said why; the other points go on */
-        err = 0;
-    trace_free(trace);
-    plan_free(plan);
+    o->eager = s.eager;
+    o->seed = (uint64_t)s.seed;
     scenario_free(&s);
-    return err;
+    return 0;
 }
 
 static int rank_main(struct context *x, struct gpu_team *team)
 {
-    struct gpu_session *session = NULL;
-    struct gpu_options o = {.repeats = x->args->repeats,
-                            .layers = x->args->layers,
-                            .check_tokens = x->args->check_tokens,
-                            .pace_GBps = x->args->pace_GBps,
-                            .pace_us = x->args->pace_us,
-                            .delay_us = x->args->delay_us,
-                            .check_replays = x->args->check_replays,
-                            .cupti = x->args->cupti};
-    struct message head = {.index = SIZE_MAX};
-    int err = largest_batch(x, &o.max_tokens);
+    const struct validate_args *a = x->args;
+    struct gpu_work work = {.num_points = x->set.num_points,
+                            .skip = x->skip,
+                            .options = {.repeats = a->repeats,
+                                        .layers = a->layers,
+                                        .check_tokens = a->check_tokens,
+                                        .pace_GBps = a->pace_GBps,
+                                        .pace_us = a->pace_us,
+                                        .delay_us = a->delay_us,
+                                        .check_replays = a->check_replays,
+                                        .cupti = a->cupti},
+                            .experimental_gin = a->experimental_gin,
+                            .plan = rank_plan,
+                            .self = x};
+    int err = validate_largest_batch(&x->set, &work.options.max_tokens);
 
-    if (!err)
-        err = gpu_session_open(&session, team, x->args->experimental_gin);
-    if (!err && team->rank == 0) {
-        gpu_versions(session, head.versions, sizeof head.versions);
-        err = gpu_team_send(team, &head, sizeof head);
-    }
-    for (size_t i = 0; !err && i < config_num_points(x->config); i++)
-        if (!x->skip[i])
-            err = rank_point(x, session, team, i, o);
-    gpu_session_close(session);
-    return err;
+    return err ? err : gpu_rank_run(team, &work);
 }
 
 /* --- the parent --------------------------------------------------------------------------------
  */
 
-static int trace_restore(const struct message *head, const struct trace_span *spans, int ranks,
-                         struct trace **out)
+static void progress_say(const struct context *x, const struct validate_point *p)
 {
-    struct trace_sink sink;
-    int err = trace_new(out, "gpu", ranks);
+    char name[200];
 
-    if (err)
-        return err;
-    sink = trace_collect(*out);
-    for (size_t i = 0; !err && i < head->num_spans; i++)
-        err = sink.span(sink.self, &spans[i]);
-    if (!err)
-        trace_sort(*out);
-    return err;
+    policy_knobs_text(p->policy, &p->knobs, name, sizeof name);
+    if (!x->cli->quiet)
+        fprintf(stderr, "measured %zu of %zu: %s %s: %.1f us\n", x->run, x->to_run, p->policy->name,
+                name, p->gpu.median_us);
 }
 
 static int result_take(void *self, const void *data, size_t bytes)
 {
     struct context *x = self;
     struct validate_point *p;
-    struct message head;
-    char name[200];
-    int err = 0;
+    struct gpu_answer answer;
+    int err = gpu_answer_read(data, bytes, x->args->gpus, &answer);
 
-    if (bytes < sizeof head)
-        return ERR_DATA;
-    memcpy(&head, data, sizeof head);
-    if (head.index == SIZE_MAX) {
-        memcpy(x->set.versions, head.versions, sizeof x->set.versions);
+    if (err)
+        return err;
+    if (answer.index == GPU_ANSWER_MACHINE) {
+        memcpy(x->set.versions, answer.versions, sizeof x->set.versions);
         return 0;
     }
-    if (head.index >= x->set.num_points ||
-        bytes != sizeof head + head.num_spans * sizeof(struct trace_span))
+    if (answer.index >= x->set.num_points) {
+        trace_free(answer.trace);
         return ERR_DATA;
-    p = &x->set.point[head.index];
+    }
+    p = &x->set.point[answer.index];
     p->measured = true;
-    p->gpu = head.gpu;
+    p->gpu = answer.gpu;
+    p->kinds = answer.trace != NULL;
+    p->trace = answer.trace;
     x->run++;
-    policy_knobs_text(p->policy, &p->knobs, name, sizeof name);
-    if (!x->cli->quiet)
-        fprintf(stderr, "measured %zu of %zu: %s %s: %.1f us\n", x->run, x->to_run, p->policy->name,
-                name, p->gpu.median_us);
-    p->kinds = head.num_spans > 0;
-    if (head.num_spans)
-        err = trace_restore(
-            &head, (const struct trace_span *)(const void *)((const char *)data + sizeof head),
-            x->args->gpus, &p->trace);
-    return err ? err : keep(x, p);
+    progress_say(x, p);
+    return keep(x, p);
 }
 
-/* As the GPU back end sums them up: mean over ranks, waiting excluded but in fused kernels. */
-static void kinds_of(const struct trace *trace, const struct plan *plan, double *us,
-                     double *wait_us)
+static int predict(struct context *x, struct validate_point *p)
 {
-    for (int k = 0; k < OP_KIND_COUNT; k++)
-        us[k] = wait_us[k] = 0;
-    for (size_t i = 0; i < trace->num_spans; i++) {
-        const struct trace_span *s = &trace->spans[i];
-        enum plan_op_kind kind = plan->ops[s->op].kind;
-        double wait = plan_op_sends(kind) && plan_op_recvs(kind) ? 0 : s->wait_ns;
-
-        us[kind] += (s->end_ns - s->start_ns - wait) * 1e-3 / trace->ranks;
-        wait_us[kind] += wait * 1e-3 / trace->ranks;
-    }
-}
-
-static int path_of(const struct context *x, const char *name, char *buf, size_t size)
-{
-    if ((size_t)snprintf(buf, size, "%s/%s", x->folder, name) < size)
-        return 0;
-    log_error("%s: the path is too long", x->folder);
-    return ERR_RANGE;
-}
-
-static int file_write(const struct context *x, const char *name,
-                      int (*write)(const void *self, FILE *f), const void *self)
-{
-    struct file_out f = {0};
-    char path[1024];
-    int err = path_of(x, name, path, sizeof path);
-
-    if (!err)
-        err = file_create(&f, path);
-    if (!err)
-        err = write(self, f.f);
-    if (!err)
-        err = file_commit(&f);
-    file_abort(&f);
-    return err;
-}
-
-struct pair {
-    const struct trace_log *predicted, *measured;
-    const char *title;
-};
-
-static int write_pair_chrome(const void *self, FILE *f)
-{
-    const struct pair *p = self;
-    struct trace_chrome c;
-
-    trace_chrome_begin(&c, f, p->title, NULL);
-    trace_chrome_add(&c, p->predicted, "predicted");
-    trace_chrome_add(&c, p->measured, "measured");
-    return trace_chrome_end(&c);
-}
-
-/* What plots/compare.gp reads: spans of both, with the trace's name before them. */
-static int write_pair_csv(const void *self, FILE *f)
-{
-    const struct pair *p = self;
-    const struct trace_log *log[] = {p->predicted, p->measured};
-    static const char *const names[] = {"predicted", "measured"};
-
-    fprintf(f, "trace,");
-    trace_csv_header(f);
-    for (int i = 0; i < 2; i++)
-        for (size_t k = 0; k < log[i]->num_records; k++) {
-            fprintf(f, "%s,", names[i]);
-            trace_csv_record(&log[i]->records[k], f);
-        }
-    return 0;
-}
-
-static int write_spans(const void *self, FILE *f)
-{
-    return trace_csv_write(self, f);
-}
-
-static int write_chrome(const void *self, FILE *f)
-{
-    return trace_chrome_write(self, f, NULL, NULL);
-}
-
-static void picture(const struct context *x, const struct pair *pair, const char *stem, int num_sms)
-{
-    char csv[1200], out[1200], rank[16], sms[16];
-    const char *extra[] = {rank, sms, NULL};
-
-    snprintf(csv, sizeof csv, "%s/%s-compare.csv", x->folder, stem);
-    snprintf(out, sizeof out, "%s/%s-compare", x->folder, stem);
-    snprintf(rank, sizeof rank, "%d", trace_log_slowest_rank(pair->measured));
-    snprintf(sms, sizeof sms, "%d", num_sms);
-    plot_draw("compare", csv, out, pair->title, extra);
-}
-
-static void stem_of(const struct validate_point *p, char *buf, size_t size)
-{
-    snprintf(buf, size, "%03zu-%s-b%d", p->index, p->policy->name, p->batch);
-}
-
-/* The measured timeline: of this run, or the one that an earlier run left. *out stays NULL where
- * there is none. */
-static int measured_log(const struct context *x, const struct validate_point *p,
-                        const struct plan *plan, struct trace_log **out)
-{
-    const char *from = p->kept ? x->folder : x->args->measured;
-    char stem[64], path[1024];
-
-    if (p->trace)
-        return trace_log_of(p->trace, plan, out);
-    stem_of(p, stem, sizeof stem);
-    snprintf(path, sizeof path, "%s/%s-measured-spans.csv", from ? from : "", stem);
-    return from && access(path, R_OK) == 0 ? trace_log_read(path, NULL, out) : 0;
-}
-
-static int pair_write(const struct context *x, const struct validate_point *p,
-                      const struct trace *predicted, const struct plan *plan, bool draw)
-{
-    struct trace_log *log[2] = {NULL, NULL};
-    char title[256], stem[64], name[96];
-    struct pair pair = {.title = title};
-    int err = trace_log_of(predicted, plan, &log[0]);
-
-    if (!err)
-        err = measured_log(x, p, plan, &log[1]);
-    if (err || !log[1])
-        goto out;
-    pair.predicted = log[0];
-    pair.measured = log[1];
-    stem_of(p, stem, sizeof stem);
-    snprintf(title, sizeof title, "%s%s, batch %d: predicted %.1f us, measured %.1f us",
-             x->set.emulation[0] ? "emulation: " : "", p->policy->name, p->batch, p->predicted_us,
-             p->gpu.median_us);
-    static const struct {
-        const char *ending;
-        int (*write)(const void *, FILE *);
-        int which;
-    } files[] = {{"predicted-spans.csv", write_spans, 0}, {"measured-spans.csv", write_spans, 1},
-                 {"predicted.json", write_chrome, 0},     {"measured.json", write_chrome, 1},
-                 {"merged.json", write_pair_chrome, 2},   {"compare.csv", write_pair_csv, 2}};
-    for (size_t i = 0; !err && i < sizeof files / sizeof *files; i++) {
-        snprintf(name, sizeof name, "%s-%s", stem, files[i].ending);
-        err = file_write(x, name, files[i].write,
-                         files[i].which < 2 ? (const void *)log[files[i].which] : &pair);
-    }
-    if (!err && draw)
-        picture(x, &pair, stem, plan->num_sms);
-out:
-    trace_log_free(log[0]);
-    trace_log_free(log[1]);
-    return err;
-}
-
-/* Times read from a folder must be of the model and group that are predicted. */
-static int shape_check(const struct context *x, const struct validate_point *p,
-                       const struct layer_spec *spec)
-{
-    const struct {
-        const char *name;
-        int have, want;
-    } all[] = {{"experts", p->experts, spec->model->experts},
-               {"hidden", p->hidden, spec->model->hidden},
-               {"inter", p->inter, spec->model->inter},
-               {"ranks", p->ranks, spec->ranks}};
-
-    const char *from = p->kept ? x->folder : x->args->measured;
-
-    for (size_t i = 0; from && i < sizeof all / sizeof *all; i++)
-        if (all[i].have != all[i].want) {
-            log_error("%s: measured with %s %d, but %s has %d", from, all[i].name, all[i].have,
-                      x->config->path, all[i].want);
-            return ERR_DATA;
-        }
-    return 0;
-}
-
-static void describe(struct validate_point *p, const struct scenario *s,
-                     const struct layer_spec *spec)
-{
-    p->batch = s->batch;
-    p->experts = spec->model->experts;
-    p->hidden = spec->model->hidden;
-    p->inter = spec->model->inter;
-    p->ranks = spec->ranks;
-}
-
-static int predict(struct context *x, struct validate_point *p, bool draw)
-{
-    struct scenario s;
-    struct layer_spec spec;
-    struct evaluation ev;
     struct trace *trace = NULL;
     struct plan *plan = NULL;
-    int err = config_scenario(x->config, p->scenario, &s);
+    int err = validate_predict(&x->set, x->evaluator, p, p->kept ? x->folder : x->args->measured,
+                               &trace, &plan);
 
-    if (err)
-        return err;
-    err = evaluate_spec(x->evaluator, &s, p->policy, &spec);
     if (!err)
-        err = evaluate_point(x->evaluator, &s, p->policy, &p->knobs, -1, &ev, &trace, &plan);
-    if (!err)
-        err = shape_check(x, p, &spec);
-    if (!err) {
-        describe(p, &s, &spec);
-        p->predicted_us = ev.layer_us;
-        kinds_of(trace, plan, p->kind_us, p->kind_wait_us);
-        err = pair_write(x, p, trace, plan, draw);
-    }
+        err = validate_files_pair(&x->files, p, trace, plan);
     trace_free(trace);
     plan_free(plan);
-    scenario_free(&s);
-    return err;
-}
-
-static int write_layers(const void *self, FILE *f)
-{
-    validate_layers_csv(self, f);
-    return 0;
-}
-
-static int write_ops(const void *self, FILE *f)
-{
-    validate_ops_csv(self, f);
-    return 0;
-}
-
-static int write_text(const void *self, FILE *f)
-{
-    return fputs(self, f) < 0 ? ERR_IO : 0;
-}
-
-/* The timeline as measured, at once: no prediction has been made. */
-static int spans_keep(const struct context *x, const struct validate_point *p,
-                      const struct scenario *s)
-{
-    struct plan *plan = NULL;
-    struct trace_log *log = NULL;
-    char stem[64], name[96];
-    int err = p->trace ? evaluate_plan(x->evaluator, s, p->policy, &p->knobs, &plan) : 0;
-
-    if (!err && p->trace)
-        err = trace_log_of(p->trace, plan, &log);
-    stem_of(p, stem, sizeof stem);
-    snprintf(name, sizeof name, "%s-measured-spans.csv", stem);
-    if (!err && log)
-        err = file_write(x, name, write_spans, log);
-    trace_log_free(log);
-    plan_free(plan);
-    return err;
-}
-
-/* What is measured is written as it comes: a run that ends early loses nothing. Predictions are
- * made at the end; until then their columns hold 0. */
-static int keep(struct context *x, struct validate_point *p)
-{
-    struct scenario s;
-    struct layer_spec spec;
-    int err = config_scenario(x->config, p->scenario, &s);
-
-    if (err)
-        return err;
-    err = evaluate_spec(x->evaluator, &s, p->policy, &spec);
-    if (!err) {
-        describe(p, &s, &spec);
-        err = spans_keep(x, p, &s);
-    }
-    if (!err)
-        err = file_write(x, "layers.csv", write_layers, &x->set);
-    if (!err)
-        err = file_write(x, "ops.csv", write_ops, &x->set);
-    scenario_free(&s);
     return err;
 }
 
@@ -524,44 +190,19 @@ static void key_of(const struct context *x, char *buf, size_t size)
              a->gpus, a->layers, a->pace_GBps, a->pace_us, a->delay_us, a->experimental_gin);
 }
 
-static int write_key(const void *self, FILE *f)
-{
-    return fprintf(f, "%s\n", (const char *)self) < 0 ? ERR_IO : 0;
-}
-
-static int key_check(const struct context *x)
-{
-    char path[1024], want[256], have[256] = "";
-    FILE *f;
-    int err = path_of(x, KEY_FILE, path, sizeof path);
-
-    if (err)
-        return err;
-    key_of(x, want, sizeof want);
-    f = fopen(path, "r");
-    if (f && fgets(have, sizeof have, f))
-        have[strcspn(have, "\n")] = '\0';
-    if (f)
-        fclose(f);
-    if (strcmp(have, want) == 0)
-        return 0;
-    log_error("%s: what is there was measured as '%s', this run measures as '%s'; without --resume "
-              "it begins anew",
-              path, have, want);
-    return ERR_USAGE;
-}
-
 /* --resume: the points of the folder are not measured again. All ranks read it before the first of
  * them is measured. */
 static int resume(struct context *x, bool say)
 {
-    char path[1024];
+    char path[1024], key[256];
     size_t kept = 0;
-    int err = path_of(x, "layers.csv", path, sizeof path);
+    int err;
 
-    if (err || access(path, R_OK))
-        return err;
-    err = key_check(x);
+    snprintf(path, sizeof path, "%s/layers.csv", x->folder);
+    if (access(path, R_OK))
+        return 0;
+    key_of(x, key, sizeof key);
+    err = validate_key_check(x->folder, key);
     if (!err)
         err = validate_read(&x->set, x->folder);
     for (size_t i = 0; !err && i < x->set.num_points; i++) {
@@ -585,22 +226,20 @@ static int shapes_check(struct context *x, bool say)
     int err = 0;
 
     for (size_t i = 0; !err && i < x->set.num_points; i++) {
-        struct validate_point p;
+        const struct validate_point *p = &x->set.point[i];
         struct scenario s;
         struct plan *plan = NULL;
 
-        kept |= x->set.point[i].kept;
+        kept |= p->kept;
         if (x->skip[i])
             continue;
-        point_of(x, i, &p);
-        err = config_scenario(x->config, p.scenario, &s);
+        err = validate_plan(&x->set, x->evaluator, i, &s, &plan);
         if (err)
             break;
-        err = evaluate_plan(x->evaluator, &s, p.policy, &p.knobs, &plan);
-        if (!err && gpu_shape_check(plan, why, sizeof why)) {
+        if (gpu_shape_check(plan, why, sizeof why)) {
             x->skip[i] = 1;
             if (say && strcmp(why, last) != 0)
-                log_warn("%s at batch %d cannot run on GPUs: %s", p.policy->name, s.batch, why);
+                log_warn("%s at batch %d cannot run on GPUs: %s", p->policy->name, s.batch, why);
             snprintf(last, sizeof last, "%s", why);
         }
         any |= !x->skip[i];
@@ -612,81 +251,25 @@ static int shapes_check(struct context *x, bool say)
     return err ? err : any || kept ? 0 : ERR_UNSUPPORTED;
 }
 
-/* Were any of the measured points of the normal kernels? The GPU back end has library all-to-alls
- * in their stead. */
-static bool stands_in(struct context *x)
-{
-    bool found = false;
-
-    for (size_t i = 0; i < x->set.num_points && !found; i++) {
-        struct validate_point *p = &x->set.point[i];
-        struct scenario s;
-        struct layer_spec spec;
-
-        if (!p->measured || config_scenario(x->config, p->scenario, &s))
-            continue;
-        found = evaluate_spec(x->evaluator, &s, p->policy, &spec) == 0 && spec.comm == COMM_NORMAL;
-        scenario_free(&s);
-    }
-    return found;
-}
-
-/* Slices, paced receives and other kernels stand for what is not here: the outputs must say so. */
-static void emulation_say(struct context *x)
-{
-    struct validate_set *v = &x->set;
-    int ranks = 0;
-    char slice[160] = "", pace[96] = "";
-
-    if (x->args->pace_GBps > 0)
-        v->pace_GBps = x->args->pace_GBps;
-    for (size_t i = 0; i < v->num_points; i++)
-        if (v->point[i].gpu.emulated_ranks > ranks)
-            ranks = v->point[i].gpu.emulated_ranks;
-    if (ranks > 0)
-        snprintf(slice, sizeof slice,
-                 "each GPU carries one rank of %d, and what goes to the ranks that it stands for "
-                 "stays in its memory; ",
-                 ranks);
-    if (v->pace_GBps > 0)
-        snprintf(pace, sizeof pace, "receives held back as by a network of %g GB/s; ",
-                 v->pace_GBps);
-    snprintf(v->emulation, sizeof v->emulation, "%s%s%s", slice, pace,
-             stands_in(x) ? "NCCL all-to-alls stand in for DeepEP's normal kernels; " : "");
-    if (v->emulation[0])
-        v->emulation[strlen(v->emulation) - 2] = '\0';
-}
-
-/* Beside an emulated measurement stands a prediction of the emulation. */
-static void emulation_predict(struct context *x)
-{
-    struct sim_emulation emulation = {.gpus = x->args->gpus,
-                                      .pace_GBps = x->set.pace_GBps,
-                                      .pace_latency_ns = x->args->pace_us * 1e3};
-
-    if (x->set.emulation[0])
-        evaluator_emulate(x->evaluator, &emulation);
-}
-
 static int report(struct context *x)
 {
-    bool draw = !x->cli->no_plots && plot_available();
+    const struct sim_emulation emulation = {.gpus = x->args->gpus,
+                                            .pace_GBps = x->args->pace_GBps,
+                                            .pace_latency_ns = x->args->pace_us * 1e3};
     char *json = NULL;
     int err = file_mkdirs(x->folder);
 
-    emulation_say(x);
-    emulation_predict(x);
+    x->files.draw = !x->cli->no_plots && plot_available();
+    validate_emulate(&x->set, x->evaluator, &emulation);
     for (size_t i = 0; !err && i < x->set.num_points; i++)
         if (x->set.point[i].measured)
-            err = predict(x, &x->set.point[i], draw);
+            err = predict(x, &x->set.point[i]);
     if (!err)
-        err = file_write(x, "layers.csv", write_layers, &x->set);
-    if (!err)
-        err = file_write(x, "ops.csv", write_ops, &x->set);
+        err = validate_files_tables(&x->files);
     if (!err)
         err = validate_json(&x->set, &json);
     if (!err)
-        err = file_write(x, "validate.json", write_text, json);
+        err = validate_files_json(&x->files, json);
     if (err) {
         free(json);
         return err;
@@ -703,18 +286,6 @@ static int report(struct context *x)
     free(json);
     err = validate_predicted(&x->set);
     return err ? err : validate_bits(&x->set);
-}
-
-static int set_open(struct context *x)
-{
-    x->set.config = x->config;
-    x->set.num_points = config_num_points(x->config);
-    x->set.point = calloc(x->set.num_points, sizeof *x->set.point);
-    if (!x->set.point)
-        return ERR_NOMEM;
-    for (size_t i = 0; i < x->set.num_points; i++)
-        point_of(x, i, &x->set.point[i]);
-    return 0;
 }
 
 static int parent_main(struct context *x, int argc, char **argv)
@@ -778,8 +349,7 @@ static int work_choose(struct context *x, bool first)
     if (err || !first)
         return err;
     key_of(x, key, sizeof key);
-    err = file_mkdirs(x->folder);
-    return err ? err : file_write(x, KEY_FILE, write_key, key);
+    return validate_files_key(&x->files, key);
 }
 
 static int ranks_of(struct context *x)
@@ -819,7 +389,7 @@ static int validate(struct cli *cli, struct validate_args *args, int argc, char 
     if (!err && joined && (team.spawned || team.rank > 0))
         evaluate_hush(x.evaluator);
     if (!err)
-        err = set_open(&x);
+        err = validate_set_open(&x.set, x.config);
     if (!err)
         err = ranks_of(&x);
     if (!err)
@@ -831,15 +401,15 @@ static int validate(struct cli *cli, struct validate_args *args, int argc, char 
         snprintf(x.folder, sizeof x.folder, "%s", cli->output_dir);
     else if (!err)
         snprintf(x.folder, sizeof x.folder, "results/validate-%s", x.config->name);
+    x.files =
+        (struct validate_files){.set = &x.set, .folder = x.folder, .measured = args->measured};
     if (!err && !args->measured)
         err = work_choose(&x, !joined || (!team.spawned && team.rank == 0));
     if (!err && args->measured)
         err = measured_main(&x);
     else if (!err)
         err = joined ? team_main(&x, &team) : parent_main(&x, argc, argv);
-    for (size_t i = 0; x.set.point && i < x.set.num_points; i++)
-        trace_free(x.set.point[i].trace);
-    free(x.set.point);
+    validate_set_close(&x.set);
     free(x.skip);
     evaluator_close(x.evaluator);
     config_free(x.config);

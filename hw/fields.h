@@ -76,7 +76,7 @@ enum hw_scale { HW_SCALE_SAME, HW_SCALE_NVLINK, HW_SCALE_HBM, HW_SCALE_FP8, HW_S
     X(LL_COMB_RECV_SHARE,  "ll.combine_recv_share", "",      0, 1,     0.35,        SAME, "share of the fixed time that belongs to the receive kernel") \
     X(LL_COMB_TOKEN_NS,    "ll.combine_token_ns", "ns",      0, 1e5,   1200,        SAME, "receive, one CTA: one token's reduction") \
     X(LL_COMB_TOKEN_KIB_NS, "ll.combine_token_KiB_ns", "ns", 0, 1e5,   25,          SAME, "the same, more per 1024 channels and chosen expert") \
-    X(LL_COMB_READ_EFF,    "ll.combine_read_eff", "",        0.02, 1,  0.8,         SAME, "receive: share of nominal HBM bandwidth with a full grid") \
+    X(LL_COMB_READ_EFF,    "ll.combine_read_eff", "",        0.02, 1,  1,           SAME, "receive: share of nominal HBM bandwidth with a full grid") \
     X(LL_COMB_SEND_SHARE,  "ll.combine_send_share", "",      0, 2,     0.83,           SAME, "share of the fixed time that a send kernel of its own takes; 0 = what the receive leaves") \
     X(LL_COMB_NODE_US,     "ll.combine_node_us",  "us",      0, 1000,  8,           SAME, "more when ranks are on other nodes") \
     X(LL_COMB_FLAG_NS,     "ll.combine_flag_ns",  "ns",      0, 1e5,   30,          SAME, "more per expert on other nodes: its flag over the NIC") \
@@ -237,6 +237,8 @@ enum hw_scale { HW_SCALE_SAME, HW_SCALE_NVLINK, HW_SCALE_HBM, HW_SCALE_FP8, HW_S
     X(GROUPED_HOST_US,      "grouped.engine_host_us", "us", 0, 10000, 350, SAME, "the same: what the host takes to launch it, however short its kernels are") \
     X(GROUPED_SUSTAINED,    "grouped.sustained", "", 0.3, 1, 0.79, SAME, "rate of the tensor cores under sustained load (over 70 ms, as in prefill), of that in bursts") \
     X(MASKED_GROUP_NS,       "grouped.masked_group_ns", "ns", 0, 1e5, 63, SAME, "masked layout: each group, with rows or without") \
+    X(MASKED_PAIR,           "grouped.masked_pair", "", 0.5, 4, 1.15, SAME, "masked layout: tiles of CTAs in clusters of two take so many times as long, besides the loads they share") \
+    X(MASKED_REREAD,         "grouped.masked_reread", "", 0, 1, 0.3, SAME, "masked layout: share of the weights that come from HBM again for an expert's second block of rows, where no cluster shares them") \
     X(GROUPED_TILE_RULE,    "grouped.tile_rule", "", 0, 3, 0, SAME, "which tile a grouped GEMM takes: 0 DeepGEMM's rule, 1 the validator's own kernel up to 2026-11-21, 2 with halved tiles, 3 also with tiles by each expert's rows") \
     X(GROUPED_BF16_GAIN,    "grouped.bf16_gain", "", 0, 1, 0.05, SAME, "tile rule 1 to 3: BF16, which needs no scales, comes this much nearer to its nominal rate") \
     X(GROUPED_COUNTED_LOSS, "grouped.counted_loss", "", 0, 2, 0.05, SAME, "tile rule 1 to 3: tiles that are counted when done take this much longer") \

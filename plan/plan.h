@@ -67,11 +67,12 @@ struct plan_op {
     enum plan_dtype dtype; /* of the operands, or of the message payload */
     enum plan_gemm gemm;
     enum plan_comm comm;
-    int buffer;              /* communication buffer set, 0 or 1 */
-    int block_m, block_n;    /* units of DEP_UNIT: block_m rows of one expert; 0 = no units */
-    int shared_n;            /* EXPERTS: width of the shared expert computed with them; 0 = none */
-    int64_t coll_bytes;      /* collectives: bytes per rank as nccl-tests' -b counts them */
-    int coll_ranks;          /* collectives: ranks in one group */
+    int buffer;           /* communication buffer set, 0 or 1 */
+    int block_m, block_n; /* units of DEP_UNIT: block_m rows of one expert; 0 = no units */
+    int shared_n;         /* EXPERTS: width of the shared expert computed with them; 0 = none */
+    int chosen_among;     /* EXPERTS: the model's experts, however many ranks hold a part of each */
+    int64_t coll_bytes;   /* collectives: bytes per rank as nccl-tests' -b counts them */
+    int coll_ranks;       /* collectives: ranks in one group */
     int first_dep, num_deps; /* into plan.deps */
 };
 

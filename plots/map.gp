@@ -3,7 +3,7 @@
 #
 #   gnuplot -c plots/map.gp map.csv OUT TITLE KEY
 #
-# Columns: row, KEY, batch, winner, layer_us, none_us, gain_pct, second, margin_pct, sure. Break-even
+# Columns: row, KEY, batch, winner, layer_us, none_us, gain_pct, second, margin_pct, sure, within_pct. Break-even
 # is drawn at the edge of the two cells that it lies between.
 csv = ARG1
 out = ARG2
@@ -34,7 +34,7 @@ set xtics scale 0 ()
 set ytics scale 0 ()
 do for [i = 1:nx] { set xtics add (word(xs, i) rank_in(xs, real(word(xs, i)))) }
 do for [i = 1:rows] { if (strlen(label[i])) { set ytics add (label[i] i) } }
-set label 1 "cells: winner, gain over no overlap, lead over the next; strong colour: clear, pale: a tie" \
+set label 1 "cells: winner, gain over no overlap, lead over the next; strong colour: clear, pale: a tie; hatched: within 10% of any schedule" \
     at graph 0.5, screen 0 center offset 0, 0.8 textcolor rgb "#444444"
 set bmargin 5.5
 unset key
@@ -53,6 +53,8 @@ do for [ext in "png svg"] {
     plot csv using (rank_in(xs, column("batch"))):(column("row")):(0.49):(0.48): \
             (colour(stringcolumn("winner"), stringcolumn("sure"))) \
             with boxxyerror fillstyle solid 1 noborder linecolor rgb variable, \
+        csv using (column("within_pct") < 10 ? rank_in(xs, column("batch")) : NaN):(column("row")): \
+            (0.49):(0.48) with boxxyerror fillstyle pattern 4 noborder linecolor rgb "#888888", \
         csv using (edge_x(0)):(column("row") - 0.5):(0):(1) \
             with vectors nohead linecolor rgb "black" linewidth 4, \
         csv using (rank_in(xs, column("batch"))):(column("row")):(cell_text(0)) with labels

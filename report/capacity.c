@@ -10,7 +10,8 @@
 #include "report/report.h"
 #include "base/version.h"
 
-#define TABLE_PLANS 8
+#define TABLE_PLANS  8
+#define NESTED_PLANS 50
 
 static const char *gpu_of(const struct capacity *k, const struct capacity_point *p)
 {
@@ -48,16 +49,139 @@ static void head_print(const struct capacity *k, FILE *f)
         report_nics_of(c->gpus[g].profile, c->base.nics_per_gpu, c->base.nic_Gbitps, f);
 }
 
-static void plan_line(const struct capacity *k, const struct capacity_plan *p, FILE *f)
-{
-    char decode[64], prefill[64] = "the same GPUs";
+struct row {
+    char decode_pool[64], prefill_pool[64];
+    const char *decode_gpu, *decode_policy, *prefill_gpu, *prefill_policy, *mark;
+    int ok, decode_ep, decode_batch, prefill_ep, prefill_tokens;
+    bool keeps;
+    int64_t decode_instances, prefill_instances, gpus, nodes;
+    double usd_per_hour, usd_per_Mtoken, ttft_ms, tpot_ms, tokens_s_gpu, tokens_s_user, worst;
+    json_t *decode, *prefill;
+};
 
-    pool_text(k, p->decode, p->decode_instances, decode, sizeof decode);
+#define COLUMN(name, form, shown)                                                                  \
+    {                                                                                              \
+        .key = #name, .type = form, .offset = offsetof(struct row, name), .views = shown           \
+    }
+#define SHOWN(name, text, form, columns, digits_)                                                  \
+    {                                                                                              \
+        .key = #name, .head = text, .type = form, .offset = offsetof(struct row, name),            \
+        .width = columns, .digits = digits_, .views = RECORD_ALL                                   \
+    }
+#define POOL(name, text, columns)                                                                  \
+    {                                                                                              \
+        .head = text, .type = RECORD_STRING, .offset = offsetof(struct row, name),                 \
+        .width = columns, .views = RECORD_PEOPLE                                                   \
+    }
+/* Flat files have the pools' members as columns, nested ones as objects. */
+static const struct record_column plan_columns[] = {
+    POOL(decode_pool, "decode (requests per GPU)", -28),
+    POOL(prefill_pool, "prefill (tokens per GPU)", -30),
+    COLUMN(ok, RECORD_INT, RECORD_FLAT),
+    {.key = "ok",
+     .type = RECORD_BOOL,
+     .offset = offsetof(struct row, keeps),
+     .views = RECORD_NESTED},
+    COLUMN(decode_gpu, RECORD_WORDS, RECORD_FLAT),
+    COLUMN(decode_ep, RECORD_INT, RECORD_FLAT),
+    COLUMN(decode_batch, RECORD_INT, RECORD_FLAT),
+    COLUMN(decode_policy, RECORD_WORDS, RECORD_FLAT),
+    COLUMN(decode_instances, RECORD_INT64, RECORD_FLAT),
+    COLUMN(prefill_gpu, RECORD_WORDS, RECORD_FLAT),
+    COLUMN(prefill_ep, RECORD_INT, RECORD_FLAT),
+    COLUMN(prefill_tokens, RECORD_INT, RECORD_FLAT),
+    COLUMN(prefill_policy, RECORD_WORDS, RECORD_FLAT),
+    COLUMN(prefill_instances, RECORD_INT64, RECORD_FLAT),
+    SHOWN(gpus, "GPUs", RECORD_INT64, 5, 0),
+    SHOWN(nodes, "nodes", RECORD_INT64, 6, 0),
+    SHOWN(usd_per_hour, "USD/h", RECORD_REAL, 9, 2),
+    SHOWN(usd_per_Mtoken, "USD/Mtok", RECORD_REAL, 8, 3),
+    SHOWN(ttft_ms, "TTFT ms", RECORD_REAL, 8, 0),
+    SHOWN(tpot_ms, "TPOT ms", RECORD_REAL, 7, 1),
+    SHOWN(tokens_s_gpu, "tok/s/GPU", RECORD_REAL, 8, 0),
+    SHOWN(tokens_s_user, "tok/s/user", RECORD_REAL, 8, 1),
+    {.head = "",
+     .type = RECORD_WORDS,
+     .offset = offsetof(struct row, mark),
+     .wide = true,
+     .views = RECORD_PEOPLE},
+    COLUMN(worst, RECORD_REAL, RECORD_FLAT),
+    COLUMN(decode, RECORD_OBJECT, RECORD_NESTED),
+    COLUMN(prefill, RECORD_OBJECT, RECORD_NESTED),
+};
+#define TABLE(name, columns)                                                                       \
+    {                                                                                              \
+        .key = name, .views = RECORD_ALL, .column = columns,                                       \
+        .num_columns = sizeof columns / sizeof *columns                                            \
+    }
+static const struct record_table plan_table = TABLE("plans", plan_columns);
+
+static json_t *pool_json(const struct capacity *k, const struct capacity_point *p,
+                         int64_t instances)
+{
+    char knobs[256];
+
+    policy_knobs_text(k->config->policies[p->policy].policy, &p->knobs, knobs, sizeof knobs);
+    return json_pack("{s:s, s:i, s:I, s:i, s:s, s:s, s:f, s:f, s:f}", "gpu", gpu_of(k, p), "ep",
+                     p->ep, "instances", (json_int_t)instances, "batch", p->size, "policy",
+                     policy_of(k, p), "knobs", knobs, "step_ms", p->step_us / 1e3,
+                     "at_percentile_ms", p->at_us / 1e3, "memory_GB", p->memory.total / 1e9);
+}
+
+static void plan_write(const struct capacity *k, const struct capacity_plan *p, struct record *r)
+{
+    const struct capacity_point *d = p->decode, *q = p->prefill;
+    struct row row = {.prefill_pool = "the same GPUs",
+                      .mark = d->spread ? "" : "*",
+                      .ok = p->ok,
+                      .keeps = p->ok,
+                      .decode_gpu = gpu_of(k, d),
+                      .decode_ep = d->ep,
+                      .decode_batch = d->size,
+                      .decode_policy = policy_of(k, d),
+                      .decode_instances = p->decode_instances,
+                      .prefill_gpu = p->shared ? "shared" : gpu_of(k, q),
+                      .prefill_ep = q->ep,
+                      .prefill_tokens = q->size,
+                      .prefill_policy = policy_of(k, q),
+                      .prefill_instances = p->prefill_instances,
+                      .gpus = p->gpus,
+                      .nodes = p->nodes,
+                      .usd_per_hour = p->usd_per_hour,
+                      .usd_per_Mtoken = p->usd_per_Mtoken,
+                      .ttft_ms = p->ttft_ms,
+                      .tpot_ms = p->tpot_ms,
+                      .tokens_s_gpu = p->tokens_s_gpu,
+                      .tokens_s_user = p->tokens_s_user,
+                      .worst = p->worst};
+
+    pool_text(k, d, p->decode_instances, row.decode_pool, sizeof row.decode_pool);
     if (!p->shared)
-        pool_text(k, p->prefill, p->prefill_instances, prefill, sizeof prefill);
-    fprintf(f, "  %-28s %-30s %5" PRId64 " %6" PRId64 " %9.2f %8.3f %8.0f %7.1f %8.0f %8.1f%s\n",
-            decode, prefill, p->gpus, p->nodes, p->usd_per_hour, p->usd_per_Mtoken, p->ttft_ms,
-            p->tpot_ms, p->tokens_s_gpu, p->tokens_s_user, p->decode->spread ? "" : " *");
+        pool_text(k, q, p->prefill_instances, row.prefill_pool, sizeof row.prefill_pool);
+    row.decode = pool_json(k, d, p->decode_instances);
+    row.prefill = p->shared ? NULL : pool_json(k, q, p->prefill_instances);
+    record_row(r, &row);
+    json_decref(row.decode);
+    json_decref(row.prefill);
+}
+
+/* People want those that keep the promises, or the nearest; programs every one, nested the first
+ * ones. */
+static void plans_write(const struct capacity *k, struct record *r)
+{
+    bool people = record_is_for(r, RECORD_PEOPLE), any = k->num_plans && k->plans[0].ok;
+    size_t most = people ? TABLE_PLANS : record_is_for(r, RECORD_FLAT) ? SIZE_MAX : NESTED_PLANS;
+    bool single = false;
+
+    record_table(r, &plan_table);
+    for (size_t i = 0; i < k->num_plans && i < most && (!people || k->plans[i].ok || !any); i++) {
+        plan_write(k, &k->plans[i], r);
+        single |= !k->plans[i].decode->spread;
+    }
+    record_table_end(r);
+    if (single)
+        record_note(r, "  * of one routing; the others at p%.3g over %d\n",
+                    k->config->num.percentile, k->config->num.draws);
 }
 
 /* Reasons for which points were left out, each once. */
@@ -88,8 +212,9 @@ static void skipped_print(const struct capacity *k, FILE *f)
         fprintf(f, "left out: %zu points that cannot run, such as: %s\n", policy, policy_why);
 }
 
-static void winner_print(const struct capacity *k, const struct capacity_plan *p, FILE *f)
+static void winner_print(const struct capacity *k, FILE *f)
 {
+    const struct capacity_plan *p = &k->plans[0];
     struct memory_sum both;
     char text[160];
 
@@ -116,78 +241,138 @@ static void winner_print(const struct capacity *k, const struct capacity_plan *p
             100 * p->decode->assumed_share);
 }
 
-static void changes_print(const struct capacity *k, const struct capacity_change *changes, int num,
-                          FILE *f)
+struct change_row {
+    const char *change, *why;
+    int fits, ok;
+    bool can, keeps;
+    double ttft_ms, tpot_ms, usd_per_hour, usd_change_pct;
+    int64_t gpus;
+};
+
+#define CHANGE(name, form, shown)                                                                  \
+    {                                                                                              \
+        .key = #name, .type = form, .offset = offsetof(struct change_row, name), .views = shown    \
+    }
+static const struct record_column change_columns[] = {
+    CHANGE(change, RECORD_WORDS, RECORD_DATA),
+    CHANGE(fits, RECORD_INT, RECORD_FLAT),
+    CHANGE(ok, RECORD_INT, RECORD_FLAT),
+    {.key = "fits",
+     .type = RECORD_BOOL,
+     .offset = offsetof(struct change_row, can),
+     .views = RECORD_NESTED},
+    {.key = "ok",
+     .type = RECORD_BOOL,
+     .offset = offsetof(struct change_row, keeps),
+     .views = RECORD_NESTED},
+    CHANGE(ttft_ms, RECORD_REAL, RECORD_DATA),
+    CHANGE(tpot_ms, RECORD_REAL, RECORD_DATA),
+    CHANGE(gpus, RECORD_INT64, RECORD_DATA),
+    CHANGE(usd_per_hour, RECORD_REAL, RECORD_DATA),
+    CHANGE(usd_change_pct, RECORD_REAL, RECORD_DATA),
+    CHANGE(why, RECORD_WORDS, RECORD_NESTED),
+};
+static const struct record_table change_table = {.key = "sensitivity",
+                                                 .views = RECORD_DATA,
+                                                 .column = change_columns,
+                                                 .num_columns = sizeof change_columns /
+                                                                sizeof *change_columns};
+
+static void change_note(const struct capacity_change *c, double usd_per_hour, struct record *r)
 {
-    const struct capacity_plan *best = &k->plans[0];
+    const struct capacity_plan *p = &c->plan;
 
-    if (!num)
-        return;
-    fprintf(f, "\nthe same pools if ...%42s %8s %8s %7s %9s\n", "", "TTFT ms", "TPOT ms", "GPUs",
-            "USD/h");
-    fprintf(f, "  %-60s %8.0f %8.1f %7" PRId64 " %9.2f\n", "(as asked)", best->ttft_ms,
-            best->tpot_ms, best->gpus, best->usd_per_hour);
-    for (int i = 0; i < num; i++) {
-        const struct capacity_plan *p = &changes[i].plan;
-
-        if (!changes[i].fits)
-            fprintf(f, "  %-60s %s\n", changes[i].name, changes[i].why);
-        else
-            fprintf(f, "  %-60s %8.0f %8.1f %7" PRId64 " %9.2f %+6.1f%%%s%s\n", changes[i].name,
-                    p->ttft_ms, p->tpot_ms, p->gpus, p->usd_per_hour,
-                    100 * (p->usd_per_hour / best->usd_per_hour - 1), p->ok ? "" : "  misses ",
+    if (!c->fits)
+        record_note(r, "  %-60s %s\n", c->name, c->why);
+    else
+        record_note(r, "  %-60s %8.0f %8.1f %7" PRId64 " %9.2f %+6.1f%%%s%s\n", c->name, p->ttft_ms,
+                    p->tpot_ms, p->gpus, p->usd_per_hour,
+                    100 * (p->usd_per_hour / usd_per_hour - 1), p->ok ? "" : "  misses ",
                     p->ok ? "" : p->miss);
-    }
 }
 
-void capacity_report_table(const struct capacity *k, const struct capacity_change *changes, int num,
-                           FILE *f)
+void capacity_report_changes(const struct capacity *k, const struct capacity_change *changes,
+                             int num, struct record *r)
 {
-    bool any = k->num_plans && k->plans[0].ok, single = false;
+    const struct capacity_plan *best = k->num_plans ? &k->plans[0] : NULL;
 
-    head_print(k, f);
-    if (!k->num_plans) {
-        fprintf(f, "nothing can run\n");
-        skipped_print(k, f);
+    record_table(r, &change_table);
+    if (num && best)
+        record_note(r,
+                    "\nthe same pools if ...%42s %8s %8s %7s %9s\n"
+                    "  %-60s %8.0f %8.1f %7" PRId64 " %9.2f\n",
+                    "", "TTFT ms", "TPOT ms", "GPUs", "USD/h", "(as asked)", best->ttft_ms,
+                    best->tpot_ms, best->gpus, best->usd_per_hour);
+    for (int i = 0; i < num && best; i++) {
+        const struct capacity_plan *p = &changes[i].plan;
+        const struct change_row row = {.change = changes[i].name,
+                                       .why = changes[i].fits ? NULL : changes[i].why,
+                                       .fits = changes[i].fits,
+                                       .can = changes[i].fits,
+                                       .ok = p->ok,
+                                       .keeps = p->ok,
+                                       .ttft_ms = p->ttft_ms,
+                                       .tpot_ms = p->tpot_ms,
+                                       .gpus = p->gpus,
+                                       .usd_per_hour = p->usd_per_hour,
+                                       .usd_change_pct =
+                                           100 * (p->usd_per_hour / best->usd_per_hour - 1)};
+
+        record_row(r, &row);
+        change_note(&changes[i], best->usd_per_hour, r);
+    }
+    record_table_end(r);
+}
+
+static void members_write(const struct capacity *k, struct record *r)
+{
+    record_member_text(r, "version", PEOSIM_VERSION);
+    record_member_text(r, "config", k->config->path);
+    record_member_text(r, "config_hash", k->config->hash);
+    record_member(r, "seed", json_integer(k->config->base.seed));
+}
+
+static void text_write(const struct capacity *k, struct record *r, bool title,
+                       void (*write)(const struct capacity *k, FILE *f))
+{
+    char *text = NULL;
+    size_t size;
+    FILE *f = open_memstream(&text, &size);
+
+    if (!f)
         return;
-    }
-    if (!any)
-        fprintf(f, "nothing keeps both promises; what comes nearest:\n");
-    fprintf(f, "\n  %-28s %-30s %5s %6s %9s %8s %8s %7s %8s %8s\n", "decode (requests per GPU)",
-            "prefill (tokens per GPU)", "GPUs", "nodes", "USD/h", "USD/Mtok", "TTFT ms", "TPOT ms",
-            "tok/s/GPU", "tok/s/user");
-    for (size_t i = 0; i < k->num_plans && i < TABLE_PLANS && (k->plans[i].ok || !any); i++) {
-        plan_line(k, &k->plans[i], f);
-        single |= !k->plans[i].decode->spread;
-    }
-    if (single)
-        fprintf(f, "  * of one routing; the others at p%.3g over %d\n", k->config->num.percentile,
-                k->config->num.draws);
-    winner_print(k, &k->plans[0], f);
-    skipped_print(k, f);
-    changes_print(k, changes, num, f);
+    write(k, f);
+    fclose(f);
+    if (title)
+        record_title(r, text);
+    else
+        record_note(r, "%s", text);
+    free(text);
 }
 
-static void plan_csv(const struct capacity *k, const struct capacity_plan *p, FILE *f)
+void capacity_report(const struct capacity *k, const struct capacity_change *changes, int num,
+                     struct record *r)
 {
-    const struct capacity_point *d = p->decode, *q = p->prefill;
-
-    fprintf(f,
-            "%d,%s,%d,%d,%s,%" PRId64 ",%s,%d,%d,%s,%" PRId64 ",%" PRId64 ",%" PRId64
-            ",%.6g,%.6g,%.6g,%.6g,%.6g,%.6g,%.6g\n",
-            p->ok, gpu_of(k, d), d->ep, d->size, policy_of(k, d), p->decode_instances,
-            p->shared ? "shared" : gpu_of(k, q), q->ep, q->size, policy_of(k, q),
-            p->prefill_instances, p->gpus, p->nodes, p->usd_per_hour, p->usd_per_Mtoken, p->ttft_ms,
-            p->tpot_ms, p->tokens_s_gpu, p->tokens_s_user, p->worst);
+    members_write(k, r);
+    if (record_is_for(r, RECORD_PEOPLE))
+        text_write(k, r, true, head_print);
+    if (!k->num_plans)
+        record_note(r, "nothing can run\n");
+    else
+        record_note(r, "%s\n",
+                    k->plans[0].ok ? "" : "nothing keeps both promises; what comes nearest:\n");
+    if (k->num_plans || !record_is_for(r, RECORD_PEOPLE))
+        plans_write(k, r);
+    if (k->num_plans)
+        text_write(k, r, false, winner_print);
+    text_write(k, r, false, skipped_print);
+    if (!record_is_for(r, RECORD_FLAT))
+        capacity_report_changes(k, changes, num, r);
 }
 
-void capacity_report_plans(const struct capacity *k, FILE *f)
+void capacity_report_plans(const struct capacity *k, struct record *r)
 {
-    fprintf(f, "ok,decode_gpu,decode_ep,decode_batch,decode_policy,decode_instances,prefill_gpu,"
-               "prefill_ep,prefill_tokens,prefill_policy,prefill_instances,gpus,nodes,usd_per_hour,"
-               "usd_per_Mtoken,ttft_ms,tpot_ms,tokens_s_gpu,tokens_s_user,worst\n");
-    for (size_t i = 0; i < k->num_plans; i++)
-        plan_csv(k, &k->plans[i], f);
+    plans_write(k, r);
 }
 
 void capacity_report_points(const struct capacity *k, FILE *f)
@@ -238,66 +423,4 @@ int capacity_report_pareto(const struct capacity *k, FILE *f)
     }
     free(list);
     return 0;
-}
-
-void capacity_report_changes(const struct capacity *k, const struct capacity_change *changes,
-                             int num, FILE *f)
-{
-    fprintf(f, "change,fits,ok,ttft_ms,tpot_ms,gpus,usd_per_hour,usd_change_pct\n");
-    for (int i = 0; i < num; i++) {
-        const struct capacity_plan *p = &changes[i].plan;
-
-        fprintf(f, "\"%s\",%d,%d,%.6g,%.6g,%" PRId64 ",%.6g,%.4g\n", changes[i].name,
-                changes[i].fits, p->ok, p->ttft_ms, p->tpot_ms, p->gpus, p->usd_per_hour,
-                100 * (p->usd_per_hour / k->plans[0].usd_per_hour - 1));
-    }
-}
-
-static json_t *pool_json(const struct capacity *k, const struct capacity_point *p,
-                         int64_t instances)
-{
-    char knobs[256];
-
-    policy_knobs_text(k->config->policies[p->policy].policy, &p->knobs, knobs, sizeof knobs);
-    return json_pack("{s:s, s:i, s:I, s:i, s:s, s:s, s:f, s:f, s:f}", "gpu", gpu_of(k, p), "ep",
-                     p->ep, "instances", (json_int_t)instances, "batch", p->size, "policy",
-                     policy_of(k, p), "knobs", knobs, "step_ms", p->step_us / 1e3,
-                     "at_percentile_ms", p->at_us / 1e3, "memory_GB", p->memory.total / 1e9);
-}
-
-static json_t *plan_json(const struct capacity *k, const struct capacity_plan *p)
-{
-    json_t *o = json_pack("{s:b, s:I, s:I, s:f, s:f, s:f, s:f, s:f, s:f}", "ok", p->ok, "gpus",
-                          (json_int_t)p->gpus, "nodes", (json_int_t)p->nodes, "usd_per_hour",
-                          p->usd_per_hour, "usd_per_Mtoken", p->usd_per_Mtoken, "ttft_ms",
-                          p->ttft_ms, "tpot_ms", p->tpot_ms, "tokens_s_gpu", p->tokens_s_gpu,
-                          "tokens_s_user", p->tokens_s_user);
-
-    json_object_set_new(o, "decode", pool_json(k, p->decode, p->decode_instances));
-    if (!p->shared)
-        json_object_set_new(o, "prefill", pool_json(k, p->prefill, p->prefill_instances));
-    return o;
-}
-
-int capacity_report_json(const struct capacity *k, const struct capacity_change *changes, int num,
-                         char **text)
-{
-    json_t *root =
-        json_pack("{s:s, s:s, s:s, s:i}", "version", PEOSIM_VERSION, "config", k->config->path,
-                  "hash", k->config->hash, "seed", k->config->base.seed);
-    json_t *plans = json_array(), *list = json_array();
-
-    for (size_t i = 0; i < k->num_plans && i < 50; i++)
-        json_array_append_new(plans, plan_json(k, &k->plans[i]));
-    for (int i = 0; i < num; i++)
-        json_array_append_new(
-            list, json_pack("{s:s, s:b, s:b, s:f, s:f, s:I, s:f}", "change", changes[i].name,
-                            "fits", changes[i].fits, "ok", changes[i].plan.ok, "ttft_ms",
-                            changes[i].plan.ttft_ms, "tpot_ms", changes[i].plan.tpot_ms, "gpus",
-                            changes[i].plan.gpus, "usd_per_hour", changes[i].plan.usd_per_hour));
-    json_object_set_new(root, "plans", plans);
-    json_object_set_new(root, "sensitivity", list);
-    *text = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(7));
-    json_decref(root);
-    return *text ? 0 : ERR_NOMEM;
 }

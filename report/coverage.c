@@ -5,7 +5,7 @@
 
 #include <jansson.h>
 
-#include "base/err.h"
+#include "base/version.h"
 #include "study/config.h"
 
 #define GAPS_NAMED 3
@@ -36,7 +36,7 @@ static void gaps_text(const struct coverage_row *r, char *buf, size_t size)
 }
 
 /* Each measurement that would close a gap of any row, once. */
-static void closing_print(const struct coverage *c, FILE *f)
+static void closing_write(const struct coverage *c, struct record *r)
 {
     const char *said[OP_KIND_COUNT * 2];
     size_t num = 0;
@@ -54,30 +54,9 @@ static void closing_print(const struct coverage *c, FILE *f)
             for (size_t j = 0; j < num; j++)
                 new &= strcmp(said[j], what) != 0;
             if (new)
-                fprintf(f, "  to measure: %s\n", said[num++] = what);
+                record_note(r, "  to measure: %s\n", said[num++] = what);
         }
     }
-}
-
-void coverage_print(const struct coverage *c, FILE *f)
-{
-    fprintf(f,
-            "share of op time by where its law has its figures from (DeepSeek-V3 layer, FP8)\n"
-            "  %-8s %4s %5s  %-12s %8s %11s %8s %8s  %s\n",
-            "phase", "EP", "nodes", "exchange", "measured", "transferred", "assumed", "MoE part",
-            "not measured");
-    for (size_t i = 0; i < c->num; i++) {
-        const struct coverage_row *r = &c->rows[i];
-        char gaps[256];
-
-        gaps_text(r, gaps, sizeof gaps);
-        fprintf(f, "  %-8s %4d %5d  %-12s %7.0f%% %10.0f%% %7.0f%% %7.0f%%  %s\n", phase_name(r),
-                r->ranks, r->nodes, r->exchange, 100 * coverage_share(r, COVERAGE_MEASURED, false),
-                100 * coverage_share(r, COVERAGE_TRANSFERRED, false),
-                100 * coverage_share(r, COVERAGE_ASSUMED, false),
-                100 * coverage_share(r, COVERAGE_MEASURED, true), gaps);
-    }
-    closing_print(c, f);
 }
 
 void coverage_print_markdown(const struct coverage *c, const char *profile, FILE *f)
@@ -119,44 +98,105 @@ static json_t *shares_json(const double *ns)
     return o;
 }
 
-static json_t *row_json(const struct coverage_row *r)
+static json_t *ops_json(const struct coverage_row *r)
 {
-    json_t *o = shares_json(r->ns), *ops = json_object();
+    json_t *ops = json_object();
 
-    if (!o || !ops) {
-        json_decref(o);
-        json_decref(ops);
-        return NULL;
-    }
-    json_object_set_new(o, "ep", json_integer(r->ranks));
-    json_object_set_new(o, "nodes", json_integer(r->nodes));
-    json_object_set_new(o, "phase", json_string(phase_name(r)));
-    json_object_set_new(o, "exchange", json_string(r->exchange));
-    json_object_set_new(o, "moe", shares_json(r->moe_ns));
     for (int k = 0; k < OP_KIND_COUNT; k++)
         if (r->kind_ns[k][0] + r->kind_ns[k][1] + r->kind_ns[k][2] > 0)
             json_object_set_new(ops, plan_op_kind_name((enum plan_op_kind)k),
                                 shares_json(r->kind_ns[k]));
-    json_object_set_new(o, "ops", ops);
-    return o;
+    return ops;
 }
 
-int coverage_print_json(const struct coverage *c, const char *profile, FILE *f)
-{
-    json_t *root = json_object(), *rows = json_array();
-    int rc = root && rows ? 0 : ERR_NOMEM;
+struct row {
+    const char *phase, *exchange;
+    int ep, nodes;
+    double measured, transferred, assumed, moe_measured;
+    double pct[4]; /* of the same */
+    char gaps[256];
+    json_t *moe, *ops;
+};
 
-    for (size_t i = 0; rc == 0 && i < c->num; i++)
-        if (json_array_append_new(rows, row_json(&c->rows[i])) != 0)
-            rc = ERR_NOMEM;
-    if (rc == 0) {
-        json_object_set_new(root, "profile", json_string(profile));
-        json_object_set(root, "coverage", rows);
-        if (json_dumpf(root, f, JSON_INDENT(2) | JSON_SORT_KEYS | JSON_REAL_PRECISION(9)) != 0)
-            rc = ERR_IO;
-        fputc('\n', f);
+#define AT(field) .offset = offsetof(struct row, field)
+#define SHARE(name, shown)                                                                         \
+    {                                                                                              \
+        .key = #name, .type = RECORD_REAL, AT(name), .views = shown                                \
     }
-    json_decref(rows);
-    json_decref(root);
-    return rc;
+#define PERCENT(text, i, columns)                                                                  \
+    {                                                                                              \
+        .head = text, .type = RECORD_REAL, AT(pct[i]), .width = columns, .unit = "%",              \
+        .views = RECORD_PEOPLE                                                                     \
+    }
+static const struct record_column columns[] = {
+    {.key = "phase",
+     .head = "phase",
+     .type = RECORD_WORDS,
+     AT(phase),
+     .width = -8,
+     .views = RECORD_ALL},
+    {.key = "ep", .head = "EP", .type = RECORD_INT, AT(ep), .width = 4, .views = RECORD_ALL},
+    {.key = "nodes",
+     .head = "nodes",
+     .type = RECORD_INT,
+     AT(nodes),
+     .width = 5,
+     .views = RECORD_ALL},
+    {.key = "exchange",
+     .head = "exchange",
+     .type = RECORD_WORDS,
+     AT(exchange),
+     .width = -12,
+     .wide = true,
+     .views = RECORD_ALL},
+    PERCENT("measured", 0, 8),
+    PERCENT("transferred", 1, 11),
+    PERCENT("assumed", 2, 8),
+    PERCENT("MoE part", 3, 8),
+    {.head = "not measured", .type = RECORD_STRING, AT(gaps), .wide = true, .views = RECORD_PEOPLE},
+    SHARE(measured, RECORD_DATA),
+    SHARE(transferred, RECORD_DATA),
+    SHARE(assumed, RECORD_DATA),
+    SHARE(moe_measured, RECORD_FLAT),
+    {.key = "moe", .type = RECORD_OBJECT, AT(moe), .views = RECORD_NESTED},
+    {.key = "ops", .type = RECORD_OBJECT, AT(ops), .views = RECORD_NESTED},
+};
+static const struct record_table table = {.key = "coverage",
+                                          .views = RECORD_ALL,
+                                          .column = columns,
+                                          .num_columns = sizeof columns / sizeof *columns};
+
+static void row_write(const struct coverage_row *c, struct record *r)
+{
+    struct row row = {.phase = phase_name(c),
+                      .exchange = c->exchange,
+                      .ep = c->ranks,
+                      .nodes = c->nodes,
+                      .measured = rounded(coverage_share(c, COVERAGE_MEASURED, false)),
+                      .transferred = rounded(coverage_share(c, COVERAGE_TRANSFERRED, false)),
+                      .assumed = rounded(coverage_share(c, COVERAGE_ASSUMED, false)),
+                      .moe_measured = rounded(coverage_share(c, COVERAGE_MEASURED, true)),
+                      .moe = shares_json(c->moe_ns),
+                      .ops = ops_json(c)};
+
+    for (int b = 0; b < COVERAGE_BASES; b++)
+        row.pct[b] = 100 * coverage_share(c, (enum coverage_basis)b, false);
+    row.pct[3] = 100 * coverage_share(c, COVERAGE_MEASURED, true);
+    gaps_text(c, row.gaps, sizeof row.gaps);
+    record_row(r, &row);
+    json_decref(row.moe);
+    json_decref(row.ops);
+}
+
+void coverage_report(const struct coverage *c, const char *profile, struct record *r)
+{
+    record_member_text(r, "version", PEOSIM_VERSION);
+    record_member_text(r, "profile", profile);
+    record_note(
+        r, "share of op time by where its law has its figures from (DeepSeek-V3 layer, FP8)\n");
+    record_table(r, &table);
+    for (size_t i = 0; i < c->num; i++)
+        row_write(&c->rows[i], r);
+    record_table_end(r);
+    closing_write(c, r);
 }

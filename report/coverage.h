@@ -4,14 +4,12 @@
 
 #include <stdio.h>
 
+#include "report/record.h"
 #include "study/coverage.h"
 
-/* For people: a line per (EP, phase), below it what is not measured and what would close it. */
-void coverage_print(const struct coverage *c, FILE *f);
+/* A row per (EP, phase): shares 0..1 of "measured", "transferred" and "assumed", nested also of the
+ * MoE part and by op kind. For people below it what is not measured and what would close it. */
+void coverage_report(const struct coverage *c, const char *profile, struct record *r);
 /* The same as rows of a Markdown table, each beginning with the profile. */
 void coverage_print_markdown(const struct coverage *c, const char *profile, FILE *f);
-/* {"coverage":[{"ep","nodes","phase","exchange","measured","transferred","assumed",
- * "moe":{...},"ops":{kind:{...}}}],"profile"}: shares 0..1. */
-int coverage_print_json(const struct coverage *c, const char *profile, FILE *f);
-
 #endif

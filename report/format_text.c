@@ -16,7 +16,8 @@ static void table_write(struct record *r)
     const struct record_column *c;
 
     for (int i = 0, n = 0; (c = record_column_next(r, &i)); n++)
-        fprintf(r->f, "%s%*s", gap(c, n), c->width, c->head);
+        if (*c->head || c->width) /* a mark behind the row needs no head */
+            fprintf(r->f, "%s%*s", gap(c, n), c->width, c->head);
     fputc('\n', r->f);
 }
 

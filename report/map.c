@@ -28,7 +28,13 @@ static const struct map_cell *cell_at(const struct map *m, int row, int column)
     return &m->cell[row * m->columns + column];
 }
 
-/* "mega +22.1%", with ~ where another is as good and ! where the lead is clear. */
+static bool is_tuned(const struct map_cell *cell)
+{
+    return bound_gap_pct(&cell->best->bound, cell->best->ev.layer_us) < MAP_TUNED_PCT;
+}
+
+/* "mega +22.1%", with ~ where another is as good and ! where the lead is clear; = where no tuning
+ * helps. */
 static void cell_words(const struct map_cell *cell, char *buf, size_t size)
 {
     static const char *const marks[] = {"~", "", "!"};
@@ -38,7 +44,8 @@ static void cell_words(const struct map_cell *cell, char *buf, size_t size)
     if (!cell->best)
         return;
     grid_point_name(cell->best, name, sizeof name);
-    snprintf(buf, size, "%s %+.1f%%%s", name, cell->best->ev.gain_pct, marks[cell->sure]);
+    snprintf(buf, size, "%s %+.1f%%%s%s", name, cell->best->ev.gain_pct, marks[cell->sure],
+             is_tuned(cell) ? "=" : "");
 }
 
 static void edges_print(const struct map *m, FILE *f)
@@ -93,8 +100,8 @@ void report_map_table(const struct map *m, FILE *f)
     edges_print(m, f);
     fprintf(f,
             "winner and its gain over no overlap; ! ahead of the next by %.0f%% of the layer or "
-            "more, ~ by less than %.0f%%: measure both\n",
-            MAP_CLEAR_PCT, MAP_LIKELY_PCT);
+            "more, ~ by less than %.0f%%: measure both; = within %.0f%% of any schedule\n",
+            MAP_CLEAR_PCT, MAP_LIKELY_PCT, MAP_TUNED_PCT);
     if (assumed_pct(m) > 0)
         fprintf(f,
                 "%.0f%% of the winners' op time rests on profile fields without data of their "
@@ -104,7 +111,9 @@ void report_map_table(const struct map *m, FILE *f)
 
 void report_map_csv(const struct map *m, FILE *f)
 {
-    fprintf(f, "row,%s,batch,winner,layer_us,none_us,gain_pct,second,margin_pct,sure,assumed_pct\n",
+    fprintf(f,
+            "row,%s,batch,winner,layer_us,none_us,gain_pct,second,margin_pct,sure,assumed_pct,"
+            "within_pct\n",
             m->other ? row_key(m) : "key");
     for (int row = 0; row < m->rows; row++)
         for (int i = 0; i < m->columns; i++) {
@@ -116,10 +125,11 @@ void report_map_csv(const struct map *m, FILE *f)
             grid_point_name(cell->best, best, sizeof best);
             if (cell->second)
                 grid_point_name(cell->second, second, sizeof second);
-            fprintf(f, "%d,%s,%s,%s,%.6g,%.6g,%.6g,%s,%.6g,%s,%.4g\n", row + 1, row_value(m, row),
-                    m->batch->values[i], best, cell->best->ev.layer_us, cell->best->ev.none_us,
-                    cell->best->ev.gain_pct, second, cell->margin_pct, map_sure_name(cell->sure),
-                    100 * cell->best->ev.assumed_share);
+            fprintf(f, "%d,%s,%s,%s,%.6g,%.6g,%.6g,%s,%.6g,%s,%.4g,%.4g\n", row + 1,
+                    row_value(m, row), m->batch->values[i], best, cell->best->ev.layer_us,
+                    cell->best->ev.none_us, cell->best->ev.gain_pct, second, cell->margin_pct,
+                    map_sure_name(cell->sure), 100 * cell->best->ev.assumed_share,
+                    bound_gap_pct(&cell->best->bound, cell->best->ev.layer_us));
         }
 }
 
@@ -139,6 +149,10 @@ static json_t *cell_json(const struct map *m, int row, int column)
                   cell->best->ev.gain_pct, "second", second, "margin_pct", cell->margin_pct, "sure",
                   map_sure_name(cell->sure), "assumed_share", cell->best->ev.assumed_share, "knobs",
                   knobs);
+    if (cell->best->bound.us > 0) {
+        json_object_set_new(j, "lower_bound_us", json_real(cell->best->bound.us));
+        json_object_set_new(j, "bound_by", json_string(bound_by_name(cell->best->bound.by)));
+    }
     if (m->other)
         json_object_set_new(j, row_key(m), json_string(row_value(m, row)));
     return j;

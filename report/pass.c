@@ -220,7 +220,7 @@ void pass_report(const struct passes *a, struct record *r)
 
     record_member_text(r, "version", PEOSIM_VERSION);
     record_member_text(r, "config", a->config->path);
-    record_member_text(r, "hash", a->config->hash);
+    record_member_text(r, "config_hash", a->config->hash);
     if (record_is_for(r, RECORD_PEOPLE))
         report_title_on(a->config, "whole passes, every layer with attention and both ends", r);
     columns_make(a, &columns);

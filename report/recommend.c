@@ -189,6 +189,8 @@ static int words_width(const struct recommend *r)
 struct row {
     char words[256], name[24], interval[48], knobs_text[256];
     double none_us, layer_us, gain_pct, moe_us, moe_gain_pct; /* NAN: nothing to say */
+    double within_pct, lower_bound_us;
+    const char *bound_by;
     bool enable, exact;
     json_t *knobs, *flat, *gain_interval, *others; /* an interval may be NULL */
     char *settings;
@@ -243,6 +245,16 @@ static const struct record_column columns[] = {
      .unit = "%",
      .none = "-",
      .views = RECORD_PEOPLE},
+    {.head = "within",
+     .type = RECORD_REAL,
+     AT(within_pct),
+     .width = 7,
+     .digits = 1,
+     .unit = "%",
+     .none = "-",
+     .views = RECORD_PEOPLE},
+    {.key = "lower_bound_us", .type = RECORD_REAL, AT(lower_bound_us), .views = RECORD_NESTED},
+    {.key = "bound_by", .type = RECORD_WORDS, AT(bound_by), .views = RECORD_NESTED},
     {.head = "knobs", .wide = true, AT(knobs_text), .views = RECORD_PEOPLE},
     {.key = "settings", .type = RECORD_WORDS, AT(settings), .views = RECORD_NESTED},
     {.key = "moe_us", .type = RECORD_REAL, AT(moe_us), .views = RECORD_NESTED},
@@ -272,6 +284,15 @@ static void others_print(const struct recommend *r, const struct recommend_pick 
         record_note(out, "  %-*s per engine: %s\n", width, "", engines);
 }
 
+static void bound_fill(const struct recommend_pick *p, double layer_us, struct row *row)
+{
+    const struct bound *b = &p->entry[p->best].bound;
+
+    row->within_pct = bound_gap_pct(b, layer_us);
+    row->lower_bound_us = b->us > 0 ? b->us : NAN;
+    row->bound_by = bound_by_name(b->by);
+}
+
 static void moe_fill(const struct evaluation *ev, struct row *row)
 {
     row->moe_us = ev->moe_us > 0 ? ev->moe_us : NAN;
@@ -290,6 +311,7 @@ static void pick_write(const struct recommend *r, const struct recommend_pick *p
                       .moe_gain_pct = NAN};
     char name[24], interval[48], flat[320];
 
+    bound_fill(p, recommend_pays(p) ? ev->layer_us : ev->none_us, &row);
     grid_point_name(&point, name, sizeof name);
     report_scenario_words(r->config, p->scenario, row.words, sizeof row.words);
     interval_words(p, interval, sizeof interval);

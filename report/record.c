@@ -171,6 +171,7 @@ void record_plain(const struct record_column *c, const void *row, char *buf, siz
         snprintf(buf, size, "%s", (const char *)v);
         break;
     case RECORD_WORDS:
+    case RECORD_CELL:
         words = *(const char *const *)v;
         snprintf(buf, size, "%s", words ? words : "");
         break;
@@ -194,6 +195,18 @@ void record_plain(const struct record_column *c, const void *row, char *buf, siz
     }
 }
 
+static json_t *cell_json(const char *cell)
+{
+    char *end;
+    double v = cell ? strtod(cell, &end) : 0;
+
+    if (!cell || !*cell)
+        return NULL;
+    if (*end)
+        return json_string(cell);
+    return strpbrk(cell, ".eEnN") ? json_real(v) : json_integer(strtoll(cell, NULL, 10));
+}
+
 static json_t *value_json(const struct record_column *c, const void *row)
 {
     const void *v = value_of(c, row);
@@ -203,6 +216,8 @@ static json_t *value_json(const struct record_column *c, const void *row)
         return json_string(v);
     case RECORD_WORDS:
         return json_string(*(const char *const *)v);
+    case RECORD_CELL:
+        return cell_json(*(const char *const *)v);
     case RECORD_INT:
         return json_integer(*(const int *)v);
     case RECORD_INT64:

@@ -31,6 +31,7 @@ enum record_type {
     RECORD_INT64,
     RECORD_REAL, /* double */
     RECORD_BOOL,
+    RECORD_CELL,  /* const char * out of a file: a number where it reads as one; "": none */
     RECORD_OBJECT /* struct json_t *, which the row owns; nested formats only; NULL: left out */
 };
 

@@ -196,7 +196,7 @@ void report_moe_json(const struct evaluation *ev, struct json_t *out)
     }
 }
 
-static void members_write(const struct config *c, struct record *r)
+void report_members(const struct config *c, struct record *r)
 {
     record_member_text(r, "version", PEOSIM_VERSION);
     record_member_text(r, "config", c->path);
@@ -230,7 +230,7 @@ void report_title(const struct config *c, struct record *r)
 
 void report_head_record(const struct config *c, struct record *r)
 {
-    members_write(c, r);
+    report_members(c, r);
     if (record_is_for(r, RECORD_PEOPLE))
         report_title(c, r);
 }
@@ -240,24 +240,4 @@ void report_tail_record(const struct config *c, struct record *r)
     record_member(r, "seed", json_integer(atoll(report_first_value(c, "seed"))));
     record_member_text(r, "basis", report_basis_name(c));
     record_member_text(r, "fidelity", fidelity_words(c));
-}
-
-void report_json_head(const struct config *c, FILE *f)
-{
-    const char *pairs[][2] = {{"version", PEOSIM_VERSION},
-                              {"config", c->path},
-                              {"config_hash", c->hash},
-                              {"profile", report_first_value(c, "cluster.profile")},
-                              {"model", report_first_value(c, "model")},
-                              {"basis", report_basis_name(c)}};
-
-    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
-        json_t *text = json_string(pairs[i][1]);
-
-        fprintf(f, " \"%s\": ", pairs[i][0]);
-        json_dumpf(text, f, JSON_ENCODE_ANY);
-        fprintf(f, ",\n");
-        json_decref(text);
-    }
-    fprintf(f, " \"seed\": %lld,\n", atoll(report_first_value(c, "seed")));
 }

@@ -27,12 +27,12 @@ void report_nics_of(const char *profile, double nics_per_gpu, double nic_Gbitps,
 void report_title(const struct config *c, struct record *r);
 /* The same with the basis in words. */
 void report_title_on(const struct config *c, const char *basis, struct record *r);
+/* Its members alone: version, configuration, profile, model. */
+void report_members(const struct config *c, struct record *r);
 void report_head_record(const struct config *c, struct record *r);
 void report_tail_record(const struct config *c, struct record *r);
 /* The first value that the file gives a key, or its default. */
 const char *report_first_value(const struct config *c, const char *key);
-/* The first members of a JSON object of results, each with its comma. */
-void report_json_head(const struct config *c, FILE *f);
 /* "batch 64, cluster.nodes 8": the scenario keys that the file varies, with their values. */
 void report_scenario_words(const struct config *c, size_t scenario, char *buf, size_t size);
 /* "num_rounds=4 num_sms=8": the knobs worth naming; the others are at their defaults. */

@@ -11,11 +11,10 @@
 #include "base/log.h"
 #include "report/plot.h"
 #include "report/points.h"
+#include "report/points_line.h"
 #include "report/report.h"
 
-enum { ROWS_MAX = 32, CELLS_MAX = 96, PICTURES_MAX = 24, PATH_SIZE = 1024 };
-/* Scenarios in the table on stdout; the rest are in best.csv. */
-enum { TABLE_MAX = 40 };
+enum { ROWS_MAX = 32, PICTURES_MAX = 24, PATH_SIZE = 1024 };
 
 /* A picture over one or two axes of the grid; the other axes are held at one value. */
 struct picture {
@@ -40,6 +39,7 @@ struct writer {
     /* The scenario whose rounds and SMs are drawn: the one that gains most. */
     size_t heat_scenario;
     int heat_entry;
+    char heat_name[32]; /* its row: "peo 3"; the map is of that method alone */
     double heat_gain;
 };
 
@@ -171,52 +171,13 @@ static int pictures_open(struct writer *w)
     return err;
 }
 
-/* Splits a line of CSV at its commas, in place; quotes stay. Returns the number of cells. */
-static int cells_split(char *row, char **cells)
-{
-    bool quoted = false;
-    int n = 0;
-
-    cells[n++] = row;
-    for (char *at = row; *at; at++) {
-        if (*at == '"')
-            quoted = !quoted;
-        if (*at != ',' || quoted || n == CELLS_MAX)
-            continue;
-        *at = '\0';
-        cells[n++] = at + 1;
-    }
-    return n;
-}
-
-/* Cells before `policy` in a line of points.csv. */
-static int vary_count(const struct config *c)
-{
-    int n = 0;
-
-    for (int i = 0; i < c->num_axes; i++)
-        n += c->axes[i].num_values > 1 || !strcmp(c->axes[i].opt->key, "batch");
-    return n;
-}
-
-/* Cells of points.csv after those that vary, as report_csv_head writes them. */
-enum {
-    CELL_POLICY,
-    CELL_METHOD,
-    CELL_ROUNDS,
-    CELL_SMS,
-    CELL_LAYER_US,
-    CELL_GAIN_PCT = CELL_LAYER_US + 2,
-    CELL_KNOBS = 16
-};
-
 static void best_line(const struct writer *w, const struct journal_point *p)
 {
     char row[JOURNAL_ROW_MAX], *cells[CELLS_MAX];
-    int vary = vary_count(w->c), n;
+    int vary = points_line_vary(w->c), n;
 
     memcpy(row, p->row, sizeof row);
-    n = cells_split(row, cells);
+    n = points_line_split(row, cells);
     for (int i = 0; i < n; i++)
         fprintf(w->best.f, "%s%s", i ? "," : "", i == vary + CELL_POLICY ? p->name : cells[i]);
     fputc('\n', w->best.f);
@@ -227,10 +188,10 @@ static void picture_line(const struct writer *w, struct picture *p, const struct
                          double gain_pct)
 {
     char text[JOURNAL_ROW_MAX], *cells[CELLS_MAX];
-    int vary = vary_count(w->c);
+    int vary = points_line_vary(w->c);
 
     memcpy(text, row->row, sizeof text);
-    cells_split(text, cells);
+    points_line_split(text, cells);
     fprintf(p->csv.f, "%d,%d,", s->batch, s->nodes * s->gpus_per_node);
     if (p->y && strcmp(p->ycol, "ep"))
         fprintf(p->csv.f, "%s,", p->y->values[axis_value(w->c, p->y, w->scenario)]);
@@ -331,6 +292,7 @@ static int point_write(void *self, const struct journal_point *p)
             w->heat_entry = entry;
             w->heat_gain = p->gain_pct;
             w->heat_scenario = scenario;
+            memcpy(w->heat_name, p->name, sizeof w->heat_name);
         }
     }
     return err;
@@ -350,12 +312,13 @@ static int heat_note(void *self, const struct journal_point *p)
 {
     struct heat *h = self;
     char row[JOURNAL_ROW_MAX], *cells[CELLS_MAX];
-    int vary = vary_count(h->w->c), rounds, sms, i = 0;
+    int vary = points_line_vary(h->w->c), rounds, sms, i = 0;
 
-    if (heat_entry_of(h->w->c, p->index) != h->w->heat_entry)
+    if (heat_entry_of(h->w->c, p->index) != h->w->heat_entry ||
+        strcmp(p->name, h->w->heat_name) != 0)
         return 0;
     memcpy(row, p->row, sizeof row);
-    cells_split(row, cells);
+    points_line_split(row, cells);
     rounds = atoi(cells[vary + CELL_ROUNDS]);
     sms = atoi(cells[vary + CELL_SMS]);
     while (i < h->num && (h->cell[i].rounds != rounds || h->cell[i].sms != sms))
@@ -403,8 +366,8 @@ static int heatmap_write(struct writer *w, struct journal *j, bool draw)
     if (err || !draw)
         return err;
     report_scenario_words(w->c, w->heat_scenario, words, sizeof words);
-    snprintf(title, sizeof title, "%s: gain of %s%s%s", w->c->name,
-             w->c->policies[w->heat_entry].policy->name, *words ? ", " : "", words);
+    snprintf(title, sizeof title, "%s: gain of %s%s%s", w->c->name, w->heat_name,
+             *words ? ", " : "", words);
     err = path_of(w, "heatmap.csv", csv);
     if (!err)
         err = path_of(w, "heatmap", out);
@@ -480,219 +443,5 @@ int sweep_report_write(const struct config *c, struct journal *j, const char *fo
     for (int i = 0; i < w->num_pictures; i++)
         file_abort(&w->pictures[i].csv);
     free(w);
-    return err;
-}
-
-/* Reads FOLDER/NAME line by line, the head first. */
-static int lines_each(const char *folder, const char *name,
-                      int (*fn)(void *self, char *line, bool head), void *self)
-{
-    char path[PATH_SIZE], *line = NULL;
-    size_t size = 0;
-    bool head = true;
-    ssize_t n;
-    FILE *f;
-    int err = 0;
-
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    f = fopen(path, "re");
-    if (!f) {
-        log_error("%s: cannot open: %s", path, strerror(errno));
-        return ERR_IO;
-    }
-    for (; !err && (n = getline(&line, &size, f)) > 0; head = false) {
-        if (line[n - 1] == '\n')
-            line[n - 1] = '\0';
-        err = fn(self, line, head);
-    }
-    free(line);
-    fclose(f);
-    return err;
-}
-
-/* The table: of consecutive lines of best.csv with equal first cells, the one that gains most. */
-struct table {
-    const struct config *c;
-    FILE *f;
-    char where[512], best[JOURNAL_ROW_MAX];
-    double gain_pct;
-    size_t scenarios;
-};
-
-/* Prints the knobs that are worth a reader's time: those that are not at their defaults, and not
- * the method, which stands in the policy's name. */
-static void knobs_print(const char *name, const char *text, FILE *f)
-{
-    char policy_name[32], usual[512];
-    const struct policy *policy;
-    struct knobs dflt;
-
-    snprintf(policy_name, sizeof policy_name, "%.*s", (int)strcspn(name, " "), name);
-    policy = policy_find(policy_name);
-    if (policy) {
-        knobs_default(policy, &dflt);
-        policy_knobs_text(policy, &dflt, usual + 1, sizeof usual - 1);
-    }
-    usual[0] = ' ';
-    for (const char *at = text; *at; at += strspn(at, " ")) {
-        char word[80];
-        int len = (int)strcspn(at, " ");
-        bool main_knob = !strncmp(at, "num_", 4) || !strncmp(at, "combine_num_sms", 15);
-
-        snprintf(word, sizeof word, " %.*s", len, at);
-        if (!policy || main_knob ||
-            (strncmp(at, "overlap_method", 14) != 0 && !strstr(usual, word)))
-            fprintf(f, " %.*s", len, at);
-        at += len;
-    }
-}
-
-static void table_flush(struct table *t)
-{
-    char *cells[CELLS_MAX];
-    int vary = vary_count(t->c);
-
-    if (!*t->best)
-        return;
-    if (t->scenarios++ < TABLE_MAX) {
-        cells_split(t->best, cells);
-        for (int i = 0; i < vary; i++)
-            fprintf(t->f, " %*s", i ? 16 : 7, cells[i]);
-        fprintf(t->f, "  %-20s %10s %+7.1f%% ", cells[vary + CELL_POLICY],
-                cells[vary + CELL_LAYER_US], t->gain_pct);
-        if (t->gain_pct > 0)
-            knobs_print(cells[vary + CELL_POLICY], cells[vary + CELL_KNOBS], t->f);
-        fprintf(t->f, "%s\n", t->gain_pct > 0 ? "" : " do not overlap with the values tried");
-    }
-    *t->best = '\0';
-}
-
-static void table_head(struct table *t, char **cells)
-{
-    for (int i = 0; i < vary_count(t->c); i++) {
-        const char *dot = strrchr(cells[i], '.');
-
-        fprintf(t->f, " %*s", i ? 16 : 7, dot ? dot + 1 : cells[i]);
-    }
-    fprintf(t->f, "  %-20s %10s %8s  %s\n", "best policy", "layer us", "gain", "knobs");
-}
-
-static int table_line(void *self, char *line, bool head)
-{
-    struct table *t = self;
-    char copy[JOURNAL_ROW_MAX], where[512] = "", *cells[CELLS_MAX];
-    int vary = vary_count(t->c), n;
-    double gain;
-    size_t at = 0;
-
-    snprintf(copy, sizeof copy, "%s", line);
-    n = cells_split(copy, cells);
-    if (head) {
-        table_head(t, cells);
-        return 0;
-    }
-    if (n <= vary + CELL_KNOBS)
-        return ERR_DATA;
-    for (int i = 0; i < vary && at < sizeof where; i++)
-        at += (size_t)snprintf(where + at, sizeof where - at, "%s,", cells[i]);
-    if (strcmp(where, t->where))
-        table_flush(t);
-    memcpy(t->where, where, sizeof where);
-    gain = strtod(cells[vary + CELL_GAIN_PCT], NULL);
-    if (!*t->best || gain > t->gain_pct) {
-        snprintf(t->best, sizeof t->best, "%s", line);
-        t->gain_pct = gain;
-    }
-    return 0;
-}
-
-int sweep_report_table(const struct config *c, const char *folder, FILE *f)
-{
-    struct table *t = calloc(1, sizeof *t);
-    int err;
-
-    if (!t)
-        return ERR_NOMEM;
-    t->c = c;
-    t->f = f;
-    report_head(c, f);
-    report_basis(c, false, f);
-    err = lines_each(folder, "best.csv", table_line, t);
-    table_flush(t);
-    if (t->scenarios > TABLE_MAX)
-        fprintf(f, "  ... and %zu more: %s/best.csv\n", t->scenarios - TABLE_MAX, folder);
-    free(t);
-    return err;
-}
-
-static int csv_line(void *self, char *line, bool head)
-{
-    (void)head;
-    return fprintf(self, "%s\n", line) < 0 ? ERR_IO : 0;
-}
-
-int sweep_report_csv(const char *folder, FILE *f)
-{
-    return lines_each(folder, "points.csv", csv_line, f);
-}
-
-struct json_lines {
-    FILE *f;
-    char head[JOURNAL_ROW_MAX], *keys[CELLS_MAX];
-    int num_keys;
-    bool any;
-};
-
-/* A cell as JSON: a number where it is one, else text without its quotes. */
-static json_t *cell_json(char *cell)
-{
-    char *end;
-    double v = strtod(cell, &end);
-    size_t len = strlen(cell);
-
-    if (end != cell && !*end)
-        return strpbrk(cell, ".eEn") ? json_real(v) : json_integer(strtoll(cell, NULL, 10));
-    if (len > 1 && cell[0] == '"' && cell[len - 1] == '"')
-        return json_stringn(cell + 1, len - 2);
-    return json_string(cell);
-}
-
-static int json_line(void *self, char *line, bool head)
-{
-    struct json_lines *l = self;
-    char *cells[CELLS_MAX];
-    json_t *j;
-    int n;
-
-    if (head) {
-        snprintf(l->head, sizeof l->head, "%s", line);
-        l->num_keys = cells_split(l->head, l->keys);
-        return 0;
-    }
-    j = json_object();
-    n = cells_split(line, cells);
-    for (int i = 0; i < n && i < l->num_keys; i++)
-        json_object_set_new(j, l->keys[i], cell_json(cells[i]));
-    fprintf(l->f, "%s\n  ", l->any ? "," : "");
-    json_dumpf(j, l->f, JSON_REAL_PRECISION(9) | JSON_COMPACT);
-    l->any = true;
-    json_decref(j);
-    return 0;
-}
-
-int sweep_report_json(const struct config *c, const char *folder, FILE *f)
-{
-    struct json_lines *l = calloc(1, sizeof *l);
-    int err;
-
-    if (!l)
-        return ERR_NOMEM;
-    l->f = f;
-    fprintf(f, "{\n");
-    report_json_head(c, f);
-    fprintf(f, " \"results\": [");
-    err = lines_each(folder, "points.csv", json_line, l);
-    fprintf(f, "\n ]\n}\n");
-    free(l);
     return err;
 }

@@ -5,8 +5,9 @@
 #define PEOSIM_REPORT_SWEEP_H
 
 #include <stdbool.h>
-#include <stdio.h>
+#include <stddef.h>
 
+#include "report/record.h"
 #include "study/config.h"
 #include "study/journal.h"
 
@@ -14,10 +15,8 @@
  * which is drawn where draw is true. *rows: how many points there are. */
 int sweep_report_write(const struct config *c, struct journal *j, const char *folder, bool draw,
                        size_t *rows);
-/* From FOLDER/points.csv and best.csv, to f. */
-int sweep_report_table(const struct config *c, const char *folder, FILE *f);
-int sweep_report_csv(const char *folder, FILE *f);
-/* {"version", "config", "config_hash", "profile", "seed", "results": [a point, ...]} */
-int sweep_report_json(const struct config *c, const char *folder, FILE *f);
+/* From those files: for people the best policy of each scenario, else every point, in the columns
+ * that `peosim run` has. */
+int sweep_report(const struct config *c, const char *folder, struct record *r);
 
 #endif

@@ -12,6 +12,32 @@
 
 /* Rows of the table of ops; --json has them all. */
 enum { ROWS_MAX = 24 };
+/* What the bound is made of. */
+static void bound_write(const struct grid_point *p, struct record *r)
+{
+    static const char *const body[BOUND_BY_COUNT] = {
+        [BOUND_SMS] = "expert work on its SMs",
+        [BOUND_NIC_OUT] = "bytes out of its NIC",
+        [BOUND_NIC_IN] = "bytes into its NIC",
+        [BOUND_NVLINK_OUT] = "bytes out over NVLink",
+        [BOUND_NVLINK_IN] = "bytes in over NVLink",
+        [BOUND_ALL_SMS] = "work on the SMs",
+        [BOUND_PHYSICAL] = "FLOPs and bytes at nominal rates",
+    };
+    const struct bound *b = &p->bound;
+    char rank[32] = "";
+
+    if (!(b->us > 0))
+        return;
+    if (b->rank >= 0)
+        snprintf(rank, sizeof rank, "rank %d: ", b->rank);
+    record_note(r,
+                "any schedule of these kernels: %.1f us or more, this one is within %.1f%%\n"
+                "  of which %s%.1f before, %.1f %s, %.1f after (docs/bound.md)\n",
+                b->us, bound_gap_pct(b, p->ev.layer_us), rank, b->head_us, b->body_us, body[b->by],
+                b->tail_us);
+}
+
 static void point_write(const struct config *c, const struct why *w, struct record *r)
 {
     char name[24], knobs[256], words[256];
@@ -26,6 +52,7 @@ static void point_write(const struct config *c, const struct why *w, struct reco
     if (w->point.ev.moe_us > 0)
         record_note(r, "its MoE part alone: %.1f us, %+.1f%%\n", w->point.ev.moe_us,
                     w->point.ev.moe_gain_pct);
+    bound_write(&w->point, r);
 }
 
 /* "nic 30.1, sm 12.0": parts of a time, the largest first, those under 1% of it left out. */
@@ -212,6 +239,14 @@ static void members_write(const struct config *c, const struct why *w, struct re
     record_member(r, "layer_us", json_real(w->point.ev.layer_us));
     record_member(r, "none_us", json_real(w->point.ev.none_us));
     record_member(r, "gain_pct", json_real(w->point.ev.gain_pct));
+    if (w->point.bound.us > 0) {
+        record_member(r, "lower_bound_us", json_real(w->point.bound.us));
+        record_member_text(r, "bound_by", bound_by_name(w->point.bound.by));
+        record_member(r, "bound_parts_us",
+                      json_pack("{s:f,s:f,s:f}", "head", w->point.bound.head_us, "body",
+                                w->point.bound.body_us, "tail", w->point.bound.tail_us));
+        record_member(r, "physical_bound_us", json_real(w->point.bound.physical_us));
+    }
     record_member(r, "slowest_rank", json_integer(w->point.ev.metrics.slowest_rank));
     record_member(r, "critical_path_us", part_json(&w->total));
 }

@@ -164,7 +164,7 @@ bool engine_drafts(const struct engine *e, const struct e2e_row *row,
 static double kernels_us(const double *v, const struct step_parts *p)
 {
     return v[ENGINE_ATTN] * (p->core_us + p->attn_us) + v[ENGINE_EXPERTS] * p->experts_us +
-           v[ENGINE_COMM] * p->comm_us + p->dense_us + p->launch_us;
+           v[ENGINE_GATE] * p->gate_us + v[ENGINE_COMM] * p->comm_us + p->dense_us + p->launch_us;
 }
 
 double engine_step_us(const double *v, const struct step_parts *p, int layers, double requests)

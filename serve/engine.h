@@ -10,9 +10,10 @@
 /* Name, unit, usual value, least, most, scale of its prior, what it is. */
 #define ENGINE_PARAMS(X)                                                                           \
     /* measured modules hold launches that a CUDA graph hides, so these may be below 1 */          \
-    X(ATTN, "attention", "", 1, 0.1, 2, 0.5, "projections and cache reads, times measured ones")   \
-    X(EXPERTS, "experts", "", 1, 0.3, 2.5, 0.5, "the expert layer, times the measured one")        \
-    X(COMM, "collectives", "", 1, 0.1, 3, 0.5, "all-reduces and exchanges, times measured ones")   \
+    X(ATTN, "attention", "", 0.5, 0.1, 2, 0.5, "projections and cache reads, times measured ones") \
+    X(EXPERTS, "experts", "", 1.2, 0.3, 2.5, 0.5, "the expert layer, times the measured one")      \
+    X(GATE, "gate", "", 0.5, 0, 2, 0.5, "the gate and its choice, times the law's")                \
+    X(COMM, "collectives", "", 1.1, 0.1, 3, 0.5, "all-reduces and exchanges, times measured ones") \
     X(LAYER_US, "layer_us", "us", 3, -10, 60, 10, "small kernels of a layer that no law has")      \
     X(STEP_MS, "step_ms", "ms", 0.3, 0, 6, 0.5, "scheduling, sampling and launch of a step")       \
     X(REQUEST_US, "request_us", "us", 2, 0, 50, 5, "the same for each request of the step")        \

@@ -106,6 +106,7 @@ static void scale(struct step_parts *p, double by)
     p->core_us *= by;
     p->attn_us *= by;
     p->experts_us *= by;
+    p->gate_us *= by;
     p->comm_us *= by;
     p->dense_us *= by;
     p->launch_us *= by;

@@ -16,8 +16,10 @@ enum { MAX_ITER = 200, FEW_ROWS = 10, TTFT_FIRST = ENGINE_START_MS };
 #define TTFT_LOSS 0.2
 /* Weight of the priors, in rows of an error as large as the loss: at the usual values, and of an
  * engine at the common ones. */
-#define USUAL_WEIGHT  0.1
-#define COMMON_WEIGHT 0.5
+#define USUAL_WEIGHT  1.5
+#define COMMON_WEIGHT 1.5
+/* Engines do differ in how they queue, and rows say much of it: the same of what TTFT has alone. */
+#define QUEUE_WEIGHT 0.2
 
 struct problem {
     const struct judged_row **row;
@@ -122,6 +124,7 @@ static int fit_rows(const struct judged_row **row, size_t n, double weight, doub
     memcpy(p.v, v, sizeof p.v);
     p.first = TTFT_FIRST;
     p.num = ENGINE_PARAM_COUNT - TTFT_FIRST;
+    p.weight = fmin(weight, QUEUE_WEIGHT);
     return solve(&p, v, std_err);
 }
 

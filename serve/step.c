@@ -13,6 +13,9 @@ enum { TOKEN_CELLS = 48, CONTEXT_CELLS = 24, CONTEXT_UNIT = 256, PROMPT_UNIT = 6
 /* Ranks from which experts are spread with an all-to-all instead of collectives of all tokens. */
 enum { WIDE_RANKS = 9 };
 enum { NODE_GPUS = 8 };
+/* Layers differ in their popular experts: where the fullest rank decides and tokens are few, the
+ * mean over so many draws stands for them. */
+enum { DRAWS = 4, DRAW_TOKENS = 256 };
 /* Trained gates favour some experts: few tokens choose fewer distinct ones than an even choice
  * would, and the fullest rank of an expert-parallel layer has more. Wide expert parallelism is run
  * with copies of popular experts, so there an even choice stands. */
@@ -37,7 +40,8 @@ struct step_model {
 
 double step_parts_sum(const struct step_parts *p)
 {
-    return p->core_us + p->attn_us + p->experts_us + p->comm_us + p->dense_us + p->launch_us;
+    return p->core_us + p->attn_us + p->experts_us + p->gate_us + p->comm_us + p->dense_us +
+           p->launch_us;
 }
 
 static bool is_wide(const struct serve_pool *p)
@@ -234,22 +238,55 @@ static void parts_of(const struct pass_result *r, struct step_parts *out)
 
     out->core_us = k[OP_ATTN_CORE];
     out->attn_us = k[OP_ATTN_PROJ] + k[OP_ATTN_OUT];
-    out->experts_us = k[OP_ROUTER] + k[OP_EXPERTS] + k[OP_GEMM_UP] + k[OP_ACT_QUANT] +
-                      k[OP_GEMM_DOWN] + k[OP_PERMUTE] + k[OP_UNPERMUTE];
+    out->gate_us = k[OP_ROUTER];
+    out->experts_us = k[OP_EXPERTS] + k[OP_GEMM_UP] + k[OP_ACT_QUANT] + k[OP_GEMM_DOWN] +
+                      k[OP_PERMUTE] + k[OP_UNPERMUTE];
     out->dense_us = k[OP_MLP_UP] + k[OP_MLP_ACT] + k[OP_MLP_DOWN] + k[OP_LM_HEAD];
     out->launch_us = r->launch_us;
-    out->comm_us = fmax(r->step_us - out->core_us - out->attn_us - out->experts_us - out->dense_us -
-                            out->launch_us,
+    out->comm_us = fmax(r->step_us - out->core_us - out->attn_us - out->experts_us - out->gate_us -
+                            out->dense_us - out->launch_us,
                         0);
+}
+
+static void mix(struct step_parts *a, double wa, const struct step_parts *b, double wb)
+{
+    a->core_us = a->core_us * wa + b->core_us * wb;
+    a->attn_us = a->attn_us * wa + b->attn_us * wb;
+    a->experts_us = a->experts_us * wa + b->experts_us * wb;
+    a->gate_us = a->gate_us * wa + b->gate_us * wb;
+    a->comm_us = a->comm_us * wa + b->comm_us * wb;
+    a->dense_us = a->dense_us * wa + b->dense_us * wb;
+    a->launch_us = a->launch_us * wa + b->launch_us * wb;
+}
+
+static int draws_mean(struct step_model *m, const struct scenario *s, const struct knobs *k,
+                      int draws, struct step_parts *out)
+{
+    int err = evaluate_check(m->e, s, m->policy, k, m->why, sizeof m->why);
+
+    *out = (struct step_parts){0};
+    for (int d = 0; d < draws && !err; d++) {
+        struct scenario drawn = *s;
+        struct step_parts parts;
+        struct pass_result r;
+
+        drawn.draw += d;
+        drawn.seed += d;
+        err = pass_run(m->e, &drawn, m->policy, k, false, &r);
+        if (err)
+            return err;
+        parts_of(&r, &parts);
+        mix(out, 1, &parts, 1.0 / draws);
+        m->passes++;
+    }
+    return err;
 }
 
 static int pass_simulate(struct step_model *m, bool prompt, int tokens, int context,
                          struct step_parts *out)
 {
     struct scenario s = m->s;
-    struct pass_result r;
     struct knobs k;
-    int err;
 
     s.batch = batch_of(m, tokens, prompt);
     s.phase = prompt ? PHASE_OF_PREFILL : PHASE_OF_DECODE;
@@ -260,13 +297,8 @@ static int pass_simulate(struct step_model *m, bool prompt, int tokens, int cont
         s.context_len = context;
     }
     knobs_set(m, tokens, &k);
-    err = evaluate_check(m->e, &s, m->policy, &k, m->why, sizeof m->why);
-    if (!err)
-        err = pass_run(m->e, &s, m->policy, &k, false, &r);
-    if (!err)
-        parts_of(&r, out);
-    m->passes++;
-    return err;
+    return draws_mean(m, &s, &k, !prompt && m->pool->ep > 1 && tokens <= DRAW_TOKENS ? DRAWS : 1,
+                      out);
 }
 
 static int cell_of(struct step_model *m, bool prompt, int i, int j, const struct step_parts **out)
@@ -281,16 +313,6 @@ static int cell_of(struct step_model *m, bool prompt, int i, int j, const struct
     c->known = !err;
     *out = &c->parts;
     return err;
-}
-
-static void mix(struct step_parts *a, double wa, const struct step_parts *b, double wb)
-{
-    a->core_us = a->core_us * wa + b->core_us * wb;
-    a->attn_us = a->attn_us * wa + b->attn_us * wb;
-    a->experts_us = a->experts_us * wa + b->experts_us * wb;
-    a->comm_us = a->comm_us * wa + b->comm_us * wb;
-    a->dense_us = a->dense_us * wa + b->dense_us * wb;
-    a->launch_us = a->launch_us * wa + b->launch_us * wb;
 }
 
 /* Between contexts j and j + 1. */

@@ -11,7 +11,8 @@
 struct step_parts {
     double core_us;    /* attention over the cache: grows with the context */
     double attn_us;    /* projections and norms */
-    double experts_us; /* routed and shared experts, gate */
+    double experts_us; /* routed and shared experts */
+    double gate_us;    /* scores of the experts and the choice among them */
     double comm_us;    /* collectives and exchanges */
     double dense_us;   /* dense layers' FFN, output head, embedding */
     double launch_us;  /* gaps between kernels */

@@ -253,6 +253,7 @@ struct frame {
     struct ends d, r;
     double arrive_ns; /* rows of a first round are there */
     double first_ns;  /* the first rows back are on a link */
+    double back_ns;   /* the last kernels' own time behind the experts */
 };
 
 static struct frame frame_of(const struct calc *c, const struct bound_net *net)
@@ -262,9 +263,12 @@ static struct frame frame_of(const struct calc *c, const struct bound_net *net)
     double gap = c->cost->graph_gap_ns;
 
     f.arrive_ns = f.t.before_ns + gap + f.d.both_ns + (c->family.period ? 0 : net->latency_ns);
-    f.first_ns = f.arrive_ns + gap + first_done_ns(c) + f.r.send_ns;
-    if (!c->family.signals)
-        f.first_ns += gap;
+    f.first_ns = f.arrive_ns + gap + first_done_ns(c);
+    f.back_ns = f.r.recv_ns; /* a send that follows tiles starts beside their GEMM */
+    if (!c->family.signals) {
+        f.first_ns += gap + f.r.send_ns;
+        f.back_ns = gap + f.r.both_ns;
+    }
     return f;
 }
 
@@ -276,7 +280,7 @@ static double rank_bound(const struct calc *c, const struct frame *f,
     struct experts x = experts_of(c, rank, 0, c->plan->experts_per_rank);
     double gap = c->cost->graph_gap_ns, idle;
     double head = f->arrive_ns + gap + x.up_ns + (c->family.period ? 0 : net->first_in_ns);
-    double tail = f->r.both_ns + net->last_out_ns + f->t.after_ns + (c->family.signals ? 0 : gap);
+    double tail = f->back_ns + net->last_out_ns + f->t.after_ns;
 
     idle = head - f->t.before_ns + tail;
     if (!c->family.period)

@@ -116,8 +116,18 @@ static int point_done(struct shared *w, size_t index, const struct grid_point *p
     return err;
 }
 
+/* before: a point of the same scenario whose bound is known, or NULL. */
+static int bound_fill(struct evaluator *e, const struct scenario *s,
+                      const struct grid_point *before, struct grid_point *p)
+{
+    if (!before || !bound_same(&before->knobs, before->policy, &p->knobs, p->policy))
+        return bound_of(e, s, p->policy, &p->knobs, &p->bound);
+    p->bound = before->bound;
+    return 0;
+}
+
 static int point_run(struct evaluator *e, const struct config *c, const struct scenario *s,
-                     size_t index, struct grid_point *p)
+                     size_t index, const struct grid_point *before, struct grid_point *p)
 {
     size_t per = config_num_points_per_scenario(c);
     char why[200];
@@ -132,12 +142,15 @@ static int point_run(struct evaluator *e, const struct config *c, const struct s
     p->skipped = err == ERR_INFEASIBLE;
     if (p->skipped)
         return 0;
-    return err ? err : grid_evaluate(e, s, p->policy, &p->knobs, &p->ev);
+    if (!err)
+        err = grid_evaluate(e, s, p->policy, &p->knobs, &p->ev);
+    return err ? err : bound_fill(e, s, before, p);
 }
 
 static int chunk_run(struct shared *w, struct evaluator *e, size_t chunk)
 {
     const struct config *c = w->work->config;
+    struct grid_point before = {.skipped = true};
     size_t first, count;
     struct scenario s;
     int err;
@@ -151,7 +164,9 @@ static int chunk_run(struct shared *w, struct evaluator *e, size_t chunk)
 
         if (w->work->have && w->work->have(w->work->self, i))
             continue;
-        err = point_run(e, c, &s, i, &p);
+        err = point_run(e, c, &s, i, before.skipped ? NULL : &before, &p);
+        if (!err && !p.skipped)
+            before = p;
         err = point_done(w, i, &p, err);
     }
     scenario_free(&s);
@@ -357,52 +372,25 @@ static void left_fill(struct grid *g)
     }
 }
 
-/* The bounds of all points of a scenario: one for those of a policy whose ops are the same. */
-static int bounds_fill(struct grid *g, struct evaluator *e, const struct scenario *s, size_t i)
-{
-    size_t per = config_num_points_per_scenario(g->config);
-    struct grid_point *p = g->points + i * per;
-    int err = 0;
+enum { LAST_TASKS = GRID_ROWS_MAX }; /* of a scenario */
 
-    for (size_t j = 0; j < per && !err; j++) {
-        size_t like = 0;
-
-        if (p[j].skipped)
-            continue;
-        while (like < j && (p[like].skipped ||
-                            !bound_same(&p[like].knobs, p[like].policy, &p[j].knobs, p[j].policy)))
-            like++;
-        if (like < j)
-            p[j].bound = p[like].bound;
-        else
-            err = bound_of(e, s, p[j].policy, &p[j].knobs, &p[j].bound);
-    }
-    return err;
-}
-
-enum { LAST_TASKS = GRID_ROWS_MAX + 1 }; /* of a scenario */
-
-/* Of every row of a table the MoE part alone, too; and the bounds of the scenario. */
+/* Of every row of a table the MoE part alone, too. */
 static int last_task(void *self, struct evaluator *e, size_t i)
 {
     struct grid *g = self;
     const struct grid_point *rows[GRID_ROWS_MAX];
     size_t scenario = i / LAST_TASKS;
     int n = grid_rows(g, scenario, rows), row = (int)(i % LAST_TASKS), err;
+    struct grid_point *p;
     struct scenario s;
 
-    if (row >= n && row < GRID_ROWS_MAX)
+    if (row >= n)
         return 0;
     err = config_scenario(g->config, scenario, &s);
     if (err)
         return err;
-    if (row < n) {
-        struct grid_point *p = &g->points[rows[row] - g->points];
-
-        err = evaluate_moe_part(e, &s, p->policy, &p->knobs, &p->ev);
-    } else {
-        err = bounds_fill(g, e, &s, scenario);
-    }
+    p = &g->points[rows[row] - g->points];
+    err = evaluate_moe_part(e, &s, p->policy, &p->knobs, &p->ev);
     scenario_free(&s);
     return err;
 }

@@ -11,6 +11,8 @@ const char *map_sure_name(enum map_sure sure);
 /* Margins from which a lead is likely, and clear; percent of the layer without overlap. */
 #define MAP_LIKELY_PCT 3.0
 #define MAP_CLEAR_PCT  10.0
+/* Where the winner is within so much of any schedule of its kernels, no tuning helps. */
+#define MAP_TUNED_PCT 10.0
 
 struct map_cell {
     size_t scenario;

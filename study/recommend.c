@@ -163,6 +163,8 @@ static int last_task(void *self, struct evaluator *e, size_t i)
     }
     if (!err && u.found->found)
         err = evaluate_moe_part(e, &u.s, u.policy, &u.found->knobs, &u.found->ev);
+    if (!err && u.found->found)
+        err = bound_of(e, &u.s, u.policy, &u.found->knobs, &u.found->bound);
     scenario_free(&u.s);
     return err;
 }

@@ -12,6 +12,7 @@
 #ifndef PEOSIM_STUDY_SEARCH_H
 #define PEOSIM_STUDY_SEARCH_H
 
+#include "study/bound.h"
 #include "study/config.h"
 #include "study/evaluate.h"
 
@@ -42,6 +43,7 @@ struct search_result {
     bool found; /* false: no knobs can run */
     struct knobs knobs;
     struct evaluation ev;
+    struct bound bound; /* recommend: of any schedule of its kernels */
     struct search_flat flat[SEARCH_MAX_DIMS];
     int num_flat;
     size_t simulations;

@@ -37,6 +37,11 @@ struct validate_set {
  * point of the configuration), ERR_PARSE, ERR_NOTFOUND. */
 int validate_read(struct validate_set *v, const char *folder);
 
+/* Was the folder measured as `want` (report/validate_files.h)? ERR_USAGE (logged): as something
+ * else. */
+#define VALIDATE_KEY_FILE "measured-as.txt"
+int validate_key_check(const char *folder, const char *want);
+
 /* "", or why the point's time is no steady one: any of "spread" (p95 over VALIDATE_SPREAD times the
  * median), "shared", "throttled", joined by +. Such points are shown, marked, and in no summary. */
 #define VALIDATE_SPREAD 1.3

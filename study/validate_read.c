@@ -206,3 +206,22 @@ int validate_read(struct validate_set *v, const char *folder)
     snprintf(v->versions, sizeof v->versions, "an earlier run, read from %.200s", folder);
     return err ? err : ops_read(v, folder);
 }
+
+int validate_key_check(const char *folder, const char *want)
+{
+    char path[1024], have[256] = "";
+    FILE *f;
+
+    snprintf(path, sizeof path, "%s/" VALIDATE_KEY_FILE, folder);
+    f = fopen(path, "r");
+    if (f && fgets(have, sizeof have, f))
+        have[strcspn(have, "\n")] = '\0';
+    if (f)
+        fclose(f);
+    if (strcmp(have, want) == 0)
+        return 0;
+    log_error("%s: what is there was measured as '%s', this run measures as '%s'; without --resume "
+              "it begins anew",
+              path, have, want);
+    return ERR_USAGE;
+}

@@ -166,6 +166,8 @@ static int timeline(struct why *w, const struct scenario *s)
     if (!err)
         err = ops_fill(w, trace, plan, path_us);
     if (!err)
+        err = bound_of(e, s, w->point.policy, &w->point.knobs, &w->point.bound);
+    if (!err)
         err = evaluate_moe_part(e, s, w->point.policy, &w->point.knobs, &w->point.ev);
     free(path_us);
     trace_free(trace);

@@ -32,7 +32,7 @@ struct why_fix {
 };
 
 struct why {
-    struct grid_point point; /* with its evaluation */
+    struct grid_point point; /* with its evaluation and bound */
     struct why_part total;
     struct why_kind kind[OP_KIND_COUNT]; /* the largest first */
     int num_kinds;

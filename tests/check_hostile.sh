@@ -71,7 +71,7 @@ judge_trace() { # log, what
     extra=$(grep -a 'execve.*= 0$' "$1" | grep -avF "\"$peosim\"" | grep -avE 'execve\("/[a-z/]*/gnuplot"' | head -3)
     [ -z "$extra" ] || fail "$2: started $extra"
     extra=$(grep -aE '(O_WRONLY|O_RDWR|O_CREAT)|(mkdir|rename|unlink|symlink|link)[a-z0-9]*\(' "$1" |
-        grep -av ' = -1 ' | grep -aE '[^\\]"/' | grep -avF "\"$box/" | grep -avE '"/(dev/(null|tty|shm/)|proc/|var/cache/fontconfig/)' | head -3)
+        grep -av ' = -1 ' | grep -aE '[^\\]"/' | grep -avF "\"$box/" | grep -avE '"/(dev/(null|tty|shm/)|proc/|var/cache/fontconfig/)|\.gcda"' | head -3)
     [ -z "$extra" ] || fail "$2: wrote $extra"
 }
 

@@ -27,7 +27,7 @@ void cost_op_experts(const struct law_cost *c, const struct plan *plan, int rank
     const int32_t *rows = batch->rows + (size_t)rank * plan->experts_per_rank;
     struct law_fused in = {.dtype = o->dtype,
                            .gated = true,
-                           .experts = batch->routing->experts,
+                           .experts = o->chosen_among,
                            .hidden = o->k,
                            .inter = o->n};
 

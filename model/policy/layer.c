@@ -602,6 +602,7 @@ int layer_experts(struct layer_builder *b, int stream, int sms, int tokens_seen,
 
     op.rows = tokens_seen;
     op.shared_n = shared_n;
+    op.chosen_among = b->spec->router_experts;
     op.n = b->spec->model->inter;
     op.k = expert_hidden(b->spec->model);
     return add(b, &op, after);

@@ -84,9 +84,6 @@ static int first_step(struct build *b, const struct program_step *s, int data)
     if (s->kind == STEP_ATTENTION && has) {
         also_output(b);
         op = layer_attn_core(&b->b, b->stream[s->stream], s->sms[0], -1);
-        if (b->b.spec->attention_tp > 1)
-            op = layer_collective(&b->b, OP_REDUCE_SCATTER, b->stream[s->stream],
-                                  layer_comm_all(&b->b), layer_tp_bytes(&b->b), -1);
     }
     return op;
 }
@@ -250,6 +247,13 @@ static int program_fits(const struct layer_spec *spec, const struct knobs *k, ch
                                 sum, local);
     if (parts && spec->comm != COMM_LOW_LATENCY)
         return layer_infeasible(why, size, "the plan's rounds need the low-latency kernels");
+    for (int i = 0; spec->comm == COMM_NORMAL && i < p->num_steps; i++)
+        if (p->step[i].sms[0] % 2 &&
+            (p->step[i].kind == STEP_DISPATCH || p->step[i].kind == STEP_COMBINE))
+            return layer_infeasible(why, size, "normal kernels take an even number of SMs, not %d",
+                                    p->step[i].sms[0]);
+    if (spec->attention && spec->attention_tp > 1)
+        return layer_infeasible(why, size, "plan files know no tensor-parallel attention");
     if (layer_has_shared(spec) && program_find(p, STEP_SHARED, -1) < 0)
         return layer_infeasible(why, size, "the model has a shared expert, the plan none");
     if (spec->attention && program_find(p, STEP_ATTENTION, -1) < 0)

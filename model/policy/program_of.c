@@ -54,7 +54,9 @@ static void tail(struct program *p, const struct layer_spec *spec, int shared)
 
 static void of_none(const struct layer_spec *spec, const struct knobs *k, struct program *p)
 {
-    int N = spec->num_sms;
+    const struct plan_comm_traits *comm = plan_comm_traits(spec->comm);
+    bool held = comm->sms == COMM_SMS_HELD && spec->normal_num_sms < spec->num_sms;
+    int N = spec->num_sms, n = held ? spec->normal_num_sms : N;
 
     begin(p, spec, 1);
     stream(p, "main", 0);
@@ -63,14 +65,14 @@ static void of_none(const struct layer_spec *spec, const struct knobs *k, struct
         program_step_add(p, STEP_DISPATCH_SEND, 0, MAIN, N);
         program_step_add(p, STEP_DISPATCH_RECV, 0, MAIN, N);
     } else {
-        program_step_add(p, STEP_DISPATCH, -1, MAIN, N);
+        program_step_add(p, STEP_DISPATCH, -1, MAIN, n);
     }
     program_step_add(p, STEP_FFN, 0, MAIN, N);
     if (k->split_phases) {
         program_step_add(p, STEP_COMBINE_SEND, 0, MAIN, N);
         program_step_add(p, STEP_COMBINE_RECV, -1, MAIN, N);
     } else {
-        program_step_add(p, STEP_COMBINE, -1, MAIN, N);
+        program_step_add(p, STEP_COMBINE, -1, MAIN, n);
     }
     tail(p, spec, k->shared_expert);
 }
@@ -183,7 +185,7 @@ int program_of(const struct layer_spec *spec, const struct policy *policy, const
 {
     const struct plan_comm_traits *comm = plan_comm_traits(spec->comm);
 
-    if (comm->kernels != COMM_KERNELS_DEEPEP || comm->sms == COMM_SMS_HELD)
+    if (comm->kernels != COMM_KERNELS_DEEPEP || (spec->attention && spec->attention_tp > 1))
         return ERR_UNSUPPORTED;
     if (policy == &policy_none)
         of_none(spec, k, out);

@@ -74,6 +74,7 @@ static void test_closed_forms(void **state)
 
     (void)state;
     engine_usual(&e);
+    e.v[ENGINE_ATTN] = e.v[ENGINE_PROMPT] = 1;
     e.v[ENGINE_STEP_MS] = e.v[ENGINE_REQUEST_US] = 0;
     assert_true(fabs(serve_tpot_ms(e.v, &l) - (10 + 5 * 20 / 100.0)) < 1e-9);
     l.disagg = true;

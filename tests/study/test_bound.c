@@ -103,6 +103,32 @@ static void test_parts_sum_and_more_of_anything_never_raises_it(void **state)
     assert_true(bound_gap_pct(&a, 1.1 * a.us) > 9.99 && bound_gap_pct(&a, 1.1 * a.us) < 10.01);
 }
 
+/* A send that follows tiles starts beside the GEMM: its head was counted behind it, and a few
+ * points in ten thousand took less than that. */
+static void test_a_send_that_follows_tiles_begins_before_they_end(void **state)
+{
+    static const char *const sets[] = {
+        "model", "qwen3-30b", "cluster.profile", "h200-own", "cluster.nodes", "2",
+        "batch", "1",         "gemm_dtype",      "bf16",     "routing.kind",  "balanced",
+        NULL};
+    struct evaluation ev;
+    struct evaluator *e;
+    struct scenario s;
+    struct bound b;
+    struct knobs k;
+
+    (void)state;
+    assert_int_equal(evaluator_open(&e), 0);
+    scenario_of(&s, sets);
+    knobs_default(&policy_sbo, &k);
+    assert_int_equal(evaluate_settle(e, &s, &policy_sbo, &k), 0);
+    assert_int_equal(bound_of(e, &s, &policy_sbo, &k, &b), 0);
+    assert_int_equal(evaluate_point(e, &s, &policy_sbo, &k, -1, &ev, NULL, NULL), 0);
+    assert_true(b.us <= ev.layer_us);
+    scenario_free(&s);
+    evaluator_close(e);
+}
+
 /* Jitter shortens some kernels by chance. */
 static void test_nothing_is_proven_under_jitter(void **state)
 {
@@ -128,6 +154,7 @@ int main(void)
         cmocka_unit_test(test_no_random_point_beats_its_bound),
         cmocka_unit_test(test_tight_where_the_optimum_is_known),
         cmocka_unit_test(test_parts_sum_and_more_of_anything_never_raises_it),
+        cmocka_unit_test(test_a_send_that_follows_tiles_begins_before_they_end),
         cmocka_unit_test(test_nothing_is_proven_under_jitter),
     };
 

@@ -295,9 +295,12 @@ static void changes_know_the_context(void **state)
 static int plans_text(struct capacity *k, char *buf, size_t size)
 {
     FILE *f = fmemopen(buf, size, "w");
+    struct record r;
 
     assert_non_null(f);
-    capacity_report_plans(k, f);
+    record_open(&r, record_format_find("csv"), f);
+    capacity_report_plans(k, &r);
+    assert_int_equal(record_close(&r), 0);
     assert_int_equal(capacity_report_pareto(k, f), 0);
     return fclose(f);
 }

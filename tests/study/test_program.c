@@ -154,6 +154,10 @@ static void test_policies_as_plan_files_take_the_same_time(void **state)
                 for (k.launch_order = 0; k.launch_order < 2; k.launch_order++)
                     same_time(e, &s, &policy_peo, &k);
         s.program = NULL;
+        assert_int_equal(opt_set(scenario_options, &s, "comm", "normal", "test", 0), 0);
+        knobs_default(&policy_none, &k);
+        same_time(e, &s, &policy_none, &k);
+        s.program = NULL;
         scenario_free(&s);
         evaluator_close(e);
     }

@@ -97,7 +97,7 @@ static bool bounds_hold(const struct plan *plan, const struct hw_profile *p,
                         size_t size)
 {
     static struct bounds_load load;
-    double nic = bounds_nic_GBps(p, s), share, ns = ev->layer_us * 1e3, most = 0, sent;
+    double nic = bounds_nic_GBps(p, s), share, ns = ev->layer_us * 1e3, most = 0, sent, off;
     double nics = fmax(1, floor(hw_value(p, HW_NET_NICS_PER_GPU) * s->gpus_per_node + 0.5));
     double peak =
         hw_value(p, s->gemm_dtype == GEMM_TYPE_BF16 ? HW_GPU_BF16_TFLOPS : HW_GPU_FP8_TFLOPS);
@@ -120,8 +120,9 @@ static bool bounds_hold(const struct plan *plan, const struct hw_profile *p,
     /* A send that follows a GEMM brings its flags with every wave. */
     if (!bounds_plain(plan, s))
         return true;
-    if (sent < load.nic_bytes * (1 - 1e-9) ||
-        sent > load.nic_bytes * (1 + 1e-9) + load.flag_bytes * BOUNDS_WAVES)
+    off = plan->num_layers > 1 ? bounds_slack(plan) : 1e-9;
+    if (sent < load.nic_bytes * (1 - off) ||
+        sent > load.nic_bytes * (1 + off) + load.flag_bytes * BOUNDS_WAVES)
         return bounds_say(why, size, "bytes over NICs", sent, load.nic_bytes);
     return true;
 }
@@ -205,7 +206,9 @@ static bool bounds_fewer_waves(const struct plan *a, const struct hw_profile *at
     struct cost ca, cb;
     bool fewer = false;
 
-    if (cost_open(at, &ca) || cost_open(q, &cb) || a->num_ops != b->num_ops)
+    if (a->num_ops != b->num_ops)
+        return false;
+    if (cost_open(at, &ca) || cost_open(q, &cb))
         abort();
     for (int d = 0; d < a->num_deps; d++)
         for (int r = 0; r < a->ranks && a->deps[d].kind == DEP_UNIT; r++) {
@@ -229,7 +232,9 @@ static const char *bounds_slower_kernel(const struct plan *a, const struct hw_pr
     double most = 1e-6;
     const char *cause = NULL;
 
-    if (cost_open(at, &ca) || cost_open(q, &cb) || a->num_ops != b->num_ops)
+    if (a->num_ops != b->num_ops)
+        return "another plan"; /* experts per wave of a fused kernel follow its SMs */
+    if (cost_open(at, &ca) || cost_open(q, &cb))
         abort();
     for (int i = 0; i < a->num_ops; i++) {
         if (plan_op_kind_class(a->ops[i].kind) != OP_CLASS_COMPUTE)
