@@ -219,7 +219,7 @@ const struct fit_law fit_laws[] = {
      .cv = {FIT_CV_SHAPE, FIT_CV_SMS},
      .param = {{HW_DEDUP_COMB_FIXED_US, 1, 100},
                {HW_DEDUP_COMB_CTA_GBPS, 2, 500},
-               {HW_DEDUP_COMB_TOKEN_NS, 5, 50000}}},
+               {HW_DEDUP_COMB_TURN_NS, 50, 50000}}},
     {.name = "normal_notify",
      .rows = BIT(DATA_NORMAL_DISPATCH) | BIT(DATA_NORMAL_COMBINE),
      .min_nodes = 2,
