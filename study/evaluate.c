@@ -999,6 +999,7 @@ static int steady_simulate(struct evaluator *e, const struct scenario *s, const 
     if (!err && change > STEADY_WITHIN) {
         unsteady_note(e, *plan, change);
         err = unsteady_measure(*trace, *plan, out);
+        out->unsteady = true;
     }
     return err;
 }
