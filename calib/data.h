@@ -34,10 +34,12 @@ enum data_law {
     DATA_EAGER_LAUNCH,
     DATA_FLAG,
     DATA_INTERFERENCE,
-    DATA_STRETCH,     /* a part of an exchange beside a grouped GEMM */
-    DATA_A2A_BESIDE,  /* library all-to-alls and a grouped GEMM beside each other */
-    DATA_ROUTER,      /* top-k selection behind the gate GEMM, with the gap between them */
-    DATA_A2A,         /* a library all-to-all with its pack and unpack */
+    DATA_STRETCH,        /* a part of an exchange beside a grouped GEMM */
+    DATA_A2A_BESIDE,     /* library all-to-alls and a grouped GEMM beside each other */
+    DATA_ROUTER,         /* top-k selection behind the gate GEMM, with the gap between them */
+    DATA_A2A,            /* a library all-to-all with its pack and unpack */
+    DATA_DEDUP_DISPATCH, /* our own exchange of one row per token and rank */
+    DATA_DEDUP_COMBINE,
     DATA_ATTN_CORE,   /* rows query tokens attend to `tokens` keys; groups = heads; k, n = widths of
                          key and value; bytes = KV cache read */
     DATA_ATTN_SIDE,   /* norms, rotary embedding, cache write: rows, bytes moved */
@@ -79,10 +81,14 @@ struct data_row {
     double beside;          /* DATA_PEO: share of its time with a kernel of the other class */
     bool unpaired;          /* DATA_PEO: that is a GEMM without clusters */
     int beside_ctas;        /* DATA_PEO, GEMM: of the kernel it started beside; 0 = none */
-    int block_m;            /* grouped: rows of a tile, forced; 0 = the kernel's own choice */
-    double skew;            /* grouped: expert_rows by a power law of this exponent; the kernel was
-                               told each expert's rows */
-    int hot_rows;           /* low latency: most messages for one expert from one rank; 0 = even */
+    double since_us;    /* DATA_PEO, dispatch receive: it began so long after its rank's own send,
+                           which    ran beside a GEMM; 0 = all sends were over */
+    double send_beside; /* the same: share of that send's time beside the GEMM */
+    int gemm_sms; /* DATA_PEO, combine receive: of the GEMMs whose slowest rank it waits for */
+    int block_m;  /* grouped: rows of a tile, forced; 0 = the kernel's own choice */
+    double skew;  /* grouped: expert_rows by a power law of this exponent; the kernel was
+                     told each expert's rows */
+    int hot_rows; /* low latency: most messages for one expert from one rank; 0 = even */
     enum plan_dtype dtype;
     double bytes;       /* messages (local copies included), or the collective's size */
     double latency_us;  /* measured */

@@ -3,6 +3,8 @@
 #include <math.h>
 #include <string.h>
 
+#include <gsl/gsl_sort.h>
+
 #include "model/law/cost.h"
 #include "calib/attn.h"
 #include "calib/fused.h"
@@ -13,6 +15,7 @@
 #include "model/law/mega.h"
 #include "model/law/nvl.h"
 
+enum { DRAWS_MAX = 64 };
 #define NORMAL_SMS  24 /* DeepEP's default on one node */
 #define HOST_CORNER 12 /* launches and kernels run side by side: hardly any corner */
 
@@ -93,6 +96,31 @@ static double low_latency_ns(const double *v, const struct data_row *r, bool bac
         t.lat_ns = t.nic_bytes = 0;
     (back ? law_ll_combine : law_ll_dispatch)(v, &in, &w);
     return law_slowed_ns(&w, &t, slow);
+}
+
+/* Tokens choose evenly: each goes to the ranks that one of its experts is likely to be of. */
+static double dedup_ns(const double *v, const struct data_row *r)
+{
+    bool back = r->law == DATA_DEDUP_COMBINE;
+    struct law_dedup in = {
+        .combine = back,
+        .sms = sms_of(v, r),
+        .tokens = r->tokens,
+        .topk = r->topk,
+        .ranks = r->ranks,
+        .hidden = r->hidden,
+        .copies = r->tokens * law_touched(r->experts, (double)r->experts / r->ranks, r->topk),
+        .rows = (double)r->tokens * r->topk,
+        .copy_bytes =
+            cost_copy_bytes(back ? FLOW_COMBINE : FLOW_DISPATCH, r->dtype, r->hidden, r->topk)};
+    struct law_traffic t = {0};
+    struct cost_work w;
+
+    traffic_links(v, r, &t);
+    t.local_bytes = in.copies / r->ranks * in.copy_bytes;
+    t.nvlink_bytes = in.copies * in.copy_bytes - t.local_bytes;
+    law_own_dedup(v, &in, &w);
+    return law_slowed_ns(&w, &t, 1);
 }
 
 /* One copy per node over the NIC, and copies to the ranks of a node, its own and what it forwards.
@@ -386,23 +414,79 @@ static double beside_us(const struct data_row *r, double slow)
     return r->overlap_us > 0 ? r->alone_us + r->overlap_us * (1 - 1 / slow) : r->alone_us * slow;
 }
 
+static double peo_slow(const double *v, const struct data_row *r, int field)
+{
+    return law_interference_ll(v, v[field], law_ll_grid(r->experts / r->rounds, sms_of(v, r)),
+                               r->unpaired && field == HW_INTERFERENCE_LL_DISP_SEND);
+}
+
+static double peo_send_ns(const double *v, const struct data_row *r, bool back)
+{
+    int field = back ? HW_INTERFERENCE_LL_COMB_SEND : HW_INTERFERENCE_LL_DISP_SEND;
+
+    return low_latency_ns(v, r, back, 1) * (1 + r->beside * (peo_slow(v, r, field) - 1));
+}
+
+/* Whether a send's clusters find pairs of SMs beside a GEMM differs from rank to rank: the slowest
+ * of them does not. A receive that begins earlier waits for it. */
+static double peo_dispatch_recv_ns(const double *v, const struct data_row *r)
+{
+    double alone = low_latency_ns(v, r, false, 1);
+    double beside = low_latency_ns(v, r, false, peo_slow(v, r, HW_INTERFERENCE_LL_DISP_RECV));
+    double ns = alone + r->beside * (beside - alone);
+    struct data_row send = *r;
+
+    if (!(r->since_us > 0))
+        return ns;
+    send.part = DATA_SEND;
+    send.unpaired = true;
+    send.beside = r->send_beside;
+    return ns + fmax(peo_send_ns(v, &send, false) - r->since_us * 1e3, 0);
+}
+
+/* How long a rank waits on average for the slowest one behind all GEMMs of a layer: the rows of a
+ * rank are one draw, those of the slowest rank the largest of as many draws as there are ranks. */
+static double peo_slowest_ns(const double *v, const struct data_row *r)
+{
+    double ns[DRAWS_MAX], mean = 0, most = 0;
+    int draws = r->num_draws < DRAWS_MAX ? r->num_draws : DRAWS_MAX;
+    struct data_row one = *r;
+
+    one.num_draws = 1;
+    one.num_local = r->groups;
+    one.num_sms = r->gemm_sms;
+    one.dtype = DTYPE_FP8;
+    for (int d = 0; d < draws; d++) {
+        ns[d] = 0;
+        for (int first = 0; first + r->groups <= r->num_local; first += r->groups) {
+            one.expert_rows = r->expert_rows + (size_t)d * r->num_local + first;
+            ns[d] += grouped_ns(v, &one, 2 * r->inter, r->hidden, r->rows) +
+                     grouped_ns(v, &one, r->hidden, r->inter, r->rows);
+        }
+        mean += ns[d] / draws;
+    }
+    gsl_sort(ns, 1, (size_t)draws);
+    for (int d = 0; d < draws; d++)
+        most += ns[d] * (pow((d + 1.0) / draws, r->ranks) - pow((double)d / draws, r->ranks));
+    return most - mean;
+}
+
 /* A kernel of a PEO layer: what it takes alone, and more while others run beside it. */
 static double peo_ns(const double *v, const struct data_row *r)
 {
     bool back = strncmp(r->coll, "combine", 7) == 0;
-    int first = back && r->part == DATA_SEND ? HW_INTERFERENCE_LL_COMB_SEND
-                : r->part == DATA_SEND       ? HW_INTERFERENCE_LL_DISP_SEND
-                                             : HW_INTERFERENCE_LL_DISP_RECV;
-    double slow;
+    double slow = 1 + r->beside * (v[HW_INTERFERENCE_COMPUTE] - 1);
 
-    if (r->num_draws > 0) {
-        slow = r->beside_ctas > 0 ? law_interference_place(v, r->beside_ctas) : 1;
-        slow *= 1 + r->beside * (v[HW_INTERFERENCE_COMPUTE] - 1);
-        return grouped_ns(v, r, r->n, r->k, r->rows) * slow;
-    }
-    slow = law_interference_ll(v, v[first], law_ll_grid(r->experts / r->rounds, sms_of(v, r)),
-                               r->unpaired && !back && r->part == DATA_SEND);
-    return low_latency_ns(v, r, back, 1) * (1 + r->beside * (slow - 1));
+    if (strcmp(r->coll, "dispatch_recv") == 0)
+        return peo_dispatch_recv_ns(v, r);
+    if (r->part == DATA_SEND)
+        return peo_send_ns(v, r, back);
+    if (back)
+        return low_latency_ns(v, r, true, 1) + (r->gemm_sms > 0 ? peo_slowest_ns(v, r) : 0);
+    if (r->num_draws == 0)
+        return act_ns(v, r) * slow;
+    slow *= r->beside_ctas > 0 ? law_interference_place(v, r->beside_ctas) : 1;
+    return grouped_ns(v, r, r->n, r->k, r->rows) * slow;
 }
 
 static double router_ns(const double *v, const struct data_row *r)
@@ -584,6 +668,9 @@ static double row_us(const struct predictor *p, const struct data_row *r)
         return router_ns(v, r) / 1e3;
     case DATA_A2A:
         return a2a_ns(v, r) / 1e3;
+    case DATA_DEDUP_DISPATCH:
+    case DATA_DEDUP_COMBINE:
+        return dedup_ns(v, r) / 1e3;
     case DATA_A2A_NVL:
         return a2a_nvl_ns(v, r) / 1e3;
     case DATA_MEGA:

@@ -13,7 +13,7 @@
 #include "model/law/gemm.h"
 #include "model/law/ll.h"
 
-enum { NUM_SMS = 132, DRAWS = 16 }; /* of an H200 */
+enum { NUM_SMS = 132, DRAWS = 16, START_US = 2 }; /* SMs of an H200 */
 
 int peo_shape_find(const char *name, struct peo_shape *out)
 {
@@ -202,8 +202,8 @@ static int draw_rows(struct data_set *set, const struct peo_shape *shape, int to
     return 0;
 }
 
-/* How much of span a other kernels of the other class ran, and the kernel that was there when it
- * started (within 2 us), or NULL. */
+/* How much of span a other kernels of the other class ran, and the kernel beside which it started,
+ * or NULL: what is there within 2 us. Down GEMMs were not seen to be slowed by it. */
 static double beside_share(const struct peo_span *spans, size_t first, size_t end, size_t at,
                            const struct peo_span **started_beside)
 {
@@ -220,7 +220,9 @@ static double beside_share(const struct peo_span *spans, size_t first, size_t en
             continue;
         sum += to - from;
         if (is_gemm(b->kind) || is_comm(b->kind)) {
-            if (b->start_us < a->start_us + 2)
+            double ahead = a->start_us - b->start_us;
+
+            if (ahead > -START_US && a->kind != OP_GEMM_DOWN)
                 *started_beside = b;
         }
     }
@@ -263,7 +265,7 @@ static int row_of_compute(struct data_set *set, const struct peo_shape *shape,
     r->groups = num_local;
     r->inter = shape->inter;
     r->dtype = DTYPE_FP8;
-    r->law = s->kind == OP_ACT_QUANT ? DATA_ACT : DATA_PEO;
+    r->law = DATA_PEO;
     r->reference = true;
     if (s->kind == OP_ACT_QUANT)
         return 0;
@@ -272,20 +274,61 @@ static int row_of_compute(struct data_set *set, const struct peo_shape *shape,
     return draw_rows(set, shape, s->tokens, num_local, r);
 }
 
-/* Receives of later rounds wait for their peers' sends, and combine receives for the slowest peer:
- * only the quickest replays say what the kernel itself takes. */
-static bool waits_for_peers(const struct peo_span *spans, size_t num, const struct peo_span *s)
+/* A combine receive's quickest replays found that all peers had sent: what the kernel itself takes.
+ */
+static bool found_all_sent(const struct peo_span *spans, size_t num, const struct peo_span *s)
 {
     double least = s->dur_us;
 
-    if (s->kind == OP_DISPATCH_RECV)
-        return s->schedule != 1 && s->round > 0;
-    if (s->kind != OP_COMBINE_RECV)
-        return false;
     for (size_t i = 0; i < num; i++)
         if (spans[i].kind == s->kind && spans[i].tokens == s->tokens)
             least = fmin(least, spans[i].dur_us);
-    return s->dur_us > 1.1 * least;
+    return s->dur_us <= 1.1 * least;
+}
+
+/* They are judged twice: with what a rank waits on average, and, to fit the kernel, without. */
+static int quick_row(struct data_set *set, const struct peo_span *spans, size_t num,
+                     const struct peo_span *s, const struct data_row *r)
+{
+    struct data_row quick = *r;
+
+    if (!found_all_sent(spans, num, s))
+        return 0;
+    quick.reference = true;
+    quick.gemm_sms = 0;
+    snprintf(quick.coll, sizeof quick.coll, "combine_quick");
+    snprintf(quick.group, sizeof quick.group, "combine_quick T%d R%d %dSM", s->tokens,
+             s->num_rounds, s->kernel_sms);
+    return data_add(set, &quick) ? 0 : ERR_NOMEM;
+}
+
+/* A receive behind a send of its round that ran beside a GEMM: peers' sends may not be over. */
+static void waits_behind_send(const struct peo_span *spans, size_t first, size_t end,
+                              const struct peo_span *s, struct data_row *r)
+{
+    const struct peo_span *beside;
+
+    for (size_t i = first; i < end; i++) {
+        const struct peo_span *send = &spans[i];
+
+        if (send->kind != OP_DISPATCH_SEND || send->round != s->round)
+            continue;
+        r->send_beside = beside_share(spans, first, end, i, &beside);
+        if (s->schedule != 1 && beside)
+            r->since_us = s->start_us - send->start_us;
+    }
+}
+
+/* A combine receive ends when the slowest rank's GEMMs and sends have: the rows of all its
+ * experts, of which only draws are known. */
+static int waits_for_ranks(struct data_set *set, const struct peo_shape *shape,
+                           const struct peo_span *s, struct data_row *r)
+{
+    r->rows = s->tokens * shape->ranks * shape->topk / shape->experts;
+    r->inter = shape->inter;
+    r->gemm_sms = NUM_SMS - s->sms;
+    r->groups = shape->experts / shape->ranks / s->num_rounds;
+    return draw_rows(set, shape, s->tokens, shape->experts / shape->ranks, r);
 }
 
 static int span_row(struct data_set *set, const struct peo_shape *shape,
@@ -311,13 +354,21 @@ static int span_row(struct data_set *set, const struct peo_shape *shape,
     if (is_comm(s->kind)) {
         row_of_comm(shape, s, &r);
         r.unpaired = beside && unclustered(shape, beside);
-        r.reference = r.reference && !waits_for_peers(spans, num, s);
+        if (s->kind == OP_DISPATCH_RECV)
+            waits_behind_send(spans, first, end, s, &r);
+        if (s->kind == OP_COMBINE_RECV)
+            rc = waits_for_ranks(set, shape, s, &r);
+        r.reference = r.reference && !(r.since_us > 0) && r.gemm_sms == 0;
+        if (rc == 0 && r.gemm_sms > 0)
+            rc = quick_row(set, spans, num, s, &r);
     } else {
         rc = row_of_compute(set, shape, s, &r);
         if (is_gemm(s->kind) && beside)
             r.beside_ctas = law_ll_grid(shape->experts / beside->num_rounds, beside->kernel_sms);
         else if (is_gemm(s->kind))
             r.reference = false; /* alone: the sweeps of DeepGEMM determine that */
+        else
+            r.reference = s->round == s->num_rounds - 1; /* nothing beside: one a replay */
     }
     return rc ? rc : data_add(set, &r) ? 0 : ERR_NOMEM;
 }

@@ -53,3 +53,18 @@ done
 for pid in $pids; do
     wait "$pid"
 done
+
+# MegaMoE's rows are of GB200 and GB300; B200 and B300 take that law alone from them, and B200 what a
+# few traces of its own say.
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+for p in gb200 gb300; do
+    $peosim calibrate --profile hw/profiles/$p.yaml --overwrite --only mega --groups=false \
+        --from "$data/megamoe.csv"
+    cp hw/profiles/$p.yaml "$tmp/$p.yaml"
+    $peosim calibrate --profile "$tmp/$p.yaml" --fresh --overwrite --only mega --groups=false \
+        --from "$data/megamoe.csv"
+    $peosim calibrate --profile hw/profiles/${p#g}.yaml --assume-from "$tmp/$p.yaml" --overwrite
+done
+$peosim calibrate --profile hw/profiles/b200.yaml --overwrite --only mega_few --groups=false \
+    --from "$data/public_megamoe.csv"

@@ -430,13 +430,15 @@ static double scale_ratio(const struct hw_profile *p, const struct hw_profile *f
     return id < 0 ? 1 : p->f[id].value / from->f[id].value;
 }
 
+/* What a vendor says of a machine (its rates, the GPUs of a host) is of that machine alone. */
 static int assume_field(struct hw_profile *p, const struct hw_profile *from, enum hw_field_id id)
 {
     const struct hw_field *src = &from->f[id];
     char source[320];
     double ratio;
 
-    if (hw_origin_is_own(p->f[id].origin) || !hw_origin_is_own(src->origin))
+    if (hw_origin_is_own(p->f[id].origin) || !hw_origin_is_own(src->origin) ||
+        src->origin == HW_DATASHEET)
         return 0;
     ratio = scale_ratio(p, from, fields[id].scale);
     snprintf(source, sizeof source, "from %s%s: %s", from->name,

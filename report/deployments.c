@@ -83,10 +83,12 @@ void deployments_report(const struct judged *j, const char *how, struct record *
                 "kind is assumed\n");
     record_note(r, "%zu configurations (%zu rows) have repeats that differ by over 10%%\n",
                 j->apart, rows_apart);
-    record_note(r,
-                "order of configurations at equal load: Kendall's tau %.2f over %zu sets of three "
-                "and more\n",
-                tau, sets);
+    if (sets)
+        record_note(
+            r,
+            "order of configurations at equal load: Kendall's tau %.2f over %zu sets of three "
+            "and more\n",
+            tau, sets);
     record_table_end(r);
 }
 

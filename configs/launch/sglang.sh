@@ -4,8 +4,7 @@
 set -eu
 exec python3 -m sglang.launch_server \
     --model-path "${MODEL_PATH:-@MODEL@}" \
-    --tp-size @GPUS@ --dp-size @DP@ @DP_FLAG@ --ep-size @EP@ \
+    --tp-size @GPUS@ --dp-size @DP@ --ep-size @EP@ \
     --max-running-requests @MAX_REQUESTS@ --chunked-prefill-size @STEP_TOKENS@ \
     --cuda-graph-max-bs @MAX_REQUESTS@ \
-    @ROLE_FLAGS@ \
-    --host 0.0.0.0 --port "${PORT:-30000}"
+    --host 0.0.0.0 --port "${PORT:-30000}" @DP_FLAG@ @ROLE_FLAGS@

@@ -12,8 +12,8 @@ mkdir -p "$out/accuracy"
 peosim=${PEOSIM:-./peosim}
 # Files that fits use, and with them those that are only looked at.
 fitted=$(grep -o '\$data/[a-zA-Z0-9_]*\.csv' calib/rebuild.sh | sed 's|^\$data/||' | sort -u)
-shown="public_deepep_v2.csv public_other_a2a.csv public_nccl_tests.csv nccl.csv megamoe.csv
-public_megamoe.csv public_trace_train_h800_ep64_kernels.csv public_trace_train_h800_ep64_summary.csv"
+shown="public_deepep_v2.csv public_other_a2a.csv public_nccl_tests.csv nccl.csv
+public_trace_train_h800_ep64_kernels.csv public_trace_train_h800_ep64_summary.csv"
 files() {
     for f in "$@"; do
         [ -s "$data/$f" ] && printf '%s\n' "$data/$f"

@@ -15,7 +15,7 @@ for fitted in 128 32; do
     cp hw/profiles/h200.yaml "$dir/h200.yaml"
     $peosim calibrate --profile hw/profiles/h200.yaml --fresh --out "$dir/h200.yaml" --overwrite \
         --from "$data/deepep_ll_one_node.csv" "$data/deepep_ll.csv" "$data/deepgemm_h200_masked.csv" \
-        "$dir/spans.csv" >/dev/null 2>&1
+        "$data/deepgemm_h200_burst.csv" "$dir/spans.csv" >/dev/null 2>&1
     echo "kernels fitted at $fitted tokens, layers judged at $judged"
     $peosim accuracy --profile "$dir/h200.yaml" "$dir/layers.csv" | tail -1
     awk -F, -v t="$judged" 'NR == 1 || $2 == t' "$data/peo_h200x4_spans.csv" >"$dir/spans.csv"

@@ -906,7 +906,7 @@ static double cost_placement(void *self, const struct plan *plan, int rank, int 
     const struct plan_op *o = &plan->ops[op], *by = &plan->ops[other];
 
     (void)rank;
-    if (!is_masked(o) || c->v[HW_LL_KERNEL_RULE] > 0.5 ||
+    if (!is_masked(o) || o->kind != OP_GEMM_UP || c->v[HW_LL_KERNEL_RULE] > 0.5 ||
         plan_op_kind_class(by->kind) != OP_CLASS_COMM || by->comm != COMM_LOW_LATENCY)
         return 1;
     return law_interference_place(c->v, ll_ctas(plan, by));

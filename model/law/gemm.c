@@ -592,6 +592,11 @@ static struct kernel deepgemm_kernel(const double *v, const struct law_grouped *
     q.sm_GBps = v[in->layout == GEMM_MASKED ? HW_MASKED_SM_GBPS : HW_CONTIG_SM_GBPS];
     if (in->layout == GEMM_MASKED && t->m <= 64)
         q.flops_ns *= v[HW_MASKED_EFF64] / v[HW_MASKED_EFF];
+    if (in->layout == GEMM_MASKED && t->cluster_m * t->cluster_n > 1) {
+        q.flops_ns /= v[HW_MASKED_PAIR];
+        q.kblock_ns *= v[HW_MASKED_PAIR];
+        q.load_ns *= v[HW_MASKED_PAIR];
+    }
     if (in->dtype == DTYPE_BF16)
         q.flops_ns *= v[HW_DEEPGEMM_BF16_GAIN];
     if (in->sustained)
@@ -606,6 +611,18 @@ static double wave_ns(const struct kernel *q, double tile, double bytes, double 
     return tiles > 0
                ? law_corner(tile, tiles * bytes / fmin(q->hbm_GBps, tiles * q->sm_GBps), q->corner)
                : 0;
+}
+
+/* A second block of an expert's rows needs the same weights: its cluster partner hands them over,
+ * or L2 does; a share comes from HBM again. */
+static double reread_bytes(const double *v, const struct law_grouped *in, const struct law_tile *t,
+                           const struct grouped_sums *s, double width)
+{
+    double again = grouped_tiles_m(in, t->m) - s->active;
+
+    if (in->layout != GEMM_MASKED || t->cluster_m > 1)
+        return 0;
+    return v[HW_MASKED_REREAD] * again * in->n * in->k * width;
 }
 
 /* Full waves, then what is left over: few tiles that draw little and take a tile's whole time. */
@@ -623,7 +640,7 @@ static void deepgemm_grouped_work(const double *v, const struct law_grouped *in,
     out->head.fixed_ns = q.fixed_ns;
     if (in->layout == GEMM_MASKED)
         out->head.fixed_ns += in->groups * v[HW_MASKED_GROUP_NS];
-    out->head.hbm_bytes = grouped_bytes(in, &s, q.width);
+    out->head.hbm_bytes = grouped_bytes(in, &s, q.width) + reread_bytes(v, in, &t, &s, q.width);
     ns = loaded_tile_ns(&q, t.m, t.n, (double)t.m / t.cluster_n + (double)t.n / t.cluster_m, in->k,
                         q.flops_ns);
     if (tiles > 0)

@@ -105,14 +105,21 @@ static double rows_left_to_copy(const struct law_ll *in)
 static void dispatch_recv(const double *v, const struct law_ll *in, struct cost_work *out)
 {
     double bytes = 2 * rows_left_to_copy(in) * in->message_bytes;
-    double sm_share = fmin(1, 1.0 * out->grid * v[HW_GPU_SM_HBM_GBPS] /
-                                  (v[HW_LL_DISP_COPY_EFF] * v[HW_GPU_HBM_GBPS]));
+    double copy_GBps =
+        fmin(v[HW_LL_DISP_COPY_EFF] * v[HW_GPU_HBM_GBPS], out->grid * v[HW_GPU_SM_HBM_GBPS]);
 
     out->tail.hbm_bytes = bytes;
-    out->tail.sm_ns = bytes / (v[HW_LL_DISP_COPY_EFF] * v[HW_GPU_HBM_GBPS] * sm_share);
-    if (in->relay && in->part == LAW_RECV)
-        out->tail.sm_ns +=
-            in->rows_recv * in->message_bytes / (v[HW_LL_DISP_PUSH_EFF] * v[HW_NET_NVLINK_GBPS]);
+    if (in->part != LAW_RECV) {
+        out->tail.sm_ns = bytes / copy_GBps;
+        return;
+    }
+    if (in->relay)
+        out->tail.sm_ns = bytes / copy_GBps + in->rows_recv * in->message_bytes /
+                                                  (v[HW_LL_DISP_PUSH_EFF] * v[HW_NET_NVLINK_GBPS]);
+    /* Beside a GEMM its start and its looks at counts, one after another, take longer; the copy
+     * keeps its rate. */
+    out->slow_fixed = true;
+    out->hbm_GBps = fmin(out->hbm_GBps, copy_GBps);
 }
 
 static void work_init(const double *v, int grid, struct cost_work *out)

@@ -5,7 +5,7 @@
  *     fixed = fixed_us + [ranks > host] (host_us + double_us * log2(ranks/host))
  *
  * Flags and launches are waited for while rows already move, so fixed time and transfer add less
- * than fully; a domain that spans hosts pays more for its flags. docs/model/nvlink-exchange.md. */
+ * than fully; a domain that spans hosts pays more for its flags. docs/model/collectives.md. */
 #ifndef PEOSIM_MODEL_LAW_NVL_H
 #define PEOSIM_MODEL_LAW_NVL_H
 

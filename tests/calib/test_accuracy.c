@@ -531,6 +531,56 @@ static void test_deepgemm_rows_fill_their_blocks(void **state)
     data_free(set);
 }
 
+static const struct data_row *row_of(const struct data_set *set, const char *coll, int round)
+{
+    for (size_t i = 0; i < set->n; i++)
+        if (strcmp(set->rows[i].coll, coll) == 0 && set->rows[i].round == round)
+            return &set->rows[i];
+    return NULL;
+}
+
+/* A receive behind a send that ran beside a GEMM waits for the slowest rank's send: less, the later
+ * it begins. A combine receive waits for ranks whose experts have more rows; the quickest replay is
+ * also a row of its own, without a wait, for the fit. */
+static void test_receives_of_peo_wait_for_peers(void **state)
+{
+    static const char text[] =
+        "shape,tokens_per_rank,schedule,num_rounds,sms,replay,kernel,stream,start_us,dur_us\n"
+        "dpsk64,128,peo-2,2,16,1,dispatch,7,0,22\ndpsk64,128,peo-2,2,16,1,dispatch,7,23,9\n"
+        "dpsk64,128,peo-2,2,16,1,dispatch,7,33,36\ndpsk64,128,peo-2,2,16,1,gemm,9,33.3,91\n"
+        "dpsk64,128,peo-2,2,16,1,dispatch,7,70,32\ndpsk64,128,peo-2,2,16,1,silu,9,125,4\n"
+        "dpsk64,128,peo-2,2,16,1,gemm,9,130,46\ndpsk64,128,peo-2,2,16,1,combine,7,177,43\n"
+        "dpsk64,128,peo-2,2,16,1,gemm,9,177.2,87\ndpsk64,128,peo-2,2,16,1,silu,9,265,4\n"
+        "dpsk64,128,peo-2,2,16,1,gemm,9,270,45\ndpsk64,128,peo-2,2,16,1,combine,7,316,28\n"
+        "dpsk64,128,peo-2,2,16,1,combine,7,345,25\n";
+    struct hw_profile *p = NULL;
+    struct data_set *set = NULL;
+    const struct data_row *first, *second, *combine, *quick;
+    struct predictor of;
+    struct data_row later;
+
+    (void)state;
+    assert_int_equal(parse(text, false, &set), 0);
+    assert_int_equal(hw_profile_read("h200", &p), 0);
+    predictor_init(&of, p);
+    first = row_of(set, "dispatch_recv", 0);
+    second = row_of(set, "dispatch_recv", 1);
+    combine = row_of(set, "combine_recv", 0);
+    quick = row_of(set, "combine_quick", 0);
+    assert_true(first && second && combine && quick);
+    assert_true(first->since_us == 0 && first->reference && !second->reference);
+    assert_true(fabs(second->since_us - 37) < 1e-9);
+    later = *second;
+    later.since_us += 5;
+    assert_true(fabs(predict_us(&of, second) - predict_us(&of, &later) - 5) < 1e-6);
+    later.since_us += 1000;
+    assert_true(predict_us(&of, &later) < predict_us(&of, second));
+    assert_true(!combine->reference && quick->reference && combine->gemm_sms == 116);
+    assert_true(predict_us(&of, combine) > predict_us(&of, quick) + 3);
+    hw_profile_free(p);
+    data_free(set);
+}
+
 /* Fused layers and split ones of public threads that state GPU, EP and model. */
 static void test_public_layers_are_held(void **state)
 {
@@ -601,6 +651,7 @@ int main(void)
         cmocka_unit_test(test_public_files_are_recognised),
         cmocka_unit_test(test_deepgemm_picks_the_same_tiles),
         cmocka_unit_test(test_deepgemm_rows_fill_their_blocks),
+        cmocka_unit_test(test_receives_of_peo_wait_for_peers),
         cmocka_unit_test(test_public_layers_are_held),
     };
 

@@ -172,7 +172,9 @@ static void test_assume_takes_only_what_is_known(void **state)
     hw_field_set(from, HW_LL_COMB_FIXED_US, 8, 0, HW_ASSUMED, "assumed from z");
     hw_field_set(p, HW_LL_DISP_TOKEN_NS, 700, 1, HW_FITTED, "own");
     hw_field_set(from, HW_LL_DISP_TOKEN_NS, 900, 1, HW_FITTED, "f");
+    hw_field_set(from, HW_NET_HOST_GPUS, 4, 0, HW_DATASHEET, "of that machine");
     assert_int_equal(hw_profile_assume(p, from), 0);
+    assert_int_equal(p->f[HW_NET_HOST_GPUS].origin, HW_UNSET);
     assert_true(hw_value(p, HW_LL_DISP_FIXED_US) == 9);
     assert_int_equal(p->f[HW_LL_DISP_FIXED_US].origin, HW_TRANSFERRED);
     assert_string_equal(p->f[HW_LL_DISP_FIXED_US].source, "from t: f");

@@ -417,6 +417,45 @@ static void test_library_all_to_all_packs_rows(void **state)
     world_close(&world);
 }
 
+/* A CTA takes its tokens in turns, and four sums at a time; bytes are of copies, not of rows. */
+static void test_dedup_takes_turns(void **state)
+{
+    double v[HW_FIELD_COUNT] = {[HW_DEDUP_DISP_TOKEN_NS] = 4000,
+                                [HW_DEDUP_DISP_CTA_GBPS] = 40,
+                                [HW_DEDUP_COMB_TURN_NS] = 5000,
+                                [HW_DEDUP_COMB_CTA_GBPS] = 1e6,
+                                [HW_LL_DISP_PUSH_EFF] = 1,
+                                [HW_LL_COMB_PUSH_EFF] = 1,
+                                [HW_NET_NVLINK_GBPS] = 450,
+                                [HW_GPU_HBM_GBPS] = 4800,
+                                [HW_GPU_HBM_EFF] = 1,
+                                [HW_GPU_SM_HBM_GBPS] = 80};
+    struct law_dedup in = {.sms = 24,
+                           .tokens = 24,
+                           .topk = 8,
+                           .ranks = 2,
+                           .hidden = 7168,
+                           .copies = 48,
+                           .rows = 192,
+                           .copy_bytes = 7424};
+    struct cost_work one, two;
+
+    (void)state;
+    law_own_dedup(v, &in, &one);
+    assert_true(fabs(in.copies * in.copy_bytes / one.push_GBps - 4000) < 1e-6);
+    in.tokens = 25;
+    law_own_dedup(v, &in, &two);
+    assert_true(fabs(one.push_GBps / two.push_GBps - 2) < 1e-9);
+    assert_true(fabs(two.tail.hbm_bytes - 192.0 * 7424) < 1e-6);
+    in.combine = true;
+    in.rows = 0;
+    in.copies = 96;
+    law_own_dedup(v, &in, &one);
+    in.copies = 97;
+    law_own_dedup(v, &in, &two);
+    assert_true(fabs(96 / one.push_GBps * 2 - 97 / two.push_GBps) < 1e-9);
+}
+
 /* Ranks that rank 1's tokens reach, counted from the routing table; four ranks at most. */
 static int ranks_reached(const struct world *w)
 {
@@ -580,6 +619,78 @@ static void test_masked_padding_shows(void **state)
     world_close(&w);
 }
 
+/* Eight experts of 72 rows, two blocks each: on 132 SMs DeepGEMM shares the weights in a cluster,
+ * on 100 it does not, and a part of them is read again. */
+static void test_a_second_block_of_rows_reads_weights_again(void **state)
+{
+    struct world w;
+    int32_t one[8], two[8];
+    struct law_grouped in = {.layout = GEMM_MASKED,
+                             .dtype = DTYPE_FP8,
+                             .groups = 8,
+                             .n = 4096,
+                             .k = 7168,
+                             .expected_m = 64,
+                             .num_sms = 132};
+    double weights = 8.0 * 4096 * 7168, rows = 8.0 * 8 * (7168 + 2 * 4096);
+    struct cost_work a, b;
+
+    (void)state;
+    world_open(&w, "h200", 8, 8, 64, 8);
+    for (int i = 0; i < 8; i++) {
+        one[i] = 64;
+        two[i] = 72;
+    }
+    for (in.sms = 132; in.sms >= 100; in.sms -= 32) {
+        struct law_tile t = law_deepgemm_tile(&in, 64);
+
+        in.rows = one;
+        law_grouped_work(w.v, &in, &a);
+        in.rows = two;
+        law_grouped_work(w.v, &in, &b);
+        assert_true((t.cluster_m > 1) == (in.sms == 132));
+        assert_true(fabs(b.head.hbm_bytes - a.head.hbm_bytes - rows -
+                         (in.sms == 132 ? 0 : w.v[HW_MASKED_REREAD] * weights)) < 1);
+    }
+    in.sms = 132;
+    law_grouped_work(w.v, &in, &a);
+    w.v[HW_MASKED_PAIR] *= 1.2;
+    law_grouped_work(w.v, &in, &b);
+    assert_true(b.head.sm_ns > 1.02 * a.head.sm_ns && b.head.sm_ns < 1.2 * a.head.sm_ns);
+    world_close(&w);
+}
+
+/* Beside a GEMM a dispatch receive starts and looks later; its copy keeps its rate. */
+static void test_a_slowed_receive_copies_as_fast(void **state)
+{
+    struct law_ll in = {.part = LAW_RECV,
+                        .sms = 16,
+                        .num_sms = 132,
+                        .experts = 32,
+                        .num_rounds = 2,
+                        .tokens = 128,
+                        .topk = 8,
+                        .hidden = 7168,
+                        .message_bytes = 7408,
+                        .ranks = 4,
+                        .ranks_per_node = 4,
+                        .rows_recv = 512};
+    struct law_traffic t = {.hbm_GBps = 1e5};
+    struct cost_work few, many;
+    struct world w;
+
+    (void)state;
+    world_open(&w, "h200", 8, 8, 64, 8);
+    law_ll_dispatch(w.v, &in, &many);
+    in.rows_recv = 1;
+    law_ll_dispatch(w.v, &in, &few);
+    assert_true(many.tail.hbm_bytes > 0 && many.hbm_GBps <= 16 * w.v[HW_GPU_SM_HBM_GBPS]);
+    assert_true(fabs(law_slowed_ns(&many, &t, 2) - law_alone_ns(&many, &t) - many.tail.fixed_ns) <
+                1e-6);
+    assert_true(law_alone_ns(&many, &t) - law_alone_ns(&few, &t) > 5000);
+    world_close(&w);
+}
+
 static void test_work_is_pure(void **state)
 {
     struct world w;
@@ -738,11 +849,14 @@ int main(void)
         cmocka_unit_test(test_local_stores_do_not_share_the_cap),
         cmocka_unit_test(test_deepgemm_tile_rule),
         cmocka_unit_test(test_masked_padding_shows),
+        cmocka_unit_test(test_a_second_block_of_rows_reads_weights_again),
+        cmocka_unit_test(test_a_slowed_receive_copies_as_fast),
         cmocka_unit_test(test_work_is_pure),
         cmocka_unit_test(test_attention_work_does_not_depend_on_tp),
         cmocka_unit_test(test_bytes_beside_the_projections),
         cmocka_unit_test(test_norms_are_not_free),
         cmocka_unit_test(test_permute_moves_copies_in_and_rows_out),
+        cmocka_unit_test(test_dedup_takes_turns),
         cmocka_unit_test(test_collectives_come_from_tables),
     };
 

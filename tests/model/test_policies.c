@@ -325,6 +325,39 @@ static void test_fused_kernels_keep_lower_bounds(void **state)
     world_close(&w);
 }
 
+/* Every communication library, on two nodes and on one, in the phase that it is for. */
+static void test_every_library_respects_its_plan(void **state)
+{
+    int ran[COMM_IMPL_COUNT] = {0};
+
+    (void)state;
+    for (int comm = 0; comm < COMM_IMPL_COUNT; comm++)
+        for (int nodes = 1; nodes <= 2; nodes++) {
+            const char *text = plan_comm_traits((enum plan_comm)comm)->text;
+            double flops, pairs, bytes;
+            struct world w;
+            struct knobs k;
+            char why[256];
+
+            world_open(&w, small);
+            assert_int_equal(opt_set(scenario_options, &w.s, "comm", text, "test", 0), 0);
+            assert_int_equal(
+                opt_set(scenario_options, &w.s, "cluster.nodes", nodes == 1 ? "1" : "2", "test", 0),
+                0);
+            knobs_default(&policy_none, &k);
+            if (evaluate_check(w.e, &w.s, &policy_none, &k, why, sizeof why) == 0) {
+                check_trace(&w, &policy_none, &k);
+                sums_of(&w, &policy_none, &k, &flops, &pairs, &bytes);
+                assert_true(pairs == 8.0 * nodes * 32 * 8);
+                ran[comm]++;
+            }
+            world_close(&w);
+        }
+    for (int comm = 0; comm < COMM_IMPL_COUNT; comm++)
+        if (comm != COMM_MEGA && !ran[comm])
+            fail_msg("%s did not run", plan_comm_traits((enum plan_comm)comm)->text);
+}
+
 static void test_eps_conserves_flops_and_pairs(void **state)
 {
     static const char *const prefill[] = {"model",   "deepseek-v2", "batch", "2048", "phase",
@@ -753,6 +786,7 @@ int main(void)
         cmocka_unit_test(test_fused_kernels_respect_their_plans),
         cmocka_unit_test(test_fused_kernels_conserve_flops_pairs_and_bytes),
         cmocka_unit_test(test_fused_kernels_keep_lower_bounds),
+        cmocka_unit_test(test_every_library_respects_its_plan),
         cmocka_unit_test(test_eps_conserves_flops_and_pairs),
         cmocka_unit_test(test_normal_kernels_are_permuted_for),
         cmocka_unit_test(test_no_overlap_is_the_sum_of_its_ops),
