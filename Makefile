@@ -326,8 +326,9 @@ TORTURE_NAMES ?= 1000
 $(BUILD)/tests/torture/%: $(BUILD)/tests/torture/%.o $(BUILD)/libpeosim.a
 	$(call SAY,link,$@)
 	$(Q)$(LINK) $(LDLIBS)
-torture: peosim $(BUILD)/tests/torture/properties $(BUILD)/tests/torture/bound
+torture: peosim $(BUILD)/tests/torture/properties $(BUILD)/tests/torture/bound $(BUILD)/tests/torture/fidelity
 	nice $(BUILD)/tests/torture/properties $(TORTURE_PLANS)
+	nice $(BUILD)/tests/torture/fidelity 300 7919
 	nice $(BUILD)/tests/torture/bound $(BOUND_PLANS)
 	PEOSIM=./peosim nice tests/torture/kill.sh
 	PEOSIM=./peosim nice tests/torture/full.sh

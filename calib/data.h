@@ -34,10 +34,12 @@ enum data_law {
     DATA_EAGER_LAUNCH,
     DATA_FLAG,
     DATA_INTERFERENCE,
-    DATA_STRETCH,     /* a part of an exchange beside a grouped GEMM */
-    DATA_A2A_BESIDE,  /* library all-to-alls and a grouped GEMM beside each other */
-    DATA_ROUTER,      /* top-k selection behind the gate GEMM, with the gap between them */
-    DATA_A2A,         /* a library all-to-all with its pack and unpack */
+    DATA_STRETCH,        /* a part of an exchange beside a grouped GEMM */
+    DATA_A2A_BESIDE,     /* library all-to-alls and a grouped GEMM beside each other */
+    DATA_ROUTER,         /* top-k selection behind the gate GEMM, with the gap between them */
+    DATA_A2A,            /* a library all-to-all with its pack and unpack */
+    DATA_DEDUP_DISPATCH, /* our own exchange of one row per token and rank */
+    DATA_DEDUP_COMBINE,
     DATA_ATTN_CORE,   /* rows query tokens attend to `tokens` keys; groups = heads; k, n = widths of
                          key and value; bytes = KV cache read */
     DATA_ATTN_SIDE,   /* norms, rotary embedding, cache write: rows, bytes moved */

@@ -98,6 +98,31 @@ static double low_latency_ns(const double *v, const struct data_row *r, bool bac
     return law_slowed_ns(&w, &t, slow);
 }
 
+/* Tokens choose evenly: each goes to the ranks that one of its experts is likely to be of. */
+static double dedup_ns(const double *v, const struct data_row *r)
+{
+    bool back = r->law == DATA_DEDUP_COMBINE;
+    struct law_dedup in = {
+        .combine = back,
+        .sms = sms_of(v, r),
+        .tokens = r->tokens,
+        .topk = r->topk,
+        .ranks = r->ranks,
+        .hidden = r->hidden,
+        .copies = r->tokens * law_touched(r->experts, (double)r->experts / r->ranks, r->topk),
+        .rows = (double)r->tokens * r->topk,
+        .copy_bytes =
+            cost_copy_bytes(back ? FLOW_COMBINE : FLOW_DISPATCH, r->dtype, r->hidden, r->topk)};
+    struct law_traffic t = {0};
+    struct cost_work w;
+
+    traffic_links(v, r, &t);
+    t.local_bytes = in.copies / r->ranks * in.copy_bytes;
+    t.nvlink_bytes = in.copies * in.copy_bytes - t.local_bytes;
+    law_own_dedup(v, &in, &w);
+    return law_slowed_ns(&w, &t, 1);
+}
+
 /* One copy per node over the NIC, and copies to the ranks of a node, its own and what it forwards.
  */
 static double layered_ns(const double *v, const struct data_row *r)
@@ -643,6 +668,9 @@ static double row_us(const struct predictor *p, const struct data_row *r)
         return router_ns(v, r) / 1e3;
     case DATA_A2A:
         return a2a_ns(v, r) / 1e3;
+    case DATA_DEDUP_DISPATCH:
+    case DATA_DEDUP_COMBINE:
+        return dedup_ns(v, r) / 1e3;
     case DATA_A2A_NVL:
         return a2a_nvl_ns(v, r) / 1e3;
     case DATA_MEGA:

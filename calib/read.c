@@ -44,6 +44,8 @@ const char *data_law_name(enum data_law law)
         [DATA_A2A_BESIDE] = "interference_a2a",
         [DATA_ROUTER] = "router",
         [DATA_A2A] = "a2a",
+        [DATA_DEDUP_DISPATCH] = "dedup_dispatch",
+        [DATA_DEDUP_COMBINE] = "dedup_combine",
         [DATA_ATTN_CORE] = "attn_core",
         [DATA_ATTN_SIDE] = "attn_side",
         [DATA_ATTN_GQA] = "attn_gqa",

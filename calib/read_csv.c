@@ -446,6 +446,8 @@ static const struct bench_kind bench_kinds[] = {
     {"router", DATA_ROUTER, DATA_FUSED},
     {"a2a_dispatch", DATA_A2A, DATA_FUSED},
     {"a2a_combine", DATA_A2A, DATA_FUSED},
+    {"dedup_dispatch", DATA_DEDUP_DISPATCH, DATA_FUSED},
+    {"dedup_combine", DATA_DEDUP_COMBINE, DATA_FUSED},
     {"attn_core", DATA_ATTN_CORE, DATA_FUSED},
     {"attn_side", DATA_ATTN_SIDE, DATA_FUSED},
     {"a2a", DATA_LAW_COUNT, DATA_FUSED}, /* without pack and unpack: to look at, no law has it */
@@ -496,7 +498,8 @@ static bool is_interference(enum data_law law)
 /* The shapes a kind needs; everything else may be empty. */
 static void bench_check(struct cells *c, const struct data_row *r)
 {
-    bool comm = r->law == DATA_LL_DISPATCH || r->law == DATA_LL_COMBINE;
+    bool comm = r->law == DATA_LL_DISPATCH || r->law == DATA_LL_COMBINE ||
+                r->law == DATA_DEDUP_DISPATCH || r->law == DATA_DEDUP_COMBINE;
     bool gemm = r->law == DATA_MASKED || r->law == DATA_CONTIGUOUS || r->law == DATA_DENSE_BF16 ||
                 r->law == DATA_DENSE_FP8 || r->law == DATA_DENSE_BLOCK;
 

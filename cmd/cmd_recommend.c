@@ -18,7 +18,7 @@ const struct opt recommend_options[] = {
      .min = 0,
      .max = 1000,
      .def = "20",
-     .help = "profiles drawn from the fits' covariance for each interval; 0 = no intervals"},
+     .help = "drawn profiles for each interval; 0 = no intervals"},
     {.key = NULL},
 };
 

@@ -32,7 +32,7 @@ const struct opt synthesize_options[] = {
      .min = 0,
      .max = 10000,
      .def = "20",
-     .help = "profiles drawn from the fits' covariance for each interval; 0 = no intervals"},
+     .help = "drawn profiles for each interval; 0 = no intervals"},
     {.key = NULL},
 };
 

@@ -119,6 +119,13 @@ enum hw_scale { HW_SCALE_SAME, HW_SCALE_NVLINK, HW_SCALE_HBM, HW_SCALE_FP8, HW_S
     X(A2A_PUSH_EFF,        "a2a.push_eff",        "",        0.02, 1,  0.75,        SAME, "most that all CTAs push, as a share of nominal NVLink") \
     X(A2A_ROW_NS,          "a2a.row_ns",          "ns",      0, 1e5,   300,         SAME, "packing and unpacking, one CTA: one row") \
     X(A2A_ROW_SHARE,       "a2a.row_share",       "",        0, 1,     0.8,         SAME, "share of a2a.row_ns, which is of hidden size 7168, that grows with the hidden size") \
+    X(DEDUP_DISP_FIXED_US, "dedup.dispatch_fixed_us", "us",   0, 1000, 10,  SAME, "one row per token and rank, dispatch: launch, flags and first row") \
+    X(DEDUP_DISP_CHOICE_NS, "dedup.dispatch_choice_ns", "ns", 0, 1e3,  0.5, SAME, "one choice of one token of any rank, which every CTA reads") \
+    X(DEDUP_DISP_TOKEN_NS, "dedup.dispatch_token_ns", "ns",   0, 1e5,  4000, SAME, "one CTA: one token cast, sent and flagged") \
+    X(DEDUP_DISP_CTA_GBPS, "dedup.dispatch_cta_GBps", "GB/s", 0.5, 1000, 60, SAME, "most that one CTA copies to the experts' rows") \
+    X(DEDUP_COMB_FIXED_US, "dedup.combine_fixed_us", "us",    0, 1000, 10,  SAME, "the same, combine: launch, flags and first row") \
+    X(DEDUP_COMB_CTA_GBPS, "dedup.combine_cta_GBps", "GB/s",  0.5, 1000, 60, SAME, "most of the experts' rows that one CTA sums up") \
+    X(DEDUP_COMB_TURN_NS, "dedup.combine_turn_ns", "ns",      0, 1e5,  4000, SAME, "one CTA: one turn of its groups, a token each, besides the bytes") \
     X(NVL_1S_DISP_FIXED_US, "nvl.one_sided_dispatch_fixed_us", "us", 0, 1000, 14, SAME, "one-sided exchange over NVLink, dispatch: launch, flags and first row, inside a host") \
     X(NVL_1S_DISP_HOST_US,  "nvl.one_sided_dispatch_host_us", "us", 0, 1000, 2, SAME, "more when the domain spans hosts") \
     X(NVL_1S_DISP_DOUBLE_US, "nvl.one_sided_dispatch_double_us", "us", 0, 1000, 1.5, SAME, "more for every doubling of the ranks beyond a host") \
@@ -268,7 +275,15 @@ enum hw_scale { HW_SCALE_SAME, HW_SCALE_NVLINK, HW_SCALE_HBM, HW_SCALE_FP8, HW_S
     X(INTERFERENCE_DISP_SEND, "interference.dispatch_send", "", 0, 20, 1.5,        SAME, "the same: dispatch sends are so much slower, in parts, beside one that has both whole") \
     X(INTERFERENCE_DISP_RECV, "interference.dispatch_recv", "", 0, 20, 1.5,        SAME, "the same: dispatch receives") \
     X(INTERFERENCE_COMB_SEND, "interference.combine_send", "", 0, 20, 1.8,         SAME, "the same: combine sends") \
-    X(INTERFERENCE_COMB_RECV, "interference.combine_recv", "", 0, 20, 1.8,         SAME, "the same: combine receives")
+    X(INTERFERENCE_COMB_RECV, "interference.combine_recv", "", 0, 20, 1.8,         SAME, "the same: combine receives") \
+    X(ERROR_LOW_LATENCY,     "error.low_latency", "", 0.1, 10, 1, SAME, "low-latency kernels take so much longer than their law says: 1, and drawn for intervals") \
+    X(ERROR_EXCHANGE,        "error.exchange", "", 0.1, 10, 1, SAME, "the same: other exchanges") \
+    X(ERROR_GROUPED,         "error.grouped", "", 0.1, 10, 1, SAME, "the same: grouped GEMMs") \
+    X(ERROR_DENSE,           "error.dense", "", 0.1, 10, 1, SAME, "the same: dense GEMMs") \
+    X(ERROR_ATTENTION,       "error.attention", "", 0.1, 10, 1, SAME, "the same: attention cores") \
+    X(ERROR_COLLECTIVE,      "error.collective", "", 0.1, 10, 1, SAME, "the same: collectives") \
+    X(ERROR_ROWWISE,         "error.rowwise", "", 0.1, 10, 1, SAME, "the same: activations and permutes") \
+    X(ERROR_SCHEDULE,        "error.schedule", "", 0.1, 10, 1, SAME, "the same: a layer that overlaps, beside one that does not")
 /* clang-format on */
 
 enum hw_field_id {

@@ -120,7 +120,9 @@ int hw_profile_forget(struct hw_profile *p);
 
 /* Draws the fitted fields from their covariance (multivariate normal, GSL's mt19937 from seed),
  * clamped to the fields' ranges; fields without covariance but with a standard error are drawn
- * alone. The caller frees *out. ERR_NOMEM, ERR_DATA (a covariance that is not positive). */
+ * alone, and those that are not the machine's own from their prior (hw/spread.h): the value times
+ * exp(Laplace), with 90% of the factors inside. The caller frees *out. ERR_NOMEM, ERR_DATA (a
+ * covariance that is not positive). */
 int hw_profile_sample(const struct hw_profile *p, unsigned long seed, struct hw_profile **out);
 const struct hw_table *hw_table_find(const struct hw_profile *p, const char *name);
 /* Log-log interpolation; *extrapolated is set outside [x0, xn] (end slope is kept there). */

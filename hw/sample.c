@@ -1,6 +1,7 @@
-/* Draws a profile from what its fits left uncertain. */
+/* Draws a profile from what its fits left uncertain and from what was never fitted. */
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <gsl/gsl_linalg.h>
 #include <gsl/gsl_randist.h>
@@ -9,6 +10,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "hw/profile.h"
+#include "hw/spread.h"
 
 static double clamp_to_field(int id, double x)
 {
@@ -56,6 +58,51 @@ static int sample_covariance(struct hw_profile *p, const struct hw_covariance *c
     return rc;
 }
 
+/* The law of error field id rests on tables of these names, and every one is another GPU's. */
+static bool tables_transferred(const struct hw_profile *p, int id)
+{
+    static const struct {
+        int field;
+        const char *begins;
+    } rests[] = {
+        {HW_ERROR_ATTENTION, "attn."}, {HW_ERROR_DENSE, "dense."}, {HW_ERROR_COLLECTIVE, "nccl."}};
+    const char *begins = NULL;
+    bool any = false;
+
+    for (size_t i = 0; i < sizeof rests / sizeof *rests; i++)
+        if (rests[i].field == id)
+            begins = rests[i].begins;
+    for (int i = 0; begins && i < p->num_tables; i++)
+        if (strncmp(p->tables[i].name, begins, strlen(begins)) == 0) {
+            if (hw_origin_is_own(p->tables[i].origin))
+                return false;
+            any = true;
+        }
+    return any;
+}
+
+/* Values that cannot be below 1 (slowdowns, corners) move by what they are above it. */
+static double sample_prior(const struct hw_field *f, int id, double within, gsl_rng *rng)
+{
+    double min, max, scale = log(within) / M_LN10, base;
+
+    hw_field_bounds((enum hw_field_id)id, &min, &max);
+    base = min == 1 ? 1 : 0;
+    return base + (f->value - base) * exp(gsl_ran_laplace(rng, scale));
+}
+
+static void sample_alone(struct hw_profile *p, int id, gsl_rng *rng)
+{
+    struct hw_field *f = &p->f[id];
+    double within =
+        tables_transferred(p, id) ? HW_WITHIN_ALL : hw_field_within((enum hw_field_id)id);
+
+    if (!hw_origin_is_own(f->origin) && within > 1)
+        f->value = clamp_to_field(id, sample_prior(f, id, within, rng));
+    else if (f->std_err > 0)
+        f->value = clamp_to_field(id, f->value + gsl_ran_gaussian(rng, f->std_err));
+}
+
 int hw_profile_sample(const struct hw_profile *p, unsigned long seed, struct hw_profile **out)
 {
     gsl_error_handler_t *old = gsl_set_error_handler_off();
@@ -70,9 +117,8 @@ int hw_profile_sample(const struct hw_profile *p, unsigned long seed, struct hw_
         if (p->covs[i].n > 0)
             rc = sample_covariance(q, &p->covs[i], rng, drawn);
     for (int i = 0; rc == 0 && i < HW_FIELD_COUNT; i++)
-        if (!drawn[i] && p->f[i].std_err > 0)
-            q->f[i].value =
-                clamp_to_field(i, p->f[i].value + gsl_ran_gaussian(rng, p->f[i].std_err));
+        if (!drawn[i])
+            sample_alone(q, i, rng);
     gsl_rng_free(rng);
     gsl_set_error_handler(old);
     if (rc != 0) {

@@ -14,10 +14,10 @@ struct json_t *confidence_json(const struct confidence *c, const struct grid *g)
 
         grid_point_name(r->point, name, sizeof name);
         report_scenario_words(g->config, r->point->scenario, words, sizeof words);
-        json_array_append_new(rows, json_pack("{s:s,s:s,s:i,s:b,s:[f,f],s:[f,f],s:f,s:f,s:s}",
+        json_array_append_new(rows, json_pack("{s:s,s:s,s:i,s:[f,f],s:[f,f],s:f,s:f,s:s}",
                                               "scenario", words, "policy", name, "draws", c->draws,
-                                              "certain", c->certain, "layer_us_90", r->low_us,
-                                              r->high_us, "gain_pct_90", r->gain_low, r->gain_high,
+                                              "layer_us_90", r->layer_us.low, r->layer_us.high,
+                                              "gain_pct_90", r->gain_pct.low, r->gain_pct.high,
                                               "beats_none", r->beats_none, "best", r->beats_all,
                                               "outside", r->outside));
     }
@@ -26,16 +26,12 @@ struct json_t *confidence_json(const struct confidence *c, const struct grid *g)
 
 void confidence_print(const struct confidence *c, const struct grid *g, FILE *f)
 {
-    if (c->certain) {
-        fprintf(f, "confidence: no profile in use states an uncertainty\n");
-        return;
-    }
     report_basis(g->config, false, f);
-    fprintf(
-        f,
-        "confidence: 5%% to 95%% of %d profiles drawn from the fits' covariance; assumed fields "
-        "stay as they are\n  %-6s %23s %22s %11s %6s\n",
-        c->draws, "policy", "layer us", "gain %", "beats none", "best");
+    fprintf(f,
+            "confidence: 90%% of %d draws of the fits' covariance, of fields without data as far "
+            "as such "
+            "fields moved elsewhere, and of the laws' own error\n  %-6s %23s %22s %11s %6s\n",
+            c->draws, "policy", "layer us", "gain %", "beats none", "best");
     for (size_t i = 0; i < c->num_rows; i++) {
         const struct confidence_row *r = &c->rows[i];
         char name[24], words[256];
@@ -46,7 +42,8 @@ void confidence_print(const struct confidence *c, const struct grid *g, FILE *f)
         }
         grid_point_name(r->point, name, sizeof name);
         fprintf(f, "  %-6s %10.1f to %9.1f %+9.1f to %+9.1f %10.0f%% %5.0f%%%s%s\n", name,
-                r->low_us, r->high_us, r->gain_low, r->gain_high, 100 * r->beats_none,
-                100 * r->beats_all, *r->outside ? "  outside: " : "", r->outside);
+                r->layer_us.low, r->layer_us.high, r->gain_pct.low, r->gain_pct.high,
+                100 * r->beats_none, 100 * r->beats_all, *r->outside ? "  outside: " : "",
+                r->outside);
     }
 }

@@ -496,14 +496,11 @@ static int notes_print(const struct recommend *r, FILE *f)
         fprintf(f, "the whole grid was simulated: %.0f points, %zu of them can run\n", r->grid,
                 r->simulations);
     exact_print(r, f);
-    if (r->draws > 0 && r->certain)
-        fprintf(f, "no interval: the profile's fields carry no standard errors\n");
-    else if (r->draws > 0)
-        fprintf(
-            f,
-            "interval: 5%% to 95%% of %d profiles drawn from the fits' covariance; fields without "
-            "data and the model's own error are not in it\n",
-            r->draws);
+    if (r->draws > 0)
+        fprintf(f,
+                "interval: 90%% of %d draws of the fits' covariance, of fields without data as far "
+                "as such fields moved elsewhere, and of the laws' own error\n",
+                r->draws);
     assumed_print(r, f);
     if (basis_of(r, &basis) == 0)
         op_basis_print(&basis, f);
@@ -523,7 +520,7 @@ static int people_write(const struct recommend *r, struct record *out)
         return ERR_NOMEM;
     memcpy(own, columns, sizeof columns);
     own[0].width = -width;
-    own[INTERVAL_COLUMN].head = r->certain ? "" : own[INTERVAL_COLUMN].head;
+    own[INTERVAL_COLUMN].head = r->draws > 0 ? own[INTERVAL_COLUMN].head : "";
     record_table(out, &table);
     for (size_t i = 0; i < r->num_picks; i++)
         if (r->pick[i].best >= 0)

@@ -166,7 +166,7 @@ void synthesize_report(const struct synthesis *s, const char *folder, struct rec
     record_table_end(r);
     if (people)
         record_note(r, "gain: over the best named policy with its best knobs; 5%% and 95%% over "
-                       "profiles drawn from the fits' covariance\nwithin: of any schedule of the "
+                       "drawn profiles\nwithin: of any schedule of the "
                        "same kernels (docs/bound.md)\nrun one: peosim run CONFIG --plan FILE; its "
                        "picture stands beside it\n");
     report_tail_record(s->config, r);

@@ -110,14 +110,14 @@ static int pace_start(struct sim *s, struct run *r, int dst, double stored_bytes
 }
 
 /* A path that is in no plane of the net: its flow tells its events itself. */
-static int link_flow_start(struct sim *s, struct run *r, int dst, const struct sim_flow_leg *leg)
+static int link_flow_start(struct sim *s, const struct run *r, const struct sim_flow_leg *leg)
 {
     struct sim_path path;
     uint32_t links[SIM_FLOW_PATH_MAX];
     struct sim_flow_spec spec = {
         .links = links, .cap_GBps = INFINITY, .bytes = leg->bytes, .tag = leg->tag};
 
-    path_of(s, r->rank, dst, &path);
+    path_of(s, r->rank, (int)(leg->tag % (uint64_t)s->W), &path);
     if (leg->limit)
         links[spec.link_count++] = leg->limit;
     for (uint32_t i = 0; i < path.link_count; i++)
@@ -127,82 +127,113 @@ static int link_flow_start(struct sim *s, struct run *r, int dst, const struct s
     return sim_flow_start(s->net, &spec);
 }
 
-/* Legs gathered so far start. */
-static int legs_flush(struct sim *s)
-{
-    uint32_t count = s->num_legs;
-
-    s->num_legs = 0;
-    return count ? sim_flow_legs_start(s->net, s->legs, count) : 0;
-}
-
-/* Where a flow stands in the planes; false: nowhere. */
+/* Where a flow stands in the planes; false: nowhere. Sets place->kind in any case. */
 static bool place_of(const struct sim *s, int src, int dst, struct sim_place *place)
 {
     bool local = same_gpu(s, src, dst);
     bool some =
         sim_topology_place(s->topo, (uint32_t)src, local ? (uint32_t)src : (uint32_t)dst, place);
 
-    if (!some && local)
-        place->kind = SIM_PATH_LOCAL;
+    if (!some)
+        place->kind = local                       ? SIM_PATH_LOCAL
+                      : sim_off_node(s, src, dst) ? SIM_PATH_NIC
+                                                  : SIM_PATH_NVLINK;
     return some;
 }
 
-static void flow_start(struct sim *s, struct run *r, int dst, double bytes)
-{
-    struct sim_place place = {.kind = SIM_PATH_NIC};
-    bool placed = place_of(s, r->rank, dst, &place), off_node;
-    struct sim_flow_leg *leg = &s->legs[s->num_legs];
-    int err = 0;
+/* What a send is about to store and to post, in bytes. */
+struct sums {
+    double off_node, nvlink, local;
+};
 
-    if (!placed)
-        off_node = sim_off_node(s, r->rank, dst);
-    else
-        off_node = place.kind == SIM_PATH_NIC;
-    *leg = (struct sim_flow_leg){
-        .plane = place.plane,
-        .out = place.out,
-        .in = place.in,
-        .limit = off_node ? r->post_link : r->push_link,
-        .bytes = bytes,
-        .latency_ns = place.latency_ns,
-        .drain = off_node ? SIM_FLOW_NO_GATE : gate_held(s, r->rank, r->op),
-        .arrive = r->out ? SIM_FLOW_NO_GATE : gate_recv(s, group_of(s, r->op)->recv_op, dst),
-        .who = (uint32_t)cell(s, r->rank, r->op),
-        .events = r->out ? SIM_FLOW_DELIVERED : 0,
-        .tag = (uint64_t)cell(s, r->rank, r->op) * (uint64_t)s->W + (uint64_t)dst,
-    };
+/* Gathers a flow of the run; legs_go starts all of them under the run's limits. */
+static void leg_add(struct sim *s, struct run *r, int dst, double bytes, struct sums *sums)
+{
+    struct sim_flow_leg *leg = &s->legs[s->num_legs++];
+    struct sim_place place;
+    bool off_node;
+
+    if (!place_of(s, r->rank, dst, &place))
+        place.plane = SIM_FLOW_NO_PORT;
+    off_node = place.kind == SIM_PATH_NIC;
     if (off_node)
-        s->nic_bytes += bytes;
-    else if (place.kind != SIM_PATH_LOCAL)
-        s->nvlink_bytes += bytes;
-    if (leg->drain != SIM_FLOW_NO_GATE)
-        sim_flow_gate_raise(s->net, leg->drain, 1);
+        sums->off_node += bytes;
+    else if (place.kind == SIM_PATH_LOCAL)
+        sums->local += bytes;
+    else
+        sums->nvlink += bytes;
+    leg->plane = place.plane;
+    leg->out = place.out;
+    leg->in = place.in;
+    leg->limit = 0;
+    leg->bytes = bytes;
+    leg->latency_ns = place.latency_ns;
+    leg->drain = off_node ? SIM_FLOW_NO_GATE : gate_held(s, r->rank, r->op);
+    leg->arrive = r->out ? SIM_FLOW_NO_GATE : gate_recv(s, group_of(s, r->op)->recv_op, dst);
+    leg->who = (uint32_t)cell(s, r->rank, r->op);
+    leg->events = r->out ? SIM_FLOW_DELIVERED : 0;
+    leg->tag = (uint64_t)cell(s, r->rank, r->op) * (uint64_t)s->W + (uint64_t)dst;
     if (r->out) {
         r->out[dst]++;
         r->out_flows++;
     }
-    if (placed) {
-        s->num_legs++;
-    } else {
-        struct sim_flow_leg alone = *leg;
+}
 
-        err = legs_flush(s);
-        if (!err)
-            err = link_flow_start(s, r, dst, &alone);
+/* Starts what has been gathered; what is in no plane goes by itself, all in the order of peers. */
+static void legs_go(struct sim *s, struct run *r)
+{
+    uint32_t from = 0, held = 0, count = s->num_legs;
+    int err = 0;
+
+    for (uint32_t i = 0; i < count; i++) {
+        bool off_node = s->legs[i].drain == SIM_FLOW_NO_GATE;
+
+        s->legs[i].limit = off_node ? r->post_link : r->push_link;
+        held += !off_node;
     }
-    if (!err && s->pace && r->rank != dst)
-        err = pace_start(s, r, dst, bytes);
+    if (held)
+        sim_flow_gate_raise(s->net, gate_held(s, r->rank, r->op), (int)held);
+    for (uint32_t i = 0; i < count && !err; i++) {
+        if (s->legs[i].plane != SIM_FLOW_NO_PORT)
+            continue;
+        if (i > from)
+            err = sim_flow_legs_start(s->net, s->legs + from, i - from);
+        if (!err)
+            err = link_flow_start(s, r, &s->legs[i]);
+        from = i + 1;
+    }
+    if (!err && count > from)
+        err = sim_flow_legs_start(s->net, s->legs + from, count - from);
+    s->num_legs = 0;
     if (err)
         sim_fail(s, err);
 }
 
-static void flows_go(struct sim *s)
+/* Gathers flows for the rows at hand, to all peers that have some. */
+static struct sums legs_add(struct sim *s, struct run *r)
 {
-    int err = legs_flush(s);
+    const struct plan_flow *g = group_of(s, r->op);
+    struct sums sums = {0};
+    int err = 0;
 
+    r->all_peers = true;
+    for (int dst = 0; dst < s->W && !err; dst++) {
+        double bytes;
+
+        if (!s->rows[dst] && !s->fwd[dst]) {
+            r->all_peers = false;
+            continue;
+        }
+        bytes = flow_bytes(g, s->rows[dst], s->fwd[dst]);
+        leg_add(s, r, dst, bytes, &sums);
+        if (s->pace && r->rank != dst)
+            err = pace_start(s, r, dst, bytes);
+    }
+    s->nic_bytes += sums.off_node;
+    s->nvlink_bytes += sums.nvlink;
     if (err)
         sim_fail(s, err);
+    return sums;
 }
 
 static uint32_t own_link(struct sim *s, double GBps)
@@ -216,34 +247,31 @@ static uint32_t own_link(struct sim *s, double GBps)
     return (uint32_t)link;
 }
 
-/* Bytes this run sends off its node and to peers it reaches by its own stores. */
-static void sums_of(const struct sim *s, struct run *r, const int *rows, const int *fwd,
-                    double *off_node, double *nvlink, double *local)
+/* The same bytes without starting anything. */
+static struct sums sums_of(const struct sim *s, const struct run *r)
 {
     const struct plan_flow *g = group_of(s, r->op);
+    struct sums sums = {0};
 
-    *off_node = *nvlink = *local = 0;
-    r->all_peers = true;
     for (int dst = 0; dst < s->W; dst++) {
-        double bytes = flow_bytes(g, rows[dst], fwd[dst]);
+        double bytes = flow_bytes(g, s->rows[dst], s->fwd[dst]);
 
-        if (!rows[dst] && !fwd[dst]) {
-            r->all_peers = false;
+        if (!s->rows[dst] && !s->fwd[dst])
             continue;
-        }
         if (same_gpu(s, r->rank, dst))
-            *local += bytes;
+            sums.local += bytes;
         else if (sim_off_node(s, r->rank, dst))
-            *off_node += bytes;
+            sums.off_node += bytes;
         else
-            *nvlink += bytes;
+            sums.nvlink += bytes;
     }
+    return sums;
 }
 
 /* The run's own limits on what it sends, for as long as it sends. */
-static void limits_open(struct sim *s, struct run *r, double off_node, double nvlink, double local)
+static void limits_open(struct sim *s, struct run *r, const struct sums *sums)
 {
-    double push;
+    double off_node = sums->off_node, nvlink = sums->nvlink, local = sums->local, push;
 
     if (local > 0)
         r->w.cap_GBps = cost_cap_GBps(&r->w, local / (nvlink + local));
@@ -266,13 +294,13 @@ static void rows_of(struct sim *s, const struct run *r)
 
 void send_begin(struct sim *s, struct run *r)
 {
-    double off_node, nvlink, local;
+    struct sums sums;
 
     s->issue_ns[cell(s, r->rank, r->op)] = s->now_ns;
     rows_of(s, r);
-    sums_of(s, r, s->rows, s->fwd, &off_node, &nvlink, &local);
-    limits_open(s, r, off_node, nvlink, local);
     if (s->followed_op[r->op] >= 0) {
+        sums = sums_of(s, r);
+        limits_open(s, r, &sums);
         r->units = plan_op_num_units(s->plan, r->op, r->rank);
         r->out = calloc((size_t)s->W, sizeof *r->out);
         if (!r->out)
@@ -280,11 +308,10 @@ void send_begin(struct sim *s, struct run *r)
         return;
     }
     pace_begin(s, r);
-    for (int dst = 0; dst < s->W && !s->err; dst++)
-        if (s->rows[dst] || s->fwd[dst])
-            flow_start(s, r, dst, flow_bytes(group_of(s, r->op), s->rows[dst], s->fwd[dst]));
-    flows_go(s);
-    r->posting = off_node > 0 && r->w.issue_ns > 0;
+    sums = legs_add(s, r);
+    limits_open(s, r, &sums);
+    legs_go(s, r);
+    r->posting = sums.off_node > 0 && r->w.issue_ns > 0;
     if (r->posting)
         sim_timer_set(s, &r->timer, s->now_ns + r->w.issue_ns);
 }
@@ -305,7 +332,6 @@ static int units_ready(const struct sim *s, const struct run *r)
 
 static void units_send(struct sim *s, struct run *r, int ready)
 {
-    const struct plan_flow *g = group_of(s, r->op);
     double rows = 0, all = 0;
 
     memset(s->rows, 0, (size_t)s->W * sizeof *s->rows);
@@ -313,12 +339,10 @@ static void units_send(struct sim *s, struct run *r, int ready)
     for (int u = r->sent_units; u < ready; u++)
         plan_unit_rows(s->plan, r->op, r->rank, u, s->rows);
     pace_begin(s, r);
-    for (int dst = 0; dst < s->W && !s->err; dst++) {
+    for (int dst = 0; dst < s->W; dst++)
         rows += s->rows[dst];
-        if (s->rows[dst])
-            flow_start(s, r, dst, flow_bytes(g, s->rows[dst], 0));
-    }
-    flows_go(s);
+    legs_add(s, r);
+    legs_go(s, r);
     all = plan_op_rows(s->plan, r->op, r->rank, NULL);
     r->sent_units = ready;
     r->posting = r->posts && r->w.issue_ns > 0;

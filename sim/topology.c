@@ -12,8 +12,16 @@ struct pair {
     uint32_t out, in;
 };
 
+/* Where an endpoint stands in the planes. */
+struct spot {
+    uint32_t domain, slot; /* slot: in its domain */
+    uint32_t nic;          /* the first that it uses */
+};
+
 struct sim_topology {
     struct sim_topology_cfg cfg;
+    struct spot *spot; /* per endpoint */
+    uint32_t picks;    /* NICs that an endpoint chooses among */
     struct sim_flow_net *net;
     uint32_t nodes, leaf_groups, rails;
     struct pair *nvlink;              /* per endpoint */
@@ -130,6 +138,31 @@ static int plane_add(struct sim_topology *t, const struct pair *pairs, uint32_t 
     return plane;
 }
 
+/* The NIC, by its number in the node, that an endpoint uses; pick chooses among several. */
+static uint32_t nic_of(const struct sim_topology *t, uint32_t endpoint, uint32_t pick)
+{
+    uint32_t local = endpoint % t->cfg.per_node, nics = t->cfg.nics_per_node;
+
+    if (nics <= t->cfg.per_node)
+        return local / (t->cfg.per_node / nics);
+    return local * (nics / t->cfg.per_node) + pick % (nics / t->cfg.per_node);
+}
+
+static int spots_set(struct sim_topology *t)
+{
+    const struct sim_topology_cfg *c = &t->cfg;
+
+    t->picks = c->nics_per_node > c->per_node ? c->nics_per_node / c->per_node : 1;
+    t->spot = malloc(c->endpoints * sizeof *t->spot);
+    for (uint32_t i = 0; t->spot && i < c->endpoints; i++) {
+        uint32_t nic = c->nics_per_node ? nic_of(t, i, 0) : 0;
+
+        t->spot[i] = (struct spot){i / c->per_domain, i % c->per_domain,
+                                   i / c->per_node * c->nics_per_node + nic};
+    }
+    return t->spot ? 0 : ERR_NOMEM;
+}
+
 /* A plane per NVLink domain, and one of all NICs, where paths are a link out and a link in. */
 static int planes_add(struct sim_topology *t)
 {
@@ -177,7 +210,9 @@ int sim_topology_open(const struct sim_topology_cfg *cfg, struct sim_flow_net *n
     per_leaf = cfg->nodes_per_leaf ? cfg->nodes_per_leaf : t->nodes;
     t->leaf_groups = (t->nodes + per_leaf - 1) / per_leaf;
     t->rails = cfg->fabric == SIM_FABRIC_RAIL && cfg->nics_per_node ? cfg->nics_per_node : 1;
-    rc = links_add(t);
+    rc = spots_set(t);
+    if (!rc)
+        rc = links_add(t);
     if (!rc)
         rc = planes_add(t);
     if (rc) {
@@ -196,6 +231,7 @@ void sim_topology_close(struct sim_topology *t)
     pairs_remove(t->net, t->pcie, t->cfg.pcie_GBps > 0 ? t->cfg.endpoints : 0);
     pairs_remove(t->net, t->nic, nic_count(t));
     pairs_remove(t->net, t->leaf, leaf_count(t));
+    free(t->spot);
     free(t);
 }
 
@@ -203,16 +239,6 @@ static void hop_add(struct sim_path *path, uint32_t link)
 {
     assert(path->link_count < SIM_FLOW_PATH_MAX);
     path->links[path->link_count++] = link;
-}
-
-/* The NIC, by its number in the node, that an endpoint uses; pick chooses among several. */
-static uint32_t nic_of(const struct sim_topology *t, uint32_t endpoint, uint32_t pick)
-{
-    uint32_t local = endpoint % t->cfg.per_node, nics = t->cfg.nics_per_node;
-
-    if (nics <= t->cfg.per_node)
-        return local / (t->cfg.per_node / nics);
-    return local * (nics / t->cfg.per_node) + pick % (nics / t->cfg.per_node);
 }
 
 static void path_pcie_add(const struct sim_topology *t, struct sim_path *path, uint32_t endpoint,
@@ -296,29 +322,25 @@ void sim_topology_path(const struct sim_topology *t, uint32_t src, uint32_t dst,
 bool sim_topology_place(const struct sim_topology *t, uint32_t src, uint32_t dst,
                         struct sim_place *place)
 {
+    const struct spot *from = &t->spot[src], *to = &t->spot[dst];
     const struct sim_topology_cfg *c = &t->cfg;
-    uint32_t domain = src / c->per_domain;
+    uint32_t pick = t->picks > 1 ? (src + dst) % t->picks : 0;
 
-    if (c->nvlink_GBps > 0 && domain == dst / c->per_domain) {
-        *place = (struct sim_place){.kind = src == dst ? SIM_PATH_LOCAL : SIM_PATH_NVLINK,
-                                    .plane = t->nvlink_plane + domain,
-                                    .out = src - domain * c->per_domain,
-                                    .in = dst - domain * c->per_domain,
-                                    .latency_ns = c->nvlink_latency_ns};
-        if (src == dst) {
-            place->in = SIM_FLOW_NO_PORT;
-            place->latency_ns = 0;
-        }
+    if (c->nvlink_GBps > 0 && from->domain == to->domain) {
+        place->kind = src == dst ? SIM_PATH_LOCAL : SIM_PATH_NVLINK;
+        place->plane = t->nvlink_plane + from->domain;
+        place->out = from->slot;
+        place->in = src == dst ? SIM_FLOW_NO_PORT : to->slot;
+        place->latency_ns = src == dst ? 0 : c->nvlink_latency_ns;
         return t->nvlink_plane != NO_PLANE;
     }
     if (src == dst || t->nic_plane == NO_PLANE)
         return false;
-    *place =
-        (struct sim_place){.kind = SIM_PATH_NIC,
-                           .plane = t->nic_plane,
-                           .out = src / c->per_node * c->nics_per_node + nic_of(t, src, src + dst),
-                           .in = dst / c->per_node * c->nics_per_node + nic_of(t, dst, src + dst),
-                           .latency_ns = c->nic_latency_ns};
+    place->kind = SIM_PATH_NIC;
+    place->plane = t->nic_plane;
+    place->out = from->nic + pick;
+    place->in = to->nic + pick;
+    place->latency_ns = c->nic_latency_ns;
     return true;
 }
 

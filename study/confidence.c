@@ -3,7 +3,6 @@
 #include <stdlib.h>
 
 #include "base/err.h"
-#include "base/stats.h"
 #include "study/draws.h"
 #include "model/law/cost_range.h"
 
@@ -87,10 +86,8 @@ static void rows_fill(struct work *w)
     for (size_t i = 0; i < w->c->num_rows; i++) {
         struct confidence_row *row = &w->c->rows[i];
 
-        row->low_us = stats_quantile(&w->layer_us[i * n], n, 0.05);
-        row->high_us = stats_quantile(&w->layer_us[i * n], n, 0.95);
-        row->gain_low = stats_quantile(&w->gain_pct[i * n], n, 0.05);
-        row->gain_high = stats_quantile(&w->gain_pct[i * n], n, 0.95);
+        row->layer_us = interval_of(&w->layer_us[i * n], n, row->point->ev.layer_us);
+        row->gain_pct = interval_of(&w->gain_pct[i * n], n, row->point->ev.gain_pct);
         for (size_t d = 0; d < n; d++) {
             row->beats_none += (w->gain_pct[i * n + d] > 0) / (double)n;
             row->beats_all += beats_others(w, i, d) / (double)n;
@@ -109,7 +106,6 @@ int confidence_run(const struct grid *g, int draws, int jobs, struct confidence 
         err = draws_open(g->config, draws, &w.draws);
     }
     if (!err) {
-        c->certain = draws_certain(w.draws);
         w.layer_us = calloc(c->num_rows * (size_t)draws, sizeof *w.layer_us);
         w.gain_pct = calloc(c->num_rows * (size_t)draws, sizeof *w.gain_pct);
         err = w.layer_us && w.gain_pct ? 0 : ERR_NOMEM;

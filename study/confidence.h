@@ -1,21 +1,20 @@
-/* study/confidence.h: how sure a predicted layer time is: the same points again on profiles drawn
- * from the covariance of their fits. */
+/* study/confidence.h: how sure a predicted layer time is: the same points again on drawn profiles
+ * (study/draws.h). */
 #ifndef PEOSIM_STUDY_CONFIDENCE_H
 #define PEOSIM_STUDY_CONFIDENCE_H
 
+#include "study/draws.h"
 #include "study/grid.h"
 
 struct confidence_row {
     const struct grid_point *point;
-    double low_us, high_us;       /* 5% and 95% quantiles of the layer time */
-    double gain_low, gain_high;   /* of the gain, percent */
+    struct interval layer_us, gain_pct;
     double beats_none, beats_all; /* share of the draws in which it beats `none`, every other row */
     char outside[160]; /* why a law is used outside what it was fitted on; "" = it is not */
 };
 
 struct confidence {
     int draws;
-    bool certain; /* no uncertainty is stated: no intervals */
     struct confidence_row *rows;
     size_t num_rows;
 };

@@ -1,16 +1,18 @@
 #include "study/draws.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/err.h"
+#include "base/stats.h"
 
 /* Draws are numbered from here, so that they share no seed with routing and skew. */
 #define DRAWS_SEED 1000
 
 struct draws_of {
     char *name;
-    struct hw_profile **drawn; /* [n], NULL where the profile is certain */
+    struct hw_profile **drawn; /* [n] */
 };
 
 struct draws {
@@ -19,14 +21,6 @@ struct draws {
     size_t num;
 };
 
-static bool profile_uncertain(const struct hw_profile *p)
-{
-    for (int i = 0; i < HW_FIELD_COUNT; i++)
-        if (p->f[i].std_err > 0)
-            return true;
-    return p->num_covs > 0;
-}
-
 static int drawn_fill(const struct draws *d, struct draws_of *of)
 {
     struct hw_profile *p;
@@ -34,12 +28,10 @@ static int drawn_fill(const struct draws *d, struct draws_of *of)
 
     if (err)
         return err;
-    if (profile_uncertain(p)) {
-        of->drawn = calloc((size_t)d->n, sizeof *of->drawn);
-        err = of->drawn ? 0 : ERR_NOMEM;
-        for (int i = 0; i < d->n && !err; i++)
-            err = hw_profile_sample(p, DRAWS_SEED + (unsigned long)i, &of->drawn[i]);
-    }
+    of->drawn = calloc((size_t)d->n, sizeof *of->drawn);
+    err = of->drawn ? 0 : ERR_NOMEM;
+    for (int i = 0; i < d->n && !err; i++)
+        err = hw_profile_sample(p, DRAWS_SEED + (unsigned long)i, &of->drawn[i]);
     hw_profile_free(p);
     return err;
 }
@@ -109,10 +101,8 @@ const struct hw_profile *draws_at(const struct draws *d, const char *profile, in
     return of && of->drawn ? of->drawn[i] : NULL;
 }
 
-bool draws_certain(const struct draws *d)
+struct interval interval_of(const double *drawn, size_t n, double value)
 {
-    for (size_t i = 0; i < d->num; i++)
-        if (d->of[i].drawn)
-            return false;
-    return true;
+    return (struct interval){fmin(stats_quantile(drawn, n, 0.05), value),
+                             fmax(stats_quantile(drawn, n, 0.95), value)};
 }

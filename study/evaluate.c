@@ -1,4 +1,5 @@
 #include "study/evaluate.h"
+#include "study/law_error.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -740,6 +741,7 @@ static int starts_draw(struct evaluator *e, const struct scenario *s)
 struct changed_cost {
     struct cost base;
     struct whatif what;
+    const struct hw_profile *profile;
 };
 
 static void changed_work(void *self, const struct plan *plan, int rank, int op,
@@ -748,6 +750,7 @@ static void changed_work(void *self, const struct plan *plan, int rank, int op,
     struct changed_cost *c = self;
 
     c->base.work(c->base.self, plan, rank, op, out);
+    law_error_apply(c->profile, &plan->ops[op], out);
     if (c->what.zero_sm_comm && plan_op_kind_class(plan->ops[op].kind) != OP_CLASS_COMPUTE) {
         out->grid = 1;
         out->push_GBps = INFINITY;
@@ -777,7 +780,7 @@ static struct cost cost_of(struct evaluator *e, struct changed_cost *changed)
 {
     struct cost cost = e->cost;
 
-    *changed = (struct changed_cost){e->cost, e->what};
+    *changed = (struct changed_cost){e->cost, e->what, evaluate_profile(e)};
     cost.self = changed;
     cost.work = changed_work;
     cost.interference = changed_interference;
@@ -999,6 +1002,7 @@ static int steady_simulate(struct evaluator *e, const struct scenario *s, const 
     if (!err && change > STEADY_WITHIN) {
         unsteady_note(e, *plan, change);
         err = unsteady_measure(*trace, *plan, out);
+        out->unsteady = true;
     }
     return err;
 }
@@ -1068,6 +1072,8 @@ int evaluate_point(struct evaluator *e, const struct scenario *s, const struct p
         traced = NULL;
         err = evaluate_simulate(e, s, plan, out->metrics.slowest_rank, out, &traced);
     }
+    if (!err && p != &policy_none)
+        out->layer_us *= hw_value(evaluate_profile(e), HW_ERROR_SCHEDULE);
     if (!err)
         err = baseline(e, s, p, k, out->layer_us, &out->none_us);
     if (!err) {

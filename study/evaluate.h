@@ -31,7 +31,8 @@ struct evaluation {
     double assumed_share;         /* of the slowest rank's op time: rests on fields without data */
     double max_over_mean_rank;    /* routing imbalance: heaviest rank / mean */
     uint64_t events;
-    int num_sms; /* N of the GPU */
+    bool unsteady; /* its period never repeated: layer_us is a mean over many layers */
+    int num_sms;   /* N of the GPU */
 };
 
 struct evaluator;

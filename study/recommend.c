@@ -254,17 +254,20 @@ static int intervals_set(struct recommend *r, struct grid_crew *crew)
 
     if (err)
         return err;
-    r->certain = draws_certain(w.draws);
     w.gain_pct = calloc(r->num_picks * n, sizeof *w.gain_pct);
     err = w.gain_pct ? 0 : ERR_NOMEM;
-    if (!err && !r->certain)
+    if (!err)
         err = grid_crew_each(crew, r->num_picks * n, draw_task, &w);
-    for (size_t i = 0; i < r->num_picks && !err && !r->certain; i++) {
+    for (size_t i = 0; i < r->num_picks && !err; i++) {
         struct recommend_pick *p = &r->pick[i];
+        struct interval gain;
 
         p->has_interval = p->best >= 0;
-        p->gain_low_pct = stats_quantile(&w.gain_pct[i * n], n, 0.05);
-        p->gain_high_pct = stats_quantile(&w.gain_pct[i * n], n, 0.95);
+        if (!p->has_interval)
+            continue;
+        gain = interval_of(&w.gain_pct[i * n], n, p->entry[p->best].ev.gain_pct);
+        p->gain_low_pct = gain.low;
+        p->gain_high_pct = gain.high;
     }
     draws_close(w.draws);
     free(w.gain_pct);
@@ -399,7 +402,6 @@ int recommend_run(const struct config *c, int jobs, int draws, struct recommend 
     if (!err) {
         r->config = c;
         r->draws = draws;
-        r->certain = true;
         err = picks_alloc(r);
     }
     if (!err)

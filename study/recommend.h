@@ -14,7 +14,7 @@ struct recommend_pick {
                                     -1 = no policy can run */
     bool exact; /* whether to overlap, or which policy wins, hung on less than RECOMMEND_NEAR of
                    the baseline: best, its rivals and their baselines were simulated exactly */
-    /* 5% and 95% quantiles of the gain over profiles drawn from what the fits left uncertain. */
+    /* 90% of the gain over drawn profiles (study/draws.h), and the gain itself. */
     bool has_interval;
     double gain_low_pct, gain_high_pct;
 };
@@ -38,7 +38,6 @@ struct recommend {
     double grid;        /* points of the full grid over the same values */
     bool partly;        /* some grid was too large to simulate in full */
     int draws;
-    bool certain; /* no profile in use carries an uncertainty: no intervals */
 };
 
 /* draws: profiles per interval, 0 = none. ERR_CONFIG (logged) where `policies` has only `none`. */

@@ -288,7 +288,7 @@ static int intervals(struct work *w, int jobs)
     struct draws *draws = NULL;
     int err = n ? draws_open(w->out->config, (int)n, &draws) : 0;
 
-    if (!n || err || draws_certain(draws)) {
+    if (!n || err) {
         draws_close(draws);
         return err;
     }
@@ -297,10 +297,14 @@ static int intervals(struct work *w, int jobs)
     err = w->gain_pct ? grid_each(w->out->num_picks * n, jobs, draw_task, w) : ERR_NOMEM;
     for (size_t i = 0; i < w->out->num_picks && !err; i++) {
         struct synth_pick *p = &w->out->pick[i];
+        struct interval gain;
 
         p->has_interval = p->found;
-        p->gain_low_pct = stats_quantile(&w->gain_pct[i * n], n, 0.05);
-        p->gain_high_pct = stats_quantile(&w->gain_pct[i * n], n, 0.95);
+        if (!p->found)
+            continue;
+        gain = interval_of(&w->gain_pct[i * n], n, p->gain_pct);
+        p->gain_low_pct = gain.low;
+        p->gain_high_pct = gain.high;
     }
     draws_close(draws);
     free(w->gain_pct);

@@ -28,7 +28,7 @@ struct synth_pick {
     struct bound bound; /* the lower of both kinds of kernels */
     double gain_pct;    /* named_us / us - 1 */
     bool has_interval;
-    double gain_low_pct, gain_high_pct; /* 5% and 95% over drawn profiles */
+    double gain_low_pct, gain_high_pct; /* 90% of drawn profiles, and gain_pct */
     size_t simulations;
 };
 

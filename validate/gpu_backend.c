@@ -57,7 +57,8 @@ static int shape_of(struct gpu_run *r, struct gpu_shape *shape)
                                 .inter = r->inter,
                                 .topk = r->topk,
                                 .max_tokens = r->o->max_tokens,
-                                .fp8 = dispatch->dtype == DTYPE_FP8};
+                                .fp8 = dispatch->dtype == DTYPE_FP8,
+                                .dedup = dispatch->comm == COMM_DEDUP};
     return 0;
 }
 

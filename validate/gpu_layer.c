@@ -149,7 +149,7 @@ static bool shape_same(const struct gpu_shape *a, const struct gpu_shape *b)
 {
     return a->vranks == b->vranks && a->experts == b->experts && a->hidden == b->hidden &&
            a->inter == b->inter && a->topk == b->topk && a->max_tokens == b->max_tokens &&
-           a->fp8 == b->fp8;
+           a->fp8 == b->fp8 && a->dedup == b->dedup;
 }
 
 /* What a layer of this shape takes at least: one buffer set, weights, inputs, outputs, window. */
@@ -163,7 +163,8 @@ static int layer_bytes(const struct gpu_session *s, const struct gpu_shape *shap
                                  .hidden = shape->hidden,
                                  .topk = shape->topk,
                                  .max_tokens = shape->max_tokens,
-                                 .fp8 = shape->fp8};
+                                 .fp8 = shape->fp8,
+                                 .dedup = shape->dedup};
     struct half_part part[HALF_PARTS];
     double weights = 3.0 * shape->hidden * shape->inter * (shape->fp8 ? 1 : 2);
     int err = slots_init(&l.slots, &window, 0);

@@ -3,6 +3,7 @@
 
 #include "base/err.h"
 #include "base/log.h"
+#include "kernels/dedup.h"
 #include "kernels/grouped_gemm.h"
 #include "kernels/silu_mul_quant.h"
 #include "kernels/topk.h"
@@ -59,6 +60,18 @@ static int comm_check(struct gpu_run *r, int op)
     return err;
 }
 
+/* One kernel each way, of one round. */
+static int dedup_check(struct gpu_run *r, int op)
+{
+    const struct plan_op *o = &r->plan->ops[op];
+
+    if ((o->kind != OP_DISPATCH && o->kind != OP_COMBINE) || o->num_rounds > 1)
+        return refuse(r, op, "the exchange of one row per token and rank has no parts");
+    return o->dtype == DTYPE_BF16 || o->dtype == DTYPE_FP8
+               ? 0
+               : refuse(r, op, "there is no kernel for this message type");
+}
+
 /* Library all-to-alls between kernels of ours. */
 static int a2a_check(struct gpu_run *r, int op)
 {
@@ -98,6 +111,8 @@ int run_op_check(struct gpu_run *r, int op)
 
     if (gpu_a2a_is(o))
         return a2a_check(r, op);
+    if (plan_op_sends(o->kind) && o->comm == COMM_DEDUP)
+        return dedup_check(r, op);
     switch (o->kind) {
     case OP_DISPATCH:
     case OP_DISPATCH_SEND:
@@ -153,6 +168,7 @@ static struct dispatch_args dispatch_args_of(struct gpu_run *r, int op, struct k
         .x = (const char *)l->x + first * (size_t)r->hidden * 2,
         .topk_idx = l->topk_idx + first * (size_t)r->topk,
         .topk_idx_bytes = 4,
+        .topk_weights = l->topk_weights + first * (size_t)r->topk,
         .packed_x = h->packed_x,
         .packed_scales = h->packed_scales,
         .scale_row = r->hidden / 128,
@@ -209,6 +225,9 @@ static int launch_comm(struct gpu_run *r, int op, cudaStream_t stream, struct ke
     struct dispatch_args d = dispatch_args_of(r, op, stamp);
     struct combine_args c = combine_args_of(r, op, stamp);
 
+    if (o->comm == COMM_DEDUP)
+        return o->kind == OP_DISPATCH ? kernels_dedup_dispatch_launch(&d, stream)
+                                      : kernels_dedup_combine_launch(&c, stream);
     switch (o->kind) {
     case OP_DISPATCH:
         return kernels_dispatch_fused_launch(&d, stream);

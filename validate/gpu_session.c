@@ -407,7 +407,8 @@ int gpu_comm_open(struct gpu_session *s, const struct gpu_shape *shape, size_t s
                                                    .hidden = shape->hidden,
                                                    .topk = shape->topk,
                                                    .max_tokens = shape->max_tokens,
-                                                   .fp8 = shape->fp8},
+                                                   .fp8 = shape->fp8,
+                                                   .dedup = shape->dedup},
                                          .scratch_bytes = scratch_bytes,
                                          .host_wait_s = GPU_WAIT_S,
                                          .experimental_gin = s->experimental_gin};

@@ -29,6 +29,7 @@ struct gpu_shape {
     int vranks; /* EP size; the processes, or a multiple of them */
     int experts, hidden, inter, topk, max_tokens;
     bool fp8;
+    bool dedup; /* room for the exchange of one row per token and rank */
 };
 
 /* The packed tensors of one buffer set; M = rows_max rows per local expert. */

@@ -166,7 +166,7 @@ rule() {
             [ $config = eps_dsv2_8xh800 ] && tp=8
             "$peosim" run configs/$config.yaml --no-plots --quiet --output-dir "$out/results" --set policies=none,eps \
                 --set attention.prompt_len=1024 --set attention.tp=$tp --set pipeline_num=0 --set batch=$batch 2>/dev/null |
-                awk -v name=$config -v b=$batch '$1 == "eps" { gain = $5 }
+                awk -v name=$config -v b=$batch '$1 == "eps" { gain = $6 }
                     /^EPS-MoE.s rule/ { for (i = 1; i < NF; i++) { if ($i == "C") C = $(i + 1); if ($i == "k") k = $(i + 1)
                             if ($i == "sqrt(C/k)") star = $(i + 2); if ($i == "PN" && $(i + 2) == "by") pn = $(i + 1) }
                         sub(/;.*/, "", star); yes = /: worthwhile/ }

@@ -3,6 +3,7 @@
 
 #include "model/law/cost.h"
 #include "model/law/cost_laws.h"
+#include "model/law/ll.h"
 #include "model/law/nvl.h"
 #include "model/law/v2.h"
 
@@ -53,4 +54,25 @@ void cost_comm_one_sided(const struct law_cost *c, const struct plan *plan, int 
     if (transfer_ns > 0 && copies.near > 0)
         out->push_GBps = copies.near * copies.bytes / transfer_ns;
     out->assumed = !is_own(c, law_nvl_field(in.op, HW_NVL_1S_DISP_FIXED_US));
+}
+
+void cost_comm_dedup(const struct law_cost *c, const struct plan *plan, int rank, int op,
+                     struct cost_work *out)
+{
+    const struct plan_op *o = &plan->ops[op];
+    const struct plan_batch *batch = &plan->batches[o->batch];
+    struct law_dedup in = {.combine = plan_op_dir(o->kind) == FLOW_COMBINE,
+                           .sms = o->sms,
+                           .tokens = batch->num_tokens,
+                           .topk = batch->routing->topk,
+                           .ranks = plan->ranks,
+                           .hidden = o->n,
+                           .rows = plan_op_rows(plan, op, rank, NULL)};
+    struct cost_copies copies;
+
+    cost_copies_of(plan, rank, op, &copies);
+    in.copies = copies.near;
+    in.copy_bytes = copies.bytes;
+    law_own_dedup(c->v, &in, out);
+    out->assumed = !is_own(c, in.combine ? HW_DEDUP_COMB_FIXED_US : HW_DEDUP_DISP_FIXED_US);
 }

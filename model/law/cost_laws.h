@@ -51,6 +51,7 @@
     X(DEEPEP_V2, cost_comm_v2, NULL, NULL, cost_beside_warps)                                      \
     X(DEEPEP_V2_DIRECT, cost_comm_v2, NULL, NULL, cost_beside_warps)                               \
     X(ONE_SIDED, cost_comm_one_sided, "a2a_nvl", "a2a_nvl", cost_beside_warps)                     \
+    X(DEDUP, cost_comm_dedup, "dedup_dispatch", "dedup_combine", cost_beside_warps)                \
     X(MEGA, cost_comm_mega, "mega", "mega", cost_beside_none)
 
 /* What an op's cost may rest on (exchanges: on what takes most of their time, cost.c); one bit says

@@ -43,6 +43,16 @@ int law_ll_combine_grid(int experts, int tokens, int sms);
 void law_ll_dispatch(const double *v, const struct law_ll *in, struct cost_work *out);
 void law_ll_combine(const double *v, const struct law_ll *in, struct cost_work *out);
 
+/* The validator's own exchange without duplicates (kernels/dedup.h), both ways. */
+struct law_dedup {
+    bool combine;
+    int sms, tokens, topk, ranks, hidden;
+    double copies;     /* sent, those to the rank itself included */
+    double rows;       /* of the rank's experts: what copies are spread to, or sums made of */
+    double copy_bytes; /* of one copy, back: of one sum */
+};
+void law_own_dedup(const double *v, const struct law_dedup *in, struct cost_work *out);
+
 /* model/law/own.c: the validator's own (kernels/). */
 void law_own_dispatch(const double *v, const struct law_ll *in, struct cost_work *out);
 void law_own_combine(const double *v, const struct law_ll *in, struct cost_work *out);

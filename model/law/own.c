@@ -10,6 +10,7 @@
 #include "model/law/ll.h"
 
 enum { MAX_WARPS = 32, MAX_BUFFERS = 32, BUFFER_BYTES = 200 * 1024, COMM_CORNER = 4 };
+enum { DEDUP_GROUPS = 4 };                   /* kernels/dedup.cu */
 enum { SPREAD_FROM = 64, SPREAD_ROWS = 32 }; /* kernels/comm.h, kernels/comm_device.cuh */
 
 static int ceil_div(int a, int b)
@@ -153,4 +154,43 @@ void law_own_combine(const double *v, const struct law_ll *in, struct cost_work 
     if (in->part != LAW_SEND)
         own_combine_recv(v, in, out);
     own_fixed(v, in->part, fixed_ns, v[HW_LL_COMB_RECV_SHARE], out);
+}
+
+/* Dispatch: every CTA reads the choices of all ranks' tokens, casts and sends its own tokens one
+ * after another, and copies what has come to the rows of its experts. */
+static void dedup_dispatch(const double *v, const struct law_dedup *in, struct cost_work *out)
+{
+    double choices = (double)in->ranks * in->tokens * in->topk;
+    double own_ns = ceil_div(in->tokens, in->sms) * v[HW_DEDUP_DISP_TOKEN_NS];
+    double written = in->rows * in->copy_bytes;
+
+    out->head.fixed_ns = v[HW_DEDUP_DISP_FIXED_US] * 1e3;
+    own_push(v, in->copies * in->copy_bytes, own_ns, v[HW_LL_DISP_PUSH_EFF] * v[HW_NET_NVLINK_GBPS],
+             out);
+    out->tail.hbm_bytes = written;
+    out->tail.sm_ns = v[HW_DEDUP_DISP_CHOICE_NS] * choices +
+                      law_corner(written / (in->sms * v[HW_DEDUP_DISP_CTA_GBPS]),
+                                 written / law_hbm_GBps(v), COMM_CORNER);
+}
+
+/* Combine: groups of warps, DEDUP_GROUPS to a CTA, sum a token's rows each, turn after turn, and
+ * store the sums at the token's rank. About as many sums are made for others as others make. */
+static void dedup_combine(const double *v, const struct law_dedup *in, struct cost_work *out)
+{
+    double read = in->rows * 2.0 * in->hidden, turns = ceil(in->copies / (DEDUP_GROUPS * in->sms));
+    double own_ns =
+        turns * v[HW_DEDUP_COMB_TURN_NS] + law_corner(read / (in->sms * v[HW_DEDUP_COMB_CTA_GBPS]),
+                                                      read / law_hbm_GBps(v), COMM_CORNER);
+
+    out->head.fixed_ns = v[HW_DEDUP_COMB_FIXED_US] * 1e3;
+    out->head.hbm_bytes = read;
+    own_push(v, in->copies * in->copy_bytes, own_ns, v[HW_LL_COMB_PUSH_EFF] * v[HW_NET_NVLINK_GBPS],
+             out);
+}
+
+void law_own_dedup(const double *v, const struct law_dedup *in, struct cost_work *out)
+{
+    own_init(v, in->sms, out);
+    (in->combine ? dedup_combine : dedup_dispatch)(v, in, out);
+    out->poll_ns = 1e3 * v[HW_LL_POLL_US];
 }

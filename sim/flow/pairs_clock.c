@@ -181,14 +181,15 @@ static void first_set(struct sim_flow_net *net, struct plane *p)
     p->busy_ns = busy_ns(net, p);
 }
 
-/* Rates were found as if this epoch were as long as the last. One that is longer either ends then
- * or, where the credits are too small for that, has them spread over all of it: else the rates that
- * settle them in an instant would hold for long. */
+/* Rates were found as if this epoch were as long as the last. One that is longer keeps them where
+ * no link owes or is owed 0.1% of what it carries in the last. Else it ends then or, where the
+ * credits are too small for that, has them spread over all of it: the rates that settle them in an
+ * instant would hold for long. */
 static void credits_spread(struct sim_flow_net *net, struct plane *p)
 {
     double ns = p->first_ns + p->busy_ns;
 
-    if (ns <= 1.5 * p->epoch_ns)
+    if (ns <= 1.5 * p->epoch_ns || !credit_is_due(p, 0.02 * p->epoch_ns))
         return;
     if (credit_is_due(p, p->busy_ns)) {
         p->next_ns = least_of(p->next_ns, p->from_ns + p->epoch_ns);

@@ -417,6 +417,45 @@ static void test_library_all_to_all_packs_rows(void **state)
     world_close(&world);
 }
 
+/* A CTA takes its tokens in turns, and four sums at a time; bytes are of copies, not of rows. */
+static void test_dedup_takes_turns(void **state)
+{
+    double v[HW_FIELD_COUNT] = {[HW_DEDUP_DISP_TOKEN_NS] = 4000,
+                                [HW_DEDUP_DISP_CTA_GBPS] = 40,
+                                [HW_DEDUP_COMB_TURN_NS] = 5000,
+                                [HW_DEDUP_COMB_CTA_GBPS] = 1e6,
+                                [HW_LL_DISP_PUSH_EFF] = 1,
+                                [HW_LL_COMB_PUSH_EFF] = 1,
+                                [HW_NET_NVLINK_GBPS] = 450,
+                                [HW_GPU_HBM_GBPS] = 4800,
+                                [HW_GPU_HBM_EFF] = 1,
+                                [HW_GPU_SM_HBM_GBPS] = 80};
+    struct law_dedup in = {.sms = 24,
+                           .tokens = 24,
+                           .topk = 8,
+                           .ranks = 2,
+                           .hidden = 7168,
+                           .copies = 48,
+                           .rows = 192,
+                           .copy_bytes = 7424};
+    struct cost_work one, two;
+
+    (void)state;
+    law_own_dedup(v, &in, &one);
+    assert_true(fabs(in.copies * in.copy_bytes / one.push_GBps - 4000) < 1e-6);
+    in.tokens = 25;
+    law_own_dedup(v, &in, &two);
+    assert_true(fabs(one.push_GBps / two.push_GBps - 2) < 1e-9);
+    assert_true(fabs(two.tail.hbm_bytes - 192.0 * 7424) < 1e-6);
+    in.combine = true;
+    in.rows = 0;
+    in.copies = 96;
+    law_own_dedup(v, &in, &one);
+    in.copies = 97;
+    law_own_dedup(v, &in, &two);
+    assert_true(fabs(96 / one.push_GBps * 2 - 97 / two.push_GBps) < 1e-9);
+}
+
 /* Ranks that rank 1's tokens reach, counted from the routing table; four ranks at most. */
 static int ranks_reached(const struct world *w)
 {
@@ -817,6 +856,7 @@ int main(void)
         cmocka_unit_test(test_bytes_beside_the_projections),
         cmocka_unit_test(test_norms_are_not_free),
         cmocka_unit_test(test_permute_moves_copies_in_and_rows_out),
+        cmocka_unit_test(test_dedup_takes_turns),
         cmocka_unit_test(test_collectives_come_from_tables),
     };
 

@@ -120,6 +120,8 @@ static bool bounds_hold(const struct plan *plan, const struct hw_profile *p,
     /* A send that follows a GEMM brings its flags with every wave. */
     if (!bounds_plain(plan, s))
         return true;
+    if (ev->unsteady)
+        return true; /* no period's bytes */
     off = plan->num_layers > 1 ? bounds_slack(plan) : 1e-9;
     if (sent < load.nic_bytes * (1 - off) ||
         sent > load.nic_bytes * (1 + off) + load.flag_bytes * BOUNDS_WAVES)
@@ -198,6 +200,14 @@ static const char *bounds_tile_cause(const struct plan *a, const struct plan *b,
                : NULL;
 }
 
+static bool bounds_other_waves(const struct plan *a, const struct plan *b)
+{
+    for (int i = 0; i < a->num_ops && a->num_ops == b->num_ops; i++)
+        if (a->ops[i].num_experts != b->ops[i].num_experts)
+            return true;
+    return a->num_ops != b->num_ops;
+}
+
 /* What follows a GEMM's units gets them wave by wave: of fewer waves more comes with the last one.
  */
 static bool bounds_fewer_waves(const struct plan *a, const struct hw_profile *at,
@@ -206,7 +216,7 @@ static bool bounds_fewer_waves(const struct plan *a, const struct hw_profile *at
     struct cost ca, cb;
     bool fewer = false;
 
-    if (a->num_ops != b->num_ops)
+    if (bounds_other_waves(a, b))
         return false;
     if (cost_open(at, &ca) || cost_open(q, &cb))
         abort();
@@ -232,7 +242,7 @@ static const char *bounds_slower_kernel(const struct plan *a, const struct hw_pr
     double most = 1e-6;
     const char *cause = NULL;
 
-    if (a->num_ops != b->num_ops)
+    if (bounds_other_waves(a, b))
         return "another plan"; /* experts per wave of a fused kernel follow its SMs */
     if (cost_open(at, &ca) || cost_open(q, &cb))
         abort();

@@ -222,6 +222,9 @@ static const char *cause_of(struct torture *t, const struct trial *w, const stru
 
     const struct whatif *worlds[] = {&links, &sms, &both};
 
+    if (w->ev.unsteady)
+        return "never steady";
+
     for (size_t i = 0; i < sizeof worlds / sizeof *worlds; i++) {
         double excess = excess_of(t, w, better, q, worlds[i]);
 

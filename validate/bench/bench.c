@@ -301,7 +301,8 @@ static int bench_shape(struct bench *b, const struct bench_shape *x, int max_tok
                               .inter = x->inter,
                               .topk = x->topk,
                               .max_tokens = max_tokens,
-                              .fp8 = true};
+                              .fp8 = true,
+                              .dedup = true};
     int num = 0, err = gpu_layer_open(b->s, &shape, 1);
 
     while (num < 5 && tokens[num] <= max_tokens)
@@ -318,6 +319,8 @@ static int bench_shape(struct bench *b, const struct bench_shape *x, int max_tok
         err = bench_exchange(b, tokens, num);
     if (!err && wanted(b, "exchange"))
         err = bench_exchange_skewed(b);
+    if (!err && wanted(b, "exchange"))
+        err = bench_dedup(b, tokens, num);
     if (!err && wanted(b, "interference"))
         err = bench_interference(b);
     return err;

@@ -84,6 +84,7 @@ int bench_chain_time(struct bench *b, const struct bench_chain *c, double *us);
 
 int bench_exchange(struct bench *b, const int *tokens, int num_tokens); /* gpu_bench_comm.c */
 int bench_exchange_skewed(struct bench *b);
+int bench_dedup(struct bench *b, const int *tokens, int num_tokens);
 int bench_links(struct bench *b);
 int bench_a2a(struct bench *b);
 int bench_interference(struct bench *b); /* gpu_bench_beside.c */

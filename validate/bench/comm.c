@@ -5,6 +5,7 @@
 #include "base/err.h"
 #include "base/skew.h"
 #include "base/stats.h"
+#include "kernels/dedup.h"
 #include "kernels/delay.h"
 #include "kernels/grouped_gemm.h"
 #include "kernels/rows.h"
@@ -28,6 +29,7 @@ struct dispatch_args bench_dispatch_args(struct bench *b, int round, int rounds,
                                   .x = l->x,
                                   .topk_idx = l->topk_idx,
                                   .topk_idx_bytes = 4,
+                                  .topk_weights = l->topk_weights,
                                   .packed_x = h->packed_x,
                                   .packed_scales = h->packed_scales,
                                   .scale_row = l->shape.hidden / 128,
@@ -271,8 +273,13 @@ static int phases_point(struct bench *b, struct bench_row row)
     return err ? err : phases_report(b, row, &p);
 }
 
-static int fused_point(struct bench *b, struct bench_row row)
+/* Dispatch and combine as one kernel each, of either exchange. */
+static int fused_point(struct bench *b, struct bench_row row, bool dedup)
 {
+    int (*dispatch)(const struct dispatch_args *, cudaStream_t) =
+        dedup ? kernels_dedup_dispatch_launch : kernels_dispatch_fused_launch;
+    int (*combine)(const struct combine_args *, cudaStream_t) =
+        dedup ? kernels_dedup_combine_launch : kernels_combine_fused_launch;
     double us[2][BENCH_REPS];
     int err = 0;
 
@@ -287,21 +294,21 @@ static int fused_point(struct bench *b, struct bench_row row)
         if (!err)
             err = bench_barrier(b);
         if (!err)
-            err = kernels_dispatch_fused_launch(&d, b->s->main);
+            err = dispatch(&d, b->s->main);
         if (!err)
             err = bench_barrier(b);
         if (!err)
-            err = kernels_combine_fused_launch(&c, b->s->main);
+            err = combine(&c, b->s->main);
         if (!err)
             err = bench_stamps_read(b);
         for (int i = 0; !err && rep >= 0 && i < 2; i++)
             us[i][rep] = bench_us(b, i);
     }
-    row.kind = "ll_dispatch";
+    row.kind = dedup ? "dedup_dispatch" : "ll_dispatch";
     row.dtype = "fp8";
     if (!err)
         err = bench_report(b, &row, us[0], BENCH_REPS);
-    row.kind = "ll_combine";
+    row.kind = dedup ? "dedup_combine" : "ll_combine";
     row.dtype = "bf16";
     return err ? err : bench_report(b, &row, us[1], BENCH_REPS);
 }
@@ -329,7 +336,7 @@ int bench_exchange(struct bench *b, const int *tokens, int num_tokens)
                 continue;
             err = phases_point(b, row);
             if (!err && points[i][0] == 1)
-                err = fused_point(b, row);
+                err = fused_point(b, row, false);
         }
     }
     return err;
@@ -359,7 +366,29 @@ int bench_exchange_skewed(struct bench *b)
                 continue;
             err = phases_point(b, row);
             if (!err)
-                err = fused_point(b, row);
+                err = fused_point(b, row, false);
+        }
+    }
+    return err;
+}
+
+int bench_dedup(struct bench *b, const int *tokens, int num_tokens)
+{
+    static const int sms[] = {132, 64, 24};
+    const struct gpu_shape *shape = &b->s->layer->shape;
+    int err = 0;
+
+    for (int t = 0; !err && t < num_tokens; t++) {
+        err = bench_inputs_draw(b, tokens[t]);
+        for (int i = 0; !err && i < 3; i++) {
+            struct bench_row row = {.num_sms = sms[i],
+                                    .tokens = tokens[t],
+                                    .experts = shape->experts,
+                                    .rounds = 1,
+                                    .hidden = shape->hidden,
+                                    .topk = shape->topk};
+
+            err = fused_point(b, row, true);
         }
     }
     return err;
@@ -566,7 +595,7 @@ static int a2a_point(struct bench *b, int tokens, int rounds, int num_sms)
     struct bench_a2a x;
     int n[3] = {0, 0, 0}, err = bench_a2a_open(b, tokens, rounds, num_sms, &x);
 
-    for (int rep = -2; !err && rep < BENCH_REPS; rep++) {
+    for (int rep = -1; !err && rep < BENCH_FEW_REPS; rep++) {
         err = a2a_pass(b, x.a2a, x.plan);
         for (int i = 0; !err && rep >= 0 && i < x.plan->num_ops; i++) {
             int kind = i < rounds ? 0 : i < 2 * rounds - 1 ? 1 : 2;
@@ -582,14 +611,14 @@ static int a2a_point(struct bench *b, int tokens, int rounds, int num_sms)
 
 int bench_a2a(struct bench *b)
 {
-    static const int tokens[] = {64, 256, 512, 1024, 2048}, rounds[] = {1, 2, 4};
-    static const int sms[] = {8, 16, 24, 32};
+    static const int tokens[] = {64, 512, 2048}, rounds[] = {1, 2, 4};
+    static const int sms[] = {8, 16, 32};
     int err = 0;
 
-    for (int t = 0; !err && t < 5; t++) {
+    for (int t = 0; !err && t < 3; t++) {
         err = bench_inputs_draw(b, tokens[t]);
-        for (int i = 0; !err && i < 12; i++)
-            err = a2a_point(b, tokens[t], rounds[i / 4], sms[i % 4]);
+        for (int i = 0; !err && i < 9; i++)
+            err = a2a_point(b, tokens[t], rounds[i / 3], sms[i % 3]);
     }
     return err;
 }
