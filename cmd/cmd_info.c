@@ -14,6 +14,7 @@
 #include "model/policy/policy.h"
 #include "report/coverage.h"
 #include "report/info.h"
+#include "serve/engine.h"
 
 struct info_args {
     bool coverage, markdown;
@@ -172,15 +173,28 @@ static int list_configs(struct record *r)
     return 0;
 }
 
+static int list_engines(struct record *r)
+{
+    int err = 0;
+
+    record_note(r, "engines (hw/profiles/engines/; accuracy of deployments, serve-plan):\n");
+    for (int i = 0; i < SERVE_ENGINES && !err; i++) {
+        struct engine e;
+
+        err = engine_read((enum serve_engine)i, &e);
+        if (!err)
+            name_write(r, "engine", serve_engine_name((enum serve_engine)i), e.source, 12);
+    }
+    return err;
+}
+
 /* What may follow `peosim info`: a list of all, or one by name. */
 static const struct subject {
     const char *word;
     int (*list)(struct record *r);
 } subjects[] = {
-    {"policy", list_policies},
-    {"profile", list_profiles},
-    {"model", list_models},
-    {"config", list_configs},
+    {"policy", list_policies}, {"profile", list_profiles}, {"model", list_models},
+    {"engine", list_engines},  {"config", list_configs},
 };
 
 /* word: NULL for all of them. */
@@ -269,7 +283,7 @@ int cmd_info(int argc, char **argv)
         err = info_print(&cli, &args);
     if (err == ERR_USAGE) {
         log_error("peosim info takes nothing, or: model, profile, policy (each with a NAME, or "
-                  "alone for the list), config, json FILE");
+                  "alone for the list), engine, config, json FILE");
     }
     opt_free_strings(info_options, &args);
     cli_free(&cli);
