@@ -208,8 +208,21 @@ static bool bounds_other_waves(const struct plan *a, const struct plan *b)
     return a->num_ops != b->num_ops;
 }
 
+static bool by_parts(const struct plan_dep *d)
+{
+    return d->kind == DEP_UNIT || d->kind == DEP_PART;
+}
+
+static int waves_of(const struct cost *c, const struct plan *plan, int rank, int op)
+{
+    struct cost_work w;
+
+    c->work(c->self, plan, rank, op, &w);
+    return w.waves;
+}
+
 /* What follows a GEMM's units gets them wave by wave: of fewer waves more comes with the last one.
- */
+ * A GEMM that follows a dispatch part by part needs more of it for each wave of its own. */
 static bool bounds_fewer_waves(const struct plan *a, const struct hw_profile *at,
                                const struct plan *b, const struct hw_profile *q)
 {
@@ -220,15 +233,11 @@ static bool bounds_fewer_waves(const struct plan *a, const struct hw_profile *at
         return false;
     if (cost_open(at, &ca) || cost_open(q, &cb))
         abort();
-    for (int d = 0; d < a->num_deps; d++)
-        for (int r = 0;
-             r < a->ranks && (a->deps[d].kind == DEP_UNIT || a->deps[d].kind == DEP_PART); r++) {
-            struct cost_work w, x;
-
-            ca.work(ca.self, a, r, a->deps[d].op, &w);
-            cb.work(cb.self, b, r, a->deps[d].op, &x);
-            fewer |= x.waves < w.waves;
-        }
+    for (int i = 0; i < a->num_ops; i++)
+        for (int d = a->ops[i].first_dep; d < a->ops[i].first_dep + a->ops[i].num_deps; d++)
+            for (int r = 0; r < a->ranks && by_parts(&a->deps[d]); r++)
+                fewer |= waves_of(&cb, b, r, i) < waves_of(&ca, a, r, i) ||
+                         waves_of(&cb, b, r, a->deps[d].op) < waves_of(&ca, a, r, a->deps[d].op);
     cost_close(&ca);
     cost_close(&cb);
     return fewer;
