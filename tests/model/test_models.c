@@ -207,91 +207,92 @@ static void every_model_is_right(void **state)
 }
 
 /* What the checkpoints hold, by their quantisation files. */
+static const struct {
+    const char *file;
+    enum plan_dtype part[MOE_HEAD];
+    double experts_bytes, kv_bytes;
+} part_cases[] = {
+    {"data:deepseek-ai--DeepSeek-V3_config.json",
+     {DTYPE_FP8, DTYPE_FP8, DTYPE_FP8, DTYPE_FP8, DTYPE_FP8},
+     1 + 4.0 / 16384,
+     0},
+    /* the output projection is quantised, the others are not */
+    {"data:nvidia--DeepSeek-V3.1-NVFP4_config.json",
+     {DTYPE_NVFP4, DTYPE_NVFP4, DTYPE_NVFP4, DTYPE_BF16, DTYPE_NVFP4},
+     0.5625,
+     1},
+    {"data:nvidia--GLM-5-NVFP4_config.json",
+     {DTYPE_NVFP4, DTYPE_NVFP4, DTYPE_NVFP4, DTYPE_BF16, DTYPE_BF16},
+     0.5625,
+     1},
+    {"data:nvidia--GLM-5.1-NVFP4_config.json",
+     {DTYPE_NVFP4, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16},
+     0.5625,
+     1},
+    {"data:nvidia--Gemma-4-26B-A4B-NVFP4_config.json",
+     {DTYPE_NVFP4, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16},
+     0.5625,
+     1},
+    {"data:nvidia--Qwen3.5-397B-A17B-NVFP4_config.json",
+     {DTYPE_NVFP4, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16},
+     0.5625,
+     1},
+    {"data:nvidia--MiniMax-M2.5-NVFP4_config.json",
+     {DTYPE_NVFP4, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16},
+     0.5625,
+     1},
+    {"data:nvidia--MiniMax-M3-NVFP4_config.json",
+     {DTYPE_NVFP4, DTYPE_FP8, DTYPE_FP8, DTYPE_FP8, DTYPE_FP8},
+     0.5625,
+     0},
+    {"data:nvidia--DeepSeek-V4-Pro-NVFP4_config.json",
+     {DTYPE_NVFP4, DTYPE_FP8, DTYPE_BF16, DTYPE_FP8, DTYPE_FP8},
+     0.5625,
+     0},
+    {"data:deepseek-ai--DeepSeek-V4-Pro_config.json",
+     {DTYPE_MXFP4, DTYPE_FP8, DTYPE_BF16, DTYPE_FP8, DTYPE_FP8},
+     0.53125,
+     0},
+    {"data:openai--gpt-oss-120b_config.json",
+     {DTYPE_MXFP4, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16},
+     0.53125,
+     0},
+    {"data:moonshotai--Kimi-K2.5_config.json",
+     {DTYPE_W4A16, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16},
+     0.5625,
+     0},
+    {"data:moonshotai--Kimi-K3_config.json",
+     {DTYPE_MXFP4, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16},
+     0.53125,
+     0},
+    {"configs/models/minimax-m2.5.json",
+     {DTYPE_FP8, DTYPE_BF16, DTYPE_BF16, DTYPE_FP8, DTYPE_FP8},
+     1 + 4.0 / 16384,
+     0},
+};
+
 static void parts_have_their_types(void **state)
 {
-    static const struct {
-        const char *file;
-        enum plan_dtype part[MOE_HEAD];
-        double experts_bytes, kv_bytes;
-    } cases[] = {
-        {"data:deepseek-ai--DeepSeek-V3_config.json",
-         {DTYPE_FP8, DTYPE_FP8, DTYPE_FP8, DTYPE_FP8, DTYPE_FP8},
-         1 + 4.0 / 16384,
-         0},
-        /* the output projection is quantised, the others are not */
-        {"data:nvidia--DeepSeek-V3.1-NVFP4_config.json",
-         {DTYPE_NVFP4, DTYPE_NVFP4, DTYPE_NVFP4, DTYPE_BF16, DTYPE_NVFP4},
-         0.5625,
-         1},
-        {"data:nvidia--GLM-5-NVFP4_config.json",
-         {DTYPE_NVFP4, DTYPE_NVFP4, DTYPE_NVFP4, DTYPE_BF16, DTYPE_BF16},
-         0.5625,
-         1},
-        {"data:nvidia--GLM-5.1-NVFP4_config.json",
-         {DTYPE_NVFP4, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16},
-         0.5625,
-         1},
-        {"data:nvidia--Gemma-4-26B-A4B-NVFP4_config.json",
-         {DTYPE_NVFP4, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16},
-         0.5625,
-         1},
-        {"data:nvidia--Qwen3.5-397B-A17B-NVFP4_config.json",
-         {DTYPE_NVFP4, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16},
-         0.5625,
-         1},
-        {"data:nvidia--MiniMax-M2.5-NVFP4_config.json",
-         {DTYPE_NVFP4, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16},
-         0.5625,
-         1},
-        {"data:nvidia--MiniMax-M3-NVFP4_config.json",
-         {DTYPE_NVFP4, DTYPE_FP8, DTYPE_FP8, DTYPE_FP8, DTYPE_FP8},
-         0.5625,
-         0},
-        {"data:nvidia--DeepSeek-V4-Pro-NVFP4_config.json",
-         {DTYPE_NVFP4, DTYPE_FP8, DTYPE_BF16, DTYPE_FP8, DTYPE_FP8},
-         0.5625,
-         0},
-        {"data:deepseek-ai--DeepSeek-V4-Pro_config.json",
-         {DTYPE_MXFP4, DTYPE_FP8, DTYPE_BF16, DTYPE_FP8, DTYPE_FP8},
-         0.53125,
-         0},
-        {"data:openai--gpt-oss-120b_config.json",
-         {DTYPE_MXFP4, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16},
-         0.53125,
-         0},
-        {"data:moonshotai--Kimi-K2.5_config.json",
-         {DTYPE_W4A16, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16},
-         0.5625,
-         0},
-        {"data:moonshotai--Kimi-K3_config.json",
-         {DTYPE_MXFP4, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16},
-         0.53125,
-         0},
-        {"configs/models/minimax-m2.5.json",
-         {DTYPE_FP8, DTYPE_BF16, DTYPE_BF16, DTYPE_FP8, DTYPE_FP8},
-         1 + 4.0 / 16384,
-         0},
-    };
-
     (void)state;
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    for (size_t i = 0; i < sizeof part_cases / sizeof *part_cases; i++) {
         struct moe_model *m;
-        int rc = row_read(cases[i].file, &m);
+        int rc = row_read(part_cases[i].file, &m);
 
         if (rc == 1)
             continue;
         assert_int_equal(rc, 0);
         assert_true(m->quantised);
         for (int p = 0; p < MOE_HEAD; p++) {
-            if (m->part[p].dtype != cases[i].part[p])
-                print_error("%s: %s is %s\n", cases[i].file, moe_part_name((enum moe_part)p),
+            if (m->part[p].dtype != part_cases[i].part[p])
+                print_error("%s: %s is %s\n", part_cases[i].file, moe_part_name((enum moe_part)p),
                             moe_dtype_name(m->part[p].dtype));
-            assert_int_equal(m->part[p].dtype, cases[i].part[p]);
+            assert_int_equal(m->part[p].dtype, part_cases[i].part[p]);
         }
-        if (fabs(m->part[MOE_EXPERTS].bytes_per_param - cases[i].experts_bytes) > 1e-9)
-            print_error("%s: %.9f\n", cases[i].file, m->part[MOE_EXPERTS].bytes_per_param);
-        assert_true(fabs(m->part[MOE_EXPERTS].bytes_per_param - cases[i].experts_bytes) < 1e-9);
-        assert_true(m->kv_bytes_per_element == cases[i].kv_bytes);
+        if (fabs(m->part[MOE_EXPERTS].bytes_per_param - part_cases[i].experts_bytes) > 1e-9)
+            print_error("%s: %.9f\n", part_cases[i].file, m->part[MOE_EXPERTS].bytes_per_param);
+        assert_true(fabs(m->part[MOE_EXPERTS].bytes_per_param - part_cases[i].experts_bytes) <
+                    1e-9);
+        assert_true(m->kv_bytes_per_element == part_cases[i].kv_bytes);
         moe_model_free(m);
     }
 }
