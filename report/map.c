@@ -79,6 +79,7 @@ static double assumed_pct(const struct map *m)
 void report_map_table(const struct map *m, FILE *f)
 {
     report_head(m->config, f);
+    report_basis(m->config, false, f);
     fprintf(f, "  %-24s", m->other ? row_key(m) : "");
     for (int i = 0; i < m->columns; i++) {
         char words[32];
