@@ -210,8 +210,9 @@ static void fixes_write(const struct why *w, struct record *r)
         else
             record_note(r, "  %-34s %9s %9s %9s  cannot run\n", w->fix[i].name, "-", "-", "-");
     record_table_end(r);
-    record_note(
-        r, "One fused kernel (DeepGEMM's MegaMoE) is the policy mega: --set policies=none,mega.\n");
+    if (w->point.policy != &policy_mega)
+        record_note(r, "One fused kernel (DeepGEMM's MegaMoE) is the policy mega: "
+                       "--set policies=none,mega.\n");
 }
 
 static json_t *part_json(const struct why_part *p)

@@ -1007,9 +1007,10 @@ static int steady_simulate(struct evaluator *e, const struct scenario *s, const 
     return err;
 }
 
-static int baseline_key(const struct scenario *s, int shared_expert, char key[KEY_SIZE])
+static int baseline_key(const struct scenario *s, const struct policy *like, int shared_expert,
+                        char key[KEY_SIZE])
 {
-    int at = snprintf(key, KEY_SIZE, "shared=%d ", shared_expert);
+    int at = snprintf(key, KEY_SIZE, "shared=%d comm=%d ", shared_expert, like->own_comm);
 
     return scenario_text(s, key + at, (size_t)(KEY_SIZE - at));
 }
@@ -1023,8 +1024,9 @@ static int baseline_build(struct evaluator *e, const struct scenario *s, const s
     return err ? err : policy_none.build(&spec, k, plan);
 }
 
-/* `none` with the same ops: with attention and as a steady period where the policy is so; of whole
- * layers one for all policies. A point that is this baseline itself brings its time, own_us. */
+/* `none` with the same ops: with attention and as a steady period where the policy is so. Where
+ * whole layers are compared it is one for all policies, of the scenario's own collectives, for the
+ * MoE part too. A point that is this baseline itself brings its time, own_us. */
 static int baseline(struct evaluator *e, const struct scenario *s, const struct policy *p,
                     const struct knobs *k, double own_us, double *none_us)
 {
@@ -1034,8 +1036,9 @@ static int baseline(struct evaluator *e, const struct scenario *s, const struct 
     struct plan *plan = NULL;
     char key[KEY_SIZE];
     bool own = p == &policy_none && !k->split_phases;
-    const struct policy *like = whole(e, s) ? &policy_none : p;
-    int slot = like->spans_layers, err = baseline_key(s, k->shared_expert, key);
+    bool one = whole(e, s) || (e->whole_layers && !p->spans_layers);
+    const struct policy *like = one ? &policy_none : p;
+    int slot = like->spans_layers, err = baseline_key(s, like, k->shared_expert, key);
 
     if (!err && !own && !strcmp(key, e->none_key[slot])) {
         *none_us = e->none_us[slot];

@@ -39,6 +39,15 @@ static void serialise(struct plan *plan, bool all_sms)
     }
 }
 
+/* The parts of a fused kernel run beside each other or not at all. */
+static bool has_fused(const struct plan *plan)
+{
+    for (int i = 0; i < plan->num_ops; i++)
+        if (plan_op_kernel(plan, i) >= 0)
+            return true;
+    return false;
+}
+
 static int step(struct evaluator *e, const struct scenario *s, const struct policy *p,
                 const struct knobs *k, int all_sms, double sign, double *layer_us,
                 double us[TERMS_KINDS])
@@ -48,6 +57,8 @@ static int step(struct evaluator *e, const struct scenario *s, const struct poli
     struct evaluation ev;
     int err = evaluate_plan(e, s, p, k, &plan);
 
+    if (!err && all_sms >= 0 && has_fused(plan))
+        err = ERR_INFEASIBLE;
     if (!err && all_sms >= 0)
         serialise(plan, all_sms);
     if (!err)

@@ -20,7 +20,8 @@ struct terms {
     double blocked_us; /* inside layer_us, on the critical path: CTAs that found no SM */
 };
 
-/* k: resolved knobs of a point that can run. */
+/* k: resolved knobs of a point that can run. ERR_INFEASIBLE, not logged: one fused kernel has no
+ * such steps. */
 int terms_of(struct evaluator *e, const struct scenario *s, const struct policy *p,
              const struct knobs *k, struct terms *out);
 

@@ -176,7 +176,7 @@ static int timeline(struct why *w, const struct scenario *s)
     return err;
 }
 
-/* A policy measured over several layers has no such steps. */
+/* A policy measured over several layers has no such steps, nor has one fused kernel. */
 static int terms_fill(struct why *w, const struct scenario *s)
 {
     struct evaluator *e = NULL;
@@ -191,7 +191,7 @@ static int terms_fill(struct why *w, const struct scenario *s)
     }
     evaluator_close(e);
     w->has_terms = !err;
-    return err;
+    return err == ERR_INFEASIBLE ? 0 : err;
 }
 
 static void fixes_list(struct why *w)
